@@ -1,0 +1,1 @@
+"""Measured, never asserted: speed by stage, as ratios, with the machine named."""

@@ -1,0 +1,1 @@
+"""A page to hear and see what a bundle does."""

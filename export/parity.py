@@ -1,0 +1,82 @@
+"""Proof that two models are the same: compared row by row, and the worst row decides. It fails closed.
+
+A mean or a cosine over the flattened batch hides a wrong row: one clip of 1000 with its sign flipped still gives
+0.998 there, and -1 here. NaN, a row of zeros on one side only, and an empty comparison all fail.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What each row must hold: a least cosine, and a largest |difference| of any number."""
+
+    cosine: float
+    difference: float
+
+
+# By precision. fp32: differences come from the order of summation alone; the contract's own numbers.
+BOUNDS = {"fp32": Bound(cosine=0.99999, difference=1e-4)}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The outcome over n rows.
+
+    worst_cosine, worst_cosine_row    the least cosine and the name of its row
+    worst_difference, ..._row         the largest |difference| and the name of its row
+    faults                            one line for each broken rule; empty when the models agree
+    """
+
+    rows: int
+    worst_cosine: float
+    worst_cosine_row: str
+    worst_difference: float
+    worst_difference_row: str
+    faults: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """True when nothing was found, over at least one row."""
+        return not self.faults
+
+
+def row_cosines(reference: NDArray[np.floating], candidate: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Cosine of each pair of rows, in float64. Two zero rows agree (1), a zero row and another do not (0)."""
+    a, b = reference.astype(np.float64), candidate.astype(np.float64)
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    both_zero = ~a.any(axis=1) & ~b.any(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cosines = np.where(lengths > 0, (a * b).sum(axis=1) / lengths, 0.0)
+    return np.where(both_zero, 1.0, cosines)
+
+
+def compare(
+    names: list[str], reference: NDArray[np.floating], candidate: NDArray[np.floating], bound: Bound
+) -> Comparison:
+    """Compare embeddings row by row.
+
+    names                 of the n rows
+    reference, candidate  [n, size]
+    """
+    if not names or reference.shape != candidate.shape or len(names) != len(reference):
+        fault = f"nothing to compare: {len(names)} names, shapes {reference.shape} and {candidate.shape}"
+        return Comparison(len(names), float("nan"), "", float("nan"), "", (fault,))
+    faults = []
+    for side, rows in (("reference", reference), ("candidate", candidate)):
+        bad = ~np.isfinite(rows).all(axis=1)
+        if bad.any():
+            faults.append(f"{names[int(bad.argmax())]}: the {side} has NaN or infinite numbers ({bad.sum()} rows)")
+    cosines = row_cosines(reference, candidate)
+    differences = np.abs(reference.astype(np.float64) - candidate).max(axis=1)
+    # A NaN must come out as the worst row, not as none.
+    low = int(np.nan_to_num(cosines, nan=-2.0).argmin())
+    far = int(np.nan_to_num(differences, nan=np.inf).argmax())
+    if not cosines[low] >= bound.cosine:
+        faults.append(f"{names[low]}: cosine {cosines[low]:.7f}, wanted at least {bound.cosine}")
+    if not differences[far] <= bound.difference:
+        faults.append(f"{names[far]}: |difference| {differences[far]:.3g}, wanted at most {bound.difference:g}")
+    return Comparison(len(names), float(cosines[low]), names[low], float(differences[far]), names[far], tuple(faults))

@@ -1,0 +1,1 @@
+"""Runtimes. Each is a callable: waveforms [batch, samples] -> embeddings [batch, 128]."""

@@ -1,0 +1,173 @@
+"""The one artifact: a folder with the exported model, what it was made from, and the hashes of every file.
+
+    manifest.json   this module's Manifest
+    frontend.onnx   waveform [batch, samples] -> log-mel [batch, frames, 64]: the front end alone, for pictures
+    embedder.onnx   waveform [batch, samples] -> embedding [batch, 128]
+    zeroshot.npz    the map from embeddings to class vectors (serving.zeroshot)
+    parity.json     the proof that the exported model is the trained one
+    README.md       the model card
+
+Written to a temporary folder and renamed whole; opened only after its hashes hold; nothing in it is pickled.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from serving.audio import Window
+from serving.errors import BundleError, UsageError
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """Size in bytes and SHA-256 (hex) of one file of a bundle."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle says of itself. Stored whole; nothing falls back on a default when it is read.
+
+    front_end        every number of the front end (training.frontend.LogMelConfig)
+    embedding_space  one hash of all that changes the numbers; two embeddings compare only if theirs are equal
+    seen_classes     the classes that the network was trained on
+    scores           accuracies of the trained model, 0 to 1, as its run's summary.json has them
+    license          of the recordings that the weights were learned from
+    """
+
+    network: str
+    objective: str
+    front_end: dict[str, Any]
+    window: Window
+    embedding_size: int
+    dataset: str
+    split: str
+    seen_classes: list[str]
+    scores: dict[str, float]
+    license: str
+    git_commit: str
+    embedding_space: str
+    schema_version: int = SCHEMA_VERSION
+    files: dict[str, FileRecord] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle on disk."""
+
+    folder: Path
+    manifest: Manifest
+
+    def path(self, name: str) -> Path:
+        """The path of one of the bundle's files; BundleError where the bundle has none of that name."""
+        if name not in self.manifest.files:
+            have = ", ".join(self.manifest.files)
+            raise BundleError(f"{self.folder}: has no {name} (it has {have}); export it again with that file")
+        return self.folder / name
+
+
+def open_bundle(folder: str | Path) -> Bundle:
+    """Read a bundle and check every file against the manifest.
+
+    errors   BundleError naming the file: missing, of another size, or with another SHA-256
+    """
+    folder = Path(folder)
+    again = "make it with: python -m export.onnx RUN --out BUNDLE"
+    if not folder.is_dir():
+        raise BundleError(f"{folder}: no such bundle folder; {again}")
+    try:
+        manifest = _parse_manifest(json.loads((folder / MANIFEST).read_bytes()))
+    except FileNotFoundError as error:
+        raise BundleError(f"{folder}: has no {MANIFEST}, so it is not a bundle; {again}") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise BundleError(f"{folder / MANIFEST}: not a bundle's manifest ({error}); {again}") from error
+    for name, record in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise BundleError(f"{path}: is missing; the bundle is incomplete, copy or export it again")
+        found = record_of(path)
+        if found != record:
+            raise BundleError(
+                f"{path}: has changed since the export (got sha256 {found.sha256[:12]}, {found.size} bytes; "
+                f"wanted {record.sha256[:12]}, {record.size} bytes); copy or export the bundle again"
+            )
+    return Bundle(folder, manifest)
+
+
+def _parse_manifest(raw: dict[str, Any]) -> Manifest:
+    version = raw.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"schema version {version}, this program reads {SCHEMA_VERSION}")
+    raw["window"] = Window(**raw["window"])
+    raw["files"] = {name: FileRecord(**record) for name, record in raw["files"].items()}
+    for name in raw["files"]:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ValueError(f"file name {name!r} leads out of the bundle")
+    return Manifest(**raw)
+
+
+def record_of(path: Path) -> FileRecord:
+    """Size and SHA-256 of a file."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileRecord(path.stat().st_size, digest)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Hash every file in the folder into the manifest and write it there."""
+    files = {str(path.relative_to(folder)): record_of(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    files.pop(MANIFEST, None)
+    content = asdict(manifest) | {"files": {name: asdict(record) for name, record in files.items()}}
+    (folder / MANIFEST).write_text(json.dumps(content, indent=1) + "\n")
+
+
+@contextmanager
+def new_folder(out: Path, overwrite: bool) -> Iterator[Path]:
+    """Give a temporary folder beside `out`; rename it to `out` when the block ends well, else remove it.
+
+    errors   UsageError: `out` exists and `overwrite` is false, or it cannot be written
+    """
+    refuse_existing(out, overwrite)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise UsageError(f"{out}: cannot be written ({error.strerror}); give another --out") from error
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if out.exists():
+            # A rename cannot replace a full folder: the old one steps aside first and goes last.
+            aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
+            out.rename(aside / out.name)
+            temporary.rename(out)
+            shutil.rmtree(aside)
+        else:
+            temporary.rename(out)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def refuse_existing(out: Path, overwrite: bool) -> None:
+    """UsageError where `out` exists and may not be replaced."""
+    if out.exists() and not overwrite:
+        raise UsageError(f"{out}: exists already; give another --out, or --overwrite to replace it")
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

@@ -1,0 +1,70 @@
+"""What every command shares: flags from a frozen dataclass, one line for wrong input, JSON on the last line.
+
+raise SystemExit(run_command(Options, work, "python -m serving", argv))
+"""
+
+import contextlib
+import io
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import tyro
+from rich.console import Console
+
+from serving.errors import UnheardError
+
+Options = TypeVar("Options")
+
+# Tables for people go to stdout (console); progress and warnings to stderr (progress_console).
+console = Console()
+progress_console = Console(stderr=True)
+
+
+def run_command(
+    options_type: type[Options],
+    work: Callable[[Options], dict[str, Any] | None],
+    prog: str,
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Parse the flags, do the work, and give the exit code.
+
+    work     its result is printed as one line of JSON, the last on stdout; None prints nothing
+    returns  0 on success, 2 on wrong input with one line on stderr, 130 when interrupted
+    """
+    options = _parse(options_type, prog, sys.argv[1:] if argv is None else argv)
+    try:
+        result = work(options)
+    except UnheardError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    if result is not None:
+        print(json.dumps(result), flush=True)
+    return 0
+
+
+def _parse(options_type: type[Options], prog: str, argv: Sequence[str]) -> Options:
+    captured = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(captured):
+            return tyro.cli(options_type, prog=prog, args=argv, config=(tyro.conf.FlagCreatePairsOff,))
+    except SystemExit as stop:
+        if stop.code == 2:
+            print(f"error: {_first_message(captured.getvalue())}; see {prog} --help", file=sys.stderr)
+        raise
+
+
+def _first_message(box: str) -> str:
+    """The message inside tyro's box, without its frame and its advice, on one line."""
+    lines = [re.sub(r"[│╭╮╰╯]", "", line).strip() for line in box.splitlines()[1:]]
+    message = []
+    for line in lines:
+        if line.startswith("─"):
+            break
+        message.append(line)
+    return " ".join(message).rstrip(".") or "wrong usage"

@@ -1,0 +1,32 @@
+"""Errors typed by who must act. Each message is one line: what came, what was wanted, the way out.
+
+Commands print it and exit with 2; the server turns it into a 4xx. Anything else is a fault of ours.
+"""
+
+
+class UnheardError(Exception):
+    """Wrong input of any kind."""
+
+
+class UsageError(UnheardError):
+    """A flag or an argument is wrong: the caller of the command must change it."""
+
+
+class AudioError(UnheardError):
+    """A recording cannot be used: whoever sent it must send another."""
+
+
+class LabelError(UnheardError):
+    """A label is not one that this bundle knows."""
+
+
+class BundleError(UnheardError):
+    """A bundle is missing, incomplete or changed: whoever made it must export it again."""
+
+
+class DataError(UnheardError):
+    """A data set is missing or broken: the message names the file and, where there is one, the row."""
+
+
+class RunError(UnheardError):
+    """A run folder cannot be written, read or continued."""

@@ -1,0 +1,77 @@
+"""What tests share: a small folder of recordings, the run and the bundle made from it, and the real recordings."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+RATE_HZ = 16_000
+
+
+def small_sound(kind: str, rng: np.random.Generator, seconds: float = 3.0) -> np.ndarray:
+    """A tone, noise or clicks that differ from draw to draw: [n_samples] float32 at RATE_HZ."""
+    time = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
+    background = 1e-3 * rng.standard_normal(len(time))
+    match kind:
+        case "tone":
+            sound = rng.uniform(0.2, 0.6) * np.sin(2 * np.pi * rng.uniform(400, 900) * time)
+        case "noise":
+            sound = rng.uniform(0.05, 0.3) * rng.standard_normal(len(time))
+        case "clicks":
+            period = int(rng.integers(2_000, 6_000))
+            sound = np.where(np.arange(len(time)) % period < 20, rng.uniform(0.3, 0.9), 0.0)
+        case _:
+            raise ValueError(kind)
+    return np.clip(sound + background, -1, 1).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory) -> Path:
+    """A folder of class folders: three easy classes, eight clips each."""
+    root = tmp_path_factory.mktemp("recordings")
+    rng = np.random.default_rng(0)
+    for kind in ("tone", "noise", "clicks"):
+        (root / kind).mkdir()
+        for i in range(8):
+            soundfile.write(root / kind / f"{i}.wav", small_sound(kind, rng), RATE_HZ)
+    return root
+
+
+@pytest.fixture(scope="session")
+def run_folder(recordings, tmp_path_factory) -> Path:
+    """A run of yamnet-compact on `recordings`, made by the command."""
+    from training.run import main
+
+    root = tmp_path_factory.mktemp("run")
+    arguments = f"--dataset folder --data-dir {recordings} --network yamnet-compact --epochs 6 --batch-size 8"
+    assert main([*arguments.split(), "--out", str(root / "run"), "--cache-dir", str(root / "cache")]) == 0
+    return root / "run"
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(run_folder, tmp_path_factory) -> Path:
+    """The bundle of `run_folder`, made by the command."""
+    from export.onnx import main
+
+    out = tmp_path_factory.mktemp("bundle") / "bundle"
+    assert main([str(run_folder), "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def embedder(bundle_folder):
+    """An Embedder over `bundle_folder`."""
+    from serving.embedder import Embedder
+
+    return Embedder.load(bundle_folder)
+
+
+@pytest.fixture(scope="session")
+def esc10() -> Path:
+    """Real recordings in ESC-50's layout, or a skip with the reason."""
+    place = Path(os.environ.get("UNHEARD_ESC10", "../shared/data/ESC-10"))
+    if not (place / "meta" / "esc50.csv").is_file():
+        pytest.skip(f"no real recordings: {place} is not there; set UNHEARD_ESC10 to a folder in ESC-50's layout")
+    return place

@@ -1,0 +1,1 @@
+"""Train the embedding networks: recordings -> run folder."""

@@ -1,0 +1,74 @@
+"""Weights and the optimiser's state on disk: safetensors, never pickle; each write replaces the last one whole."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from serving.errors import RunError
+
+WEIGHTS = "weights.safetensors"  # of the best epoch: what is exported
+LAST = "last.safetensors"  # of the last epoch, with the optimiser: what --resume continues
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file under a temporary name and rename it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_text(text)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(
+            f"{path}: cannot be written ({error.strerror}); free some space or give another --out"
+        ) from error
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any] | None = None) -> None:
+    """Write tensors with a JSON object of facts.
+
+    errors   RunError: the disk is full or the folder cannot be written; the file that was there stays
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(contiguous, temporary, {"facts": json.dumps(facts or {})})
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or error
+        raise RunError(f"{path}: cannot be written ({reason}); free some space or give another --out") from error
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_tensors` wrote. RunError where there is none, or it cannot be read."""
+    if not path.is_file():
+        raise RunError(f"{path}: is missing; train first with: python -m training.run --out {path.parent}")
+    try:
+        with safe_open(path, "pt") as stored:
+            facts = json.loads((stored.metadata() or {}).get("facts", "{}"))
+            return {name: stored.get_tensor(name) for name in stored.keys()}, facts  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise RunError(f"{path}: not a readable safetensors file ({error}); train again") from error
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """AdamW's moments and step counts by parameter number, as flat names."""
+    state = optimiser.state_dict()["state"]
+    return {f"optimiser.{i}.{key}": value for i, entry in state.items() for key, value in entry.items()}
+
+
+def restore(network: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what was saved as `network.state_dict()` under "network." and by `optimiser_tensors`."""
+    network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+    content = optimiser.state_dict()
+    content["state"] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimiser."):
+            _, index, key = name.split(".")
+            content["state"].setdefault(int(index), {})[key] = value
+    optimiser.load_state_dict(content)

@@ -1,0 +1,54 @@
+"""What a run was made from: config.json, the part of a run folder that lets others build the network again."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from serving.errors import RunError
+from training.checkpoint import write_text
+from training.data.splits import ClassSplit
+from training.frontend import LogMelConfig
+from training.loop import Recipe
+from training.networks import NetworkConfig
+
+CONFIG = "config.json"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What a run was made from. Stored whole as config.json; export reads it back."""
+
+    dataset: str
+    data_dir: str
+    split: ClassSplit
+    test_fold: int | None
+    seed: int
+    objective: str
+    network: NetworkConfig
+    front_end: LogMelConfig
+    window_frames: int
+    recipe: Recipe
+    text: str
+    classes: list[str]
+    license: str
+
+    def save(self, run: Path) -> None:
+        """Write config.json."""
+        write_text(run / CONFIG, json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, run: Path) -> "RunConfig":
+        """Read a run folder's config.json; RunError where it is missing or not one."""
+        path = run / CONFIG
+        if not path.is_file():
+            raise RunError(f"{path}: is missing, so {run} is no run folder; make one with: python -m training.run")
+        try:
+            raw = json.loads(path.read_text())
+            nested = {"network": NetworkConfig, "front_end": LogMelConfig, "recipe": Recipe}
+            for name, kind in nested.items():
+                raw[name] = kind(**raw[name])
+            names = ("seen", "unseen_validation", "unseen_test")
+            split = ClassSplit(raw["split"]["name"], *(tuple(raw["split"][name]) for name in names))
+            return cls(**raw | {"split": split})
+        except (ValueError, TypeError, KeyError) as error:
+            raise RunError(f"{path}: not a run's configuration ({error}); train again") from error

@@ -1,0 +1,1 @@
+"""Recordings: data sets, splits, cached log-mels, synthesised sounds."""

@@ -1,0 +1,201 @@
+"""Data sets on disk -> one table of clips.
+
+ESC-50     DIR/audio, DIR/meta/esc50.csv                                        (Piczak 2015)
+ESC-10     the same layout; of an ESC-50 folder, the flagged ten classes
+FSC22      the layouts of its GitHub archive and of Kaggle                      (Bandara 2023)
+synthetic  ESC-50's layout, written by training.data.synthetic
+folder     DIR/<class>/<any audio file>
+"""
+
+import csv
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving.errors import DataError
+
+AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording of a table.
+
+    label   index into the table's classes
+    source  the original recording that it was cut from: clips of one source must stay together
+    fold    the data set's own recording fold, None where it has none
+    """
+
+    path: Path
+    label: int
+    source: str
+    fold: int | None
+
+
+@dataclass(frozen=True)
+class ClipTable:
+    """All clips of a data set. license: what it says of itself, for the model card."""
+
+    dataset: str
+    classes: tuple[str, ...]
+    clips: tuple[Clip, ...]
+    license: str
+
+    @property
+    def folds(self) -> list[int]:
+        """The recording folds that occur, ascending."""
+        return sorted({clip.fold for clip in self.clips if clip.fold is not None})
+
+
+def load_clips(dataset: str, data_dir: Path) -> ClipTable:
+    """Read a data set's table and check that every file is there.
+
+    errors   DataError naming the folder, the file or the CSV row at fault
+    """
+    if dataset not in DATASETS:
+        raise DataError(f"dataset: got {dataset}; wanted one of {', '.join(DATASETS)}")
+    if not data_dir.is_dir():
+        raise DataError(f"{data_dir}: no such folder; give the folder of {dataset} with --data-dir")
+    table = DATASETS[dataset](data_dir)
+    if not table.clips:
+        raise DataError(f"{data_dir}: holds no clips of {dataset}; give the folder that has its recordings")
+    if len({clip.label for clip in table.clips}) < 2:
+        raise DataError(f"{data_dir}: holds only the class {table.classes[0]}; training needs two or more")
+    return table
+
+
+def _read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """Rows of a CSV file with at least these columns, without surrounding blanks."""
+    if not path.is_file():
+        raise DataError(f"{path}: is missing; give the data set's own folder with --data-dir")
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        missing = [name for name in columns if name not in (reader.fieldnames or [])]
+        if missing:
+            got = ", ".join(reader.fieldnames or ["nothing"])
+            raise DataError(f"{path}: has no column {', '.join(missing)} (got {got}); wanted {', '.join(columns)}")
+        rows = list(reader)
+    for number, row in enumerate(rows, start=2):
+        empty = [name for name in columns if not (row[name] or "").strip()]
+        if empty:
+            raise DataError(f"{path}, row {number}: no value for {', '.join(empty)}; mend or remove the row")
+    return rows
+
+
+def _number(path: Path, row: int, column: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise DataError(f"{path}, row {row}: {column} is {text!r}; wanted a whole number") from error
+
+
+def _present(audio: Path, table: Path, row: int) -> Path:
+    if not audio.is_file():
+        raise DataError(f"{table}, row {row}: {audio} is missing; fetch it again or remove the row")
+    return audio
+
+
+def _esc(data_dir: Path, dataset: str, license: str, only_esc10: bool) -> ClipTable:
+    path = data_dir / "meta" / "esc50.csv"
+    rows = _read_rows(path, ("filename", "fold", "target", "category", "esc10", "src_file"))
+    names: dict[int, str] = {}
+    found: list[tuple[int, Path, int, str]] = []
+    for number, row in enumerate(rows, start=2):
+        if only_esc10 and row["esc10"].strip().lower() != "true":
+            continue
+        target = _number(path, number, "target", row["target"])
+        name = names.setdefault(target, row["category"])
+        if name != row["category"]:
+            raise DataError(f"{path}, row {number}: target {target} is {row['category']}, but {name} further up")
+        audio = _present(data_dir / "audio" / row["filename"], path, number)
+        found.append((target, audio, _number(path, number, "fold", row["fold"]), row["src_file"]))
+    order = sorted(names)
+    labels = {target: label for label, target in enumerate(order)}
+    clips = tuple(Clip(audio, labels[target], source, fold) for target, audio, fold, source in found)
+    return ClipTable(dataset, tuple(names[target] for target in order), clips, license)
+
+
+# Class names of FSC22 in the order of its 1-based class ids, as the study spells them.
+FSC22_CLASSES = [
+    "fire",
+    "rain",
+    "thunderstorm",
+    "water_drops",
+    "wind",
+    "silence",
+    "tree_falling",
+    "helicopter",
+    "vehicle_engine",
+    "axe",
+    "chainsaw",
+    "generator",
+    "handsaw",
+    "firework",
+    "gunshot",
+    "woodchop",
+    "whistling",
+    "speaking",
+    "footsteps",
+    "clapping",
+    "insect",
+    "frog",
+    "bird_chirping",
+    "wing_flapping",
+    "lion",
+    "wolf_howl",
+    "squirrel",
+]
+FSC22_AUDIO = ("Audios", "Audio Wise V1.0-20220916T202003Z-001/Audio Wise V1.0", "Audio Wise V1.0")
+FSC22_META = "Metadata V1.0 FSC22.csv"
+
+
+def _fsc22(data_dir: Path) -> ClipTable:
+    audio = next((data_dir / name for name in FSC22_AUDIO if (data_dir / name).is_dir()), None)
+    if audio is None:
+        raise DataError(f"{data_dir}: has none of the folders {', '.join(FSC22_AUDIO)}; give FSC22's own folder")
+    path = next((found for found in sorted(data_dir.rglob(FSC22_META))), data_dir / FSC22_META)
+    columns = ("Source File Name", "Dataset File Name", "Class ID", "Class Name")
+    clips = []
+    for number, row in enumerate(_read_rows(path, columns), start=2):
+        class_id = _number(path, number, "Class ID", row["Class ID"])
+        if not 1 <= class_id <= len(FSC22_CLASSES):
+            raise DataError(f"{path}, row {number}: Class ID is {class_id}; wanted 1 to {len(FSC22_CLASSES)}")
+        file = _present(audio / row["Dataset File Name"].strip(), path, number)
+        clips.append(Clip(file, class_id - 1, freesound_source(row["Source File Name"]), None))
+    return ClipTable("FSC22", tuple(FSC22_CLASSES), tuple(clips), "see https://github.com/IRMIOT/FSC22")
+
+
+def freesound_source(name: str) -> str:
+    """The recording behind a source file name of FSC22: its leading digits; without any, the name less its number.
+
+    "17548__A.wav", "17548_B.wav" -> "17548"; "renam (1).wav" -> "renam"
+    """
+    digits = re.match(r"\d+", name.strip())
+    if digits:
+        return digits.group()
+    return re.sub(r"[\s_]*\(\d+\)$", "", re.sub(r"(\.wav)+$", "", name.strip(), flags=re.IGNORECASE)).strip()
+
+
+def _folder(data_dir: Path) -> ClipTable:
+    classes = sorted(entry.name for entry in data_dir.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    clips = [
+        Clip(path, label, f"{name}/{path.stem}", None)
+        for label, name in enumerate(classes)
+        for path in sorted((data_dir / name).rglob("*"))
+        if path.suffix.lower() in AUDIO_SUFFIXES
+    ]
+    empty = set(range(len(classes))) - {clip.label for clip in clips}
+    if empty and clips:
+        name = classes[min(empty)]
+        raise DataError(f"{data_dir / name}: holds no audio file; add some or remove the folder")
+    return ClipTable("folder", tuple(classes), tuple(clips), "that of the recordings")
+
+
+DATASETS: dict[str, Callable[[Path], ClipTable]] = {
+    "ESC-50": lambda folder: _esc(folder, "ESC-50", "CC BY-NC 3.0 (ESC-50)", only_esc10=False),
+    "ESC-10": lambda folder: _esc(folder, "ESC-10", "CC BY 3.0 (ESC-10)", only_esc10=True),
+    "FSC22": _fsc22,
+    "synthetic": lambda folder: _esc(folder, "synthetic", "Apache-2.0 (synthesised)", only_esc10=False),
+    "folder": _folder,
+}

@@ -1,0 +1,130 @@
+"""Clips -> log-mel frames, computed once and cached on disk.
+
+The cache holds each clip's log-mel frames, not its windows: a clip's frames contain every window that serving
+would cut (a window starts a whole number of frames after the last), and random crops besides.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+
+from serving.audio import Window, read_audio, to_mono
+from serving.command import progress_console
+from serving.embedder import usable_cores
+from serving.errors import AudioError, DataError, RunError
+from training.data.clips import Clip
+from training.frontend import LogMel, LogMelConfig
+
+CACHE_VERSION = 1  # raised when the meaning of the cached numbers changes
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Log-mel frames of several clips, end to end.
+
+    values    [total_frames, 64] float32
+    starts    [n_clips] first frame of each clip
+    counts    [n_clips] frames of each clip, at least window_frames
+    windows   [n_clips] how many windows serving cuts from each clip
+    """
+
+    values: NDArray[np.float32]
+    starts: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    windows: NDArray[np.int64]
+    window_frames: int
+    config: LogMelConfig
+
+    def cut(self, clip: int) -> NDArray[np.float32]:
+        """The windows that serving cuts from a clip: [n_windows, window_frames, 64]."""
+        start, frames = int(self.starts[clip]), self.window_frames
+        return np.stack(
+            [self.values[start + i * frames : start + (i + 1) * frames] for i in range(int(self.windows[clip]))]
+        )
+
+    def crop(self, clips: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float32]:
+        """A window from a random place of each clip: [len(clips), window_frames, 64]."""
+        first = self.starts[clips] + rng.integers(0, self.counts[clips] - self.window_frames + 1)
+        return self.values[first[:, None] + np.arange(self.window_frames)]
+
+
+def load_frames(clips: Sequence[Clip], config: LogMelConfig, window: Window, cache_dir: Path) -> Frames:
+    """Log-mel frames of the clips, from the cache where it has them.
+
+    The cache's key is the SHA-256 of all that the numbers depend on: the recordings' contents, the front end, the
+    window, and the versions of the decoder and the resampler.
+    errors   DataError naming the recording at fault; RunError where the cache cannot be written
+    """
+    frames = window.hop_samples // config.hop_samples
+    folder = cache_dir / f"log-mel-{_key(clips, config, window)}"
+    if not folder.is_dir():
+        _compute(clips, config, window, folder)
+    with np.load(folder / "index.npz", allow_pickle=False) as index:
+        values = np.load(folder / "frames.npy", mmap_mode="r", allow_pickle=False)
+        return Frames(values, index["starts"], index["counts"], index["windows"], frames, config)
+
+
+def _key(clips: Sequence[Clip], config: LogMelConfig, window: Window) -> str:
+    depends = {
+        "version": CACHE_VERSION,
+        "front_end": asdict(config),
+        "window": asdict(window),
+        "soundfile": soundfile.__libsndfile_version__,
+        "soxr": soxr.__version__,
+        "contents": [_content_hash(clip.path) for clip in clips],
+    }
+    return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _content_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def padded_wave(wave: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
+    """A clip, zero-padded at its end as far as its last window reaches: [n_samples] float32."""
+    needed = window.samples + (window.count(len(wave)) - 1) * window.hop_samples
+    return np.pad(wave, (0, max(0, needed - len(wave))))
+
+
+def _compute(clips: Sequence[Clip], config: LogMelConfig, window: Window, folder: Path) -> None:
+    """Decode every clip once, and write frames.npy and index.npz into a folder that appears whole."""
+    log_mel = LogMel(config)
+
+    def work(clip: Clip) -> tuple[NDArray[np.float32], int]:
+        try:
+            wave = to_mono(*read_audio(clip.path), window.rate_hz)
+        except AudioError as error:
+            raise DataError(f"{error}; mend the file or remove it from the data set") from error
+        with torch.inference_mode():
+            values = log_mel(torch.from_numpy(padded_wave(wave, window))[None])[0]
+        return values.numpy(), window.count(len(wave))
+
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        done = list(
+            track(pool.map(work, clips), "decoding", total=len(clips), console=progress_console, transient=True)
+        )
+    counts = np.array([len(values) for values, _ in done])
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        np.save(temporary / "frames.npy", np.concatenate([values for values, _ in done]))
+        windows = np.array([count for _, count in done])
+        np.savez(temporary / "index.npz", starts=np.cumsum(counts) - counts, counts=counts, windows=windows)
+        temporary.rename(folder)
+    except OSError as error:
+        if not folder.is_dir():  # else another process was first, and wrote the same
+            raise RunError(
+                f"{folder}: the cache cannot be written ({error.strerror}); give another --cache-dir"
+            ) from error

@@ -1,0 +1,204 @@
+"""The training loop: epochs over cached windows, the best checkpoint by validation loss, early stopping."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from serving.errors import RunError
+from training.augment import mixup, random_gain
+from training.checkpoint import (
+    LAST,
+    WEIGHTS,
+    load_tensors,
+    optimiser_tensors,
+    restore,
+    save_tensors,
+    write_text,
+)
+from training.data.windows import Frames
+from training.networks import Network
+
+MIN_EPOCHS = 5  # the first epochs' running statistics are no guide: no best epoch and no stop before this one
+METRICS = "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. Stored in the run folder.
+
+    learning_rate  the largest of the one-cycle schedule (Smith 2018, arXiv:1708.07120)
+    mixup          alpha of the Beta distribution; 0 is none
+    gain_db        largest random gain, either way
+    patience       epochs without a better validation loss before stopping; None never stops early
+    """
+
+    epochs: int = 60
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    mixup: float = 0.3
+    gain_db: float = 6.0
+    patience: int | None = None
+
+
+@dataclass(frozen=True)
+class ClipSet:
+    """Clips to train or judge on: rows of a `Frames`, and their labels among the seen classes."""
+
+    frames: Frames
+    clips: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of metrics.jsonl. Losses are cross-entropies; train_accuracy is on the augmented windows."""
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    learning_rate: float
+    seconds: float
+    samples_per_second: float
+
+
+def fit(
+    network: Network,
+    train: ClipSet,
+    validation: ClipSet,
+    recipe: Recipe,
+    seed: int,
+    device: torch.device,
+    run: Path,
+    on_step: Callable[[int, float], None],
+    on_epoch: Callable[[Epoch], None],
+    resume: bool = False,
+) -> list[Epoch]:
+    """Train the network and leave the best epoch's weights in it and in run/weights.safetensors.
+
+    on_step   called after each step with (epoch, share of it done);  on_epoch with each epoch's numbers
+    resume    continue after the last finished epoch; all randomness depends on the seed and the epoch alone,
+              so that an interrupted run ends with the weights of an uninterrupted one
+    returns   all epochs, those before a resumption too
+    errors    RunError: the loss is not a finite number, or the run folder cannot be written
+    """
+    network.to(device, memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=recipe.weight_decay, fused=True)
+    # One crop for each window that serving would cut: an epoch sees as much sound as the clips have.
+    order = np.repeat(np.arange(len(train.clips)), train.frames.windows[train.clips])
+    steps = steps_per_epoch(len(order), recipe.batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=recipe.learning_rate, total_steps=recipe.epochs * steps + 1
+    )
+    history = _resume(network, optimiser, run, device) if resume else []
+    for _ in range(len(history) * steps):
+        schedule.step()
+
+    while len(history) < recipe.epochs and not should_stop(history, recipe):
+        epoch = len(history) + 1
+        rng = np.random.default_rng([seed, epoch])
+        torch.manual_seed(int(rng.integers(2**62)))  # dropout
+        started = time.perf_counter()
+        network.train()
+        loss_sum, correct = torch.zeros(2, device=device)
+        for step, rows in enumerate(np.array_split(rng.permutation(order), steps)):
+            log_mel = torch.from_numpy(train.frames.crop(train.clips[rows], rng)).to(device)
+            labels = torch.from_numpy(train.labels[rows]).to(device)
+            targets = nn.functional.one_hot(labels, network.n_classes).float()
+            log_mel = random_gain(log_mel, rng, recipe.gain_db, train.frames.config.log_offset)
+            log_mel, targets = mixup(log_mel, targets, rng, recipe.mixup)
+            scores = network(log_mel)  # [batch, n_classes]
+            loss = nn.functional.cross_entropy(scores, targets)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            loss_sum += loss.detach() * len(rows)
+            correct += (scores.detach().argmax(1) == targets.argmax(1)).sum()
+            on_step(epoch, (step + 1) / steps)
+        seconds = time.perf_counter() - started
+        validation_loss, validation_accuracy = judge(network, validation, device)
+        done = Epoch(
+            epoch=epoch,
+            train_loss=loss_sum.item() / len(order),
+            train_accuracy=correct.item() / len(order),
+            validation_loss=validation_loss,
+            validation_accuracy=validation_accuracy,
+            learning_rate=schedule.get_last_lr()[0],
+            seconds=seconds,
+            samples_per_second=len(order) / seconds,
+        )
+        if not (math.isfinite(done.train_loss) and math.isfinite(validation_loss)):
+            raise RunError(
+                f"epoch {epoch}: the loss is not a finite number; lower --learning-rate "
+                f"(now {recipe.learning_rate:g}); the best weights before it are kept in {run}"
+            )
+        history.append(done)
+        _save(network, optimiser, history, recipe, run)
+        on_epoch(done)
+
+    network.load_state_dict(load_tensors(run / WEIGHTS)[0])
+    return history
+
+
+def steps_per_epoch(n_windows: int, batch_size: int) -> int:
+    """Batches of nearly equal size: none above batch_size, and none of one window, which BatchNorm cannot take."""
+    return max(1, min(-(-n_windows // batch_size), n_windows // 2))
+
+
+def best_epoch(history: list[Epoch], recipe: Recipe) -> Epoch | None:
+    """The epoch of the least validation loss, none before MIN_EPOCHS."""
+    able = [done for done in history if done.epoch >= min(MIN_EPOCHS, recipe.epochs)]
+    return min(able, key=lambda done: done.validation_loss, default=None)
+
+
+def should_stop(history: list[Epoch], recipe: Recipe) -> bool:
+    """Whether `patience` epochs have passed since the best one."""
+    best = best_epoch(history, recipe)
+    return best is not None and recipe.patience is not None and len(history) - best.epoch >= recipe.patience
+
+
+@torch.inference_mode()
+def embed_clips(network: Network, clips: ClipSet, device: torch.device) -> Tensor:
+    """Each clip's embedding, the mean of its windows': [n_clips, 128] on the CPU. Sets eval mode."""
+    network.eval()
+    rows = []
+    for clip in clips.clips:
+        log_mel = torch.from_numpy(clips.frames.cut(int(clip))).to(device)  # [n_windows, frames, 64]
+        rows.append(network.embed(log_mel).mean(dim=0))
+    return torch.stack(rows).cpu()
+
+
+@torch.inference_mode()
+def judge(network: Network, clips: ClipSet, device: torch.device) -> tuple[float, float]:
+    """Cross-entropy and accuracy of the training head over clips."""
+    scores = network.classify(embed_clips(network, clips, device).to(device)).cpu()
+    labels = torch.from_numpy(clips.labels)
+    loss = nn.functional.cross_entropy(scores, labels).item()
+    return loss, (scores.argmax(1) == labels).float().mean().item()
+
+
+def _save(network: Network, optimiser: torch.optim.Optimizer, history: list[Epoch], recipe: Recipe, run: Path) -> None:
+    """The best weights first: killed between two writes, a resumed run repeats the epoch and writes them again."""
+    if best_epoch(history, recipe) is history[-1]:
+        save_tensors(run / WEIGHTS, network.state_dict(), {"epoch": len(history)})
+    network_tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    epochs = [asdict(done) for done in history]
+    save_tensors(run / LAST, network_tensors | optimiser_tensors(optimiser), {"history": epochs})
+    write_text(run / METRICS, "".join(json.dumps(line) + "\n" for line in epochs))
+
+
+def _resume(network: Network, optimiser: torch.optim.Optimizer, run: Path, device: torch.device) -> list[Epoch]:
+    tensors, facts = load_tensors(run / LAST)
+    restore(network, optimiser, {name: value.to(device) for name, value in tensors.items()})
+    return [Epoch(**line) for line in facts["history"]]

@@ -1,0 +1,184 @@
+"""The three networks, each a table of layers: log-mel windows -> embedding of 128 numbers -> class scores.
+
+    yamnet          YAMNet's MobileNet-v1 stack without its last two separable layers, FC 4096-4096-128
+    yamnet-compact  the first seven of those layers, FC 128
+    vggish          VGG-A's first four groups, FC 4096-4096-128
+
+Sources: Howard 2017 (arXiv:1704.04861), Hershey 2017 (arXiv:1609.09430), YAMNet in tensorflow/models,
+research/audioset. Heads as in the study's README (yamnet, vggish) and its published code (yamnet-compact).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+EMBEDDING_SIZE = 128
+MEL_BANDS = 64
+BATCH_NORM_EPS = 1e-4  # YAMNet's
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What is needed to build a network again. Stored in the run folder.
+
+    name       one of NETWORKS
+    n_classes  outputs of the training head
+    dropout    probability, in the fully connected layers
+    """
+
+    name: str
+    n_classes: int
+    dropout: float
+
+
+# stride, channels -> map, for a window of 480 x 64. The first row is a full 3x3 convolution, the rest separable.
+YAMNET_LAYERS = (
+    (2, 32),  #  240 x 32
+    (1, 64),  #  240 x 32
+    (2, 128),  # 120 x 16
+    (1, 128),  # 120 x 16
+    (2, 256),  # 60 x 8
+    (1, 256),  # 60 x 8
+    (2, 512),  # 30 x 4
+    (1, 512),  # 30 x 4
+    (1, 512),
+    (1, 512),
+    (1, 512),
+    (1, 512),
+)
+COMPACT_LAYERS = YAMNET_LAYERS[:7]
+
+# Channels of VGG-A's first four groups, each ended by a 2x2 max pool -> map, for a window of 96 x 64.
+VGGISH_GROUPS = (
+    (64,),  #      48 x 32
+    (128,),  #     24 x 16
+    (256, 256),  # 12 x 8
+    (512, 512),  # 6 x 4
+)
+VGGISH_FLAT = 512 * 6 * 4
+
+
+class Network(nn.Module):
+    """Log-mel windows -> embedding -> class scores.
+
+    features   [batch, 1, frames, 64] -> [batch, n]
+    embedding  [batch, n] -> [batch, 128]
+    head       [batch, 128] -> [batch, n_classes]
+    """
+
+    def __init__(self, features: nn.Module, embedding: nn.Module, head: nn.Module, config: NetworkConfig):
+        super().__init__()
+        self.features = features
+        self.embedding = embedding
+        self.head = head
+        self.n_classes = config.n_classes
+
+    def embed(self, log_mel: Tensor) -> Tensor:
+        """[batch, frames, 64] -> [batch, 128]."""
+        return self.embedding(self.features(log_mel.unsqueeze(1)))
+
+    def classify(self, embedding: Tensor) -> Tensor:
+        """[batch, 128] -> class scores before the softmax, [batch, n_classes]."""
+        return self.head(embedding)
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """[batch, frames, 64] -> [batch, n_classes]."""
+        return self.classify(self.embed(log_mel))
+
+
+def _same_pad(size: int, stride: int) -> tuple[int, int]:
+    """TensorFlow's SAME padding of a 3-wide kernel: (before, after). Sizes are fixed, so it is a constant."""
+    total = max(0, (-(-size // stride) - 1) * stride + 3 - size)
+    return total // 2, total - total // 2
+
+
+def _convolution(channels: int, out: int, stride: int, size: tuple[int, int], groups: int = 1) -> nn.Sequential:
+    """3x3 SAME convolution, BatchNorm, ReLU on a map of the given size."""
+    (top, bottom), (left, right) = _same_pad(size[0], stride), _same_pad(size[1], stride)
+    symmetric = top == bottom and left == right
+    return nn.Sequential(
+        nn.Identity() if symmetric else nn.ZeroPad2d((left, right, top, bottom)),
+        nn.Conv2d(channels, out, 3, stride, (top, left) if symmetric else 0, groups=groups, bias=False),
+        nn.BatchNorm2d(out, BATCH_NORM_EPS),
+        nn.ReLU(),
+    )
+
+
+def _mobilenet(rows: tuple[tuple[int, int], ...], frames: int) -> nn.Sequential:
+    """[batch, 1, frames, 64] -> [batch, channels of the last row]."""
+    (stride, channels), *separable = rows
+    layers: list[nn.Module] = [_convolution(1, channels, stride, (frames, MEL_BANDS))]
+    size = (-(-frames // stride), -(-MEL_BANDS // stride))
+    for stride, out in separable:
+        layers += [
+            _convolution(channels, channels, stride, size, groups=channels),
+            nn.Sequential(nn.Conv2d(channels, out, 1, bias=False), nn.BatchNorm2d(out, BATCH_NORM_EPS), nn.ReLU()),
+        ]
+        channels, size = out, (-(-size[0] // stride), -(-size[1] // stride))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def _vgg() -> nn.Sequential:
+    """[batch, 1, 96, 64] -> [batch, 12288]."""
+    layers: list[nn.Module] = []
+    channels = 1
+    for group in VGGISH_GROUPS:
+        for out in group:
+            layers += [
+                nn.Conv2d(channels, out, 3, padding=1, bias=False),
+                nn.BatchNorm2d(out, BATCH_NORM_EPS),
+                nn.ReLU(),
+            ]
+            channels = out
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers, nn.Flatten())
+
+
+def _fully_connected(sizes: tuple[int, ...], dropout: float) -> list[nn.Module]:
+    """Linear, BatchNorm, ReLU, dropout for each step. Without the BatchNorm these layers hardly train."""
+    layers: list[nn.Module] = []
+    for size, out in pairwise(sizes):
+        layers += [nn.Linear(size, out), nn.BatchNorm1d(out), nn.ReLU(), nn.Dropout(dropout)]
+    return layers
+
+
+def _wide_head(features: nn.Module, flat: int, config: NetworkConfig) -> Network:
+    """The README's head: FC 4096, FC 4096, FC 128 = the embedding; FC 100 -> classes."""
+    embedding = nn.Sequential(
+        *_fully_connected((flat, 4096, 4096), config.dropout),
+        nn.Linear(4096, EMBEDDING_SIZE),
+        nn.BatchNorm1d(EMBEDDING_SIZE),
+    )
+    head = nn.Sequential(
+        nn.ReLU(), *_fully_connected((EMBEDDING_SIZE, 100), config.dropout), nn.Linear(100, config.n_classes)
+    )
+    return Network(features, embedding, head, config)
+
+
+def _yamnet(config: NetworkConfig) -> Network:
+    return _wide_head(_mobilenet(YAMNET_LAYERS, frames=480), 512, config)
+
+
+def _yamnet_compact(config: NetworkConfig) -> Network:
+    embedding = nn.Sequential(nn.Linear(512, EMBEDDING_SIZE), nn.BatchNorm1d(EMBEDDING_SIZE), nn.ReLU())
+    head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(EMBEDDING_SIZE, config.n_classes))
+    return Network(_mobilenet(COMPACT_LAYERS, frames=480), embedding, head, config)
+
+
+def _vggish(config: NetworkConfig) -> Network:
+    return _wide_head(_vgg(), VGGISH_FLAT, config)
+
+
+NETWORKS: dict[str, Callable[[NetworkConfig], Network]] = {
+    "yamnet": _yamnet,
+    "yamnet-compact": _yamnet_compact,
+    "vggish": _vggish,
+}
+WINDOW_FRAMES = {"yamnet": 480, "yamnet-compact": 480, "vggish": 96}
+
+
+def build_network(config: NetworkConfig) -> Network:
+    """The network of config.name, with fresh weights from torch's random generator."""
+    return NETWORKS[config.name](config)
