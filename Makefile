@@ -1,15 +1,20 @@
-# make setup | test | check | demo | lock | clean          (make help says more)
+# What this project can be asked for; `make help` lists it.
 SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-from.lock
 
-# make demo: what is trained, and where its recordings are (none: sounds are synthesised).
+# make demo: what to train on. Without recordings, sounds are synthesised.
 DATASET ?= synthetic
 DATA_DIR ?= data/$(DATASET)
 NAME ?= $(DATASET)-demo
 PORT ?= 7860
+EPOCHS ?= $(if $(filter synthetic,$(DATASET)),20,60)
+TEST_FOLD ?= $(if $(filter synthetic ESC-10 ESC-50,$(DATASET)),4)
 
 .PHONY: help setup test check demo lock clean
 help:  ## this list
@@ -17,15 +22,21 @@ help:  ## this list
 
 setup: $(STAMP)  ## .venv from requirements.lock; nothing to do while the lock is unchanged
 
-# The stamp is a copy of the lock: a changed lock, not a newer date, is what asks for pip.
+# The stamp is a copy of the lock: another content, not a newer date, is what asks for pip.
 $(STAMP): requirements.lock
-	@if cmp -s requirements.lock $(STAMP); then touch $(STAMP); else \
-	  set -e; \
-	  test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); \
-	  echo "installing from requirements.lock (about 6 GB with PyTorch; some minutes)"; \
-	  $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps -r requirements.lock; \
-	  cp requirements.lock $(STAMP); \
-	fi
+	@if cmp -s requirements.lock $(STAMP); then touch $(STAMP); exit 0; fi; \
+	if ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "installing Debian's $(PYTHON)-venv, without which $(PYTHON) makes no environment"; \
+	    apt-get update -qq && apt-get install -y -qq --no-install-recommends $(PYTHON)-venv >/dev/null; \
+	  else \
+	    echo "error: $(PYTHON) with its venv module is needed; on Debian: apt-get install $(PYTHON)-venv" >&2; exit 2; \
+	  fi; \
+	fi; \
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); \
+	echo "installing what requirements.lock names (7 GB with PyTorch's CUDA libraries; some minutes)"; \
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps -r requirements.lock; \
+	cp requirements.lock $(STAMP)
 
 test: setup  ## every test
 	$(BIN)/python -m pytest
@@ -36,12 +47,24 @@ check: setup  ## lint, format, types, import arrows
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
-demo: setup  ## train, export with parity, and open the demo (DATASET=ESC-10 DATA_DIR=... for real recordings)
-	$(BIN)/python -m demo.pipeline 
+demo: bundles/$(NAME)/manifest.json  ## train, export, show (DATASET=ESC-10 DATA_DIR=... for real recordings)
+	$(BIN)/python -m demo bundles/$(NAME) --port $(PORT) --examples $(DATA_DIR)/audio
+
+bundles/$(NAME)/manifest.json: runs/$(NAME)/summary.json
+	$(BIN)/python -m export.onnx runs/$(NAME) --out bundles/$(NAME) --overwrite
+
+runs/$(NAME)/summary.json: | $(if $(filter synthetic,$(DATASET)),$(DATA_DIR)/meta/esc50.csv,setup)
+	$(BIN)/python -m training.run --dataset $(DATASET) --data-dir $(DATA_DIR) --network yamnet-compact \
+	  --epochs $(EPOCHS) $(if $(TEST_FOLD),--test-fold $(TEST_FOLD)) --out runs/$(NAME) --overwrite
+
+data/synthetic/meta/esc50.csv: | setup
+	$(BIN)/python -m training.data.synthetic --out data/synthetic --overwrite
 
 lock: setup  ## write requirements.lock anew from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --extra dev --python-version 3.11 \
-	  --python-platform x86_64-manylinux_2_28 --no-annotate --quiet --output-file requirements.lock
+	{ echo "# Exact versions of everything, for Linux x86-64 and Python 3.11. Written by 'make lock'."; \
+	  uv pip compile pyproject.toml --extra dev --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	    --no-header --no-annotate --quiet; } > requirements.lock.new
+	mv requirements.lock.new requirements.lock
 
 clean:  ## remove what make made, but not .venv
 	rm -rf cache runs bundles data/synthetic

@@ -14,6 +14,7 @@ NAMES = {
 def model_card(manifest: Manifest, results: dict[int, Comparison], sources: dict[str, int]) -> str:
     """Markdown: what the model is, what it was made from, how good it is, and the proof of parity."""
     window = manifest.window
+    samples = f"{window.samples} samples, mono, {window.rate_hz} Hz, {window.samples / window.rate_hz:.3f} s"
     scores = "\n".join(f"| {NAMES.get(name, name)} | {value:.1%} |" for name, value in manifest.scores.items())
     parity = "\n".join(
         f"| {batch} | {result.rows} | {result.worst_cosine:.7f} | {result.worst_difference:.1e} "
@@ -27,7 +28,7 @@ Turns sound into {manifest.embedding_size}-number embeddings and ranks classes b
 | | |
 |---|---|
 | network | {manifest.network} |
-| input | waveform [batch, {window.samples}] float32, mono, {window.rate_hz} Hz, {window.samples / window.rate_hz:.3f} s |
+| input | waveform [batch, {window.samples}] float32 in [-1, 1]: {samples} |
 | output | embedding [batch, {manifest.embedding_size}] float32; a clip's embedding is the mean of its windows' |
 | trained on | {manifest.dataset}, split {manifest.split}: {", ".join(manifest.seen_classes)} |
 | objective | {manifest.objective} |

@@ -25,9 +25,9 @@ from export.probes import probe_windows, recording_windows
 from serving.audio import Window
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.bundle import Manifest, new_folder, write_manifest
-from serving.command import console, progress_console, run_command
+from serving.command import console, run_command, say
 from serving.embedder import usable_cores
-from serving.errors import DataError, UnheardError
+from serving.errors import DataError, RunError, UnheardError
 from serving.zeroshot import ZeroShot
 from training.checkpoint import WEIGHTS, load_tensors
 from training.config import RunConfig
@@ -66,6 +66,14 @@ def load_network(run: Path, config: RunConfig) -> Network:
     return network.eval()
 
 
+def load_summary(run: Path) -> dict[str, Any]:
+    """The run's summary.json; RunError where the run did not end."""
+    path = run / SUMMARY
+    if not path.is_file():
+        raise RunError(f"{path}: is missing, so the run did not end; continue it with: training.run ... --resume")
+    return json.loads(path.read_text())
+
+
 def embedding_space(config: RunConfig, window: Window, network: Network) -> str:
     """One SHA-256 of all that changes the embeddings' numbers: front end, window, network and weights."""
     depends = {"front_end": asdict(config.front_end), "window": asdict(window), "network": config.network.name}
@@ -81,7 +89,7 @@ def export(options: Options) -> dict[str, Any]:
     """Write the bundle and return what is printed as JSON. ParityError: nothing is written."""
     config = RunConfig.load(options.run)
     network = load_network(options.run, config)
-    summary = json.loads((options.run / SUMMARY).read_text())
+    summary = load_summary(options.run)
     window = config.front_end.network_window(config.window_frames)
     log_mel = LogMel(config.front_end).eval()
     module = WaveformEmbedder(log_mel, network).eval()
@@ -96,10 +104,10 @@ def export(options: Options) -> dict[str, Any]:
             "window_samples": str(window.samples),
             "license": config.license,
         }
-        progress_console.print(f"exporting {config.network.name}, opset {OPSET}")
+        say(f"exporting {config.network.name}, opset {OPSET}")
         export_graph(log_mel, window, "log_mel", folder / "frontend.onnx", facts)
         graph = export_graph(fold_batch_norm(module), window, "embedding", folder / "embedder.onnx", facts)
-        progress_console.print("comparing with PyTorch, row by row")
+        say("comparing with PyTorch, row by row")
         results, sources = _prove(options, config, module, folder, window)
         (folder / "parity.json").write_text(json.dumps(_parity_record(results, sources), indent=1) + "\n")
         ZeroShot.load(options.run / ZEROSHOT).save(folder / ZEROSHOT)
@@ -173,7 +181,7 @@ def _recordings(options: Options, config: RunConfig) -> list[Path]:
     """The run's test clips, else its validation clips; none, with a warning, where the recordings are gone."""
     folder = options.data_dir or Path(config.data_dir)
     if options.data_dir is None and not folder.is_dir():
-        progress_console.print(f"warning: {folder} is gone, so parity is judged on probes only; give --data-dir")
+        say(f"warning: {folder} is gone, so parity is judged on probes only; give --data-dir")
         return []
     table = load_clips(config.dataset, folder)
     if list(table.classes) != config.classes:

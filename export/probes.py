@@ -33,7 +33,7 @@ def probe_windows(window: Window) -> tuple[list[str], NDArray[np.float32]]:
         "square 440 Hz, full scale": np.sign(np.sin(2 * np.pi * 440 * time + 1e-3)),
         "square 4 kHz, full scale": np.tile([1.0, 1.0, -1.0, -1.0], window.samples // 4 + 1)[: window.samples],
         "alternating samples, full scale": np.where(np.arange(window.samples) % 2, -1.0, 1.0),
-        "noise in the first half, then silence": np.where(time < time[-1] / 2, 0.3 * noise, 0.0),
+        "noise in the first half, then silence": np.where(time < time[-1] / 2, np.clip(0.3 * noise, -1, 1), 0.0),
     }
     return list(probes), np.stack(list(probes.values())).astype(np.float32)
 

@@ -1,6 +1,7 @@
 """Bytes or a path -> mono float32 at the model's rate -> the fixed windows a network sees."""
 
 import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +10,16 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from serving.errors import AudioError
+from serving.errors import AudioError, DurationError, FormatError
 
 FORMATS = "WAV, FLAC, OGG or MP3"
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 100, 2_000_000  # outside, resampling costs memory without bound, or gives nothing
+MOST_CHANNELS = 1024  # libsndfile's own limit; an array with more has its axes the wrong way round
+# 40 dB over full scale: louder than any mix in floats, far below integers that were never divided by their full scale.
+LOUDEST = 100.0
+BLOCK_VALUES = 2**20  # samples of all channels decoded at a time
+VALUES_PER_SECOND = 384_000  # all channels together, for a limit on memory: eight channels at 48 kHz
+UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's answer for a streamed FLAC
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,7 @@ def read_audio(path: str | Path) -> tuple[NDArray[np.float32], int]:
 
     returns  wave [n_samples, n_channels] float32, integer formats scaled to [-1, 1]; its rate in Hz
     errors   AudioError: not there, not readable, no samples, NaN or infinite samples
+    What a truncated WAV or MP3 still holds is decoded; a truncated FLAC or OGG is not readable.
     """
     path = Path(path)
     try:
@@ -49,24 +58,71 @@ def read_audio(path: str | Path) -> tuple[NDArray[np.float32], int]:
     return decode_audio(data, name=str(path))
 
 
-def decode_audio(data: bytes, name: str = "audio") -> tuple[NDArray[np.float32], int]:
-    """Decode the bytes of one audio file. Shapes and errors as in `read_audio`; `name` is for messages."""
+def decode_audio(data: bytes, name: str = "audio", max_seconds: float | None = None) -> tuple[NDArray[np.float32], int]:
+    """Decode the bytes of one audio file.
+
+    name         for messages
+    max_seconds  decode no more than this, nor more memory than it takes at VALUES_PER_SECOND; None: no limit
+    returns      as `read_audio`
+    errors       FormatError: not readable; DurationError: longer than max_seconds; else as `check_wave`
+    """
     try:
-        wave, rate_hz = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        reason = str(error).split(": ", 1)[-1].strip().rstrip(".")
-        raise AudioError(f"{name}: not a readable audio file (soundfile: {reason}); send {FORMATS}") from error
+        with _ForwardFile(io.BytesIO(data)) as file:
+            wave, rate_hz = _read_blocks(file, name, max_seconds), file.samplerate
+    except soundfile.SoundFileError as error:
+        raise FormatError(f"{name}: not a readable audio file ({_reason(error)}); send {FORMATS}") from error
     check_wave(wave, name)
     return wave, rate_hz
 
 
+class _ForwardFile(soundfile.SoundFile):
+    """Reads from the start to the end without seeking, which fails at the end of a FLAC of unknown length."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _read_blocks(file: soundfile.SoundFile, name: str, max_seconds: float | None) -> NDArray[np.float32]:
+    """All samples [n_samples, n_channels] float32, in memory for what is there and not for what the header claims."""
+    rate_hz, channels = file.samplerate, file.channels
+    most = math.inf
+    if max_seconds is not None:
+        most = max_seconds * min(rate_hz, VALUES_PER_SECOND / channels)
+    if file.frames <= most or file.frames == UNKNOWN_LENGTH:
+        block_samples = min(file.frames + 1, BLOCK_VALUES // channels)
+        blocks: list[NDArray[np.float32]] = []
+        n_samples = 0
+        while n_samples <= most:
+            block = np.asarray(file.read(block_samples, dtype="float32", always_2d=True), dtype=np.float32)
+            blocks.append(block)
+            n_samples += len(block)
+            if len(block) < block_samples and n_samples <= most:
+                return block if len(blocks) == 1 else np.concatenate(blocks)
+    raise DurationError(
+        f"{name}: lasts more than {most / rate_hz:g} s, the most here for {rate_hz} Hz {channels}-channel sound; "
+        "send a shorter recording"
+    )
+
+
+def _reason(error: Exception) -> str:
+    """libsndfile's reason, without its prefix and full stop."""
+    reason = str(error).split(": ", 1)[-1].strip().rstrip(".")
+    # mpg123's words for bytes in which it finds no whole frame.
+    return "no MP3 frame in it" if reason.startswith("File does not exist") else f"soundfile: {reason}"
+
+
 def check_wave(wave: NDArray[np.floating], name: str = "audio") -> None:
-    """Raise AudioError for a waveform without samples or with samples that are not finite numbers."""
+    """Raise AudioError for a waveform without samples, or with samples that are not finite or far too loud."""
     if wave.size == 0:
         raise AudioError(f"{name}: has no samples; send a recording of at least one sample")
-    bad = int(np.count_nonzero(~np.isfinite(wave)))
-    if bad:
+    low, high = float(wave.min()), float(wave.max())  # NaN where any sample is
+    if not (math.isfinite(low) and math.isfinite(high)):
+        bad = int(np.count_nonzero(~np.isfinite(wave)))
         raise AudioError(f"{name}: {bad} of {wave.size} samples are NaN or infinite; send finite samples in [-1, 1]")
+    if max(-low, high) > LOUDEST:
+        raise AudioError(
+            f"{name}: samples reach {max(-low, high):g}; wanted [-1, 1]: divide integers by their full scale"
+        )
 
 
 def to_mono(wave: NDArray[np.floating], rate_hz: float, target_hz: int) -> NDArray[np.float32]:
@@ -74,15 +130,17 @@ def to_mono(wave: NDArray[np.floating], rate_hz: float, target_hz: int) -> NDArr
 
     wave     [n_samples] or [n_samples, n_channels], float in [-1, 1] at rate_hz
     returns  [n_samples * target_hz / rate_hz] float32, at least one sample
-    errors   AudioError: wrong shape or dtype, rate not positive, no samples, samples not finite
+    errors   AudioError: wrong shape or dtype, rate out of range, and as `check_wave`
     """
     wave = np.asarray(wave)
     if wave.ndim not in (1, 2) or not np.issubdtype(wave.dtype, np.floating):
         raise AudioError(
             f"waveform: got {wave.dtype} {list(wave.shape)}; wanted floats [n_samples] or [n_samples, n_channels]"
         )
-    if not rate_hz > 0:
-        raise AudioError(f"waveform: got a rate of {rate_hz} Hz; wanted a positive one")
+    if wave.ndim == 2 and wave.shape[1] > MOST_CHANNELS:
+        raise AudioError(f"waveform: got {list(wave.shape)}; wanted [n_samples, n_channels]: transpose it")
+    if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+        raise AudioError(f"waveform: got a rate of {rate_hz} Hz; wanted {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}")
     check_wave(wave, "waveform")
     mono = wave if wave.ndim == 1 else wave.mean(axis=1)  # [n_samples]
     mono = np.ascontiguousarray(mono, dtype=np.float32)
@@ -104,4 +162,4 @@ def cut_windows(wave: NDArray[np.float32], window: Window) -> NDArray[np.float32
     needed = window.samples + (n_windows - 1) * window.hop_samples
     padded = np.pad(wave[:needed], (0, max(0, needed - len(wave))))  # [needed]
     views = np.lib.stride_tricks.sliding_window_view(padded, window.samples)
-    return np.ascontiguousarray(views[:: window.hop_samples])  # [n_windows, samples]
+    return np.array(views[:: window.hop_samples])  # [n_windows, samples]

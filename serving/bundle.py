@@ -106,7 +106,9 @@ def open_bundle(folder: str | Path) -> Bundle:
     return Bundle(folder, manifest)
 
 
-def _parse_manifest(raw: dict[str, Any]) -> Manifest:
+def _parse_manifest(raw: Any) -> Manifest:
+    if not isinstance(raw, dict):
+        raise TypeError(f"it holds a {type(raw).__name__}, not an object")
     version = raw.get("schema_version")
     if version != SCHEMA_VERSION:
         raise ValueError(f"schema version {version}, this program reads {SCHEMA_VERSION}")

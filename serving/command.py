@@ -23,6 +23,11 @@ console = Console()
 progress_console = Console(stderr=True)
 
 
+def say(text: str) -> None:
+    """One line on stderr of what is being done, unbroken whatever the terminal's width."""
+    progress_console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
 def run_command(
     options_type: type[Options],
     work: Callable[[Options], dict[str, Any] | None],

@@ -42,10 +42,12 @@ class Embedder:
 
         backend   "auto" or "onnxruntime"
         threads   for one inference; None: the cores that this process may use
-        errors    BundleError: missing or changed files; UsageError: unknown backend
+        errors    BundleError: missing or changed files; UsageError: unknown backend, fewer than one thread
         """
         if backend not in BACKENDS:
             raise UsageError(f"backend: got {backend}; wanted one of {', '.join(BACKENDS)}")
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads: got {threads}; wanted 1 or more, or none for all cores")
         bundle = open_bundle(folder)
         threads = threads or usable_cores()
         runtime = OnnxRuntime(bundle.path("embedder.onnx"), threads)
@@ -56,6 +58,11 @@ class Embedder:
     def manifest(self) -> Manifest:
         """What the bundle says of itself."""
         return self.bundle.manifest
+
+    @property
+    def runtime(self) -> Runtime:
+        """What runs the network: waveforms [batch, samples] -> embeddings [batch, 128]."""
+        return self._runtime
 
     def windows(self, wave: NDArray[np.floating], rate_hz: float) -> NDArray[np.float32]:
         """Mono, resampled and cut: [n_windows, samples] float32. See `to_mono` and `cut_windows`."""
@@ -77,8 +84,8 @@ class Embedder:
         return self.run(self.windows(wave, rate_hz))
 
     def embed(self, wave: NDArray[np.floating], rate_hz: float) -> NDArray[np.float32]:
-        """Embed a clip: the mean of its windows' embeddings (Xie 2021, arXiv:2011.12133). [128] float32."""
-        return self.embed_windows(wave, rate_hz).mean(axis=0)
+        """Embed a clip: the pooled embeddings of its windows. [128] float32."""
+        return pool(self.embed_windows(wave, rate_hz))
 
     def embed_files(self, paths: Sequence[str | Path]) -> NDArray[np.float32]:
         """Embed files, decoding some while the runtime works on others. [n_files, 128] float32.
@@ -104,7 +111,7 @@ class Embedder:
         rows = self.run(np.concatenate([windows for _, windows in pending]))  # [n_windows, 128]
         ends = np.cumsum([len(windows) for _, windows in pending])
         for (index, _), clip in zip(pending, np.split(rows, ends[:-1]), strict=True):
-            embeddings[index] = clip.mean(axis=0)
+            embeddings[index] = pool(clip)
         pending.clear()
 
     def classify(
@@ -128,9 +135,16 @@ class Embedder:
         return self._front_end(self.windows(wave, rate_hz))
 
 
+def pool(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A clip's embedding from its windows' [n_windows, 128]: their mean (Xie 2021, arXiv:2011.12133). [128] float32."""
+    return rows.mean(axis=0)
+
+
 def usable_cores() -> int:
     """The cores that this process may run on, which in a container can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity"):  # Linux only
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _ahead(

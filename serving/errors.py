@@ -16,6 +16,14 @@ class AudioError(UnheardError):
     """A recording cannot be used: whoever sent it must send another."""
 
 
+class FormatError(AudioError):
+    """The bytes are not an audio file in a format that is read here."""
+
+
+class DurationError(AudioError):
+    """A recording is longer than whoever runs the program allows."""
+
+
 class LabelError(UnheardError):
     """A label is not one that this bundle knows."""
 

@@ -45,7 +45,7 @@ class ZeroShot:
         labels      names of classes of this bundle, None for all of them
         offset      taken from the seen classes' scores
         returns     [n, n_labels] float32, larger is likelier
-        errors      LabelError: a label that is not a class of this bundle
+        errors      LabelError: a label that is not a class of this bundle, a label twice, or none
         """
         columns = self._columns(labels)
         mapped = (embeddings - self.mean) @ self.projection  # [n, text_size]
@@ -70,6 +70,9 @@ class ZeroShot:
         if unknown or not labels:
             got = ", ".join(unknown) or "no label"
             raise LabelError(f"labels: got {got}; this bundle knows {', '.join(self.class_names)}")
+        repeated = [label for i, label in enumerate(labels) if label in labels[:i]]
+        if repeated:
+            raise LabelError(f"labels: got {', '.join(repeated)} more than once; give each label once")
         return [self.class_names.index(label) for label in labels]
 
     def save(self, path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 EMBEDDING_SIZE = 128
@@ -68,7 +69,7 @@ class Network(nn.Module):
     head       [batch, 128] -> [batch, n_classes]
     """
 
-    def __init__(self, features: nn.Module, embedding: nn.Module, head: nn.Module, config: NetworkConfig):
+    def __init__(self, features: nn.Module, embedding: nn.Sequential, head: nn.Sequential, config: NetworkConfig):
         super().__init__()
         self.features = features
         self.embedding = embedding
@@ -86,6 +87,18 @@ class Network(nn.Module):
     def forward(self, log_mel: Tensor) -> Tensor:
         """[batch, frames, 64] -> [batch, n_classes]."""
         return self.classify(self.embed(log_mel))
+
+    @torch.no_grad()
+    def scale_embedding(self, factor: float) -> None:
+        """Multiply every embedding by a positive factor and leave the class scores as they are.
+
+        The embedding ends in BatchNorm or BatchNorm and ReLU, and the head begins with (ReLU and) a linear layer.
+        """
+        norm = [module for module in self.embedding if isinstance(module, nn.BatchNorm1d)][-1]
+        first = next(module for module in self.head if isinstance(module, nn.Linear))
+        norm.weight *= factor
+        norm.bias *= factor
+        first.weight /= factor
 
 
 def _same_pad(size: int, stride: int) -> tuple[int, int]:

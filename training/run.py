@@ -20,16 +20,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from serving.bundle import refuse_existing
-from serving.command import console, progress_console, run_command
+from serving.command import console, progress_console, run_command, say
 from serving.errors import UsageError
-from training.checkpoint import write_text
+from training.checkpoint import WEIGHTS, load_tensors, save_tensors, write_text
 from training.config import RunConfig
 from training.data.clips import DATASETS, Clip, ClipTable, load_clips
 from training.data.splits import split_classes, split_clips
 from training.data.windows import load_frames
 from training.frontend import LogMelConfig
 from training.loop import ClipSet, Epoch, Recipe, best_epoch, embed_clips, fit, judge
-from training.networks import NETWORKS, WINDOW_FRAMES, NetworkConfig, build_network
+from training.networks import NETWORKS, WINDOW_FRAMES, Network, NetworkConfig, build_network
 from training.plots import plot_curves
 from training.text import DEFAULT_ENCODER, text_encoder
 from training.zeroshot import accuracy, fit_zeroshot
@@ -168,6 +168,7 @@ def train(options: Options) -> dict[str, Any]:
             lambda epoch, share: progress.update(bar, completed=epoch - 1 + share), on_epoch, options.resume,
         )  # fmt: skip
 
+    scale_to_unit_length(network, training, device, out)
     best = best_epoch(history, config.recipe)
     assert best is not None
     plot_curves(history, best.epoch, out / "curves.png")
@@ -201,6 +202,19 @@ def train(options: Options) -> dict[str, Any]:
     write_text(out / SUMMARY, json.dumps(summary, indent=1) + "\n")
     _report(summary)
     return summary
+
+
+def scale_to_unit_length(network: Network, train: ClipSet, device: torch.device, out: Path) -> None:
+    """Scale the embedding so that the training clips' have a mean length of 1, and save the weights again.
+
+    The class scores stay the same. It gives the embeddings of every network one scale, on which an absolute
+    difference means something: before, a mean length of 10 was usual, and any bound on it arbitrary.
+    """
+    if load_tensors(out / WEIGHTS)[1].get("unit_length"):
+        return  # a finished run that was resumed
+    length = float(embed_clips(network, train, device).norm(dim=1).mean())
+    network.scale_embedding(1.0 / max(length, 1e-12))
+    save_tensors(out / WEIGHTS, network.state_dict(), {"unit_length": True})
 
 
 def _configure(options: Options, table: ClipTable) -> RunConfig:
@@ -265,7 +279,7 @@ def _progress() -> Progress:
 
 def _describe(options: Options, table: ClipTable, config: RunConfig, counts: list[int], device: torch.device) -> None:
     train, validation, test = counts
-    progress_console.print(
+    say(
         f"{options.dataset}: {len(config.split.seen)} of {len(table.classes)} classes; "
         f"{train} clips to train, {validation} to validate, {test} to test; {options.network} on {device}"
     )

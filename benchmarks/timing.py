@@ -1,0 +1,67 @@
+"""Time pieces of work fairly: warmed up first, taken in turns, told as percentiles."""
+
+import time
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of work.
+
+    prepare   turn -> input: not timed; turns count from 0, warm-up included
+    work      input -> anything: timed
+    """
+
+    prepare: Callable[[int], Any]
+    work: Callable[[Any], object]
+
+
+@dataclass(frozen=True)
+class Percentiles:
+    """Of n durations, in milliseconds. The fewer than 100 there are, the closer is p99 to the largest of them."""
+
+    n: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+
+
+def percentiles(durations_ns: NDArray[np.integer]) -> Percentiles:
+    """Percentiles of durations [n] in nanoseconds, n >= 1; between two of them by linear interpolation."""
+    p50, p95, p99 = np.percentile(durations_ns, (50, 95, 99)) / 1e6
+    return Percentiles(len(durations_ns), float(p50), float(p95), float(p99))
+
+
+def time_in_turns(
+    jobs: Mapping[Key, Job],
+    repeats: int,
+    warm_up: int,
+    on_round: Callable[[], None] = lambda: None,
+    clock_ns: Callable[[], int] = time.perf_counter_ns,
+) -> dict[Key, NDArray[np.int64]]:
+    """Time every job once a round, round after round, so that a drift of the machine hits all jobs alike.
+
+    repeats   rounds that count, at least 1
+    warm_up   rounds before them, of all jobs, that do not
+    on_round  called after each round of either kind
+    clock_ns  a clock that only goes forward, in nanoseconds
+    returns   for each job its durations [repeats] in nanoseconds
+    """
+    durations = {key: np.empty(repeats, np.int64) for key in jobs}
+    for turn in range(warm_up + repeats):
+        for key, job in jobs.items():
+            given = job.prepare(turn)
+            start = clock_ns()
+            job.work(given)
+            end = clock_ns()
+            if turn >= warm_up:
+                durations[key][turn - warm_up] = end - start
+        on_round()
+    return durations

@@ -1,0 +1,57 @@
+"""One uploaded recording on its way to the model, with what each stage took."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.audio import decode_audio
+from serving.embedder import Embedder
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A recording, decoded and cut.
+
+    duration_s, rate_hz, channels   of the recording as it came
+    windows                         [n_windows, samples] float32 at the model's rate
+    decode_ms, resample_ms          what the two stages took; resample: mix to mono, resample, cut
+    """
+
+    duration_s: float
+    rate_hz: int
+    channels: int
+    windows: NDArray[np.float32]
+    decode_ms: float
+    resample_ms: float
+
+
+def read_clip(data: bytes, embedder: Embedder, max_seconds: float) -> Clip:
+    """Decode the bytes of one audio file and cut them as the embedder does.
+
+    errors   AudioError, see `decode_audio` and `to_mono`
+    """
+    (wave, rate_hz), decode_ms = timed(lambda: decode_audio(data, max_seconds=max_seconds))
+    windows, resample_ms = timed(lambda: embedder.windows(wave, rate_hz))
+    return Clip(len(wave) / rate_hz, rate_hz, wave.shape[1], windows, decode_ms, resample_ms)
+
+
+def check_canary(embedder: Embedder) -> None:
+    """Embed one second of a tone; RuntimeError where the result is not an embedding of finite numbers."""
+    rate_hz = embedder.manifest.window.rate_hz
+    tone = 0.1 * np.sin(2 * np.pi * 440.0 * np.arange(rate_hz) / rate_hz)
+    embedding = embedder.embed(tone, rate_hz)
+    if embedding.shape != (embedder.manifest.embedding_size,) or not np.isfinite(embedding).all():
+        raise RuntimeError(f"the canary's embedding has shape {embedding.shape} and is {embedding}")
+
+
+def timed(work: Callable[[], Result]) -> tuple[Result, float]:
+    """The result of some work, and how long it took in milliseconds."""
+    start = time.perf_counter()
+    result = work()
+    return result, 1000 * (time.perf_counter() - start)

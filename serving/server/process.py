@@ -1,0 +1,84 @@
+"""The server's life as a process: a listening socket, a line when it is ready, a clean end on a signal."""
+
+import errno
+import signal
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from serving.errors import UsageError
+
+GRACE_S = 10  # for requests under way when the signal to end comes
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening TCP socket. Port 0 takes a free one.
+
+    errors   UsageError: the port is in use, or the host or the port cannot be had
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as error:
+        raise UsageError(f"host {host}: not known ({error.strerror}); give another --host") from error
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise UsageError(f"port {port} is in use on {host}; stop what uses it, or give another --port") from error
+        raise UsageError(
+            f"{host} port {port}: cannot listen there ({error.strerror}); give another --host or --port"
+        ) from error
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """http://127.0.0.1:8000"""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(app: FastAPI, listener: socket.socket, on_ready: Callable[[], None]) -> None:
+    """Answer requests until SIGINT or SIGTERM, then finish those under way. Only from the main thread.
+
+    on_ready   called once, when requests are answered
+    """
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    server = _Server(config, on_ready)
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        server.should_exit = True
+
+    # uvicorn puts its own handlers over these, and raises the signal once more when it is done.
+    before = {name: signal.signal(name, stop) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        server.run(sockets=[listener])
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]):
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()

@@ -1,0 +1,126 @@
+"""What the server is asked with and what it answers, as OpenAPI tells it."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class EmbedQuery(BaseModel):
+    """Parameters of /v1/embed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    windows: bool = Field(False, description="answer with each window's embedding too, and where it starts")
+
+
+class ClassifyQuery(BaseModel):
+    """Parameters of /v1/classify."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    labels: list[str] | None = Field(
+        None,
+        description="classes to rank, with commas between; default: every class of the bundle",
+        examples=["dog,rain"],
+    )
+    offset: float = Field(
+        0.0,
+        ge=-1e6,
+        le=1e6,
+        allow_inf_nan=False,
+        description="taken from the scores of classes seen in training, so that unseen ones stand a chance",
+    )
+
+
+class Timings(BaseModel):
+    """How long each stage took, in milliseconds."""
+
+    decode: float = Field(description="the file's bytes to samples")
+    resample: float = Field(description="mix to mono, resample and cut into windows")
+    model: float = Field(description="windows to embeddings")
+
+
+class Heard(BaseModel):
+    """The recording as it came."""
+
+    duration_s: float = Field(examples=[5.0])
+    rate_hz: int = Field(examples=[44_100])
+    channels: int = Field(examples=[1])
+    embedding_space: str = Field(
+        description="embeddings compare only where this is equal", examples=["c5bcdf06b371a5a6..."]
+    )
+    timings_ms: Timings = Field(examples=[{"decode": 1.9, "resample": 0.8, "model": 5.2}])
+
+
+class WindowEmbedding(BaseModel):
+    """The embedding of one stretch of a recording."""
+
+    start_s: float = Field(description="in the recording, in seconds", examples=[4.8])
+    embedding: list[float] = Field(examples=[[0.25, -1.5]])
+
+
+class EmbedResponse(Heard):
+    """One embedding for a recording: the mean of its windows'."""
+
+    embedding: list[float] = Field(description="128 numbers, each exactly the model's float32", examples=[[0.25, -1.5]])
+    windows: list[WindowEmbedding] | None = Field(None, description="with ?windows=true, else null")
+
+
+class RankedLabel(BaseModel):
+    """A class and how likely it is."""
+
+    label: str = Field(examples=["dog"])
+    score: float = Field(description="probability; those of one answer sum to 1", examples=[0.93])
+    seen: bool = Field(description="the network was trained on this class")
+
+
+class ClassifyResponse(Heard):
+    """The classes, likeliest first."""
+
+    ranking: list[RankedLabel]
+    offset: float
+
+
+class ModelClass(BaseModel):
+    """A class that the bundle can name."""
+
+    label: str = Field(examples=["dog"])
+    seen: bool = Field(description="the network was trained on it")
+
+
+class ModelResponse(BaseModel):
+    """What serves: the bundle's manifest and what runs it."""
+
+    network: str = Field(examples=["yamnet"])
+    objective: str
+    dataset: str = Field(examples=["ESC-50"])
+    split: str = Field(examples=["fold04"])
+    classes: list[ModelClass]
+    window: dict[str, int] = Field(examples=[{"rate_hz": 16000, "samples": 77040, "hop_samples": 76800}])
+    front_end: dict[str, Any]
+    embedding_size: int = Field(examples=[128])
+    embedding_space: str
+    scores: dict[str, float] = Field(description="accuracies of the trained model, 0 to 1")
+    license: str = Field(description="of the recordings that the weights were learned from")
+    git_commit: str
+    schema_version: int
+    files: dict[str, Any] = Field(description="size in bytes and SHA-256 of each of the bundle's files")
+    backend: str = Field(examples=["onnxruntime"])
+    providers: list[str] = Field(examples=[["CPUExecutionProvider"]])
+    versions: dict[str, str]
+
+
+class Health(BaseModel):
+    """The server can answer."""
+
+    status: str = Field(examples=["ok"])
+
+
+class Failure(BaseModel):
+    """Every answer that is not 200."""
+
+    error: str = Field(
+        description="what came, what was wanted, the way out",
+        examples=["audio: has no samples; send a recording of at least one sample"],
+    )
+    request_id: str = Field(description="as in the header x-request-id", examples=["3f2a9c1d7b60"])

@@ -1,0 +1,111 @@
+"""A bundle is opened only whole and unchanged, and is written whole or not at all."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from serving.bundle import new_folder, open_bundle
+from serving.embedder import Embedder
+from serving.errors import BundleError, UsageError
+
+
+@pytest.fixture
+def copy(bundle_folder, tmp_path) -> Path:
+    return Path(shutil.copytree(bundle_folder, tmp_path / "bundle"))
+
+
+def refused(folder: Path, *parts: str) -> None:
+    with pytest.raises(BundleError) as caught:
+        Embedder.load(folder)
+    assert "\n" not in str(caught.value)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_a_copied_bundle_opens(copy):
+    assert open_bundle(copy).manifest.network == "yamnet-compact"
+
+
+@pytest.mark.parametrize("name", ["embedder.onnx", "frontend.onnx", "zeroshot.npz", "parity.json", "README.md"])
+def test_one_changed_byte_is_refused_and_the_file_is_named(copy, name):
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / name).write_bytes(content)
+    refused(copy, name, "has changed")
+
+
+def test_a_missing_file_is_named(copy):
+    (copy / "embedder.onnx").unlink()
+    refused(copy, "embedder.onnx", "missing")
+
+
+def test_a_folder_without_a_manifest_is_no_bundle(tmp_path):
+    refused(tmp_path, "manifest.json", "export.onnx")
+
+
+def test_a_missing_folder_says_how_to_make_one(tmp_path):
+    refused(tmp_path / "nowhere", "nowhere", "export.onnx")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema_version": 1}'])
+def test_a_broken_manifest_is_refused(copy, text):
+    (copy / "manifest.json").write_text(text)
+    refused(copy, "manifest.json")
+
+
+def test_a_bundle_of_another_schema_says_which_version_it_has(copy):
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps(manifest | {"schema_version": 99}))
+    refused(copy, "99")
+
+
+def test_a_file_name_that_leads_out_of_the_bundle_is_refused(copy):
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["files"]["../outside"] = {"size": 0, "sha256": ""}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    refused(copy, "../outside")
+
+
+def test_an_unknown_backend_lists_the_known_ones(bundle_folder):
+    with pytest.raises(UsageError, match="onnxruntime"):
+        Embedder.load(bundle_folder, backend="caffe")
+
+
+def test_a_failure_while_writing_leaves_the_old_folder_and_no_rubbish(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "kept").write_text("old")
+
+    def write_half() -> None:
+        with new_folder(tmp_path / "out", overwrite=True) as folder:
+            (folder / "new").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / "kept").read_text() == "old"
+
+
+def test_overwriting_replaces_the_whole_folder(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").write_text("old")
+    with new_folder(tmp_path / "out", overwrite=True) as folder:
+        (folder / "new").write_text("new")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_existing_folder_is_refused_without_overwrite(tmp_path):
+    with pytest.raises(UsageError, match="--overwrite"), new_folder(tmp_path, overwrite=False):
+        pytest.fail("the block was entered")
+
+
+def test_the_manifest_says_what_the_numbers_depend_on(bundle_folder, run_folder):
+    manifest = open_bundle(bundle_folder).manifest
+    assert manifest.window.samples == 77_040
+    assert manifest.front_end["log_offset"] == 0.01
+    assert manifest.seen_classes == ["clicks", "noise", "tone"]
+    assert len(manifest.embedding_space) == 64
+    assert manifest.scores.keys() >= {"validation_accuracy"}

@@ -1,0 +1,162 @@
+"""Data sets are read as they are, quirks included, and what is wrong with one is named."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from serving.errors import DataError
+from training.data.clips import FSC22_META, freesound_source, load_clips
+
+ESC_COLUMNS = ["filename", "fold", "target", "category", "esc10", "src_file", "take"]
+
+
+def touch(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.zeros(160, np.float32), 16_000)
+
+
+def write_csv(path: Path, columns: list[str], rows: list[list]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
+
+
+@pytest.fixture
+def esc50(tmp_path) -> Path:
+    rows = [
+        ["1-1-A-0.wav", 1, 0, "dog", "True", 1, "A"],
+        ["2-2-A-10.wav", 2, 10, "rain", "True", 2, "A"],
+        ["3-3-A-2.wav", 3, 2, "pig", "False", 3, "A"],
+    ]
+    for row in rows:
+        touch(tmp_path / "audio" / row[0])
+    write_csv(tmp_path / "meta" / "esc50.csv", ESC_COLUMNS, rows)
+    return tmp_path
+
+
+def test_esc50_gives_classes_in_the_order_of_their_targets(esc50):
+    table = load_clips("ESC-50", esc50)
+    assert table.classes == ("dog", "pig", "rain")
+    assert [table.classes[clip.label] for clip in table.clips] == ["dog", "rain", "pig"]
+    assert table.folds == [1, 2, 3]
+
+
+def test_esc10_takes_the_flagged_classes_of_an_esc50_folder(esc50):
+    assert load_clips("ESC-10", esc50).classes == ("dog", "rain")
+
+
+@pytest.mark.parametrize("audio", ["Audios", "Audio Wise V1.0-20220916T202003Z-001/Audio Wise V1.0"])
+@pytest.mark.parametrize("meta", ["", "Metadata-20220916T202011Z-001/Metadata"])
+def test_fsc22_is_read_in_both_of_its_known_layouts(tmp_path, audio, meta):
+    rows = [["17548__A.wav", "1_10101.wav", 1, "Fire"], ["17548_B.wav", "1_10102.wav", 1, "Fire"]]
+    rows += [["https-::a.b:j:1?pwd=c.wav", "27_12757.wav", 27, "Squirrel"]]
+    for row in rows:
+        touch(tmp_path / audio / row[1])
+    write_csv(tmp_path / meta / FSC22_META, ["Source File Name", "Dataset File Name", "Class ID", "Class Name"], rows)
+    table = load_clips("FSC22", tmp_path)
+    assert len(table.classes) == 27
+    assert [table.classes[clip.label] for clip in table.clips] == ["fire", "fire", "squirrel"]
+    assert table.clips[0].source == table.clips[1].source != table.clips[2].source
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("17548__A.wav", "17548"),
+        ("579840_2.wav", "579840"),
+        ("39877__csengeri__thunderrumble19august2007.wav", "39877"),
+        ("193045__(1)_frithjof__stille-mit-vogel (1).wav", "193045"),
+        ("376832(2)_.wav.wav", "376832"),
+        ("renam (1).wav", "renam"),
+        ("renam (12).wav", "renam"),
+    ],
+)
+def test_clips_of_one_freesound_recording_share_a_source(name, source):
+    assert freesound_source(name) == source
+
+
+def test_a_folder_of_class_folders_is_a_data_set(recordings):
+    table = load_clips("folder", recordings)
+    assert table.classes == ("clicks", "noise", "tone")
+    assert len(table.clips) == 24
+
+
+def test_real_esc10_has_ten_classes_of_32_clips(esc10):
+    table = load_clips("ESC-10", esc10)
+    assert len(table.classes) == 10
+    assert {sum(clip.label == label for clip in table.clips) for label in range(10)} == {32}
+
+
+def fails(dataset: str, folder: Path, *parts: str) -> None:
+    with pytest.raises(DataError) as caught:
+        load_clips(dataset, folder)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def test_an_unknown_data_set_lists_the_known_ones(tmp_path):
+    fails("ESC-5", tmp_path, "ESC-5", "ESC-50", "ESC-10", "FSC22", "synthetic", "folder")
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    fails("ESC-50", tmp_path / "nowhere", "nowhere", "--data-dir")
+
+
+@pytest.mark.parametrize("dataset", ["ESC-50", "ESC-10", "FSC22", "synthetic", "folder"])
+def test_an_empty_folder_is_refused(dataset, tmp_path):
+    fails(dataset, tmp_path, str(tmp_path))
+
+
+def test_a_table_without_its_columns_says_which(esc50):
+    write_csv(esc50 / "meta" / "esc50.csv", ["filename", "fold"], [["a.wav", 1]])
+    fails("ESC-50", esc50, "target", "esc50.csv")
+
+
+def test_a_table_without_rows_is_refused(esc50):
+    write_csv(esc50 / "meta" / "esc50.csv", ESC_COLUMNS, [])
+    fails("ESC-50", esc50, "no clips")
+
+
+def test_a_row_whose_file_is_missing_is_named_with_its_file(esc50):
+    (esc50 / "audio" / "2-2-A-10.wav").unlink()
+    fails("ESC-50", esc50, "row 3", "2-2-A-10.wav")
+
+
+def test_a_target_that_is_no_number_is_named_with_its_row(esc50):
+    write_csv(esc50 / "meta" / "esc50.csv", ESC_COLUMNS, [["1-1-A-0.wav", 1, "zero", "dog", "True", 1, "A"]])
+    fails("ESC-50", esc50, "row 2", "target", "zero")
+
+
+def test_an_empty_cell_is_named_with_its_row(esc50):
+    write_csv(esc50 / "meta" / "esc50.csv", ESC_COLUMNS, [["1-1-A-0.wav", "", 0, "dog", "True", 1, "A"]])
+    fails("ESC-50", esc50, "row 2", "fold")
+
+
+def test_one_target_with_two_names_is_refused(esc50):
+    rows = [["1-1-A-0.wav", 1, 0, "dog", "True", 1, "A"], ["2-2-A-10.wav", 2, 0, "rain", "True", 2, "A"]]
+    write_csv(esc50 / "meta" / "esc50.csv", ESC_COLUMNS, rows)
+    fails("ESC-50", esc50, "row 3", "rain", "dog")
+
+
+def test_one_class_only_is_refused(esc50):
+    write_csv(esc50 / "meta" / "esc50.csv", ESC_COLUMNS, [["1-1-A-0.wav", 1, 0, "dog", "True", 1, "A"]])
+    fails("ESC-50", esc50, "dog", "two or more")
+
+
+def test_a_class_folder_without_audio_is_named(recordings, tmp_path):
+    (tmp_path / "full").mkdir()
+    touch(tmp_path / "full" / "a.wav")
+    (tmp_path / "hollow").mkdir()
+    fails("folder", tmp_path, "hollow")
+
+
+def test_an_fsc22_class_id_out_of_range_is_named(tmp_path):
+    touch(tmp_path / "Audios" / "28_1.wav")
+    columns = ["Source File Name", "Dataset File Name", "Class ID", "Class Name"]
+    write_csv(tmp_path / FSC22_META, columns, [["1.wav", "28_1.wav", 28, "Unicorn"]])
+    fails("FSC22", tmp_path, "row 2", "28")

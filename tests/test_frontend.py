@@ -1,0 +1,71 @@
+"""The front end equals the reference, and behaves as a front end should."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchaudio
+
+from training.frontend import LogMel, LogMelConfig, mel_weights
+
+CONFIG = LogMelConfig()
+GOLDEN = Path(__file__).parent / "golden_logmel_chirp.npz"
+
+
+def log_mel(wave: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        return LogMel(CONFIG)(torch.from_numpy(np.asarray(wave, np.float32))[None])[0].numpy()
+
+
+def tone(hertz: float, seconds: float = 1.0) -> np.ndarray:
+    return np.sin(2 * np.pi * hertz * np.arange(round(seconds * CONFIG.rate_hz)) / CONFIG.rate_hz)
+
+
+def test_log_mel_equals_the_reference_on_the_golden_chirp():
+    with np.load(GOLDEN, allow_pickle=False) as golden:
+        assert np.abs(log_mel(golden["waveform"]) - golden["log_mel"]).max() <= 1e-4
+
+
+def test_silence_is_the_log_offset_everywhere():
+    np.testing.assert_allclose(log_mel(np.zeros(16_000)), np.log(0.01), rtol=1e-6)
+
+
+@pytest.mark.parametrize("hertz", [250.0, 1_000.0, 3_000.0, 6_500.0])
+def test_a_tone_peaks_in_the_band_nearest_to_it(hertz):
+    edges = np.linspace(*(1127 * np.log1p(np.array([125.0, 7_500.0]) / 700)), 66)
+    nearest = int(np.abs(edges[1:-1] - 1127 * np.log1p(hertz / 700)).argmin())
+    assert int(log_mel(tone(hertz)).mean(axis=0).argmax()) == nearest
+
+
+@pytest.mark.parametrize("hertz", [20.0, 7_900.0])
+def test_a_tone_outside_the_bands_is_nearly_silent(hertz):
+    assert log_mel(0.1 * tone(hertz)).max() < log_mel(0.1 * tone(1_000.0)).max() - 3
+
+
+@pytest.mark.parametrize(
+    ("samples", "frames"), [(399, 0), (400, 1), (559, 1), (560, 2), (16_000, 98), (15_600, 96), (77_040, 480)]
+)
+def test_an_incomplete_last_frame_is_dropped(samples, frames):
+    assert CONFIG.frames(samples) == frames
+    if frames:
+        assert log_mel(np.zeros(samples)).shape == (frames, 64)
+
+
+def test_the_windows_of_the_networks_have_the_documented_lengths():
+    assert (CONFIG.network_window(480).samples, CONFIG.network_window(480).hop_samples) == (77_040, 76_800)
+    assert (CONFIG.network_window(96).samples, CONFIG.network_window(96).hop_samples) == (15_600, 15_360)
+
+
+def test_mel_filters_are_linear_in_mel_so_torchaudio_is_close_and_not_equal():
+    ours = mel_weights(CONFIG)
+    theirs = torchaudio.functional.melscale_fbanks(257, 125.0, 7_500.0, 64, 16_000, mel_scale="htk").numpy()
+    assert not ours[0].any()
+    assert 1e-3 < np.abs(ours - theirs).max() < 0.05
+
+
+def test_doubling_the_waveform_doubles_the_mel_energies():
+    wave = 0.2 * tone(700.0)
+    np.testing.assert_allclose(
+        np.exp(log_mel(2 * wave)) - 0.01, 2 * (np.exp(log_mel(wave)) - 0.01), rtol=1e-3, atol=1e-4
+    )

@@ -1,0 +1,129 @@
+"""Class splits are the study's; clip splits never share a source recording."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving.errors import DataError, UsageError
+from training.data.clips import Clip, ClipTable, load_clips
+from training.data.splits import split_classes, split_clips, split_names
+
+STUDY = json.loads((Path(__file__).parent / "class_splits.json").read_text())
+
+
+def table_of(dataset: str, classes: list[str], clips_each: int = 6, folds: int = 3) -> ClipTable:
+    clips = [
+        Clip(Path(f"{label}-{i}.wav"), label, f"{label}-{i // 2}", 1 + i // 2 % folds)
+        for label in range(len(classes))
+        for i in range(clips_each)
+    ]
+    return ClipTable(dataset, tuple(classes), tuple(clips), "none")
+
+
+ESC50 = table_of("ESC-50", STUDY["ESC-50"]["classes"])
+FSC22 = table_of("FSC22", STUDY["FSC22"]["classes"])
+
+
+def names(table: ClipTable, indices: list[int]) -> set[str]:
+    return {table.classes[i] for i in indices}
+
+
+@pytest.mark.parametrize("x", range(5))
+def test_fold_and_cat_splits_leave_out_the_studys_partitions(x):
+    for prefix, partition in (("fold", "random_partition"), ("cat", "category_partition")):
+        split = split_classes(ESC50, f"{prefix}{x}")
+        left_out = names(ESC50, STUDY["ESC-50"][partition][f"{prefix}{x}"])
+        assert set(split.unseen_test) == left_out
+        assert set(split.seen) == set(ESC50.classes) - left_out
+
+
+@pytest.mark.parametrize("x", range(4))
+def test_fold_x4_trains_on_30_classes_and_validates_on_fold_x(x):
+    split = split_classes(ESC50, f"fold{x}4")
+    folds = STUDY["ESC-50"]["random_partition"]
+    assert set(split.unseen_validation) == names(ESC50, folds[f"fold{x}"])
+    assert set(split.unseen_test) == names(ESC50, folds["fold4"])
+    assert len(split.seen) == 30
+    assert not set(split.seen) & {*split.unseen_validation, *split.unseen_test}
+
+
+@pytest.mark.parametrize("name", ["train", "val", "test"])
+def test_fsc22_splits_train_on_the_studys_13_classes(name):
+    split = split_classes(FSC22, name)
+    assert set(split.seen) == names(FSC22, STUDY["FSC22"]["train"])
+    assert set(split.unseen_validation) == names(FSC22, STUDY["FSC22"]["val"])
+    assert set(split.unseen_test) == names(FSC22, STUDY["FSC22"]["test"])
+
+
+def test_random_splits_depend_on_the_seed_alone():
+    one, again, other = (split_classes(ESC50, "random", seed) for seed in (1, 1, 2))
+    assert one == again != other
+    assert len(one.unseen_test) == 15
+
+
+def test_unseen_classes_can_be_named():
+    split = split_classes(ESC50, "all", unseen=("dog", "rain"))
+    assert split.unseen_test == ("dog", "rain")
+    assert len(split.seen) == 48
+
+
+def test_an_unknown_split_lists_the_known_ones():
+    with pytest.raises(UsageError) as caught:
+        split_classes(ESC50, "fold9")
+    assert all(name in str(caught.value) for name in split_names("ESC-50"))
+
+
+def test_an_unknown_unseen_class_is_named():
+    with pytest.raises(UsageError, match="unicorn"):
+        split_classes(ESC50, "all", unseen=("unicorn",))
+
+
+def test_a_split_that_leaves_one_class_is_refused():
+    with pytest.raises(DataError, match="two or more"):
+        split_classes(ESC50, "all", unseen=ESC50.classes[1:])
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("test_fold", [None, 2])
+def test_training_validation_and_test_share_no_source(seed, test_fold):
+    parts = split_clips(ESC50, split_classes(ESC50, "fold04"), test_fold, seed)
+    sources = [{clip.source for clip in part} for part in (parts.train, parts.validation, parts.test)]
+    assert not (sources[0] & sources[1] or sources[0] & sources[2] or sources[1] & sources[2])
+    seen = set(split_classes(ESC50, "fold04").seen)
+    for part in (parts.train, parts.validation):
+        assert {ESC50.classes[clip.label] for clip in part} == seen
+    assert bool(parts.test) == (test_fold is not None)
+
+
+def test_a_source_of_the_test_fold_is_never_trained_on_in_another_fold():
+    clips = [
+        Clip(Path(f"{label}-{i}.wav"), label, f"{label}-{i // 2}", 1 + i % 2) for label in range(2) for i in range(6)
+    ]
+    clips += [Clip(Path(f"{label}-x{i}.wav"), label, f"{label}-x{i}", 1) for label in range(2) for i in range(4)]
+    table = ClipTable("ESC-50", ("a", "b"), tuple(clips), "none")
+    parts = split_clips(table, split_classes(table, "all"), 2, 0)
+    test_sources = {clip.source for clip in parts.test}
+    assert not test_sources & {clip.source for clip in (*parts.train, *parts.validation)}
+
+
+def test_a_fold_that_is_not_there_lists_those_that_are():
+    with pytest.raises(UsageError, match="got 9.*1, 2, 3"):
+        split_clips(ESC50, split_classes(ESC50, "all"), 9, 0)
+
+
+def test_a_class_with_one_source_recording_is_named():
+    table = table_of("ESC-50", ["lonely", "lost"], clips_each=2)
+    with pytest.raises(DataError, match="lonely"):
+        split_clips(table, split_classes(table, "all"), None, 0)
+
+
+def test_real_recordings_are_split_by_source(esc10):
+    table = load_clips("ESC-10", esc10)
+    parts = split_clips(table, split_classes(table, "all"), 4, 0)
+    assert len(parts.test) == 80
+    assert not {clip.source for clip in parts.train} & {clip.source for clip in parts.validation}
+    assert 0.1 < len(parts.validation) / (len(parts.train) + len(parts.validation)) < 0.3
+    counts = np.bincount([clip.label for clip in parts.validation], minlength=10)
+    assert counts.min() > 0

@@ -1,0 +1,178 @@
+"""The training command: what it writes, what it promises, what it refuses."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file
+
+from tests.conftest import RATE_HZ, small_sound
+from training.loop import Epoch, Recipe, best_epoch, should_stop, steps_per_epoch
+from training.run import main
+
+
+def arguments(recordings: Path, out: Path, *more: str) -> list[str]:
+    fixed = f"--dataset folder --data-dir {recordings} --network yamnet-compact --batch-size 8 --epochs 3"
+    return [*fixed.split(), "--cache-dir", str(out.parent / "cache"), "--out", str(out), *more]
+
+
+def one_line(capsys, code: int, *parts: str) -> None:
+    """Exit code 2, nothing on stdout, one line on stderr with these parts."""
+    captured = capsys.readouterr()
+    assert code == 2
+    lines = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in captured.err
+    for part in parts:
+        assert part in lines[0]
+    assert captured.out == ""
+
+
+def test_a_run_folder_holds_what_others_need(run_folder):
+    kept = {path.name for path in run_folder.iterdir()}
+    assert kept >= {"weights.safetensors", "last.safetensors", "config.json", "metrics.jsonl", "summary.json"}
+    assert kept >= {"curves.png", "zeroshot.npz"}
+    assert not [name for name in kept if name.startswith(".")]
+    epochs = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in epochs] == [1, 2, 3, 4, 5, 6]
+    summary = json.loads((run_folder / "summary.json").read_text())
+    assert summary["best_epoch"] >= 5
+
+
+def test_the_last_line_of_training_is_json_for_scripts(recordings, tmp_path, capsys):
+    assert main(arguments(recordings, tmp_path / "run", "--epochs", "1")) == 0
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert last["epochs"] == 1
+    assert last["out"] == str(tmp_path / "run")
+    assert 0 <= last["validation_accuracy"] <= 1
+    assert last["seconds"] > 0
+
+
+def test_fewer_clips_than_a_batch_train(recordings, tmp_path):
+    assert main(arguments(recordings, tmp_path / "run", "--epochs", "1", "--batch-size", "512")) == 0
+
+
+def test_the_same_seed_gives_the_same_weights(recordings, tmp_path):
+    for name in ("a", "b"):
+        assert main(arguments(recordings, tmp_path / name, "--epochs", "2")) == 0
+    a, b = (load_file(tmp_path / name / "weights.safetensors") for name in ("a", "b"))
+    assert all((a[name] == b[name]).all() for name in a)
+
+
+def test_a_run_killed_and_resumed_ends_with_the_weights_of_an_uninterrupted_one(recordings, tmp_path):
+    assert main(arguments(recordings, tmp_path / "whole", "--epochs", "6")) == 0
+    options = arguments(recordings, tmp_path / "cut", "--epochs", "6")
+    process = subprocess.Popen([sys.executable, "-m", "training.run", *options], stderr=subprocess.DEVNULL)
+    while not (tmp_path / "cut" / "metrics.jsonl").is_file():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    done = len((tmp_path / "cut" / "metrics.jsonl").read_text().splitlines())
+    assert done < 6
+    assert main([*options, "--resume"]) == 0
+    for name in ("weights.safetensors", "last.safetensors"):
+        whole, cut = load_file(tmp_path / "whole" / name), load_file(tmp_path / "cut" / name)
+        assert whole.keys() == cut.keys()
+        assert [key for key in whole if not torch.equal(whole[key], cut[key])] == []
+
+
+def test_embeddings_of_the_training_clips_have_a_mean_length_of_one(recordings, embedder):
+    lengths = np.linalg.norm(embedder.embed_files(sorted(recordings.glob("*/*.wav"))), axis=1)
+    assert 0.8 < lengths.mean() < 1.25  # most of these clips were trained on
+
+
+def test_resuming_with_other_options_is_refused(run_folder, recordings, capsys):
+    code = main(arguments(recordings, run_folder, "--resume", "--learning-rate", "0.5"))
+    one_line(capsys, code, "--resume", "recipe")
+
+
+def history(*losses: float) -> list[Epoch]:
+    return [Epoch(i + 1, 1.0, 0.5, loss, 0.5, 1e-3, 1.0, 1.0) for i, loss in enumerate(losses)]
+
+
+def test_the_best_epoch_has_the_least_validation_loss_and_is_none_of_the_first_four():
+    recipe = Recipe(epochs=60)
+    assert best_epoch(history(0.1, 0.1, 0.1, 0.1), recipe) is None
+    best = best_epoch(history(0.1, 0.1, 0.1, 0.1, 0.9, 0.7, 0.8), recipe)
+    assert best is not None
+    assert best.epoch == 6
+
+
+def test_patience_counts_from_the_best_epoch():
+    recipe = Recipe(epochs=60, patience=2)
+    assert not should_stop(history(0.1, 0.2, 0.3, 0.4, 0.5, 0.6), recipe)
+    assert should_stop(history(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), recipe)
+    assert not should_stop(history(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.4), recipe)
+
+
+@pytest.mark.parametrize(("windows", "batch"), [(2, 32), (3, 2), (33, 32), (64, 32), (193, 32), (5, 2)])
+def test_no_batch_is_too_large_or_a_single_window(windows, batch):
+    sizes = [len(part) for part in np.array_split(np.arange(windows), steps_per_epoch(windows, batch))]
+    assert sum(sizes) == windows
+    assert min(sizes) >= 2
+    assert max(sizes) <= max(batch, 3)
+
+
+def test_patience_stops_a_run_early(recordings, tmp_path, capsys):
+    rate = ["--learning-rate", "1e-12"]  # nothing is learned, so the first judged epoch stays the best or nearly so
+    code = main(arguments(recordings, tmp_path / "run", "--epochs", "30", "--patience", "1", *rate))
+    assert code == 0
+    assert 5 < json.loads(capsys.readouterr().out.splitlines()[-1])["epochs"] < 30
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (["--dataset", "ESC-5"], ["ESC-5", "ESC-50", "FSC22", "folder"]),
+        (["--network", "resnet"], ["resnet", "yamnet", "yamnet-compact", "vggish"]),
+        (["--split", "fold04"], ["fold04", "all", "random"]),
+        (["--data-dir", "/nowhere"], ["/nowhere"]),
+        (["--epochs", "0"], ["--epochs", "0"]),
+        (["--epochs", "many"], ["--epochs", "many"]),
+        (["--batch-size", "1"], ["--batch-size", "1"]),
+        (["--dropout", "1"], ["--dropout"]),
+        (["--text", "bert"], ["bert", "minilm"]),
+        (["--device", "cuda:99"], ["cuda:99"]),
+        (["--unseen", "unicorn"], ["unicorn", "clicks"]),
+        (["--test-fold", "1"], ["test fold", "1"]),
+        (["--no-such-flag"], ["--no-such-flag", "--help"]),
+    ],
+)
+def test_wrong_input_gets_one_line_and_leaves_no_run_folder(recordings, tmp_path, capsys, flags, parts):
+    try:
+        code = main(arguments(recordings, tmp_path / "run", *flags))
+    except SystemExit as stop:  # from the parser of flags
+        code = stop.code
+    one_line(capsys, code, *parts)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_existing_run_folder_is_refused_and_kept(run_folder, recordings, capsys):
+    before = {path.name: path.stat().st_mtime_ns for path in run_folder.iterdir()}
+    one_line(capsys, main(arguments(recordings, run_folder)), "--overwrite")
+    assert {path.name: path.stat().st_mtime_ns for path in run_folder.iterdir()} == before
+
+
+def test_unreadable_audio_in_a_data_set_ends_the_run_before_it_begins(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for kind in ("tone", "noise"):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+        for i in range(3):
+            soundfile.write(tmp_path / "data" / kind / f"{i}.wav", small_sound(kind, rng), RATE_HZ)
+    (tmp_path / "data" / "tone" / "3.wav").write_text("not audio")
+    code = main(arguments(tmp_path / "data", tmp_path / "run"))
+    one_line(capsys, code, "3.wav", "not a readable audio file")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_diverging_run_stops_with_a_line_and_keeps_its_last_good_state(recordings, tmp_path, capsys):
+    code = main(arguments(recordings, tmp_path / "run", "--learning-rate", "1e30"))
+    one_line(capsys, code, "--learning-rate", "not a finite number")
+    assert (tmp_path / "run" / "config.json").is_file()

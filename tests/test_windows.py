@@ -1,0 +1,87 @@
+"""Cached log-mel frames are those that serving's windows give, and are computed once."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from serving.audio import cut_windows
+from serving.errors import DataError
+from training.data.clips import Clip
+from training.data.windows import Frames, load_frames
+from training.frontend import LogMel, LogMelConfig
+
+CONFIG = LogMelConfig()
+WINDOW = CONFIG.network_window(96)  # 15 600 samples, hop 15 360
+HALF = WINDOW.samples // 2
+
+
+def write_clips(folder: Path, lengths: list[int]) -> list[Clip]:
+    rng = np.random.default_rng(0)
+    clips = []
+    for i, length in enumerate(lengths):
+        path = folder / f"{i}.wav"
+        soundfile.write(path, 0.1 * rng.standard_normal(length), 16_000, subtype="FLOAT")
+        clips.append(Clip(path, 0, str(i), None))
+    return clips
+
+
+def load(clips: list[Clip], cache: Path) -> Frames:
+    return load_frames(clips, CONFIG, WINDOW, cache)
+
+
+def test_cached_frames_hold_the_windows_that_serving_cuts(tmp_path):
+    lengths = [1, 399, 15_599, 15_600, 15_601, 15_360 + HALF - 1, 15_360 + HALF, 30_960, 80_000, 100_001]
+    clips = write_clips(tmp_path, lengths)
+    frames = load(clips, tmp_path / "cache")
+    for row, clip in enumerate(clips):
+        wave, _ = soundfile.read(clip.path, dtype="float32")
+        with torch.inference_mode():
+            expected = LogMel(CONFIG)(torch.from_numpy(cut_windows(wave, WINDOW))).numpy()
+        np.testing.assert_allclose(frames.cut(row), expected, atol=1e-5)
+
+
+def test_a_second_load_reads_the_cache_and_decodes_nothing(tmp_path, monkeypatch):
+    clips = write_clips(tmp_path, [20_000, 40_000])
+    first = load(clips, tmp_path / "cache")
+    monkeypatch.setattr("training.data.windows.read_audio", lambda path: pytest.fail(f"decoded {path} again"))
+    second = load(clips, tmp_path / "cache")
+    np.testing.assert_array_equal(first.values, second.values)
+
+
+def test_a_changed_recording_is_computed_anew(tmp_path):
+    clips = write_clips(tmp_path, [20_000])
+    first = np.array(load(clips, tmp_path / "cache").values)
+    soundfile.write(clips[0].path, np.zeros(20_000), 16_000)
+    assert not np.allclose(load(clips, tmp_path / "cache").values, first)
+
+
+def test_random_crops_are_windows_of_their_own_clip(tmp_path):
+    frames = load(write_clips(tmp_path, [20_000, 40_000, 15_600]), tmp_path / "cache")
+    rng = np.random.default_rng(0)
+    crops = frames.crop(np.array([0, 1, 2] * 20), rng)
+    assert crops.shape == (60, 96, 64)
+    for crop, clip in zip(crops, [0, 1, 2] * 20, strict=True):
+        start, count = frames.starts[clip], frames.counts[clip]
+        own = frames.values[start : start + count]
+        assert any(np.array_equal(own[i : i + 96], crop) for i in range(count - 95))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"no audio at all", "not a readable audio file"), (None, "no samples"), (np.full(100, np.nan), "NaN")],
+)
+def test_a_recording_that_cannot_be_used_is_named(tmp_path, content, reason):
+    clips = write_clips(tmp_path, [20_000])
+    path = tmp_path / "bad.wav"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        soundfile.write(path, np.zeros(0) if content is None else content, 16_000, subtype="FLOAT")
+    with pytest.raises(DataError) as caught:
+        load([*clips, Clip(path, 0, "bad", None)], tmp_path / "cache")
+    assert "bad.wav" in str(caught.value)
+    assert reason in str(caught.value)
+    assert not list((tmp_path / "cache").glob("*")) if (tmp_path / "cache").exists() else True
