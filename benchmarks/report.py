@@ -127,7 +127,7 @@ def plot_stages(rows: Sequence[Row], title: str, notes: str, out: Path) -> None:
     for place, row, bar in zip(places, whole, bottoms, strict=True):
         height = max(bar, row.p50_ms / row.batch)
         left.annotate(
-            f"{row.p50_ms:.3g} ms", (place, height), (0, 7), textcoords="offset points", ha="center", fontsize=9
+            f"{_shown(row.p50_ms)} ms", (place, height), (0, 7), textcoords="offset points", ha="center", fontsize=9
         )
     left.set_ylim(0, 1.5 * max(*bottoms, *a_clip))  # room for the legend
     left.set(title="a clip's time by stage", ylabel="ms a clip (median of the batch / clips)")
@@ -143,10 +143,10 @@ def plot_stages(rows: Sequence[Row], title: str, notes: str, out: Path) -> None:
         for place, rate in zip(places, rates, strict=True):
             above = stage == "model"
             right.annotate(
-                f"{rate:.3g}", (place, rate), (0, 7 if above else -15), textcoords="offset points", ha="center",
+                _shown(rate), (place, rate), (0, 7 if above else -15), textcoords="offset points", ha="center",
                 color=colour, fontsize=9,
             )  # fmt: skip
-    right.set_ylim(0, 1.35 * max(row.clips_per_second or 0.0 for row in rows))
+    right.set_ylim(0, 1.5 * max(row.clips_per_second or 0.0 for row in rows))
     right.set(title="throughput", ylabel="clips a second")
     right.legend(frameon=False, loc="upper right", fontsize=9)
 

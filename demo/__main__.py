@@ -64,9 +64,9 @@ def serve(options: Options) -> dict[str, Any] | None:
         page, address = _open(options, embedder, examples)
         try:
             seconds = round(time.perf_counter() - start, 1)
+            ready = {"address": address, "start_seconds": seconds}
             console.print(f"demo of {options.bundle}, ready after {seconds} s; Ctrl-C ends it", highlight=False)
             console.print(address, highlight=False)
-            ready = {"address": address, "start_seconds": seconds}
             threading.Event().wait()
         finally:
             page.close(verbose=False)

@@ -103,7 +103,7 @@ def launch_settings() -> dict[str, Any]:
     return {
         "theme": theme,
         "css": STYLE + PICTURE_STYLE,
-        "head": f"<script>{PLAYHEAD}</script>",
+        "head": f"<style>{FRAME_STYLE}</style><script>{PLAYHEAD}</script>",
         "max_file_size": MAX_UPLOAD,
         "footer_links": ["api", "settings"],
         "run_history": False,
@@ -122,8 +122,8 @@ def add_recognition(embedder: Embedder, examples: Sequence[tuple[Path, str]]) ->
             answer = analyse(embedder, Path(path))
         except UnheardError as error:
             reason = html.escape(str(error), quote=False)
-            gr.Warning(reason, title=REFUSAL)
-            return _hint(f"<b>{REFUSAL}</b><br>{reason}"), ""
+            gr.Warning(reason)
+            return _hint(f"<b>This recording cannot be used.</b><br>{reason}"), ""
         log_mel = embedder.log_mel(answer.wave, embedder.manifest.window.rate_hz)
         picture = draw_picture(answer.wave, log_mel, embedder.manifest.window, embedder.manifest.front_end)
         return _bars(embedder, answer), f'<div class="card">{picture}{_facts(answer)}</div>'
@@ -135,7 +135,7 @@ def add_recognition(embedder: Embedder, examples: Sequence[tuple[Path, str]]) ->
                 raise AudioError("recording: got none; send one audio file")
             return _as_json(embedder, analyse(embedder, Path(recording)))
         except UnheardError as error:
-            raise gr.Error(str(error), title=REFUSAL, print_exception=False) from error
+            raise gr.Error(str(error), print_exception=False) from error
 
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=320):
@@ -230,10 +230,14 @@ def _hint(text: str) -> str:
 
 TAGLINE = "Drop a sound or record one. The model ranks its classes by how well their words describe what it hears."
 NEVER_HEARD = "no recording of this class was in the training: the model knows it by its description only"
-REFUSAL = "This recording cannot be used"
 FAULT = "Something went wrong here, and not with your recording. The demo's log says what."
 NOTHING_YET = _hint("The ranking appears here.")
 
+# Gradio confines the style below to the components; what is around them needs its own.
+FRAME_STYLE = """
+.main.fillable { max-width: 1280px !important; }
+@media (max-width: 640px) { footer .divider { display: none !important; } }
+"""
 STYLE = """
 .gradio-container { --unheard-accent: #d9480f; --unheard-track: #f1f5f9; }
 .dark .gradio-container, .gradio-container.dark { --unheard-accent: #ff922b; --unheard-track: #1e293b; }
@@ -277,6 +281,5 @@ header dd { margin: 0; font-weight: 600; color: var(--body-text-color); }
 @media (max-width: 640px) {
   .card { padding: 14px; }
   header dl { gap: 4px 18px; font-size: 13px; }
-  footer .divider { display: none !important; }
 }
 """

@@ -52,7 +52,7 @@ def with_network(embedder: Embedder, network: Runtime) -> Embedder:
 
 @pytest.fixture(scope="module")
 def sketch(embedder) -> Embedder:
-    """An embedder whose network is a random projection of the samples: a shift, a gain or another rate shows in full."""
+    """An embedder whose network is a random projection of the samples: a shift, a gain or another rate shows."""
     window = embedder.manifest.window.samples
     projection = np.random.default_rng(0).standard_normal((window, 128)).astype(np.float32)
     return with_network(embedder, lambda windows: windows @ projection)

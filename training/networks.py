@@ -96,9 +96,9 @@ class Network(nn.Module):
         """
         norm = [module for module in self.embedding if isinstance(module, nn.BatchNorm1d)][-1]
         first = next(module for module in self.head if isinstance(module, nn.Linear))
-        norm.weight *= factor
-        norm.bias *= factor
-        first.weight /= factor
+        norm.weight.mul_(factor)
+        norm.bias.mul_(factor)
+        first.weight.div_(factor)
 
 
 def _same_pad(size: int, stride: int) -> tuple[int, int]:
@@ -115,7 +115,7 @@ def _convolution(channels: int, out: int, stride: int, size: tuple[int, int], gr
         nn.Identity() if symmetric else nn.ZeroPad2d((left, right, top, bottom)),
         nn.Conv2d(channels, out, 3, stride, (top, left) if symmetric else 0, groups=groups, bias=False),
         nn.BatchNorm2d(out, BATCH_NORM_EPS),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
     )
 
 
@@ -127,7 +127,7 @@ def _mobilenet(rows: tuple[tuple[int, int], ...], frames: int) -> nn.Sequential:
     for stride, out in separable:
         layers += [
             _convolution(channels, channels, stride, size, groups=channels),
-            nn.Sequential(nn.Conv2d(channels, out, 1, bias=False), nn.BatchNorm2d(out, BATCH_NORM_EPS), nn.ReLU()),
+            nn.Sequential(nn.Conv2d(channels, out, 1, bias=False), nn.BatchNorm2d(out, BATCH_NORM_EPS), nn.ReLU(inplace=True)),
         ]
         channels, size = out, (-(-size[0] // stride), -(-size[1] // stride))
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -142,7 +142,7 @@ def _vgg() -> nn.Sequential:
             layers += [
                 nn.Conv2d(channels, out, 3, padding=1, bias=False),
                 nn.BatchNorm2d(out, BATCH_NORM_EPS),
-                nn.ReLU(),
+                nn.ReLU(inplace=True),
             ]
             channels = out
         layers.append(nn.MaxPool2d(2))

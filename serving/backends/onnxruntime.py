@@ -22,13 +22,17 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors only: a missing GPU is no news on a CPU machine
         available = onnxruntime.get_available_providers()
         wanted = [name for name in providers if name in available]
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=wanted)
+        # A machine without a GPU is no fault, but the CUDA provider prints four lines of errors about it.
+        onnxruntime.set_default_logger_severity(4)
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=wanted)
+        finally:
+            onnxruntime.set_default_logger_severity(2)
         self._input = self._session.get_inputs()[0].name
         self._output = self._session.get_outputs()[0].name
-        self.providers: list[str] = self._session.get_providers()
+        self.providers: list[str] = list(self._session.get_providers())
         self.version: str = onnxruntime.__version__
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:

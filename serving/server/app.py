@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 
 DESCRIPTION = """Recordings to 128-number embeddings, and to ranked labels, also of sounds never trained on.
 
-    curl --data-binary @dog.ogg http://127.0.0.1:8000/v1/classify?labels=dog,rain
+    curl --data-binary @dog.ogg 'http://127.0.0.1:8000/v1/classify?labels=dog,rain'
 
 Every failure is `{"error": one line that says the way out, "request_id": ...}`."""
 

@@ -1,6 +1,8 @@
 """The server's life as a process: a listening socket, a line when it is ready, a clean end on a signal."""
 
+import asyncio
 import errno
+import logging
 import signal
 import socket
 from collections.abc import Callable
@@ -61,6 +63,7 @@ def serve(app: FastAPI, listener: socket.socket, on_ready: Callable[[], None]) -
         timeout_graceful_shutdown=GRACE_S,
     )
     server = _Server(config, on_ready)
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         server.should_exit = True
@@ -72,6 +75,11 @@ def serve(app: FastAPI, listener: socket.socket, on_ready: Callable[[], None]) -
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for the traceback of a request that was cut off when its grace was over: the line before it says so."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 class _Server(uvicorn.Server):
