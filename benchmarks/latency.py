@@ -4,7 +4,8 @@
 
 Stages: decode (bytes to samples), resample (mono, 16 kHz, cut into windows), front_end (frontend.onnx alone), model
 (embedder.onnx: front end and network), network (derived: the median of model less that of front_end), and whole
-(bytes to embeddings, one after the other in one thread as one request is served). Writes latency.json, latency.png.
+(bytes to embeddings, one after the other in one thread as one request is served). Each starts with the runtime's
+threads at rest, so a server under constant load can differ. Writes latency.json and latency.png.
 """
 
 import io
@@ -13,6 +14,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -199,9 +201,11 @@ def measure(options: Options) -> dict[str, Any]:
     make_folder(out)
 
     jobs = {key: job for batch in batches for key, job in stage_jobs(embedder, front_end, clips, batch).items()}
-    with Progress(console=progress_console) as progress:
+    # Drawn between rounds only: a thread that redraws would be timed too.
+    with Progress(console=progress_console, auto_refresh=False) as progress:
         bar = progress.add_task("warm-up, then timing", total=WARM_UP + options.repeats)
-        durations_ns = time_in_turns(jobs, options.repeats, WARM_UP, lambda: progress.advance(bar))
+        on_round = partial(progress.update, bar, advance=1, refresh=True)
+        durations_ns = time_in_turns(jobs, options.repeats, WARM_UP, on_round)
 
     runtime = f"{front_end.name} {front_end.version}, {front_end.providers[0]}, {threads} threads"
     seconds = np.percentile(clips.seconds, (0, 50, 100))

@@ -202,7 +202,7 @@ def report(rows: Sequence[Row], result: dict[str, Any], machine: Machine, out: P
     busy = " (busy with other work: expect longer times)" if load > machine.cores / 2 else ""
     notes = (
         f"{clips['distinct']} clips of {span}, {rates} Hz, {clips['source']}",
-        f"n = {repeats} after {result['settings']['warm_up']} rounds of warm-up{few}; "
+        f"n = {repeats} after {result['settings']['warm_up']} rounds of warm-up, each from rest{few}; "
         "network = median of model - median of front end",
         f"parity: worst cosine {parity['worst_cosine']:.7f} against {parity['reference']}",
         f"{machine}; load average before: {load:g}{busy}",

@@ -39,11 +39,26 @@ def percentiles(durations_ns: NDArray[np.integer]) -> Percentiles:
     return Percentiles(len(durations_ns), float(p50), float(p95), float(p99))
 
 
+def wait_for_rest(most_s: float = 0.5) -> None:
+    """Return when no thread of this process works, or after `most_s` seconds.
+
+    The threads of ONNX Runtime spin for a while after each call (measured: 52 ms of a core), and would take a core
+    from whatever is timed next.
+    """
+    deadline = time.perf_counter() + most_s
+    while time.perf_counter() < deadline:
+        before = time.process_time_ns()
+        time.sleep(0.005)
+        if time.process_time_ns() - before < 500_000:  # a tenth of the sleep
+            return
+
+
 def time_in_turns(
     jobs: Mapping[Key, Job],
     repeats: int,
     warm_up: int,
     on_round: Callable[[], None] = lambda: None,
+    settle: Callable[[], None] = wait_for_rest,
     clock_ns: Callable[[], int] = time.perf_counter_ns,
 ) -> dict[Key, NDArray[np.int64]]:
     """Time every job once a round, round after round, so that a drift of the machine hits all jobs alike.
@@ -51,12 +66,14 @@ def time_in_turns(
     repeats   rounds that count, at least 1
     warm_up   rounds before them, of all jobs, that do not
     on_round  called after each round of either kind
+    settle    called before each job, so that it matters little which one came before
     clock_ns  a clock that only goes forward, in nanoseconds
     returns   for each job its durations [repeats] in nanoseconds
     """
     durations = {key: np.empty(repeats, np.int64) for key in jobs}
     for turn in range(warm_up + repeats):
         for key, job in jobs.items():
+            settle()
             given = job.prepare(turn)
             start = clock_ns()
             job.work(given)

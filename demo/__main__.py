@@ -43,7 +43,7 @@ class Options:
     share: bool = False
     """also make a public link, through a server of Gradio's (needs the internet)"""
     backend: str = "auto"
-    """the runtime: auto or onnxruntime"""
+    """what runs the model: auto, or the name of one runtime"""
     examples: Path | None = None
     """folder of recordings to offer for a click: one of each class folder in it, else up to 12 of its files"""
 

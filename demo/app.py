@@ -55,9 +55,9 @@ def analyse(embedder: Embedder, path: Path) -> Answer:
 
     errors   AudioError: not readable, empty, samples not finite, longer than the page takes
     """
+    times = [time.perf_counter()]
     data = path.read_bytes()
     _refuse_long(data, path.name)
-    times = [time.perf_counter()]
     samples, rate_hz = decode_audio(data, path.name)  # [n_samples, n_channels]
     times.append(time.perf_counter())
     target_hz = embedder.manifest.window.rate_hz
@@ -200,18 +200,21 @@ def _header(embedder: Embedder) -> str:
 
 def _bars(embedder: Embedder, answer: Answer) -> str:
     unheard = _unheard(embedder)
-    rows = []
-    for label, share in answer.ranking[:SHOWN_CLASSES]:
-        mark = f'<abbr title="{NEVER_HEARD}">unheard</abbr>' if label in unheard else ""
-        rows.append(
-            f'<li><span class="label">{_words(label)}{mark}</span><span class="share">{share:.1%}</span>'
-            f'<span class="track"><i style="width:{100 * share:.2f}%"></i></span></li>'
-        )
-    rest = answer.ranking[SHOWN_CLASSES:]
-    more = f"<p>{len(rest)} more classes share {sum(share for _, share in rest):.1%}.</p>" if rest else ""
+    shown, rest = answer.ranking[:SHOWN_CLASSES], answer.ranking[SHOWN_CLASSES:]
+    rows = "".join(
+        f'<li><span class="label">{_words(label)}{MARK if label in unheard else ""}</span>'
+        f'<span class="share">{share:.1%}</span>'
+        f'<span class="track"><i style="width:{100 * share:.2f}%"></i></span></li>'
+        for label, share in shown
+    )
+    notes = []
+    if rest:
+        notes.append(f"{len(rest)} more classes share {sum(share for _, share in rest):.1%}.")
+    if any(label in unheard for label, _ in shown):
+        notes.append(f"{MARK} No recording of this class was in the training: only its description is known.")
     if np.abs(answer.wave).max() < SILENCE:
-        more += "<p>This recording is silent, so its ranking means nothing.</p>"
-    return f'<div class="card"><ol class="bars">{"".join(rows)}</ol>{more}</div>'
+        notes.append("This recording is silent, so its ranking means nothing.")
+    return f'<div class="card"><ol class="bars">{rows}</ol>{"".join(f"<p>{note}</p>" for note in notes)}</div>'
 
 
 def _facts(answer: Answer) -> str:
@@ -229,7 +232,7 @@ def _hint(text: str) -> str:
 
 
 TAGLINE = "Drop a sound or record one. The model ranks its classes by how well their words describe what it hears."
-NEVER_HEARD = "no recording of this class was in the training: the model knows it by its description only"
+MARK = '<b class="mark">unheard</b>'
 FAULT = "Something went wrong here, and not with your recording. The demo's log says what."
 NOTHING_YET = _hint("The ranking appears here.")
 
@@ -271,9 +274,10 @@ header dd { margin: 0; font-weight: 600; color: var(--body-text-color); }
 .bars .track i { display: block; height: 100%; min-width: 2px; border-radius: inherit; opacity: .55;
   background: var(--unheard-accent); }
 .bars li:first-child .track i { opacity: 1; }
-.bars abbr { margin-left: 8px; padding: 0 6px; border: 1px solid currentColor; border-radius: 9px; font-size: 12px;
-  font-weight: 500; text-decoration: none; }
-.bars ~ p { margin: 12px 0 0; font-size: 13px; color: var(--body-text-color-subdued); }
+.mark { padding: 0 6px; border: 1px solid currentColor; border-radius: 9px; font-size: 12px; font-weight: 500;
+  color: inherit; white-space: nowrap; }
+.bars .mark { margin-left: 8px; }
+.bars ~ p { margin: 12px 0 0; line-height: 1.5; font-size: 13px; color: var(--body-text-color-subdued); }
 .facts { display: flex; flex-wrap: wrap; gap: 4px 22px; margin: 14px 0 0; padding-top: 12px; font-size: 13px;
   border-top: 1px solid var(--border-color-primary); color: var(--body-text-color-subdued);
   font-variant-numeric: tabular-nums; }

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from benchmarks.latency import embed_clips, main, synthesise
 from benchmarks.machine import this_machine
 from benchmarks.report import make_rows, replace_file
-from benchmarks.timing import Job, percentiles, time_in_turns
+from benchmarks.timing import Job, percentiles, time_in_turns, wait_for_rest
 from serving.audio import decode_audio
 from serving.errors import UsageError
 
@@ -159,7 +160,7 @@ def test_percentiles_of_one_duration_are_that_duration():
     assert (found.n, found.p50_ms, found.p95_ms, found.p99_ms) == (1, 2.5, 2.5, 2.5)
 
 
-def test_jobs_take_turns_and_neither_warm_up_nor_preparation_is_timed():
+def test_jobs_take_turns_and_neither_warm_up_nor_preparation_nor_settling_is_timed():
     now, order = 0, []
 
     def job(name: str, cost_ns: int) -> Job:
@@ -175,12 +176,32 @@ def test_jobs_take_turns_and_neither_warm_up_nor_preparation_is_timed():
 
         return Job(prepare, work)
 
+    def settle() -> None:
+        nonlocal now
+        now += 50_000
+
     jobs = {"a": job("a", 10), "b": job("b", 20)}
     rounds: list[int] = []
-    durations = time_in_turns(jobs, 3, 2, lambda: rounds.append(len(order)), lambda: now)
+    durations = time_in_turns(jobs, 3, 2, lambda: rounds.append(len(order)), settle, lambda: now)
     assert order == [(name, turn) for turn in range(5) for name in ("a", "b")]
     assert rounds == [2, 4, 6, 8, 10]
     assert {name: list(values) for name, values in durations.items()} == {"a": [12, 13, 14], "b": [22, 23, 24]}
+
+
+def test_waiting_for_rest_ends_though_a_thread_never_rests():
+    stop = threading.Event()
+
+    def spin() -> None:
+        while not stop.is_set():
+            pass
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    try:
+        wait_for_rest(most_s=0.05)
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_clips_a_second_are_the_batch_over_its_median():

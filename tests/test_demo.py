@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,8 +24,10 @@ from demo.pictures import draw_picture
 from serving.audio import read_audio
 from serving.errors import AudioError
 
+ROOT = Path(__file__).parents[1]
 RATE_HZ = 16_000
-WITHOUT_TORCH = """
+# Torch is blocked as if it were not installed, and connections to other machines are written to stderr.
+GUARDED = """
 import sys
 
 class Refuse:
@@ -32,7 +35,12 @@ class Refuse:
         if name.split(".")[0] in ("torch", "torchaudio"):
             raise ModuleNotFoundError(f"blocked by the test: {name}", name=name)
 
+def watch(event, arguments):
+    if event == "socket.connect" and arguments[1][0] not in ("127.0.0.1", "::1", "localhost"):
+        print("CONNECTS TO", arguments[1], file=sys.stderr, flush=True)
+
 sys.meta_path.insert(0, Refuse())
+sys.addaudithook(watch)
 from demo.__main__ import main
 raise SystemExit(main(sys.argv[1:]))
 """
@@ -46,8 +54,8 @@ def free_port() -> int:
 
 def start_demo(bundle_folder, log) -> tuple[subprocess.Popen, str]:
     """The demo in a process where torch cannot be imported, once it has printed its address."""
-    command = [sys.executable, "-c", WITHOUT_TORCH, str(bundle_folder), "--port", str(free_port())]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log.open("w"), text=True)
+    command = [sys.executable, "-c", GUARDED, str(bundle_folder), "--port", str(free_port())]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log.open("w"), text=True)
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("http"):
@@ -109,13 +117,17 @@ def test_a_recording_that_cannot_be_used_gets_a_reason_and_the_next_one_an_answe
     assert client.predict(handle_file(recordings / "noise" / "0.wav"), api_name="/classify")["ranking"]
 
 
-def test_ctrl_c_ends_the_demo_with_exit_0_and_json_on_the_last_line(bundle_folder, tmp_path):
+def test_ctrl_c_ends_the_demo_with_exit_0_and_json_on_the_last_line_and_nothing_left_the_machine(
+    bundle_folder, tmp_path
+):
     process, address = start_demo(bundle_folder, tmp_path / "stderr")
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 0
     assert json.loads(output.splitlines()[-1])["address"] == address
-    assert "Traceback" not in (tmp_path / "stderr").read_text()
+    log = (tmp_path / "stderr").read_text()
+    assert "Traceback" not in log
+    assert "CONNECTS TO" not in log
 
 
 def test_a_port_in_use_is_told_in_one_line(bundle_folder, capsys):

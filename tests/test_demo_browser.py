@@ -11,7 +11,7 @@ import soundfile
 from demo.__main__ import pick_examples
 from serving.audio import read_audio
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio")]
 
 RATE_HZ = 16_000
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
