@@ -48,7 +48,7 @@ check: setup  ## lint, format, types, import arrows
 	$(BIN)/lint-imports
 
 demo: bundles/$(NAME)/manifest.json  ## train, export, show (DATASET=ESC-10 DATA_DIR=... for real recordings)
-	$(BIN)/python -m demo bundles/$(NAME) --port $(PORT) --examples $(DATA_DIR)/audio
+	$(BIN)/python -m demo bundles/$(NAME) --port $(PORT) --examples $(DATA_DIR)
 
 bundles/$(NAME)/manifest.json: runs/$(NAME)/summary.json
 	$(BIN)/python -m export.onnx runs/$(NAME) --out bundles/$(NAME) --overwrite

@@ -12,22 +12,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
 
+from demo.examples import pick_examples
 from serving.command import console, run_command
 from serving.embedder import Embedder
 from serving.errors import UsageError
 
 if TYPE_CHECKING:
     from gradio import Blocks
-
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
-MAX_EXAMPLES = 12
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,7 @@ class Options:
     backend: str = "auto"
     """what runs the model: auto, or the name of one runtime"""
     examples: Path | None = None
-    """folder of recordings to offer for a click: one of each class folder in it, else up to 12 of its files"""
+    """recordings to offer for a click: a folder of class folders, a data set in ESC-50's layout, or any folder"""
 
 
 def serve(options: Options) -> dict[str, Any] | None:
@@ -105,33 +101,6 @@ def check_port(host: str, port: int) -> None:
         if error.errno == errno.EADDRINUSE:
             raise UsageError(f"--port: {port} is in use on {host}; stop what listens there or give another") from error
         raise UsageError(f"--host: cannot listen on {host}:{port} ({error.strerror}); give another") from error
-
-
-def pick_examples(folder: Path) -> list[tuple[Path, str]]:
-    """Up to 12 recordings to try: (file, name to show).
-
-    One of each class folder, named after the folder; where there are no class folders, files spread evenly over
-    the folder, named after themselves.
-    errors   UsageError: no such folder, or no recordings in it
-    """
-    if not folder.is_dir():
-        raise UsageError(f"--examples: {folder}: no such folder; give one with recordings")
-    classes = [files for place in sorted(folder.iterdir()) if place.is_dir() and (files := _recordings(place))]
-    if len(classes) > 1:
-        return [(files[0], files[0].parent.name) for files in _spread(classes)]
-    files = classes[0] if classes else _recordings(folder)
-    if not files:
-        raise UsageError(f"--examples: {folder}: has no {', '.join(SUFFIXES)} file; give a folder with recordings")
-    return [(path, path.stem) for path in _spread(files)]
-
-
-def _recordings(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
-
-
-def _spread(items: list[Item]) -> list[Item]:
-    count = min(MAX_EXAMPLES, len(items))
-    return [items[i * len(items) // count] for i in range(count)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,8 +18,9 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from demo.__main__ import main, pick_examples
+from demo.__main__ import main
 from demo.app import MAX_SECONDS, analyse
+from demo.examples import pick_examples
 from demo.pictures import draw_picture
 from serving.audio import read_audio
 from serving.errors import AudioError
@@ -186,3 +187,16 @@ def test_the_picture_shows_the_windows_and_hatches_what_is_added_or_left_out(emb
     picture = draw(embedder, np.zeros(round(seconds * RATE_HZ), np.float32))
     assert picture.count('class="edge"') == 2 * edges  # in the waveform and in the log-mel
     assert picture.count('class="hatched"') == hatches  # in both and in the caption
+
+
+def test_examples_of_a_data_set_in_esc50s_layout_are_named_after_their_class(tmp_path):
+    (tmp_path / "audio").mkdir()
+    (tmp_path / "meta").mkdir()
+    for name in ("1-a.wav", "1-b.wav", "2-a.wav"):
+        (tmp_path / "audio" / name).touch()
+    rows = "filename,category\n1-b.wav,sea_waves\n1-a.wav,dog\n2-a.wav,dog\ngone.wav,cat\n"
+    (tmp_path / "meta" / "esc50.csv").write_text(rows)
+    assert [(path.name, name) for path, name in pick_examples(tmp_path)] == [
+        ("1-a.wav", "dog"),
+        ("1-b.wav", "sea waves"),
+    ]

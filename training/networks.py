@@ -127,7 +127,11 @@ def _mobilenet(rows: tuple[tuple[int, int], ...], frames: int) -> nn.Sequential:
     for stride, out in separable:
         layers += [
             _convolution(channels, channels, stride, size, groups=channels),
-            nn.Sequential(nn.Conv2d(channels, out, 1, bias=False), nn.BatchNorm2d(out, BATCH_NORM_EPS), nn.ReLU(inplace=True)),
+            nn.Sequential(
+                nn.Conv2d(channels, out, 1, bias=False),
+                nn.BatchNorm2d(out, BATCH_NORM_EPS),
+                nn.ReLU(inplace=True),
+            ),
         ]
         channels, size = out, (-(-size[0] // stride), -(-size[1] // stride))
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())

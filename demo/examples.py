@@ -1,0 +1,59 @@
+"""Recordings that the page offers for a click."""
+
+import csv
+from pathlib import Path
+from typing import TypeVar
+
+from serving.errors import UsageError
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+MAX_EXAMPLES = 12
+
+Item = TypeVar("Item")
+
+
+def pick_examples(folder: Path) -> list[tuple[Path, str]]:
+    """Up to 12 recordings to try: (file, name to show).
+
+    One of each class, named after it, of a folder of class folders or of a data set in ESC-50's layout; elsewhere
+    files spread evenly over the folder, named after themselves.
+    errors   UsageError: no such folder, or no recordings in it
+    """
+    if not folder.is_dir():
+        raise UsageError(f"--examples: {folder}: no such folder; give one with recordings")
+    classes = _class_folders(folder) or _esc50(folder)
+    if len(classes) > 1:
+        return [(path, name.replace("_", " ")) for name, path in _spread(sorted(classes.items()))]
+    files = list(classes.values()) or _recordings(folder)
+    if not files:
+        raise UsageError(f"--examples: {folder}: has no {', '.join(SUFFIXES)} file; give a folder with recordings")
+    return [(path, path.stem) for path in _spread(files)]
+
+
+def _class_folders(folder: Path) -> dict[str, Path]:
+    """The first recording of each folder in it."""
+    places = sorted(place for place in folder.iterdir() if place.is_dir() and place.name != "audio")
+    return {place.name: files[0] for place in places if (files := _recordings(place))}
+
+
+def _esc50(folder: Path) -> dict[str, Path]:
+    """The first recording of each category in meta/esc50.csv; nothing where there is no such file."""
+    table = folder / "meta" / "esc50.csv"
+    if not table.is_file():
+        return {}
+    first: dict[str, Path] = {}
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        for row in csv.DictReader(file):
+            path = folder / "audio" / (row.get("filename") or "")
+            if path.is_file():
+                first.setdefault(row.get("category") or path.stem, path)
+    return first
+
+
+def _recordings(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
+def _spread(items: list[Item]) -> list[Item]:
+    count = min(MAX_EXAMPLES, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
