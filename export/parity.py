@@ -18,8 +18,14 @@ class Bound:
     difference: float
 
 
-# By precision. fp32: differences come from the order of summation alone; the contract's own numbers.
+# By precision. fp32: differences come from the order of summation alone; the contract's own numbers, on embeddings
+# whose mean length is 1.
 BOUNDS = {"fp32": Bound(cosine=0.99999, difference=1e-4)}
+
+# A full-scale tone leaves most DFT bins nearly empty, so that FP32 rounding shows in the log (1.5e-4 of a log-mel)
+# and a network can pass on as much as 1e-4 of it. Where PyTorch's own FP32 differs from its FP64 on a row, another
+# FP32 runtime may differ by a few times that: the ratio measured between ONNX Runtime and PyTorch was 0.3 to 2.3.
+ROUNDING_FACTOR = 4.0
 
 
 @dataclass(frozen=True)
@@ -55,12 +61,18 @@ def row_cosines(reference: NDArray[np.floating], candidate: NDArray[np.floating]
 
 
 def compare(
-    names: list[str], reference: NDArray[np.floating], candidate: NDArray[np.floating], bound: Bound
+    names: list[str],
+    reference: NDArray[np.floating],
+    candidate: NDArray[np.floating],
+    bound: Bound,
+    rounding: NDArray[np.floating] | None = None,
 ) -> Comparison:
     """Compare embeddings row by row.
 
     names                 of the n rows
     reference, candidate  [n, size]
+    rounding              [n] largest |difference| of each reference row from the same in FP64; a row may differ by
+                          the bound or by ROUNDING_FACTOR times this, whichever is more
     """
     if not names or reference.shape != candidate.shape or len(names) != len(reference):
         fault = f"nothing to compare: {len(names)} names, shapes {reference.shape} and {candidate.shape}"
@@ -74,9 +86,13 @@ def compare(
     differences = np.abs(reference.astype(np.float64) - candidate).max(axis=1)
     # A NaN must come out as the worst row, not as none.
     low = int(np.nan_to_num(cosines, nan=-2.0).argmin())
+    allowed = np.full(len(names), bound.difference)
+    if rounding is not None:
+        allowed = np.maximum(allowed, ROUNDING_FACTOR * rounding)
     far = int(np.nan_to_num(differences, nan=np.inf).argmax())
+    over = int(np.nan_to_num(differences / allowed, nan=np.inf).argmax())
     if not cosines[low] >= bound.cosine:
         faults.append(f"{names[low]}: cosine {cosines[low]:.7f}, wanted at least {bound.cosine}")
-    if not differences[far] <= bound.difference:
-        faults.append(f"{names[far]}: |difference| {differences[far]:.3g}, wanted at most {bound.difference:g}")
+    if not differences[over] <= allowed[over]:
+        faults.append(f"{names[over]}: |difference| {differences[over]:.3g}, wanted at most {allowed[over]:.3g}")
     return Comparison(len(names), float(cosines[low]), names[low], float(differences[far]), names[far], tuple(faults))

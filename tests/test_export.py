@@ -187,6 +187,14 @@ def test_a_flipped_row_has_cosine_minus_one():
     assert result.worst_cosine_row == "row 617"
 
 
+def test_a_row_may_differ_by_a_few_times_its_own_rounding_and_no_more():
+    rounding = np.zeros(len(ROWS))
+    rounding[617] = 1e-4
+    assert compare(NAMES, ROWS, plant("small"), BOUNDS["fp32"], rounding).passed  # 2e-4
+    assert not compare(NAMES, ROWS, plant("small"), BOUNDS["fp32"], 0.1 * rounding).passed
+    assert not compare(NAMES, ROWS, plant("sign"), BOUNDS["fp32"], rounding).passed
+
+
 def test_nan_on_both_sides_fails():
     assert not compare(NAMES, plant("nan"), plant("nan"), Bound(-1, np.inf)).passed
 
