@@ -27,6 +27,7 @@ from training.data.windows import Frames
 from training.networks import Network
 
 MIN_EPOCHS = 5  # the first epochs' running statistics are no guide: no best epoch and no stop before this one
+EMBED_CLIPS = 16  # embedded at once where nothing is learned
 METRICS = "metrics.jsonl"
 
 
@@ -175,9 +176,10 @@ def embed_clips(network: Network, clips: ClipSet, device: torch.device) -> Tenso
     """Each clip's embedding, the mean of its windows': [n_clips, 128] on the CPU. Sets eval mode."""
     network.eval()
     rows = []
-    for clip in clips.clips:
-        log_mel = torch.from_numpy(clips.frames.cut(int(clip))).to(device)  # [n_windows, frames, 64]
-        rows.append(network.embed(log_mel).mean(dim=0))
+    for some in np.array_split(clips.clips, -(-len(clips.clips) // EMBED_CLIPS)):
+        windows = [torch.from_numpy(clips.frames.cut(int(clip))) for clip in some]
+        embeddings = network.embed(torch.cat(windows).to(device))  # [n_windows of all, 128]
+        rows += [part.mean(dim=0) for part in embeddings.split([len(part) for part in windows])]
     return torch.stack(rows).cpu()
 
 

@@ -6,7 +6,6 @@ would cut (a window starts a whole number of frames after the last), and random 
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from serving.audio import Window, read_audio, to_mono
+from serving.bundle import new_folder
 from serving.command import progress_console
 from serving.embedder import usable_cores
 from serving.errors import AudioError, DataError, RunError
@@ -116,15 +116,11 @@ def _compute(clips: Sequence[Clip], config: LogMelConfig, window: Window, folder
             track(pool.map(work, clips), "decoding", total=len(clips), console=progress_console, transient=True)
         )
     counts = np.array([len(values) for values, _ in done])
+    windows = np.array([count for _, count in done])
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        np.save(temporary / "frames.npy", np.concatenate([values for values, _ in done]))
-        windows = np.array([count for _, count in done])
-        np.savez(temporary / "index.npz", starts=np.cumsum(counts) - counts, counts=counts, windows=windows)
-        temporary.rename(folder)
+        # Replacing is harmless: another process that was first wrote the same.
+        with new_folder(folder, overwrite=True) as temporary:
+            np.save(temporary / "frames.npy", np.concatenate([values for values, _ in done]))
+            np.savez(temporary / "index.npz", starts=np.cumsum(counts) - counts, counts=counts, windows=windows)
     except OSError as error:
-        if not folder.is_dir():  # else another process was first, and wrote the same
-            raise RunError(
-                f"{folder}: the cache cannot be written ({error.strerror}); give another --cache-dir"
-            ) from error
+        raise RunError(f"{folder}: the cache cannot be written ({error.strerror}); give another --cache-dir") from error
