@@ -32,6 +32,7 @@ Turns sound into {manifest.embedding_size}-number embeddings and ranks classes b
 | output | embedding [batch, {manifest.embedding_size}] float32; a clip's embedding is the mean of its windows' |
 | trained on | {manifest.dataset}, split {manifest.split}: {", ".join(manifest.seen_classes)} |
 | objective | {manifest.objective} |
+| started from | {manifest.init or "random weights"} |
 | licence of the recordings | {manifest.license} |
 | embedding space | `{manifest.embedding_space[:16]}` |
 

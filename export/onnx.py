@@ -120,6 +120,7 @@ def export(options: Options) -> dict[str, Any]:
             embedding_size=EMBEDDING_SIZE,
             dataset=config.dataset,
             split=config.split.name,
+            init=config.init,
             seen_classes=list(config.split.seen),
             scores={name: value for name, value in summary.items() if name.endswith("accuracy")},
             license=config.license,

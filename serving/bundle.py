@@ -42,6 +42,7 @@ class Manifest:
 
     front_end        every number of the front end (training.frontend.LogMelConfig)
     embedding_space  one hash of all that changes the numbers; two embeddings compare only if theirs are equal
+    init             the published weights that training started from, None for random ones
     seen_classes     the classes that the network was trained on
     scores           accuracies of the trained model, 0 to 1, as its run's summary.json has them
     license          of the recordings that the weights were learned from
@@ -54,6 +55,7 @@ class Manifest:
     embedding_size: int
     dataset: str
     split: str
+    init: str | None
     seen_classes: list[str]
     scores: dict[str, float]
     license: str

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests.conftest import RATE_HZ, small_sound
 from training.loop import Epoch, Recipe, best_epoch, should_stop, steps_per_epoch
@@ -142,6 +142,7 @@ def test_patience_stops_a_run_early(recordings, tmp_path, capsys):
         (["--device", "cuda:99"], ["cuda:99"]),
         (["--unseen", "unicorn"], ["unicorn", "clicks"]),
         (["--test-fold", "1"], ["test fold", "1"]),
+        (["--init", "/nowhere.pt"], ["--init", "/nowhere.pt"]),
         (["--no-such-flag"], ["--no-such-flag", "--help"]),
     ],
 )
@@ -176,3 +177,24 @@ def test_a_diverging_run_stops_with_a_line_and_keeps_its_last_good_state(recordi
     code = main(arguments(recordings, tmp_path / "run", "--learning-rate", "1e30"))
     one_line(capsys, code, "--learning-rate", "not a finite number")
     assert (tmp_path / "run" / "config.json").is_file()
+
+
+def test_a_run_can_start_from_published_weights_and_says_so(recordings, tmp_path, capsys):
+    published = {}
+    for layer, (channels, out) in enumerate(
+        zip((1, 32, 64, 128, 128, 256, 256), (32, 64, 128, 128, 256, 256, 512), strict=True)
+    ):
+        shapes = {"depthwise_conv": (channels, 1, 3, 3), "pointwise_conv": (out, channels, 1, 1)}
+        for part, shape in ({"fused": (out, channels, 3, 3)} if layer == 0 else shapes).items():
+            name = f"layer{layer + 1}.{part}"
+            published[f"{name}.conv.weight"] = torch.randn(shape) / shape[1]
+            published |= {f"{name}.bn.{key}": torch.ones(shape[0]) for key in ("weight", "running_var")}
+            published |= {f"{name}.bn.{key}": torch.zeros(shape[0]) for key in ("bias", "running_mean")}
+    save_file(published, tmp_path / "yamnet.safetensors")
+    code = main(
+        arguments(recordings, tmp_path / "run", "--epochs", "1", "--init", str(tmp_path / "yamnet.safetensors"))
+    )
+    told = capsys.readouterr().err
+    assert code == 0
+    assert "not zero-shot in the strict sense" in told
+    assert "yamnet.safetensors" in json.loads((tmp_path / "run" / "config.json").read_text())["init"]

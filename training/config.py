@@ -16,7 +16,10 @@ CONFIG = "config.json"
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What a run was made from. Stored whole as config.json; export reads it back."""
+    """What a run was made from. Stored whole as config.json; export reads it back.
+
+    init   name and hash of the published weights that it started from, None for random ones
+    """
 
     dataset: str
     data_dir: str
@@ -29,6 +32,7 @@ class RunConfig:
     window_frames: int
     recipe: Recipe
     text: str
+    init: str | None
     classes: list[str]
     license: str
 

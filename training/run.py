@@ -10,7 +10,6 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,101 +23,20 @@ from serving.command import console, progress_console, run_command, say
 from serving.errors import UsageError
 from training.checkpoint import WEIGHTS, load_tensors, save_tensors, write_text
 from training.config import RunConfig
-from training.data.clips import DATASETS, Clip, ClipTable, load_clips
-from training.data.splits import split_classes, split_clips
+from training.data.clips import Clip, ClipTable, load_clips
+from training.data.download import download
+from training.data.splits import split_clips
 from training.data.windows import load_frames
-from training.frontend import LogMelConfig
-from training.loop import ClipSet, Epoch, Recipe, best_epoch, embed_clips, fit, judge
-from training.networks import NETWORKS, WINDOW_FRAMES, Network, NetworkConfig, build_network
+from training.loop import ClipSet, Epoch, best_epoch, embed_clips, fit, judge
+from training.networks import Network, build_network
+from training.options import Options, check, choose_device, configure
 from training.plots import plot_curves
-from training.text import DEFAULT_ENCODER, text_encoder
+from training.pretrained import load_pretrained
+from training.text import text_encoder
 from training.zeroshot import accuracy, fit_zeroshot
 
 SUMMARY = "summary.json"
 ZEROSHOT = "zeroshot.npz"
-OBJECTIVE = "classes"  # cross-entropy over the seen classes
-
-
-@dataclass(frozen=True)
-class Options:
-    """Train one network on the seen classes of a data set and write a run folder."""
-
-    dataset: str = "ESC-50"
-    """ESC-50, ESC-10, FSC22, synthetic, or folder (a folder of class folders)"""
-    data_dir: Path | None = None
-    """the data set's folder; default: data/DATASET"""
-    network: str = "yamnet"
-    """yamnet, yamnet-compact or vggish"""
-    split: str = "all"
-    """which classes to train on: all, random, cat0-4, fold0-4 or fold04-34 (ESC-50), train, val or test (FSC22)"""
-    unseen: str | None = None
-    """classes to keep unseen, by name, with commas between: dog,rain"""
-    test_fold: int | None = None
-    """the data set's recording fold held out as the test set"""
-    out: Path | None = None
-    """the run folder; default: runs/DATASET-NETWORK-SPLIT"""
-    epochs: int = Recipe.epochs
-    """at most this many passes over the training windows"""
-    patience: int | None = Recipe.patience
-    """stop after this many epochs without a better validation loss; default: never early"""
-    batch_size: int = Recipe.batch_size
-    """windows in a step"""
-    learning_rate: float = Recipe.learning_rate
-    """the largest of the one-cycle schedule"""
-    weight_decay: float = Recipe.weight_decay
-    """AdamW's"""
-    dropout: float | None = None
-    """probability in the fully connected layers; default: 0.5 for yamnet-compact, 0.2 for the others"""
-    mixup: float = Recipe.mixup
-    """alpha of the Beta distribution; 0 is none"""
-    gain_db: float = Recipe.gain_db
-    """largest random gain, either way, in decibels"""
-    text: str = DEFAULT_ENCODER
-    """text encoder of the class vectors: glove+minilm, glove or minilm"""
-    seed: int = 0
-    """of the split, the weights and all that is random"""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N"""
-    cache_dir: Path = Path("cache")
-    """where log-mels are kept between runs"""
-    overwrite: bool = False
-    """replace an existing run folder"""
-    resume: bool = False
-    """continue an interrupted run of the same options"""
-
-
-def check(options: Options) -> None:
-    """UsageError for a flag out of its range, with what it takes."""
-    if options.dataset not in DATASETS:
-        raise UsageError(f"dataset: got {options.dataset}; wanted one of {', '.join(DATASETS)}")
-    if options.network not in NETWORKS:
-        raise UsageError(f"network: got {options.network}; wanted one of {', '.join(NETWORKS)}")
-    text_encoder(options.text)
-    limits = {
-        "epochs": options.epochs >= 1,
-        "patience": options.patience is None or options.patience >= 1,
-        "batch_size": options.batch_size >= 2,
-        "learning_rate": options.learning_rate > 0,
-        "weight_decay": options.weight_decay >= 0,
-        "mixup": options.mixup >= 0,
-        "gain_db": options.gain_db >= 0,
-        "dropout": options.dropout is None or 0 <= options.dropout < 1,
-    }
-    for name, good in limits.items():
-        if not good:
-            raise UsageError(f"--{name.replace('_', '-')}: got {getattr(options, name)}; see --help for its range")
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of a name; auto takes a GPU where there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device: got {name}, which this machine does not have; try --device auto") from error
-    return device
 
 
 def train(options: Options) -> dict[str, Any]:
@@ -129,8 +47,11 @@ def train(options: Options) -> dict[str, Any]:
     if not options.resume:
         refuse_existing(out, options.overwrite)
     started = time.perf_counter()
-    table = load_clips(options.dataset, options.data_dir or Path("data") / options.dataset)
-    config = _configure(options, table)
+    data_dir = options.data_dir or Path("data") / options.dataset
+    if options.download:
+        download(options.dataset, data_dir)
+    table = load_clips(options.dataset, data_dir)
+    config = configure(options, table)
     if options.resume:
         _refuse_other_options(config, RunConfig.load(out))
     clips = split_clips(table, config.split, options.test_fold, options.seed)
@@ -150,6 +71,10 @@ def train(options: Options) -> dict[str, Any]:
     _describe(options, table, config, [len(part) for part in (clips.train, clips.validation, clips.test)], device)
     torch.manual_seed(options.seed)
     network = build_network(config.network)
+    if options.init:
+        report = load_pretrained(network, options.init)
+        for line in (report.line(), *report.warnings):
+            say(line)
     if not options.resume:
         _make_run_folder(out)
         config.save(out)
@@ -215,37 +140,6 @@ def scale_to_unit_length(network: Network, train: ClipSet, device: torch.device,
     length = float(embed_clips(network, train, device).norm(dim=1).mean())
     network.scale_embedding(1.0 / max(length, 1e-12))
     save_tensors(out / WEIGHTS, network.state_dict(), {"unit_length": True})
-
-
-def _configure(options: Options, table: ClipTable) -> RunConfig:
-    unseen = tuple(name.strip() for name in options.unseen.split(",")) if options.unseen else ()
-    classes = split_classes(table, options.split, options.seed, unseen)
-    dropout = options.dropout
-    if dropout is None:
-        dropout = 0.5 if options.network == "yamnet-compact" else 0.2
-    return RunConfig(
-        dataset=options.dataset,
-        data_dir=str((options.data_dir or Path("data") / options.dataset).resolve()),
-        split=classes,
-        test_fold=options.test_fold,
-        seed=options.seed,
-        objective=OBJECTIVE,
-        network=NetworkConfig(options.network, len(classes.seen), dropout),
-        front_end=LogMelConfig(),
-        window_frames=WINDOW_FRAMES[options.network],
-        recipe=Recipe(
-            epochs=options.epochs,
-            batch_size=options.batch_size,
-            learning_rate=options.learning_rate,
-            weight_decay=options.weight_decay,
-            mixup=options.mixup,
-            gain_db=options.gain_db,
-            patience=options.patience,
-        ),
-        text=options.text,
-        classes=list(table.classes),
-        license=table.license,
-    )
 
 
 def _refuse_other_options(wanted: RunConfig, stored: RunConfig) -> None:

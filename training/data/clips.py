@@ -163,7 +163,7 @@ def _fsc22(data_dir: Path) -> ClipTable:
             raise DataError(f"{path}, row {number}: Class ID is {class_id}; wanted 1 to {len(FSC22_CLASSES)}")
         file = _present(audio / row["Dataset File Name"].strip(), path, number)
         clips.append(Clip(file, class_id - 1, freesound_source(row["Source File Name"]), None))
-    return ClipTable("FSC22", tuple(FSC22_CLASSES), tuple(clips), "see https://github.com/IRMIOT/FSC22")
+    return ClipTable("FSC22", tuple(FSC22_CLASSES), tuple(clips), "CC0 1.0, some recordings CC BY (FSC22)")
 
 
 def freesound_source(name: str) -> str:

@@ -1,0 +1,316 @@
+"""Published weights start our networks where the published modules stood, and nothing in a file is run."""
+
+import os
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from serving.errors import UsageError
+from training.networks import Network, NetworkConfig, build_network
+from training.pretrained import WARNING, PretrainedReport, load_pretrained
+
+SEPARABLE = ((1, 64), (2, 128), (1, 128), (2, 256), (1, 256), (2, 512), *[(1, 512)] * 5, (2, 1024), (1, 1024))
+DEPTH = {"yamnet": 12, "yamnet-compact": 7}
+
+
+class SameConv(nn.Conv2d):
+    """TensorFlow's SAME: the output has ceil(size / stride) cells, an odd row of padding goes to the end."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        pads: list[int] = []
+        for size, kernel, stride in zip(input.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
+            total = max(0, (-(-size // stride) - 1) * stride + kernel - size)
+            pads += [total // 2, total - total // 2]
+        return super().forward(functional.pad(input, pads))
+
+
+class ConvBN(nn.Module):
+    def __init__(self, size: int, channels: int, out: int, stride: int, groups: int = 1):
+        super().__init__()
+        self.conv = SameConv(channels, out, size, stride, groups=groups, bias=False)
+        self.bn = nn.BatchNorm2d(out, eps=1e-4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.bn(self.conv(x)))
+
+
+class PublishedYAMNet(nn.Module):
+    """The names and sums of w-hc/torch_audioset's YAMNet, written anew."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer1 = nn.Sequential(OrderedDict[str, nn.Module](fused=ConvBN(3, 1, 32, 2)))
+        channels = 32
+        for k, (stride, out) in enumerate(SEPARABLE, start=2):
+            depthwise, pointwise = ConvBN(3, channels, channels, stride, channels), ConvBN(1, channels, out, 1)
+            layer = OrderedDict[str, nn.Module](depthwise_conv=depthwise, pointwise_conv=pointwise)
+            self.add_module(f"layer{k}", nn.Sequential(layer))
+            channels = out
+        self.classifier = nn.Linear(channels, 521)
+
+    def pooled(self, log_mel: Tensor, n_layers: int) -> Tensor:
+        """[batch, frames, 64] -> the mean over the map after n_layers: [batch, channels]."""
+        x = log_mel[:, None]
+        for k in range(1, n_layers + 1):
+            x = self.get_submodule(f"layer{k}")(x)
+        return x.mean(dim=(2, 3))
+
+
+class PublishedVGGish(nn.Module):
+    """The names and sums of harritaylor/torchvggish's VGG, written anew."""
+
+    def __init__(self):
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 1
+        for out in (64, 0, 128, 0, 256, 256, 0, 512, 512, 0):
+            layers += [nn.Conv2d(channels, out, 3, padding=1), nn.ReLU()] if out else [nn.MaxPool2d(2, 2)]
+            channels = out or channels
+        self.features = nn.Sequential(*layers)
+        steps = ((512 * 4 * 6, 4096), (4096, 4096), (4096, 128))
+        self.embeddings = nn.Sequential(*[module for step in steps for module in (nn.Linear(*step), nn.ReLU())])
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        maps = self.features(log_mel[:, None])  # [batch, channels, frames, bands]
+        return self.embeddings(maps.permute(0, 2, 3, 1).reshape(len(maps), -1))
+
+
+@pytest.fixture(scope="module")
+def yamnet() -> PublishedYAMNet:
+    """Random weights, with running statistics that fit them: every layer's output keeps its size."""
+    torch.manual_seed(1)
+    module = PublishedYAMNet()
+    norms = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.normal_(norm.bias, std=0.5)
+    with torch.no_grad():
+        module.train().pooled(torch.randn(4, 480, 64), 14)
+    assert all(norm.running_var is not None and (norm.running_var != 1).all() for norm in norms)
+    return module.eval()
+
+
+@pytest.fixture(scope="module")
+def vggish() -> PublishedVGGish:
+    torch.manual_seed(2)
+    module = PublishedVGGish()
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            assert layer.bias is not None
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.normal_(layer.bias, std=0.3)
+    with torch.no_grad():  # numbers of order 1: float32 sums of either module are off by 5e-6 of their size
+        module.embeddings.get_parameter("4.weight").mul_(0.2)
+    return module.eval()
+
+
+@pytest.fixture
+def weights(yamnet) -> dict[str, Tensor]:
+    return dict(yamnet.state_dict())
+
+
+def build(name: str) -> Network:
+    torch.manual_seed(0)
+    return build_network(NetworkConfig(name, 7, 0.2)).eval()
+
+
+def write(tensors: object, path: Path) -> Path:
+    if path.suffix == ".safetensors":
+        assert isinstance(tensors, dict)
+        save_file(tensors, path)
+    else:
+        torch.save(tensors, path)
+    return path
+
+
+def refused(path: Path, *parts: str, name: str = "yamnet-compact") -> None:
+    """One line with these parts; the network stays as it was."""
+    network = build(name)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    with pytest.raises(UsageError) as caught:
+        load_pretrained(network, path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(str(path))
+    for part in parts:
+        assert part in message
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth"])
+@pytest.mark.parametrize("name", list(DEPTH))
+def test_features_equal_published_yamnets_pooled_at_the_same_depth(name, suffix, yamnet, weights, tmp_path):
+    network = build(name)
+    log_mel = torch.randn(3, 480, 64)
+    report = load_pretrained(network, write(weights, tmp_path / f"yamnet{suffix}"))
+    with torch.inference_mode():
+        wanted = yamnet.pooled(log_mel, DEPTH[name])
+        got = network.features(log_mel.unsqueeze(1))
+        assert wanted.std(dim=0).mean() > 1e-3  # the inputs can be told apart
+        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+    assert len(report.loaded) == 5 * (2 * DEPTH[name] - 1)
+
+
+def test_the_old_torch_format_of_published_files_is_read(yamnet, weights, tmp_path):
+    network = build("yamnet-compact")
+    torch.save(weights, tmp_path / "yamnet.pth", _use_new_zipfile_serialization=False)
+    load_pretrained(network, tmp_path / "yamnet.pth")
+    assert torch.equal(network.state_dict()["features.0.1.weight"], yamnet.state_dict()["layer1.fused.conv.weight"])
+
+
+def test_half_precision_weights_become_float32(weights, tmp_path):
+    network = build("yamnet-compact")
+    halves = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+    load_pretrained(network, write(halves, tmp_path / "half.safetensors"))
+    stored = network.state_dict()["features.0.1.weight"]
+    assert stored.dtype == torch.float32
+    torch.testing.assert_close(stored, weights["layer1.fused.conv.weight"], rtol=1e-3, atol=1e-3)
+
+
+def test_vggish_in_eval_mode_equals_published_vggish_up_to_its_last_relu(vggish, tmp_path):
+    network = build("vggish")
+    with torch.no_grad():  # a network that has moved since it was built, as after some training
+        for norm in network.modules():
+            if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+                for part in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+                    assert part is not None
+                    part.uniform_(0.5, 2.0)
+    log_mel = torch.randn(3, 96, 64)
+    stored = {**vggish.state_dict(), "pproc.pca_means": torch.zeros(128, 1)}
+    report = load_pretrained(network, write(stored, tmp_path / "vggish.safetensors"))
+    with torch.inference_mode():
+        maps = vggish.features(log_mel.unsqueeze(1)).flatten(1)
+        torch.testing.assert_close(network.features(log_mel.unsqueeze(1)), maps, rtol=1e-5, atol=1e-5)
+        wanted = vggish(log_mel)
+        assert wanted.std(dim=0).mean() > 0.05  # the inputs can be told apart
+        torch.testing.assert_close(torch.relu(network.embed(log_mel)), wanted, rtol=1e-5, atol=1e-5)
+    assert set(report.loaded) == set(vggish.state_dict())
+    assert report.skipped == ("pproc.pca_means",)
+    assert {name.split(".")[0] for name in report.fresh} == {"head"}
+
+
+def test_the_report_tells_loaded_skipped_and_fresh_and_warns(weights, tmp_path):
+    network = build("yamnet")
+    report = load_pretrained(network, write(weights, tmp_path / "yamnet.pt"))
+    assert isinstance(report, PretrainedReport)
+    assert {name.split(".")[0] for name in report.skipped} == {"layer13", "layer14", "classifier"}
+    counters = {name for name in weights if name.endswith("num_batches_tracked")}
+    assert {*report.loaded, *report.skipped} == set(weights) - counters
+    assert {name.split(".")[0] for name in report.fresh} == {"embedding", "head"}
+    assert report.line().startswith("115 tensors of torch_audioset's YAMNet loaded; 22 skipped (layer13, layer14, cl")
+    assert report.warnings[0] == WARNING
+    for word in ("AudioSet", "ESC-50", "FSC22", "zero-shot"):
+        assert word in WARNING
+    assert not any("\n" in text for text in (report.line(), *report.warnings))
+
+
+def test_a_missing_tensor_is_named_with_the_shape_it_should_have(weights, tmp_path):
+    del weights["layer5.pointwise_conv.bn.running_var"]
+    refused(write(weights, tmp_path / "w.pt"), "layer5.pointwise_conv.bn.running_var", "got none", "[256]")
+
+
+def test_a_layer_that_is_not_used_may_be_missing(weights, tmp_path):
+    first = tuple(f"layer{k}." for k in range(1, 8))
+    kept = {name: value for name, value in weights.items() if name.startswith(first)}
+    load_pretrained(build("yamnet-compact"), write(kept, tmp_path / "w.safetensors"))
+    refused(write(kept, tmp_path / "w.pt"), "layer8.depthwise_conv.conv.weight", name="yamnet")
+
+
+def test_a_tensor_of_another_shape_is_named_with_both_shapes(weights, tmp_path):
+    weights["layer7.pointwise_conv.conv.weight"] = torch.zeros(512, 256)
+    got_and_wanted = ("layer7.pointwise_conv.conv.weight", "got [512, 256]", "wanted [512, 256, 1, 1]")
+    refused(write(weights, tmp_path / "w.safetensors"), *got_and_wanted)
+
+
+def test_weights_that_are_not_numbers_are_refused(weights, tmp_path):
+    weights["layer2.depthwise_conv.bn.bias"] = torch.full((32,), torch.nan)
+    refused(write(weights, tmp_path / "nan.pt"), "layer2.depthwise_conv.bn.bias", "NaN")
+    weights["layer2.depthwise_conv.bn.bias"] = torch.zeros(32, dtype=torch.int64)
+    refused(write(weights, tmp_path / "int.pt"), "layer2.depthwise_conv.bn.bias", "torch.int64")
+
+
+@pytest.mark.parametrize("name", ["vggish", "yamnet"])
+def test_the_other_familys_weights_are_refused_with_the_module_that_is_wanted(name, weights, tmp_path):
+    others = weights if name == "vggish" else {"features.0.weight": torch.zeros(64, 1, 3, 3)}
+    wanted = {"vggish": "torchvggish's VGGish", "yamnet": "torch_audioset's YAMNet"}[name]
+    refused(write(others, tmp_path / "w.safetensors"), "got none", wanted, name=name)
+
+
+class Plant:
+    """Runs a command in whoever unpickles it."""
+
+    def __init__(self, mark: Path):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.mark}",)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
+@pytest.mark.parametrize("form", ["zip", "old", "pickle", "pickle 2"])
+def test_a_pickle_with_code_is_refused_and_not_run(form, suffix, weights, tmp_path):
+    mark, path = tmp_path / "planted", tmp_path / f"evil{suffix}"
+    content = {**weights, "layer1.fused.conv.bias": Plant(mark)}
+    if form.startswith("pickle"):
+        path.write_bytes(pickle.dumps(Plant(mark), protocol=2 if form == "pickle 2" else None))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=form == "zip")
+    named = suffix != ".safetensors" and form != "pickle"  # torch reads no pickle of protocol 3 or later
+    refused(path, "system, which runs code" if named else "not a readable")
+    assert not mark.exists()
+    if form == "pickle":
+        pickle.loads(path.read_bytes())
+        assert mark.exists()  # the plant is real
+
+
+def test_a_whole_pickled_module_is_refused_with_its_class(yamnet, tmp_path):
+    refused(write(yamnet, tmp_path / "module.pt"), "PublishedYAMNet", "state_dict()")
+
+
+def test_a_checkpoint_around_the_weights_is_refused_with_its_names(weights, tmp_path):
+    refused(write({"epoch": 3, "state_dict": weights}, tmp_path / "c.pt"), "epoch, state_dict", "state_dict() alone")
+    refused(write([1, 2], tmp_path / "list.pt"), "a list")
+    refused(write(weights["classifier.bias"], tmp_path / "tensor.pt"), "a Tensor")
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
+def test_what_is_no_weights_file_is_one_line(suffix, weights, tmp_path, capfd, recwarn):
+    whole = write(weights, tmp_path / f"whole{suffix}").read_bytes()
+    broken = {
+        "empty": b"",
+        "text": b"<!DOCTYPE html>\n<html>\n" * 40,
+        "zeros": bytes(4096),
+        "words": b"hello\n" * 40,
+        "noise": bytes(range(256)) * 40,
+        "unknown protocol": b"\x80\x18" + bytes(100),
+        "no utf-8": b"X\x01\x00\x00\x00\xff.",
+        "cut": whole[: len(whole) // 2],
+        "short": whole[:100],
+    }
+    for name, content in broken.items():
+        path = tmp_path / f"{name}{suffix}"
+        path.write_bytes(content)
+        refused(path, "not a readable")
+    assert not recwarn.list
+    assert capfd.readouterr().err == ""
+
+
+def test_another_kind_of_file_a_folder_and_no_file_are_one_line_each(tmp_path):
+    (tmp_path / "yamnet.h5").write_bytes(b"\x89HDF")
+    (tmp_path / "folder.pt").mkdir()
+    refused(tmp_path / "yamnet.h5", "got .h5", ".safetensors, .pt or .pth")
+    refused(tmp_path / "yamnet", "got no suffix")
+    refused(tmp_path / "folder.pt", "a folder")
+    refused(tmp_path / "nothing.pt", "no such file")
+
+
+def test_a_name_with_line_breaks_still_gives_one_line(tmp_path):
+    refused(write({"a\nb\x1b[31m": torch.zeros(1)}, tmp_path / "w.pt"), "a\\nb\\x1b[31m")
