@@ -16,7 +16,7 @@ PORT ?= 7860
 EPOCHS ?= $(if $(filter synthetic,$(DATASET)),20,60)
 TEST_FOLD ?= $(if $(filter synthetic ESC-10 ESC-50,$(DATASET)),4)
 
-.PHONY: help setup test check demo lock clean
+.PHONY: help setup test check demo synthesise lock clean FORCE
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
@@ -48,17 +48,23 @@ check: setup  ## lint, format, types, import arrows
 	$(BIN)/lint-imports
 
 demo: bundles/$(NAME)/manifest.json  ## train, export, show (DATASET=ESC-10 DATA_DIR=... for real recordings)
-	$(BIN)/python -m demo bundles/$(NAME) --port $(PORT) --examples $(DATA_DIR)
+	$(BIN)/python -m demo bundles/$(NAME) --port $(PORT) --examples "$(DATA_DIR)"
 
 bundles/$(NAME)/manifest.json: runs/$(NAME)/summary.json
 	$(BIN)/python -m export.onnx runs/$(NAME) --out bundles/$(NAME) --overwrite
 
-runs/$(NAME)/summary.json: | $(if $(filter synthetic,$(DATASET)),$(DATA_DIR)/meta/esc50.csv,setup)
-	$(BIN)/python -m training.run --dataset $(DATASET) --data-dir $(DATA_DIR) --network yamnet-compact \
+runs/$(NAME)/summary.json: runs/.$(NAME).asked | $(if $(filter synthetic,$(DATASET)),synthesise,setup)
+	$(BIN)/python -m training.run --dataset $(DATASET) --data-dir "$(DATA_DIR)" --network yamnet-compact \
 	  --epochs $(EPOCHS) $(if $(TEST_FOLD),--test-fold $(TEST_FOLD)) --out runs/$(NAME) --overwrite
 
-data/synthetic/meta/esc50.csv: | setup
-	$(BIN)/python -m training.data.synthetic --out data/synthetic --overwrite
+# What was asked for last time: its date changes with its content, so that other settings train anew.
+runs/.$(NAME).asked: FORCE
+	@mkdir -p runs; asked="$(DATASET) $(DATA_DIR) $(EPOCHS) $(TEST_FOLD)"; \
+	test "$$asked" = "$$(cat $@ 2>/dev/null)" || echo "$$asked" > $@
+FORCE:
+
+synthesise: setup
+	@test -f "$(DATA_DIR)/meta/esc50.csv" || $(BIN)/python -m training.data.synthetic --out "$(DATA_DIR)"
 
 lock: setup  ## write requirements.lock anew from pyproject.toml (needs uv)
 	{ echo "# Exact versions of everything, for Linux x86-64 and Python 3.11. Written by 'make lock'."; \

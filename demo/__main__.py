@@ -97,6 +97,8 @@ def check_port(host: str, port: int) -> None:
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port left a moment ago is free
             probe.bind(address)
+    except UnicodeError as error:
+        raise UsageError(f"--host: got {host}, which is no name of a machine; give another") from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise UsageError(f"--port: {port} is in use on {host}; stop what listens there or give another") from error

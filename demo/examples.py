@@ -21,6 +21,13 @@ def pick_examples(folder: Path) -> list[tuple[Path, str]]:
     """
     if not folder.is_dir():
         raise UsageError(f"--examples: {folder}: no such folder; give one with recordings")
+    try:
+        return _pick(folder)
+    except (OSError, csv.Error) as error:
+        raise UsageError(f"--examples: {folder}: cannot be read ({error}); give another folder") from error
+
+
+def _pick(folder: Path) -> list[tuple[Path, str]]:
     classes = _class_folders(folder) or _esc50(folder)
     if len(classes) > 1:
         return [(path, name.replace("_", " ")) for name, path in _spread(sorted(classes.items()))]
@@ -42,7 +49,7 @@ def _esc50(folder: Path) -> dict[str, Path]:
     if not table.is_file():
         return {}
     first: dict[str, Path] = {}
-    with table.open(newline="", encoding="utf-8-sig") as file:
+    with table.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         for row in csv.DictReader(file):
             path = folder / "audio" / (row.get("filename") or "")
             if path.is_file():

@@ -93,13 +93,18 @@ def open_bundle(folder: str | Path) -> Bundle:
         manifest = _parse_manifest(json.loads((folder / MANIFEST).read_bytes()))
     except FileNotFoundError as error:
         raise BundleError(f"{folder}: has no {MANIFEST}, so it is not a bundle; {again}") from error
-    except (ValueError, TypeError, KeyError) as error:
+    except OSError as error:
+        raise BundleError(f"{folder / MANIFEST}: cannot be read ({error.strerror}); {again}") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BundleError(f"{folder / MANIFEST}: not a bundle's manifest ({error}); {again}") from error
     for name, record in manifest.files.items():
         path = folder / name
         if not path.is_file():
             raise BundleError(f"{path}: is missing; the bundle is incomplete, copy or export it again")
-        found = record_of(path)
+        try:
+            found = record_of(path)
+        except OSError as error:
+            raise BundleError(f"{path}: cannot be read ({error.strerror}); mend its permissions") from error
         if found != record:
             raise BundleError(
                 f"{path}: has changed since the export (got sha256 {found.sha256[:12]}, {found.size} bytes; "
@@ -114,6 +119,8 @@ def _parse_manifest(raw: Any) -> Manifest:
     version = raw.get("schema_version")
     if version != SCHEMA_VERSION:
         raise ValueError(f"schema version {version}, this program reads {SCHEMA_VERSION}")
+    if raw.pop("digest", None) != _digest(raw):
+        raise ValueError("it has changed since the export: its digest is not that of its content")
     raw["window"] = Window(**raw["window"])
     raw["files"] = {name: FileRecord(**record) for name, record in raw["files"].items()}
     for name in raw["files"]:
@@ -134,41 +141,74 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     files = {str(path.relative_to(folder)): record_of(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     files.pop(MANIFEST, None)
     content = asdict(manifest) | {"files": {name: asdict(record) for name, record in files.items()}}
+    content["digest"] = _digest(content)
     (folder / MANIFEST).write_text(json.dumps(content, indent=1) + "\n")
 
 
+def _digest(content: dict[str, Any]) -> str:
+    """SHA-256 of the manifest's other fields."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 @contextmanager
-def new_folder(out: Path, overwrite: bool) -> Iterator[Path]:
+def new_folder(out: Path, overwrite: bool, marker: str, flag: str = "--out") -> Iterator[Path]:
     """Give a temporary folder beside `out`; rename it to `out` when the block ends well, else remove it.
 
-    errors   UsageError: `out` exists and `overwrite` is false, or it cannot be written
+    marker   a file that every folder of this kind has: only such a folder, or an empty one, is ever replaced
+    flag     which the user would change, for messages
+    errors   UsageError: `out` exists and may not be replaced, or the disk refuses it
     """
-    refuse_existing(out, overwrite)
+    out = out.resolve()
+    refuse_existing(out, overwrite, marker)
+    temporary = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    except OSError as error:
-        raise UsageError(f"{out}: cannot be written ({error.strerror}); give another --out") from error
-    try:
         yield temporary
         temporary.chmod(0o777 & ~_umask())
-        if out.exists():
-            # A rename cannot replace a full folder: the old one steps aside first and goes last.
-            aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
-            out.rename(aside / out.name)
-            temporary.rename(out)
-            shutil.rmtree(aside)
-        else:
-            temporary.rename(out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        _replace(out, temporary)
+    except OSError as error:
+        raise UsageError(f"{out}: cannot be written ({error.strerror or error}); give another {flag}") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
-def refuse_existing(out: Path, overwrite: bool) -> None:
-    """UsageError where `out` exists and may not be replaced."""
-    if out.exists() and not overwrite:
+def _replace(out: Path, new: Path) -> None:
+    if not out.exists():
+        new.rename(out)
+        return
+    # A rename cannot replace a full folder: the old one steps aside first, and comes back if the new one cannot.
+    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
+    try:
+        old = out.rename(aside / out.name)
+        try:
+            new.rename(out)
+        except OSError:
+            old.rename(out)
+            raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def refuse_existing(out: Path, overwrite: bool, marker: str) -> None:
+    """UsageError where `out` exists and may not be replaced: a file, or a folder that is not of the marker's kind."""
+    if not out.exists():
+        return
+    if not overwrite:
         raise UsageError(f"{out}: exists already; give another --out, or --overwrite to replace it")
+    if not out.is_dir() or (not (out / marker).is_file() and any(out.iterdir())):
+        raise UsageError(f"{out}: has no {marker}, so --overwrite will not replace it; give another --out")
+
+
+def refuse_unwritable(folder: Path, flag: str) -> None:
+    """UsageError where nothing can be written into `folder`, or into the one that it would be made in."""
+    place = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
+    try:
+        with tempfile.TemporaryDirectory(dir=place):
+            pass
+    except OSError as error:
+        raise UsageError(f"{flag}: {folder} cannot be written ({error.strerror}); give another folder") from error
 
 
 def _umask() -> int:

@@ -21,6 +21,7 @@ from serving.errors import UsageError
 from serving.zeroshot import ZeroShot
 
 BACKENDS = ("auto", "onnxruntime")
+MAX_THREADS = 1024
 MAX_BATCH = 32  # windows in one call of the runtime: enough to fill two cores, small enough for memory
 
 Runtime = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -46,8 +47,8 @@ class Embedder:
         """
         if backend not in BACKENDS:
             raise UsageError(f"backend: got {backend}; wanted one of {', '.join(BACKENDS)}")
-        if threads is not None and threads < 1:
-            raise UsageError(f"threads: got {threads}; wanted 1 or more, or none for all cores")
+        if threads is not None and not 1 <= threads <= MAX_THREADS:
+            raise UsageError(f"threads: got {threads}; wanted 1 to {MAX_THREADS}, or none for all cores")
         bundle = open_bundle(folder)
         threads = threads or usable_cores()
         runtime = OnnxRuntime(bundle.path("embedder.onnx"), threads)

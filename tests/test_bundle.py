@@ -1,5 +1,6 @@
 """A bundle is opened only whole and unchanged, and is written whole or not at all."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -64,6 +65,8 @@ def test_a_bundle_of_another_schema_says_which_version_it_has(copy):
 def test_a_file_name_that_leads_out_of_the_bundle_is_refused(copy):
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["files"]["../outside"] = {"size": 0, "sha256": ""}
+    manifest.pop("digest")
+    manifest["digest"] = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
     (copy / "manifest.json").write_text(json.dumps(manifest))
     refused(copy, "../outside")
 
@@ -78,7 +81,7 @@ def test_a_failure_while_writing_leaves_the_old_folder_and_no_rubbish(tmp_path):
     (tmp_path / "out" / "kept").write_text("old")
 
     def write_half() -> None:
-        with new_folder(tmp_path / "out", overwrite=True) as folder:
+        with new_folder(tmp_path / "out", overwrite=True, marker="kept") as folder:
             (folder / "new").write_text("half")
             raise RuntimeError
 
@@ -91,15 +94,38 @@ def test_a_failure_while_writing_leaves_the_old_folder_and_no_rubbish(tmp_path):
 def test_overwriting_replaces_the_whole_folder(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old").write_text("old")
-    with new_folder(tmp_path / "out", overwrite=True) as folder:
+    with new_folder(tmp_path / "out", overwrite=True, marker="old") as folder:
         (folder / "new").write_text("new")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["new"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_an_existing_folder_is_refused_without_overwrite(tmp_path):
-    with pytest.raises(UsageError, match="--overwrite"), new_folder(tmp_path, overwrite=False):
+    with pytest.raises(UsageError, match="--overwrite"), new_folder(tmp_path, overwrite=False, marker="m"):
         pytest.fail("the block was entered")
+
+
+@pytest.mark.parametrize("old", ["a folder", "a file"])
+def test_overwrite_never_replaces_what_it_did_not_write(tmp_path, old):
+    out = tmp_path / "out"
+    if old == "a file":
+        out.write_text("mine")
+    else:
+        out.mkdir()
+        (out / "thesis.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"has no manifest\.json"), new_folder(out, True, "manifest.json"):
+        pytest.fail("the block was entered")
+    assert (out if old == "a file" else out / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("rate_hz", 8000), ("hop_samples", 1), ("samples", 16_000), ("embedding_space", "0" * 64)]
+)
+def test_one_changed_number_in_the_manifest_is_refused(copy, key, value):
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (manifest if key == "embedding_space" else manifest["window"])[key] = value
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    refused(copy, "manifest.json", "has changed")
 
 
 def test_the_manifest_says_what_the_numbers_depend_on(bundle_folder, run_folder):

@@ -148,6 +148,47 @@ def test_one_class_only_is_refused(esc50):
     fails("ESC-50", esc50, "dog", "two or more")
 
 
+def test_a_file_listed_twice_is_refused(esc50):
+    rows = [
+        ["1-1-A-0.wav", fold, target, name, "True", fold, "A"]
+        for fold, target, name in ((1, 0, "dog"), (4, 10, "rain"))
+    ]
+    write_csv(esc50 / "meta" / "esc50.csv", ESC_COLUMNS, rows)
+    fails("ESC-50", esc50, "1-1-A-0.wav", "more than once")
+
+
+def test_two_targets_with_one_name_are_refused(esc50):
+    rows = [["1-1-A-0.wav", 1, 0, "dog", "True", 1, "A"], ["2-2-A-10.wav", 2, 10, "dog", "True", 2, "A"]]
+    write_csv(esc50 / "meta" / "esc50.csv", ESC_COLUMNS, rows)
+    fails("ESC-50", esc50, "dog", "more than once")
+
+
+@pytest.mark.parametrize("name", ["../../outside.wav", "/etc/hostname"])
+def test_a_file_outside_the_data_set_is_refused(esc50, name):
+    write_csv(esc50 / "meta" / "esc50.csv", ESC_COLUMNS, [[name, 1, 0, "dog", "True", 1, "A"]])
+    fails("ESC-50", esc50, "row 2", name)
+
+
+def test_a_table_that_is_not_utf8_is_refused(esc50):
+    (esc50 / "meta" / "esc50.csv").write_bytes(",".join(ESC_COLUMNS).encode() + b"\n\xff\xfe,1,0,dog,True,1,A\n")
+    fails("ESC-50", esc50, "esc50.csv", "UTF-8")
+
+
+def test_blanks_around_a_source_do_not_make_it_another(esc50):
+    rows = [["1-1-A-0.wav", 1, 0, "dog", "True", "7 ", "A"], ["2-2-A-10.wav", 2, 10, "rain ", "True", " 7", "A"]]
+    write_csv(esc50 / "meta" / "esc50.csv", ESC_COLUMNS, rows)
+    table = load_clips("ESC-50", esc50)
+    assert {clip.source for clip in table.clips} == {"7"}
+    assert table.classes == ("dog", "rain")
+
+
+def test_a_folder_named_like_a_recording_is_no_recording(tmp_path):
+    for name in ("a", "b"):
+        touch(tmp_path / name / "1.wav")
+    (tmp_path / "a" / "folder.wav").mkdir()
+    assert len(load_clips("folder", tmp_path).clips) == 2
+
+
 def test_a_class_folder_without_audio_is_named(recordings, tmp_path):
     (tmp_path / "full").mkdir()
     touch(tmp_path / "full" / "a.wav")

@@ -12,6 +12,7 @@ import soundfile
 import torch
 from safetensors.torch import load_file, save_file
 
+from serving.zeroshot import ZeroShot
 from tests.conftest import RATE_HZ, small_sound
 from training.loop import Epoch, Recipe, best_epoch, should_stop, steps_per_epoch
 from training.run import main
@@ -138,6 +139,15 @@ def test_patience_stops_a_run_early(recordings, tmp_path, capsys):
         (["--epochs", "many"], ["--epochs", "many"]),
         (["--batch-size", "1"], ["--batch-size", "1"]),
         (["--dropout", "1"], ["--dropout"]),
+        (["--seed", "-1"], ["--seed", "-1"]),
+        (["--learning-rate", "inf"], ["--learning-rate", "inf"]),
+        (["--mixup", "inf"], ["--mixup"]),
+        (["--gain-db", "inf"], ["--gain-db"]),
+        (["--device", "meta"], ["meta", "cuda"]),
+        (["--unseen", "tone,tone"], ["once"]),
+        (["--unseen", "tone,noise"], ["two or more"]),
+        (["--cache-dir", "/proc/nothing"], ["--cache-dir", "/proc/nothing"]),
+        (["--out", "/proc/nothing"], ["--out", "/proc/nothing"]),
         (["--text", "bert"], ["bert", "minilm"]),
         (["--device", "cuda:99"], ["cuda:99"]),
         (["--unseen", "unicorn"], ["unicorn", "clicks"]),
@@ -161,6 +171,30 @@ def test_an_existing_run_folder_is_refused_and_kept(run_folder, recordings, caps
     assert {path.name: path.stat().st_mtime_ns for path in run_folder.iterdir()} == before
 
 
+def test_overwrite_never_deletes_the_recordings(recordings, capsys):
+    before = sorted(recordings.rglob("*"))
+    one_line(capsys, main([*arguments(recordings, recordings), "--overwrite"]), "config.json", "--out")
+    assert sorted(recordings.rglob("*")) == before
+
+
+def test_unseen_classes_are_ranked_by_the_bundle_and_marked_unseen(recordings, tmp_path):
+    assert main(arguments(recordings, tmp_path / "run", "--unseen", "noise", "--epochs", "1")) == 0
+    zeroshot = ZeroShot.load(tmp_path / "run" / "zeroshot.npz")
+    assert dict(zip(zeroshot.class_names, zeroshot.seen, strict=True)) == {"clicks": True, "noise": False, "tone": True}
+    embedding = np.ones(128, np.float32)
+    plain, moved = (dict(zeroshot.rank(embedding, offset=offset)) for offset in (0.0, 2.0))
+    assert moved["noise"] > plain["noise"]
+
+
+def test_a_class_name_that_no_word_list_knows_is_no_reason_to_fail_after_training(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, kind in (("xqzt", "tone"), ("noise", "noise")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(4):
+            soundfile.write(tmp_path / "data" / name / f"{i}.wav", small_sound(kind, rng), RATE_HZ)
+    assert main(arguments(tmp_path / "data", tmp_path / "run", "--epochs", "1")) == 0
+
+
 def test_unreadable_audio_in_a_data_set_ends_the_run_before_it_begins(tmp_path, capsys):
     rng = np.random.default_rng(0)
     for kind in ("tone", "noise"):
@@ -173,10 +207,11 @@ def test_unreadable_audio_in_a_data_set_ends_the_run_before_it_begins(tmp_path, 
     assert not (tmp_path / "run").exists()
 
 
-def test_a_diverging_run_stops_with_a_line_and_keeps_its_last_good_state(recordings, tmp_path, capsys):
+def test_a_diverging_run_stops_with_a_line_and_without_weights_that_are_no_numbers(recordings, tmp_path, capsys):
     code = main(arguments(recordings, tmp_path / "run", "--learning-rate", "1e30"))
     one_line(capsys, code, "--learning-rate", "not a finite number")
-    assert (tmp_path / "run" / "config.json").is_file()
+    for weights in (tmp_path / "run").glob("*.safetensors"):
+        assert all(torch.isfinite(tensor).all() for tensor in load_file(weights).values())
 
 
 def test_a_run_can_start_from_published_weights_and_says_so(recordings, tmp_path, capsys):

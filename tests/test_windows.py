@@ -58,6 +58,19 @@ def test_a_changed_recording_is_computed_anew(tmp_path):
     assert not np.allclose(load(clips, tmp_path / "cache").values, first)
 
 
+@pytest.mark.parametrize("name", ["frames.npy", "index.npz"])
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_damaged_cache_is_made_anew(tmp_path, name, damage):
+    clips = write_clips(tmp_path, [20_000, 40_000])
+    first = np.array(load(clips, tmp_path / "cache").values)
+    (entry,) = (tmp_path / "cache").glob(f"*/{name}")
+    if damage == "cut":
+        entry.write_bytes(entry.read_bytes()[:200])
+    else:
+        entry.unlink()
+    np.testing.assert_array_equal(load(clips, tmp_path / "cache").values, first)
+
+
 def test_random_crops_are_windows_of_their_own_clip(tmp_path):
     frames = load(write_clips(tmp_path, [20_000, 40_000, 15_600]), tmp_path / "cache")
     rng = np.random.default_rng(0)
@@ -84,4 +97,4 @@ def test_a_recording_that_cannot_be_used_is_named(tmp_path, content, reason):
         load([*clips, Clip(path, 0, "bad", None)], tmp_path / "cache")
     assert "bad.wav" in str(caught.value)
     assert reason in str(caught.value)
-    assert not list((tmp_path / "cache").glob("*")) if (tmp_path / "cache").exists() else True
+    assert not list(tmp_path.glob("cache/*"))

@@ -1,6 +1,7 @@
 """Weights and the optimiser's state on disk: safetensors, never pickle; each write replaces the last one whole."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +16,30 @@ WEIGHTS = "weights.safetensors"  # of the best epoch: what is exported
 LAST = "last.safetensors"  # of the last epoch, with the optimiser: what --resume continues
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a small file under a temporary name and rename it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text(text)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise RunError(
-            f"{path}: cannot be written ({error.strerror}); free some space or give another --out"
-        ) from error
-
-
-def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any] | None = None) -> None:
-    """Write tensors with a JSON object of facts.
+def save_whole(path: Path, save: Callable[[Path], object]) -> None:
+    """Let `save` write a file of the same kind under a temporary name beside `path`, and rename it.
 
     errors   RunError: the disk is full or the folder cannot be written; the file that was there stays
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    temporary = path.with_name(f".tmp-{path.name}")
     try:
-        save_file(contiguous, temporary, {"facts": json.dumps(facts or {})})
+        save(temporary)
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or error
         raise RunError(f"{path}: cannot be written ({reason}); free some space or give another --out") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file whole."""
+    save_whole(path, lambda temporary: temporary.write_text(text))
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any] | None = None) -> None:
+    """Write tensors with a JSON object of facts, whole."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_whole(path, lambda temporary: save_file(contiguous, temporary, {"facts": json.dumps(facts or {})}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

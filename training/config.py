@@ -9,7 +9,7 @@ from training.checkpoint import write_text
 from training.data.splits import ClassSplit
 from training.frontend import LogMelConfig
 from training.loop import Recipe
-from training.networks import NetworkConfig
+from training.networks import NETWORKS, WINDOW_FRAMES, NetworkConfig
 
 CONFIG = "config.json"
 
@@ -51,8 +51,10 @@ class RunConfig:
             nested = {"network": NetworkConfig, "front_end": LogMelConfig, "recipe": Recipe}
             for name, kind in nested.items():
                 raw[name] = kind(**raw[name])
+            if raw["network"].name not in NETWORKS or raw["window_frames"] != WINDOW_FRAMES[raw["network"].name]:
+                raise ValueError(f"network {raw['network'].name} with windows of {raw['window_frames']} frames")
             names = ("seen", "unseen_validation", "unseen_test")
             split = ClassSplit(raw["split"]["name"], *(tuple(raw["split"][name]) for name in names))
             return cls(**raw | {"split": split})
-        except (ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise RunError(f"{path}: not a run's configuration ({error}); train again") from error

@@ -144,7 +144,7 @@ def fit(
         if not (math.isfinite(done.train_loss) and math.isfinite(validation_loss)):
             raise RunError(
                 f"epoch {epoch}: the loss is not a finite number; lower --learning-rate "
-                f"(now {recipe.learning_rate:g}); the best weights before it are kept in {run}"
+                f"(now {recipe.learning_rate:g}); {run} keeps what came before it"
             )
         history.append(done)
         _save(network, optimiser, history, recipe, run)

@@ -77,14 +77,16 @@ def check(options: Options) -> None:
     if options.network not in NETWORKS:
         raise UsageError(f"network: got {options.network}; wanted one of {', '.join(NETWORKS)}")
     text_encoder(options.text)
+    largest = float("inf")
     limits = {
+        "seed": 0 <= options.seed < 2**32,
         "epochs": options.epochs >= 1,
         "patience": options.patience is None or options.patience >= 1,
         "batch_size": options.batch_size >= 2,
-        "learning_rate": options.learning_rate > 0,
-        "weight_decay": options.weight_decay >= 0,
-        "mixup": options.mixup >= 0,
-        "gain_db": options.gain_db >= 0,
+        "learning_rate": 0 < options.learning_rate < largest,
+        "weight_decay": 0 <= options.weight_decay < largest,
+        "mixup": 0 <= options.mixup < largest,
+        "gain_db": 0 <= options.gain_db < 200,
         "dropout": options.dropout is None or 0 <= options.dropout < 1,
     }
     for name, good in limits.items():
@@ -98,6 +100,8 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise UsageError(f"device: got {name}; wanted auto, cpu, cuda or cuda:N")
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"device: got {name}, which this machine does not have; try --device auto") from error

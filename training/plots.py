@@ -27,6 +27,4 @@ def plot_curves(history: list[Epoch], best: int, out: Path) -> None:
     panels[0].set_ylim(bottom=0)
     panels[1].set_ylim(0, 1.02)
     panels[1].legend(frameon=False, loc="lower right")
-    temporary = out.with_name(f".{out.name}")
-    figure.savefig(temporary, dpi=130, format="png")
-    temporary.replace(out)
+    figure.savefig(out, dpi=130)

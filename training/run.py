@@ -18,11 +18,11 @@ import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from serving.bundle import refuse_existing
+from serving.bundle import refuse_existing, refuse_unwritable
 from serving.command import console, progress_console, run_command, say
 from serving.errors import UsageError
-from training.checkpoint import WEIGHTS, load_tensors, save_tensors, write_text
-from training.config import RunConfig
+from training.checkpoint import WEIGHTS, load_tensors, save_tensors, save_whole, write_text
+from training.config import CONFIG, RunConfig
 from training.data.clips import Clip, ClipTable, load_clips
 from training.data.download import download
 from training.data.splits import split_clips
@@ -33,7 +33,7 @@ from training.options import Options, check, choose_device, configure
 from training.plots import plot_curves
 from training.pretrained import load_pretrained
 from training.text import text_encoder
-from training.zeroshot import accuracy, fit_zeroshot
+from training.zeroshot import accuracy, class_vectors, fit_zeroshot
 
 SUMMARY = "summary.json"
 ZEROSHOT = "zeroshot.npz"
@@ -45,13 +45,17 @@ def train(options: Options) -> dict[str, Any]:
     device = choose_device(options.device)
     out = options.out or Path("runs") / f"{options.dataset}-{options.network}-{options.split}"
     if not options.resume:
-        refuse_existing(out, options.overwrite)
+        refuse_existing(out, options.overwrite, CONFIG)
+    for folder, flag in ((out, "--out"), (options.cache_dir, "--cache-dir")):
+        refuse_unwritable(folder, flag)  # before hours of work, not after
     started = time.perf_counter()
     data_dir = options.data_dir or Path("data") / options.dataset
     if options.download:
         download(options.dataset, data_dir)
     table = load_clips(options.dataset, data_dir)
     config = configure(options, table)
+    seen = np.isin(table.classes, config.split.seen)
+    vectors = class_vectors(table.classes, seen, text_encoder(options.text))  # a text can be wrong: see it now
     if options.resume:
         _refuse_other_options(config, RunConfig.load(out))
     clips = split_clips(table, config.split, options.test_fold, options.seed)
@@ -96,20 +100,16 @@ def train(options: Options) -> dict[str, Any]:
     scale_to_unit_length(network, training, device, out)
     best = best_epoch(history, config.recipe)
     assert best is not None
-    plot_curves(history, best.epoch, out / "curves.png")
+    save_whole(out / "curves.png", lambda path: plot_curves(history, best.epoch, path))
+    # From here on labels count all classes of the data set, the unseen ones too.
+    of_table = np.array([table.classes.index(name) for name in config.split.seen])
     embedded = {
-        part: (embed_clips(network, part_set, device).numpy(), part_set.labels)
+        part: (embed_clips(network, part_set, device).numpy(), of_table[part_set.labels])
         for part, part_set in (("train", training), ("validation", validation), ("test", test))
         if len(part_set.clips)
     }
-    zeroshot = fit_zeroshot(
-        list(config.split.seen),
-        np.ones(len(config.split.seen), dtype=bool),
-        text_encoder(options.text),
-        embedded["train"],
-        embedded["validation"],
-    )
-    zeroshot.save(out / ZEROSHOT)
+    zeroshot = fit_zeroshot(table.classes, seen, vectors, embedded["train"], embedded["validation"])
+    save_whole(out / ZEROSHOT, zeroshot.save)
     summary: dict[str, Any] = {
         "validation_accuracy": best.validation_accuracy,
         "validation_loss": best.validation_loss,

@@ -29,7 +29,8 @@ def class_descriptions() -> dict[str, str]:
 
 def describe(class_name: str) -> str:
     """A class's description; of an unknown class, its name in words."""
-    return class_descriptions().get(class_name, class_name.replace("_", " "))
+    words = class_name.strip().replace("_", " ")
+    return class_descriptions().get(words.lower().replace(" ", "_"), words)
 
 
 def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -50,14 +51,22 @@ def _glove() -> tuple[dict[str, int], NDArray[np.float32]]:
 
 def glove(texts: Sequence[str]) -> NDArray[np.float32]:
     """[n, 50] float32, unit rows. DataError for a text without a known word."""
+    rows = _mean_words(texts)
+    for text, row in zip(texts, rows, strict=True):
+        if not row.any():
+            raise DataError(f"text {text!r}: has no word that GloVe knows; use common English words, or --text minilm")
+    return unit_rows(rows)
+
+
+def _mean_words(texts: Sequence[str]) -> NDArray[np.float32]:
+    """Mean of each text's known words, zeros where there is none: [n, 50] float32."""
     index, vectors = _glove()
-    rows = []
-    for text in texts:
+    rows = np.zeros((len(texts), vectors.shape[1]), np.float32)
+    for row, text in zip(rows, texts, strict=True):
         known = [index[word] for word in re.findall(r"[a-z0-9]+", text.lower()) if word in index]
-        if not known:
-            raise DataError(f"text {text!r}: has no word that GloVe knows; describe it in common English words")
-        rows.append(np.asarray(vectors[known]).mean(axis=0))
-    return unit_rows(np.stack(rows).astype(np.float32))
+        if known:
+            row[:] = np.asarray(vectors[known]).mean(axis=0)
+    return rows
 
 
 @cache
@@ -76,8 +85,8 @@ def minilm(texts: Sequence[str]) -> NDArray[np.float32]:
 
 
 def glove_and_minilm(texts: Sequence[str]) -> NDArray[np.float32]:
-    """[n, 434] float32, unit rows."""
-    return np.concatenate([glove(texts), minilm(texts)], axis=1) / np.float32(np.sqrt(2))
+    """[n, 434] float32, unit rows. A text without a word that GloVe knows goes by MiniLM alone."""
+    return unit_rows(np.concatenate([unit_rows(_mean_words(texts)), minilm(texts)], axis=1))
 
 
 ENCODERS: dict[str, TextEncoder] = {"glove": glove, "minilm": minilm, "glove+minilm": glove_and_minilm}

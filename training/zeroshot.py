@@ -22,17 +22,16 @@ def class_vectors(names: Sequence[str], seen: NDArray[np.bool_], encoder: TextEn
 def fit_zeroshot(
     names: Sequence[str],
     seen: NDArray[np.bool_],
-    encoder: TextEncoder,
+    vectors: NDArray[np.float32],
     train: tuple[NDArray[np.float32], NDArray[np.int64]],
     validation: tuple[NDArray[np.float32], NDArray[np.int64]],
 ) -> ZeroShot:
     """Ridge regression from embeddings to class vectors; strength and temperature by validation loss.
 
-    names       all classes, seen and unseen;  seen [C] bool
+    names       all classes, seen and unseen;  seen [C] bool;  vectors [C, text_size] from `class_vectors`
     train       embeddings [n, 128] and labels [n] of seen classes, indices into names;  validation likewise
     Source: ridge regression as in Shigeto 2015 (arXiv:1507.00825), here from sounds to texts.
     """
-    vectors = class_vectors(names, seen, encoder)
     mean = train[0].mean(axis=0)
     scale = float((train[0] - mean).std()) or 1.0  # a strength means the same for every network
     best: tuple[float, ZeroShot] | None = None

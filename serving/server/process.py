@@ -25,8 +25,8 @@ def listen(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-    except socket.gaierror as error:
-        raise UsageError(f"host {host}: not known ({error.strerror}); give another --host") from error
+    except (socket.gaierror, UnicodeError) as error:
+        raise UsageError(f"host {host}: not known ({error.args[-1]}); give another --host") from error
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

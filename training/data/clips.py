@@ -9,6 +9,7 @@ folder     DIR/<class>/<any audio file>
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,11 +58,19 @@ def load_clips(dataset: str, data_dir: Path) -> ClipTable:
         raise DataError(f"dataset: got {dataset}; wanted one of {', '.join(DATASETS)}")
     if not data_dir.is_dir():
         raise DataError(f"{data_dir}: no such folder; give the folder of {dataset} with --data-dir")
-    table = DATASETS[dataset](data_dir)
+    try:
+        table = DATASETS[dataset](data_dir)
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror}); mend its permissions") from error
     if not table.clips:
         raise DataError(f"{data_dir}: holds no clips of {dataset}; give the folder that has its recordings")
     if len({clip.label for clip in table.clips}) < 2:
-        raise DataError(f"{data_dir}: holds only the class {table.classes[0]}; training needs two or more")
+        only = table.classes[table.clips[0].label]
+        raise DataError(f"{data_dir}: holds only the class {only}; training needs two or more")
+    for what, names in (("class", table.classes), ("file", [str(clip.path) for clip in table.clips])):
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise DataError(f"{data_dir}: the {what} {twice[0]} is listed more than once; keep one of them")
     return table
 
 
@@ -69,15 +78,18 @@ def _read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     """Rows of a CSV file with at least these columns, without surrounding blanks."""
     if not path.is_file():
         raise DataError(f"{path}: is missing; give the data set's own folder with --data-dir")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in columns if name not in (reader.fieldnames or [])]
-        if missing:
-            got = ", ".join(reader.fieldnames or ["nothing"])
-            raise DataError(f"{path}: has no column {', '.join(missing)} (got {got}); wanted {', '.join(columns)}")
-        rows = list(reader)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in columns if name not in (reader.fieldnames or [])]
+            if missing:
+                got = ", ".join(reader.fieldnames or ["nothing"])
+                raise DataError(f"{path}: has no column {', '.join(missing)} (got {got}); wanted {', '.join(columns)}")
+            rows = [{name: (row[name] or "").strip() for name in columns} for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as a CSV file in UTF-8 ({error}); fetch it again") from error
     for number, row in enumerate(rows, start=2):
-        empty = [name for name in columns if not (row[name] or "").strip()]
+        empty = [name for name in columns if not row[name]]
         if empty:
             raise DataError(f"{path}, row {number}: no value for {', '.join(empty)}; mend or remove the row")
     return rows
@@ -90,7 +102,10 @@ def _number(path: Path, row: int, column: str, text: str) -> int:
         raise DataError(f"{path}, row {row}: {column} is {text!r}; wanted a whole number") from error
 
 
-def _present(audio: Path, table: Path, row: int) -> Path:
+def _present(folder: Path, name: str, table: Path, row: int) -> Path:
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise DataError(f"{table}, row {row}: {name} leads out of {folder}; name a file in it")
+    audio = folder / name
     if not audio.is_file():
         raise DataError(f"{table}, row {row}: {audio} is missing; fetch it again or remove the row")
     return audio
@@ -102,13 +117,13 @@ def _esc(data_dir: Path, dataset: str, license: str, only_esc10: bool) -> ClipTa
     names: dict[int, str] = {}
     found: list[tuple[int, Path, int, str]] = []
     for number, row in enumerate(rows, start=2):
-        if only_esc10 and row["esc10"].strip().lower() != "true":
+        if only_esc10 and row["esc10"].lower() != "true":
             continue
         target = _number(path, number, "target", row["target"])
         name = names.setdefault(target, row["category"])
         if name != row["category"]:
             raise DataError(f"{path}, row {number}: target {target} is {row['category']}, but {name} further up")
-        audio = _present(data_dir / "audio" / row["filename"], path, number)
+        audio = _present(data_dir / "audio", row["filename"], path, number)
         found.append((target, audio, _number(path, number, "fold", row["fold"]), row["src_file"]))
     order = sorted(names)
     labels = {target: label for label, target in enumerate(order)}
@@ -161,7 +176,7 @@ def _fsc22(data_dir: Path) -> ClipTable:
         class_id = _number(path, number, "Class ID", row["Class ID"])
         if not 1 <= class_id <= len(FSC22_CLASSES):
             raise DataError(f"{path}, row {number}: Class ID is {class_id}; wanted 1 to {len(FSC22_CLASSES)}")
-        file = _present(audio / row["Dataset File Name"].strip(), path, number)
+        file = _present(audio, row["Dataset File Name"], path, number)
         clips.append(Clip(file, class_id - 1, freesound_source(row["Source File Name"]), None))
     return ClipTable("FSC22", tuple(FSC22_CLASSES), tuple(clips), "CC0 1.0, some recordings CC BY (FSC22)")
 
@@ -183,7 +198,7 @@ def _folder(data_dir: Path) -> ClipTable:
         Clip(path, label, f"{name}/{path.stem}", None)
         for label, name in enumerate(classes)
         for path in sorted((data_dir / name).rglob("*"))
-        if path.suffix.lower() in AUDIO_SUFFIXES
+        if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()
     ]
     empty = set(range(len(classes))) - {clip.label for clip in clips}
     if empty and clips:

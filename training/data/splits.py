@@ -73,6 +73,8 @@ def split_classes(table: ClipTable, name: str, seed: int = 0, unseen: tuple[str,
     if unseen:
         if name != "all":
             raise UsageError(f"--unseen names the unseen classes itself; leave out --split {name}")
+        if len(set(unseen)) < len(unseen):
+            raise UsageError(f"unseen: got {', '.join(unseen)}; name each class once")
         unknown = sorted(set(unseen) - set(table.classes))
         if unknown:
             raise UsageError(f"unseen: got {', '.join(unknown)}; {table.dataset} has {', '.join(table.classes)}")

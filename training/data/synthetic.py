@@ -154,7 +154,7 @@ def write_bank(out: Path, clips_per_class: int = 24, seed: int = 0, overwrite: b
         raise UsageError(f"--seed: got {seed}; wanted 0 or more; any such number will do")
     started, n_samples = time.perf_counter(), 0
     clips = [clip for category in SOUNDS for clip in plan_clips(category, clips_per_class)]
-    with new_folder(out, overwrite) as folder:
+    with new_folder(out, overwrite, marker="meta/esc50.csv") as folder:
         (folder / "audio").mkdir()
         (folder / "meta").mkdir()
         for clip in track(clips, "synthesising", console=Console(stderr=True), transient=True):

@@ -6,6 +6,8 @@ would cut (a window starts a whole number of frames after the last), and random 
 
 import hashlib
 import json
+import shutil
+import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -22,10 +24,11 @@ from serving.audio import Window, read_audio, to_mono
 from serving.bundle import new_folder
 from serving.command import progress_console
 from serving.embedder import usable_cores
-from serving.errors import AudioError, DataError, RunError
+from serving.errors import AudioError, DataError
 from training.data.clips import Clip
 from training.frontend import LogMel, LogMelConfig
 
+INDEX = "index.npz"
 CACHE_VERSION = 1  # raised when the meaning of the cached numbers changes
 
 
@@ -64,15 +67,22 @@ def load_frames(clips: Sequence[Clip], config: LogMelConfig, window: Window, cac
 
     The cache's key is the SHA-256 of all that the numbers depend on: the recordings' contents, the front end, the
     window, and the versions of the decoder and the resampler.
-    errors   DataError naming the recording at fault; RunError where the cache cannot be written
+    errors   DataError naming the recording at fault; UsageError where the cache cannot be written
     """
     frames = window.hop_samples // config.hop_samples
     folder = cache_dir / f"log-mel-{_key(clips, config, window)}"
-    if not folder.is_dir():
+    try:
+        return _read(folder, frames, config)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # not there, or damaged
+        shutil.rmtree(folder, ignore_errors=True)
         _compute(clips, config, window, folder)
-    with np.load(folder / "index.npz", allow_pickle=False) as index:
+        return _read(folder, frames, config)
+
+
+def _read(folder: Path, window_frames: int, config: LogMelConfig) -> Frames:
+    with np.load(folder / INDEX, allow_pickle=False) as index:
         values = np.load(folder / "frames.npy", mmap_mode="r", allow_pickle=False)
-        return Frames(values, index["starts"], index["counts"], index["windows"], frames, config)
+        return Frames(values, index["starts"], index["counts"], index["windows"], window_frames, config)
 
 
 def _key(clips: Sequence[Clip], config: LogMelConfig, window: Window) -> str:
@@ -106,7 +116,8 @@ def _compute(clips: Sequence[Clip], config: LogMelConfig, window: Window, folder
         try:
             wave = to_mono(*read_audio(clip.path), window.rate_hz)
         except AudioError as error:
-            raise DataError(f"{error}; mend the file or remove it from the data set") from error
+            told = str(error) if str(clip.path) in str(error) else f"{clip.path}: {error}"
+            raise DataError(f"{told}; mend the file or remove it from the data set") from error
         with torch.inference_mode():
             values = log_mel(torch.from_numpy(padded_wave(wave, window))[None])[0]
         return values.numpy(), window.count(len(wave))
@@ -117,10 +128,7 @@ def _compute(clips: Sequence[Clip], config: LogMelConfig, window: Window, folder
         )
     counts = np.array([len(values) for values, _ in done])
     windows = np.array([count for _, count in done])
-    try:
-        # Replacing is harmless: another process that was first wrote the same.
-        with new_folder(folder, overwrite=True) as temporary:
-            np.save(temporary / "frames.npy", np.concatenate([values for values, _ in done]))
-            np.savez(temporary / "index.npz", starts=np.cumsum(counts) - counts, counts=counts, windows=windows)
-    except OSError as error:
-        raise RunError(f"{folder}: the cache cannot be written ({error.strerror}); give another --cache-dir") from error
+    # Replacing is harmless: another process that was first wrote the same.
+    with new_folder(folder, overwrite=True, marker=INDEX, flag="--cache-dir") as temporary:
+        np.save(temporary / "frames.npy", np.concatenate([values for values, _ in done]))
+        np.savez(temporary / INDEX, starts=np.cumsum(counts) - counts, counts=counts, windows=windows)
