@@ -67,9 +67,18 @@ def test_commands_last_line_is_json(few_sounds, tmp_path, capsys):
 def test_overwrite_replaces_the_whole_folder(few_sounds, tmp_path):
     out = tmp_path / "bank"
     out.mkdir()
+    (out / "synthesised.json").write_text("{}")
     (out / "old.txt").write_text("gone")
     assert main(["--out", str(out), "--clips-per-class", "5", "--overwrite"]) == 0
-    assert sorted(path.name for path in out.iterdir()) == ["README.md", "audio", "meta"]
+    assert sorted(path.name for path in out.iterdir()) == ["README.md", "audio", "meta", "synthesised.json"]
+
+
+def test_real_recordings_in_the_same_layout_are_never_replaced(tmp_path, capsys):
+    (tmp_path / "ESC-50" / "meta").mkdir(parents=True)
+    (tmp_path / "ESC-50" / "meta" / "esc50.csv").write_text("real")
+    assert main(["--out", str(tmp_path / "ESC-50"), "--clips-per-class", "5", "--overwrite"]) == 2
+    assert "synthesised.json" in capsys.readouterr().err
+    assert (tmp_path / "ESC-50" / "meta" / "esc50.csv").read_text() == "real"
 
 
 def test_table_and_files_name_each_other(bank, rows):
@@ -163,12 +172,13 @@ def test_failed_write_leaves_the_old_bank_in_place(tmp_path, monkeypatch):
     out = tmp_path / "bank"
     out.mkdir()
     (out / "old.txt").write_text("keep")
+    (out / "synthesised.json").write_text("{}")
 
     def full_disk(*_args, **_options):
         raise OSError("no space left on device")
 
     monkeypatch.setattr(synthetic.soundfile, "write", full_disk)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(UsageError, match="no space"):
         write_bank(out, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["bank"]
     assert (out / "old.txt").read_text() == "keep"

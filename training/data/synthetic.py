@@ -4,6 +4,7 @@
 
     DIR/audio/{fold}-{source}-{take}-{target}.wav   16 kHz, 16-bit, mono, 3.6 to 5.0 s
     DIR/meta/esc50.csv                              filename, fold, target, category, esc10, src_file, take
+    DIR/synthesised.json                            the seed and the counts
     DIR/README.md                                   that nothing in it was recorded, and how it was made
 
 Category names and target numbers are ESC-50's own. A source is one draw of a sound's size, tempo, timbre
@@ -12,6 +13,7 @@ same bytes on the same machine.
 """
 
 import csv
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -36,6 +38,7 @@ from training.data.synthesis import Rng, Wave, record
 RATE_HZ = 16_000  # what the networks hear; a higher rate would only be resampled away
 SHORTEST_S, LONGEST_S = 3.6, 5.0
 FOLDS = 5
+MARKER = "synthesised.json"  # what tells a bank from a data set of real recordings, which is never replaced
 COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file", "take")
 CHILDREN_PER_TAKE = 100  # generators that one take may spawn
 
@@ -154,7 +157,7 @@ def write_bank(out: Path, clips_per_class: int = 24, seed: int = 0, overwrite: b
         raise UsageError(f"--seed: got {seed}; wanted 0 or more; any such number will do")
     started, n_samples = time.perf_counter(), 0
     clips = [clip for category in SOUNDS for clip in plan_clips(category, clips_per_class)]
-    with new_folder(out, overwrite, marker="meta/esc50.csv") as folder:
+    with new_folder(out, overwrite, MARKER) as folder:
         (folder / "audio").mkdir()
         (folder / "meta").mkdir()
         for clip in track(clips, "synthesising", console=Console(stderr=True), transient=True):
@@ -163,6 +166,7 @@ def write_bank(out: Path, clips_per_class: int = 24, seed: int = 0, overwrite: b
             soundfile.write(folder / "audio" / clip.filename, wave, RATE_HZ, subtype="PCM_16")
         _write_meta(folder / "meta" / "esc50.csv", clips)
         told = {"clips": len(clips), "classes": len(SOUNDS), "seed": seed}
+        (folder / MARKER).write_text(json.dumps(told) + "\n")
         (folder / "README.md").write_text(_README.format(clips_per_class=clips_per_class, **told))
     return {
         "out": str(out),
