@@ -180,15 +180,16 @@ def _replace(out: Path, new: Path) -> None:
         return
     # A rename cannot replace a full folder: the old one steps aside first, and comes back if the new one cannot.
     aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
+    old = aside / out.name
     try:
-        old = out.rename(aside / out.name)
-        try:
-            new.rename(out)
-        except OSError:
+        out.rename(old)
+        new.rename(out)
+    except BaseException:
+        if old.exists():
             old.rename(out)
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        aside.rmdir()  # only when empty: what could not go back stays there
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def refuse_existing(out: Path, overwrite: bool, marker: str) -> None:

@@ -100,6 +100,23 @@ def test_overwriting_replaces_the_whole_folder(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_the_old_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "kept").write_text("old")
+    real = Path.rename
+
+    def rename(self: Path, target: Path) -> Path:
+        if target == tmp_path / "out" and "-old-" not in str(self):
+            raise KeyboardInterrupt  # at the worst moment: the old one is aside, the new one not there yet
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "out", True, "kept") as folder:
+        (folder / "new").write_text("new")
+    assert (tmp_path / "out" / "kept").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_an_existing_folder_is_refused_without_overwrite(tmp_path):
     with pytest.raises(UsageError, match="--overwrite"), new_folder(tmp_path, overwrite=False, marker="m"):
         pytest.fail("the block was entered")
