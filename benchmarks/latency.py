@@ -27,15 +27,14 @@ from rich.progress import Progress
 from benchmarks.machine import this_machine
 from benchmarks.report import make_folder, make_rows, report
 from benchmarks.timing import Job, time_in_turns
-from serving.audio import FORMATS, decode_audio
+from serving.audio import FORMATS, SUFFIXES, decode_audio
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.bundle import Bundle
 from serving.command import progress_console, run_command
-from serving.embedder import MAX_BATCH, Embedder, usable_cores
+from serving.embedder import MAX_BATCH, Embedder, pool_clips, usable_cores
 from serving.errors import AudioError, BundleError, DataError, UsageError
 
 RATE_HZ = 44_100  # of the synthesised clips
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 WARM_UP = 3  # rounds: the runtime settles its memory and threads in the first one or two
 LARGEST_BATCH = 1024  # clips
 MOST_SECONDS = 3600  # of sound in one batch: 0.6 GB of samples
@@ -139,8 +138,7 @@ def embed_clips(embedder: Embedder, encoded: Sequence[bytes]) -> NDArray[np.floa
     """The timed whole: bytes of n files -> embeddings [n, 128] float32, their windows joined in one batch."""
     windows = [embedder.windows(*decode_audio(data)) for data in encoded]
     rows = embedder.run(np.concatenate(windows))  # [n_windows of all, 128]
-    ends = np.cumsum([len(part) for part in windows])
-    return np.stack([clip.mean(axis=0) for clip in np.split(rows, ends[:-1])])  # [n, 128]
+    return pool_clips(rows, [len(part) for part in windows])
 
 
 def stage_jobs(embedder: Embedder, front_end: OnnxRuntime, clips: Clips, batch: int) -> dict[tuple[str, int], Job]:

@@ -4,9 +4,9 @@ import csv
 from pathlib import Path
 from typing import TypeVar
 
+from serving.audio import SUFFIXES
 from serving.errors import UsageError
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 MAX_EXAMPLES = 12
 
 Item = TypeVar("Item")

@@ -1,6 +1,6 @@
 """The model card: README.md of a bundle."""
 
-from export.parity import Comparison
+from export.parity import Comparison, excused_rows
 from serving.bundle import Manifest
 
 NAMES = {
@@ -21,7 +21,7 @@ def model_card(manifest: Manifest, results: dict[int, Comparison], sources: dict
         f"| {result.worst_difference_row} |"
         for batch, result in results.items()
     )
-    rows = sorted({name for result in results.values() for name in result.excused})
+    rows = excused_rows(results.values())
     excused = "no row is over the bound"
     if rows:
         excused = f"over the bound, but within the rounding of FP32: {', '.join(rows)}"

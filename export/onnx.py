@@ -23,7 +23,7 @@ from rich.table import Table
 
 from export.card import model_card
 from export.graph import OPSET, WaveformEmbedder, export_graph, fold_batch_norm
-from export.parity import BOUNDS, MAX_EXCUSE, ROUNDING_FACTOR, Comparison, compare
+from export.parity import BOUNDS, MAX_EXCUSE, ROUNDING_FACTOR, Comparison, compare, excused_rows
 from export.probes import probe_windows, recording_windows
 from serving.audio import Window
 from serving.backends.onnxruntime import OnnxRuntime
@@ -163,7 +163,7 @@ def export(options: Options) -> dict[str, Any]:
             "worst_cosine_row": worst.worst_cosine_row,
             "worst_difference": max(result.worst_difference for result in results.values()),
             "recordings": sources["recordings"],
-            "excused_rows": sorted({name for result in results.values() for name in result.excused}),
+            "excused_rows": excused_rows(results.values()),
         },
     }
 

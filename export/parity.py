@@ -4,6 +4,7 @@ A mean or a cosine over the flattened batch hides a wrong row: one clip of 1000 
 0.998 there, and -1 here. NaN, a row of zeros on one side only, and an empty comparison all fail.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +53,11 @@ class Comparison:
     def passed(self) -> bool:
         """True when nothing was found, over at least one row."""
         return not self.faults
+
+
+def excused_rows(results: Iterable[Comparison]) -> list[str]:
+    """Names of the rows that needed the allowance in any comparison, each once."""
+    return sorted({name for result in results for name in result.excused})
 
 
 def row_cosines(reference: NDArray[np.floating], candidate: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from serving.errors import AudioError, DurationError, FormatError
 
 FORMATS = "WAV, FLAC, OGG or MP3"
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")  # of their files, in lower case
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 100, 2_000_000  # outside, resampling costs memory without bound, or gives nothing
 MOST_CHANNELS = 1024  # libsndfile's own limit; an array with more has its axes the wrong way round
 # 40 dB over full scale: louder than any mix in floats, far below integers that were never divided by their full scale.
@@ -41,6 +42,10 @@ class Window:
         full = 1 + (n_samples - self.samples) // self.hop_samples
         rest = n_samples - full * self.hop_samples
         return full + (2 * rest >= self.samples)
+
+    def reach(self, n_samples: int) -> int:
+        """The sample after the end of a clip's last window: more than n_samples where that one is zero-padded."""
+        return self.samples + (self.count(n_samples) - 1) * self.hop_samples
 
 
 def read_audio(path: str | Path) -> tuple[NDArray[np.float32], int]:
@@ -158,8 +163,7 @@ def cut_windows(wave: NDArray[np.float32], window: Window) -> NDArray[np.float32
     returns  [n_windows, samples]   n_windows >= 1; the last may be zero-padded
     A rest shorter than half a window is dropped, unless it is all there is.
     """
-    n_windows = window.count(len(wave))
-    needed = window.samples + (n_windows - 1) * window.hop_samples
+    needed = window.reach(len(wave))
     padded = np.pad(wave[:needed], (0, max(0, needed - len(wave))))  # [needed]
     views = np.lib.stride_tricks.sliding_window_view(padded, window.samples)
     return np.array(views[:: window.hop_samples])  # [n_windows, samples]

@@ -95,8 +95,8 @@ class Embedder:
         """
         embeddings = np.empty((len(paths), self.manifest.embedding_size), np.float32)
         pending: list[tuple[int, NDArray[np.float32]]] = []  # files decoded and not yet embedded
-        with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
-            for index, windows in enumerate(_ahead(pool, self._windows_of, paths)):
+        with ThreadPoolExecutor(max_workers=usable_cores()) as threads:
+            for index, windows in enumerate(_ahead(threads, self._windows_of, paths)):
                 pending.append((index, windows))
                 if sum(len(item) for _, item in pending) >= MAX_BATCH:
                     self._embed_pending(pending, embeddings)
@@ -110,9 +110,7 @@ class Embedder:
         if not pending:
             return
         rows = self.run(np.concatenate([windows for _, windows in pending]))  # [n_windows, 128]
-        ends = np.cumsum([len(windows) for _, windows in pending])
-        for (index, _), clip in zip(pending, np.split(rows, ends[:-1]), strict=True):
-            embeddings[index] = pool(clip)
+        embeddings[[index for index, _ in pending]] = pool_clips(rows, [len(windows) for _, windows in pending])
         pending.clear()
 
     def classify(
@@ -141,6 +139,15 @@ def pool(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return rows.mean(axis=0)
 
 
+def pool_clips(rows: NDArray[np.float32], counts: Sequence[int]) -> NDArray[np.float32]:
+    """Pool each clip's windows where those of several clips lie end to end.
+
+    rows     [n_windows of all clips, 128];  counts: windows of each clip
+    returns  [n_clips, 128] float32
+    """
+    return np.stack([pool(clip) for clip in np.split(rows, np.cumsum(counts)[:-1])])
+
+
 def usable_cores() -> int:
     """The cores that this process may run on, which in a container can be fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):  # Linux only
@@ -149,12 +156,12 @@ def usable_cores() -> int:
 
 
 def _ahead(
-    pool: ThreadPoolExecutor, work: Callable[[str | Path], NDArray[np.float32]], paths: Sequence[str | Path]
+    threads: ThreadPoolExecutor, work: Callable[[str | Path], NDArray[np.float32]], paths: Sequence[str | Path]
 ) -> Iterator[NDArray[np.float32]]:
     """Results of work(path) in order, a bounded number of them worked on ahead of the consumer."""
     queue: deque[Future[NDArray[np.float32]]] = deque()
     for path in paths:
-        queue.append(pool.submit(work, path))
+        queue.append(threads.submit(work, path))
         if len(queue) > 2 * MAX_BATCH:
             yield queue.popleft().result()
     while queue:

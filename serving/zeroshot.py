@@ -36,6 +36,11 @@ class ZeroShot:
     seen: NDArray[np.bool_]
     temperature: float
 
+    @property
+    def seen_names(self) -> list[str]:
+        """Names of the classes trained on, in the order of class_names."""
+        return [name for name, seen in zip(self.class_names, self.seen, strict=True) if seen]
+
     def scores(
         self, embeddings: NDArray[np.float32], labels: list[str] | None = None, offset: float = 0.0
     ) -> NDArray[np.float32]:

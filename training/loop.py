@@ -186,10 +186,17 @@ def embed_clips(network: Network, clips: ClipSet, device: torch.device) -> Tenso
 @torch.inference_mode()
 def judge(network: Network, clips: ClipSet, device: torch.device) -> tuple[float, float]:
     """Cross-entropy and accuracy of the training head over clips."""
-    scores = network.classify(embed_clips(network, clips, device).to(device)).cpu()
-    labels = torch.from_numpy(clips.labels)
-    loss = nn.functional.cross_entropy(scores, labels).item()
-    return loss, (scores.argmax(1) == labels).float().mean().item()
+    return judge_embeddings(network, embed_clips(network, clips, device), clips.labels, device)
+
+
+@torch.inference_mode()
+def judge_embeddings(
+    network: Network, embeddings: Tensor, labels: NDArray[np.int64], device: torch.device
+) -> tuple[float, float]:
+    """Cross-entropy and accuracy of the training head over clips' embeddings [n_clips, 128], in eval mode."""
+    scores = network.classify(embeddings.to(device)).cpu()
+    wanted = torch.from_numpy(labels)
+    return nn.functional.cross_entropy(scores, wanted).item(), (scores.argmax(1) == wanted).float().mean().item()
 
 
 def _save(network: Network, optimiser: torch.optim.Optimizer, history: list[Epoch], recipe: Recipe, run: Path) -> None:

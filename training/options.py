@@ -69,6 +69,11 @@ class Options:
     resume: bool = False
     """continue an interrupted run of the same options"""
 
+    @property
+    def recordings(self) -> Path:
+        """The data set's folder."""
+        return self.data_dir or Path("data") / self.dataset
+
 
 def check(options: Options) -> None:
     """UsageError for a flag out of its range, with what it takes."""
@@ -117,7 +122,7 @@ def configure(options: Options, table: ClipTable) -> RunConfig:
         dropout = 0.5 if options.network == "yamnet-compact" else 0.2
     return RunConfig(
         dataset=options.dataset,
-        data_dir=str((options.data_dir or Path("data") / options.dataset).resolve()),
+        data_dir=str(options.recordings.resolve()),
         split=classes,
         test_fold=options.test_fold,
         seed=options.seed,

@@ -27,7 +27,7 @@ from training.data.clips import Clip, ClipTable, load_clips
 from training.data.download import download
 from training.data.splits import split_clips
 from training.data.windows import load_frames
-from training.loop import ClipSet, Epoch, best_epoch, embed_clips, fit, judge
+from training.loop import ClipSet, Epoch, best_epoch, embed_clips, fit, judge_embeddings
 from training.networks import Network, build_network
 from training.options import Options, check, choose_device, configure
 from training.plots import plot_curves
@@ -49,20 +49,21 @@ def train(options: Options) -> dict[str, Any]:
     for folder, flag in ((out, "--out"), (options.cache_dir, "--cache-dir")):
         refuse_unwritable(folder, flag)  # before hours of work, not after
     started = time.perf_counter()
-    data_dir = options.data_dir or Path("data") / options.dataset
     if options.download:
-        download(options.dataset, data_dir)
-    table = load_clips(options.dataset, data_dir)
+        download(options.dataset, options.recordings)
+    table = load_clips(options.dataset, options.recordings)
     config = configure(options, table)
-    seen = np.isin(table.classes, config.split.seen)
-    vectors = class_vectors(table.classes, seen, text_encoder(options.text))  # a text can be wrong: see it now
     if options.resume:
         _refuse_other_options(config, RunConfig.load(out))
+    seen = np.isin(table.classes, config.split.seen)
+    vectors = class_vectors(table.classes, seen, text_encoder(options.text))  # a text can be wrong: see it now
     clips = split_clips(table, config.split, options.test_fold, options.seed)
     front_end = config.front_end
     frames = load_frames(table.clips, front_end, front_end.network_window(config.window_frames), options.cache_dir)
     rows = {clip.path: row for row, clip in enumerate(table.clips)}
-    labels = {table.classes.index(name): label for label, name in enumerate(config.split.seen)}
+    # Training counts the seen classes alone; the zero-shot map counts all classes of the data set.
+    of_table = np.array([table.classes.index(name) for name in config.split.seen])
+    labels = {index: label for label, index in enumerate(of_table.tolist())}
 
     def clip_set(part: Sequence[Clip]) -> ClipSet:
         return ClipSet(
@@ -101,8 +102,6 @@ def train(options: Options) -> dict[str, Any]:
     best = best_epoch(history, config.recipe)
     assert best is not None
     save_whole(out / "curves.png", lambda path: plot_curves(history, best.epoch, path))
-    # From here on labels count all classes of the data set, the unseen ones too.
-    of_table = np.array([table.classes.index(name) for name in config.split.seen])
     embedded = {
         part: (embed_clips(network, part_set, device).numpy(), of_table[part_set.labels])
         for part, part_set in (("train", training), ("validation", validation), ("test", test))
@@ -122,7 +121,8 @@ def train(options: Options) -> dict[str, Any]:
         "out": str(out),
     }
     if len(test.clips):
-        summary["test_accuracy"] = judge(network, test, device)[1]
+        head = judge_embeddings(network, torch.from_numpy(embedded["test"][0]), test.labels, device)
+        summary["test_accuracy"] = head[1]
         summary["zeroshot_map_test_accuracy"] = accuracy(zeroshot, *embedded["test"])
     write_text(out / SUMMARY, json.dumps(summary, indent=1) + "\n")
     _report(summary)

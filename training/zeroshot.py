@@ -1,6 +1,7 @@
 """Fit the closed-form map from embeddings to class vectors that a bundle carries (serving.zeroshot)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,16 +43,15 @@ def fit_zeroshot(
         fitted = ZeroShot(mean, projection, list(names), vectors, seen, temperature=1.0)
         loss, temperature = _calibrate(fitted, *validation)
         if best is None or loss < best[0]:
-            best = loss, ZeroShot(mean, projection, list(names), vectors, seen, temperature)
+            best = loss, replace(fitted, temperature=temperature)
     assert best is not None
     return best[1]
 
 
 def _calibrate(zeroshot: ZeroShot, embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
     """The least cross-entropy over the seen classes, and the temperature that reaches it."""
-    seen_names = [name for name, seen in zip(zeroshot.class_names, zeroshot.seen, strict=True) if seen]
     columns = np.cumsum(zeroshot.seen) - 1
-    cosines = zeroshot.scores(embeddings, seen_names).astype(np.float64)  # [n, n_seen]
+    cosines = zeroshot.scores(embeddings, zeroshot.seen_names).astype(np.float64)  # [n, n_seen]
     logits = TEMPERATURES[:, None, None] * cosines
     top = logits.max(axis=2, keepdims=True)
     log_sums = np.log(np.exp(logits - top).sum(axis=2)) + top[..., 0]  # [n_temperatures, n]
@@ -63,6 +63,6 @@ def _calibrate(zeroshot: ZeroShot, embeddings: NDArray[np.float32], labels: NDAr
 
 def accuracy(zeroshot: ZeroShot, embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
     """Share of clips whose best-scored seen class is theirs."""
-    seen_names = [name for name, seen in zip(zeroshot.class_names, zeroshot.seen, strict=True) if seen]
+    seen_names = zeroshot.seen_names
     best = zeroshot.scores(embeddings, seen_names).argmax(axis=1)
     return float(np.mean([seen_names[i] == zeroshot.class_names[label] for i, label in zip(best, labels, strict=True)]))

@@ -14,9 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from serving.audio import SUFFIXES
 from serving.errors import DataError
-
-AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}
 
 
 @dataclass(frozen=True)
@@ -198,7 +197,7 @@ def _folder(data_dir: Path) -> ClipTable:
         Clip(path, label, f"{name}/{path.stem}", None)
         for label, name in enumerate(classes)
         for path in sorted((data_dir / name).rglob("*"))
-        if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()
+        if path.suffix.lower() in SUFFIXES and path.is_file()
     ]
     empty = set(range(len(classes))) - {clip.label for clip in clips}
     if empty and clips:

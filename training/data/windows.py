@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from serving.audio import Window, read_audio, to_mono
-from serving.bundle import new_folder
+from serving.bundle import new_folder, record_of
 from serving.command import progress_console
 from serving.embedder import usable_cores
 from serving.errors import AudioError, DataError
@@ -92,20 +92,14 @@ def _key(clips: Sequence[Clip], config: LogMelConfig, window: Window) -> str:
         "window": asdict(window),
         "soundfile": soundfile.__libsndfile_version__,
         "soxr": soxr.__version__,
-        "contents": [_content_hash(clip.path) for clip in clips],
+        "contents": [record_of(clip.path).sha256 for clip in clips],
     }
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _content_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def padded_wave(wave: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
     """A clip, zero-padded at its end as far as its last window reaches: [n_samples] float32."""
-    needed = window.samples + (window.count(len(wave)) - 1) * window.hop_samples
-    return np.pad(wave, (0, max(0, needed - len(wave))))
+    return np.pad(wave, (0, max(0, window.reach(len(wave)) - len(wave))))
 
 
 def _compute(clips: Sequence[Clip], config: LogMelConfig, window: Window, folder: Path) -> None:
