@@ -45,7 +45,8 @@ def run_folder(recordings, tmp_path_factory) -> Path:
     from training.run import main
 
     root = tmp_path_factory.mktemp("run")
-    arguments = f"--dataset folder --data-dir {recordings} --network yamnet-compact --epochs 6 --batch-size 8"
+    arguments = f"--dataset folder --data-dir {recordings} --objective classes --epochs 6 --batch-size 8"
+    arguments += " --network yamnet-compact"
     assert main([*arguments.split(), "--out", str(root / "run"), "--cache-dir", str(root / "cache")]) == 0
     return root / "run"
 

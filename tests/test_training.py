@@ -19,7 +19,7 @@ from training.run import main
 
 
 def arguments(recordings: Path, out: Path, *more: str) -> list[str]:
-    fixed = f"--dataset folder --data-dir {recordings} --network yamnet-compact --batch-size 8 --epochs 3"
+    fixed = f"--dataset folder --data-dir {recordings} --network yamnet-compact --batch-size 8 --epochs 3 --objective classes"
     return [*fixed.split(), "--cache-dir", str(out.parent / "cache"), "--out", str(out), *more]
 
 

@@ -74,7 +74,7 @@ def test_a_damaged_cache_is_made_anew(tmp_path, name, damage):
 def test_random_crops_are_windows_of_their_own_clip(tmp_path):
     frames = load(write_clips(tmp_path, [20_000, 40_000, 15_600]), tmp_path / "cache")
     rng = np.random.default_rng(0)
-    crops = frames.crop(np.array([0, 1, 2] * 20), rng)
+    crops = frames.crop(np.array([0, 1, 2] * 20), rng, frames.window_frames)
     assert crops.shape == (60, 96, 64)
     for crop, clip in zip(crops, [0, 1, 2] * 20, strict=True):
         start, count = frames.starts[clip], frames.counts[clip]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from serving.errors import RunError
 from training.checkpoint import write_text
-from training.data.splits import ClassSplit
+from training.data.clips import ClipTable
+from training.data.splits import ClassSplit, ClipSplit, split_clips
 from training.frontend import LogMelConfig
 from training.loop import Recipe
 from training.networks import NETWORKS, WINDOW_FRAMES, NetworkConfig
@@ -18,7 +19,11 @@ CONFIG = "config.json"
 class RunConfig:
     """What a run was made from. Stored whole as config.json; export reads it back.
 
-    init   name and hash of the published weights that it started from, None for random ones
+    objective          "text" (targets made of class descriptions) or "classes" (cross-entropy over class numbers)
+    vocabulary         how many synthesised sounds are learned beside the recordings; 0 is none
+    vocabulary_epochs  passes over them alone, before the recordings
+    validation_share   of the clips that may be trained on, kept to choose the epoch; 0 keeps none
+    init               name and hash of the published weights that it started from, None for random ones
     """
 
     dataset: str
@@ -27,6 +32,9 @@ class RunConfig:
     test_fold: int | None
     seed: int
     objective: str
+    vocabulary: int
+    vocabulary_epochs: int
+    validation_share: float
     network: NetworkConfig
     front_end: LogMelConfig
     window_frames: int
@@ -35,6 +43,10 @@ class RunConfig:
     init: str | None
     classes: list[str]
     license: str
+
+    def clips(self, table: ClipTable) -> ClipSplit:
+        """The run's own clips to train, validate and test on."""
+        return split_clips(table, self.split, self.test_fold, self.seed, self.validation_share)
 
     def save(self, run: Path) -> None:
         """Write config.json."""

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from serving.errors import RunError
-from training.augment import mixup, random_gain
 from training.checkpoint import (
     LAST,
     WEIGHTS,
@@ -23,8 +22,10 @@ from training.checkpoint import (
     save_tensors,
     write_text,
 )
-from training.data.windows import Frames
+from training.data.windows import ClipSet
 from training.networks import Network
+from training.objectives import Objective, Targets
+from training.workers import Workers, share_statistics
 
 MIN_EPOCHS = 5  # the first epochs' running statistics are no guide: no best epoch and no stop before this one
 EMBED_CLIPS = 16  # embedded at once where nothing is learned
@@ -36,8 +37,10 @@ class Recipe:
     """How to train. Stored in the run folder.
 
     learning_rate  the largest of the one-cycle schedule (Smith 2018, arXiv:1708.07120)
+    batch_size     windows of recordings in a step; as many of the vocabulary's sounds are added to them
     mixup          alpha of the Beta distribution; 0 is none
     gain_db        largest random gain, either way
+    crop           length of the random crops that are trained on, as a share of the network's window
     patience       epochs without a better validation loss before stopping; None never stops early
     """
 
@@ -47,61 +50,94 @@ class Recipe:
     weight_decay: float = 0.01
     mixup: float = 0.3
     gain_db: float = 6.0
+    crop: float = 1.0
     patience: int | None = None
 
 
 @dataclass(frozen=True)
-class ClipSet:
-    """Clips to train or judge on: rows of a `Frames`, and their labels among the seen classes."""
+class Machine:
+    """What to train on.
 
-    frames: Frames
-    clips: NDArray[np.int64]
-    labels: NDArray[np.int64]
+    dtype    float32, or bfloat16 or float16 for mixed precision
+    compile  let torch.compile fuse the network
+    """
+
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    compile: bool = False
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of metrics.jsonl. Losses are cross-entropies; train_accuracy is on the augmented windows."""
+    """One line of metrics.jsonl. Losses are cross-entropies; train_accuracy is on the augmented windows.
+
+    The validation numbers are None in a run without validation clips.
+    """
 
     epoch: int
     train_loss: float
     train_accuracy: float
-    validation_loss: float
-    validation_accuracy: float
+    validation_loss: float | None
+    validation_accuracy: float | None
     learning_rate: float
     seconds: float
     samples_per_second: float
 
 
+class _Step(nn.Module):
+    """One step's forward pass: the windows of this process's part, the loss over the whole batch."""
+
+    def __init__(self, network: Network, objective: Objective, machine: Machine, workers: Workers):
+        super().__init__()
+        self.network = network
+        self.objective = objective
+        self.workers = workers
+        self.machine = machine
+        self.embed = torch.compile(network.embed) if machine.compile else network.embed
+
+    def forward(self, log_mel: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+        with torch.autocast(self.machine.device.type, self.machine.dtype, self.machine.dtype is not torch.float32):
+            part = self.embed(self.workers.part(log_mel))
+        embeddings = self.workers.gather(part.float(), len(log_mel))  # the loss is always FP32
+        return self.objective.loss(self.network, embeddings, targets)
+
+
 def fit(
     network: Network,
-    train: ClipSet,
-    validation: ClipSet,
+    objective: Objective,
+    validation: ClipSet | None,
     recipe: Recipe,
     seed: int,
-    device: torch.device,
+    machine: Machine,
     run: Path,
-    on_step: Callable[[int, float], None],
-    on_epoch: Callable[[Epoch], None],
+    on_step: Callable[[int, float], None] = lambda epoch, share: None,
+    on_epoch: Callable[[Epoch], None] = lambda done: None,
     resume: bool = False,
+    workers: Workers = Workers(),  # noqa: B008 (frozen)
 ) -> list[Epoch]:
     """Train the network and leave the best epoch's weights in it and in run/weights.safetensors.
 
-    on_step   called after each step with (epoch, share of it done);  on_epoch with each epoch's numbers
-    resume    continue after the last finished epoch; all randomness depends on the seed and the epoch alone,
-              so that an interrupted run ends with the weights of an uninterrupted one
-    returns   all epochs, those before a resumption too
-    errors    RunError: the loss is not a finite number, or the run folder cannot be written
+    validation  chooses the best epoch; None: the last epoch is the best
+    on_step     called after each step with (epoch, share of it done);  on_epoch with each epoch's numbers
+    resume      continue after the last finished epoch; all randomness depends on the seed and the epoch alone,
+                so that an interrupted run ends with the weights of an uninterrupted one
+    returns     all epochs, those before a resumption too
+    errors      RunError: the loss is not a finite number, or the run folder cannot be written
     """
+    device = machine.device
     network.to(device).to(memory_format=torch.channels_last)  # a third faster on a CPU, more on a GPU
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=recipe.weight_decay, fused=True)
-    # One crop for each window that serving would cut: an epoch sees as much sound as the clips have.
-    order = np.repeat(np.arange(len(train.clips)), train.frames.windows[train.clips])
+    scaler = torch.amp.GradScaler(device.type, enabled=machine.dtype is torch.float16)
+    step_module: nn.Module = _Step(network, objective, machine, workers)
+    if workers.count > 1:
+        share_statistics(nn.ModuleList([network.features, network.embedding]))
+        step_module = nn.parallel.DistributedDataParallel(step_module, broadcast_buffers=False)
+    order = objective.order
     steps = steps_per_epoch(len(order), recipe.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, max_lr=recipe.learning_rate, total_steps=recipe.epochs * steps + 1
     )
-    history = _resume(network, optimiser, run, device) if resume else []
+    history = _resume(network, optimiser, scaler, run, device) if resume else []
     if history:
         optimiser.step()  # without gradients it does nothing, but the schedule insists on one before its own
     for _ in range(len(history) * steps):
@@ -115,22 +151,18 @@ def fit(
         network.train()
         loss_sum, correct = torch.zeros(2, device=device)
         for step, rows in enumerate(np.array_split(rng.permutation(order), steps)):
-            log_mel = torch.from_numpy(train.frames.crop(train.clips[rows], rng)).to(device)
-            labels = torch.from_numpy(train.labels[rows]).to(device)
-            targets = nn.functional.one_hot(labels, network.n_classes).float()
-            log_mel = random_gain(log_mel, rng, recipe.gain_db, train.frames.config.log_offset)
-            log_mel, targets = mixup(log_mel, targets, rng, recipe.mixup)
-            scores = network(log_mel)  # [batch, n_classes]
-            loss = nn.functional.cross_entropy(scores, targets)
+            log_mel, targets = objective.batch(rows, rng)
+            loss, right = step_module(log_mel.to(device), tuple(target.to(device) for target in targets))
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
+            scaler.scale(loss).backward()
+            scaler.step(optimiser)
+            scaler.update()
             schedule.step()
             loss_sum += loss.detach() * len(rows)
-            correct += (scores.detach().argmax(1) == targets.argmax(1)).sum()
+            correct += right
             on_step(epoch, (step + 1) / steps)
         seconds = time.perf_counter() - started
-        validation_loss, validation_accuracy = judge(network, validation, device)
+        validation_loss, validation_accuracy = judge(network, validation, device) if validation else (None, None)
         done = Epoch(
             epoch=epoch,
             train_loss=loss_sum.item() / len(order),
@@ -141,15 +173,17 @@ def fit(
             seconds=seconds,
             samples_per_second=len(order) / seconds,
         )
-        if not (math.isfinite(done.train_loss) and math.isfinite(validation_loss)):
+        if not (math.isfinite(done.train_loss) and math.isfinite(validation_loss or 0.0)):
             raise RunError(
                 f"epoch {epoch}: the loss is not a finite number; lower --learning-rate "
                 f"(now {recipe.learning_rate:g}); {run} keeps what came before it"
             )
         history.append(done)
-        _save(network, optimiser, history, recipe, run)
+        if workers.first:
+            _save(network, optimiser, scaler, history, recipe, run)
         on_epoch(done)
 
+    workers.wait()
     network.load_state_dict(load_tensors(run / WEIGHTS)[0])
     return history
 
@@ -160,9 +194,9 @@ def steps_per_epoch(n_windows: int, batch_size: int) -> int:
 
 
 def best_epoch(history: list[Epoch], recipe: Recipe) -> Epoch | None:
-    """The epoch of the least validation loss, none before MIN_EPOCHS."""
+    """The epoch of the least validation loss, none before MIN_EPOCHS; without validation the last one."""
     able = [done for done in history if done.epoch >= min(MIN_EPOCHS, recipe.epochs)]
-    return min(able, key=lambda done: done.validation_loss, default=None)
+    return min(able, key=lambda done: (done.validation_loss or 0.0, -done.epoch), default=None)
 
 
 def should_stop(history: list[Epoch], recipe: Recipe) -> bool:
@@ -199,17 +233,29 @@ def judge_embeddings(
     return nn.functional.cross_entropy(scores, wanted).item(), (scores.argmax(1) == wanted).float().mean().item()
 
 
-def _save(network: Network, optimiser: torch.optim.Optimizer, history: list[Epoch], recipe: Recipe, run: Path) -> None:
+def _save(
+    network: Network,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    history: list[Epoch],
+    recipe: Recipe,
+    run: Path,
+) -> None:
     """The best weights first: killed between two writes, a resumed run repeats the epoch and writes them again."""
     if best_epoch(history, recipe) is history[-1]:
         save_tensors(run / WEIGHTS, network.state_dict(), {"epoch": len(history)})
     network_tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     epochs = [asdict(done) for done in history]
-    save_tensors(run / LAST, network_tensors | optimiser_tensors(optimiser), {"history": epochs})
+    facts = {"history": epochs, "scaler": scaler.state_dict()}
+    save_tensors(run / LAST, network_tensors | optimiser_tensors(optimiser), facts)
     write_text(run / METRICS, "".join(json.dumps(line) + "\n" for line in epochs))
 
 
-def _resume(network: Network, optimiser: torch.optim.Optimizer, run: Path, device: torch.device) -> list[Epoch]:
+def _resume(
+    network: Network, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler, run: Path, device: torch.device
+) -> list[Epoch]:
     tensors, facts = load_tensors(run / LAST)
     restore(network, optimiser, {name: value.to(device) for name, value in tensors.items()})
+    if scaler.is_enabled():
+        scaler.load_state_dict(facts["scaler"])
     return [Epoch(**line) for line in facts["history"]]

@@ -27,11 +27,13 @@ class NetworkConfig:
     name       one of NETWORKS
     n_classes  outputs of the training head
     dropout    probability, in the fully connected layers
+    text_size  numbers of a class vector, for a head that compares with texts; 0 for a head of class scores
     """
 
     name: str
     n_classes: int
     dropout: float
+    text_size: int = 0
 
 
 # stride, channels -> map, for a window of 480 x 64. The first row is a full 3x3 convolution, the rest separable.
@@ -61,6 +63,37 @@ VGGISH_GROUPS = (
 VGGISH_FLAT = 512 * 6 * 4
 
 
+class TextHead(nn.Module):
+    """Class scores as cosines: a linear projection of the embedding against the classes' text vectors.
+
+    projection     [128] -> [text_size]
+    log_scale      natural log of what the cosines are multiplied with, learned
+    class_vectors  [n_classes, text_size] unit rows, given
+    Source: Frome 2013 (DeViSE), with the loss over all seen classes.
+    """
+
+    class_vectors: Tensor
+
+    def __init__(self, n_classes: int, text_size: int):
+        super().__init__()
+        self.projection = nn.Linear(EMBEDDING_SIZE, text_size, bias=False)
+        self.log_scale = nn.Parameter(torch.tensor(10.0).log())
+        self.register_buffer("class_vectors", torch.zeros(n_classes, text_size))
+
+    @property
+    def scale(self) -> Tensor:
+        """What cosines are multiplied with before the softmax."""
+        return self.log_scale.exp()
+
+    def project(self, embedding: Tensor) -> Tensor:
+        """[batch, 128] -> unit rows [batch, text_size]."""
+        return nn.functional.normalize(self.projection(embedding), dim=1)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """[batch, 128] -> [batch, n_classes]."""
+        return self.project(embedding) @ self.class_vectors.T * self.scale
+
+
 class Network(nn.Module):
     """Log-mel windows -> embedding -> class scores.
 
@@ -69,11 +102,11 @@ class Network(nn.Module):
     head       [batch, 128] -> [batch, n_classes]
     """
 
-    def __init__(self, features: nn.Module, embedding: nn.Sequential, head: nn.Sequential, config: NetworkConfig):
+    def __init__(self, features: nn.Module, embedding: nn.Sequential, head: nn.Module, config: NetworkConfig):
         super().__init__()
         self.features = features
         self.embedding = embedding
-        self.head = head
+        self.head = TextHead(config.n_classes, config.text_size) if config.text_size else head
         self.n_classes = config.n_classes
 
     def embed(self, log_mel: Tensor) -> Tensor:
@@ -95,7 +128,7 @@ class Network(nn.Module):
         The embedding ends in BatchNorm or BatchNorm and ReLU, and the head begins with (ReLU and) a linear layer.
         """
         norm = [module for module in self.embedding if isinstance(module, nn.BatchNorm1d)][-1]
-        first = next(module for module in self.head if isinstance(module, nn.Linear))
+        first = next(module for module in self.head.modules() if isinstance(module, nn.Linear))
         norm.weight.mul_(factor)
         norm.bias.mul_(factor)
         first.weight.div_(factor)

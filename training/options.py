@@ -9,17 +9,35 @@ from serving.bundle import record_of
 from serving.errors import UsageError
 from training.config import RunConfig
 from training.data.clips import DATASETS, ClipTable
-from training.data.splits import split_classes
+from training.data.splits import VALIDATION_SHARE, split_classes
 from training.frontend import LogMelConfig
-from training.loop import Recipe
+from training.loop import Machine, Recipe
 from training.networks import NETWORKS, WINDOW_FRAMES, NetworkConfig
 from training.text import DEFAULT_ENCODER, text_encoder
 
-OBJECTIVE = "classes"  # cross-entropy over the seen classes
+# Targets made of the class descriptions, or cross-entropy over the seen classes' numbers.
+RECIPES = {
+    "text": Recipe(epochs=8, batch_size=16, learning_rate=1e-3, crop=0.5),
+    "classes": Recipe(),
+}
+VOCABULARY = 1500
+VOCABULARY_EPOCHS = 12
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class MachineOptions:
+    """What to train on."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N"""
+    precision: str = "auto"
+    """fp32, or mixed with bf16 or fp16; auto: mixed on a GPU, fp32 on a CPU"""
+    compile: bool = False
+    """let torch.compile fuse the network (needs a C++ compiler)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(MachineOptions):
     """Train one network on the seen classes of a data set and write a run folder."""
 
     dataset: str = "ESC-50"
@@ -38,14 +56,22 @@ class Options:
     """the data set's recording fold held out as the test set"""
     out: Path | None = None
     """the run folder; default: runs/DATASET-NETWORK-SPLIT"""
-    epochs: int = Recipe.epochs
-    """at most this many passes over the training windows"""
+    objective: str = "text"
+    """text: targets made of class descriptions, for unseen classes; classes: class numbers, for seen ones"""
+    vocabulary: int = VOCABULARY
+    """with --objective text: synthesised sounds with descriptions that are learned beside the recordings; 0: none"""
+    vocabulary_epochs: int = VOCABULARY_EPOCHS
+    """passes over the vocabulary alone, before the recordings"""
+    validation_share: float = VALIDATION_SHARE
+    """of the training clips, kept to choose the best epoch (0 to 0.5); 0: train on all, keep the last epoch"""
+    epochs: int | None = None
+    """at most this many passes over the training windows; default: 60, with --objective text 8"""
     patience: int | None = Recipe.patience
     """stop after this many epochs without a better validation loss; default: never early"""
-    batch_size: int = Recipe.batch_size
-    """windows in a step"""
-    learning_rate: float = Recipe.learning_rate
-    """the largest of the one-cycle schedule"""
+    batch_size: int | None = None
+    """windows of recordings in a step; default: 32, with --objective text 16 and as many of the vocabulary"""
+    learning_rate: float | None = None
+    """the largest of the one-cycle schedule; default: 0.002, with --objective text 0.001"""
     weight_decay: float = Recipe.weight_decay
     """AdamW's"""
     dropout: float | None = None
@@ -60,8 +86,6 @@ class Options:
     """start from published weights: torch_audioset's YAMNet or torchvggish's VGGish (.safetensors, .pt, .pth)"""
     seed: int = 0
     """of the split, the weights and all that is random"""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N"""
     cache_dir: Path = Path("cache")
     """where log-mels are kept between runs"""
     overwrite: bool = False
@@ -81,22 +105,59 @@ def check(options: Options) -> None:
         raise UsageError(f"dataset: got {options.dataset}; wanted one of {', '.join(DATASETS)}")
     if options.network not in NETWORKS:
         raise UsageError(f"network: got {options.network}; wanted one of {', '.join(NETWORKS)}")
+    if options.objective not in RECIPES:
+        raise UsageError(f"objective: got {options.objective}; wanted one of {', '.join(RECIPES)}")
     text_encoder(options.text)
+    recipe = recipe_of(options)
     largest = float("inf")
     limits = {
         "seed": 0 <= options.seed < 2**32,
-        "epochs": options.epochs >= 1,
+        "epochs": recipe.epochs >= 1,
         "patience": options.patience is None or options.patience >= 1,
-        "batch_size": options.batch_size >= 2,
-        "learning_rate": 0 < options.learning_rate < largest,
+        "batch_size": recipe.batch_size >= 2,
+        "learning_rate": 0 < recipe.learning_rate < largest,
         "weight_decay": 0 <= options.weight_decay < largest,
         "mixup": 0 <= options.mixup < largest,
         "gain_db": 0 <= options.gain_db < 200,
+        "vocabulary": options.vocabulary == 0 or options.vocabulary >= 2,
+        "vocabulary_epochs": options.vocabulary_epochs >= 1,
+        "validation_share": options.validation_share == 0 or 0.02 <= options.validation_share <= 0.5,
         "dropout": options.dropout is None or 0 <= options.dropout < 1,
     }
     for name, good in limits.items():
         if not good:
             raise UsageError(f"--{name.replace('_', '-')}: got {getattr(options, name)}; see --help for its range")
+
+
+def recipe_of(options: Options) -> Recipe:
+    """The objective's recipe, with what the flags say otherwise."""
+    recipe = RECIPES[options.objective]
+    return Recipe(
+        epochs=recipe.epochs if options.epochs is None else options.epochs,
+        batch_size=recipe.batch_size if options.batch_size is None else options.batch_size,
+        learning_rate=recipe.learning_rate if options.learning_rate is None else options.learning_rate,
+        weight_decay=options.weight_decay,
+        mixup=options.mixup,
+        gain_db=options.gain_db,
+        # VGGish's fully connected layers want the whole window.
+        crop=1.0 if options.network == "vggish" else recipe.crop,
+        patience=options.patience,
+    )
+
+
+PRECISIONS = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_machine(options: MachineOptions) -> Machine:
+    """Device and precision; auto mixes precision where the device is made for it."""
+    if options.precision not in PRECISIONS:
+        raise UsageError(f"precision: got {options.precision}; wanted one of {', '.join(PRECISIONS)}")
+    device = choose_device(options.device)
+    dtype = PRECISIONS[options.precision]
+    if dtype is None:
+        mixed = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
+        dtype = mixed if device.type == "cuda" else torch.float32
+    return Machine(device, dtype, options.compile)
 
 
 def choose_device(name: str) -> torch.device:
@@ -117,6 +178,7 @@ def configure(options: Options, table: ClipTable) -> RunConfig:
     """What the run will be made from; UsageError or DataError where the options do not fit the data set."""
     unseen = tuple(name.strip() for name in options.unseen.split(",")) if options.unseen else ()
     classes = split_classes(table, options.split, options.seed, unseen)
+    text_size = text_encoder(options.text)(["sound"]).shape[1] if options.objective == "text" else 0
     dropout = options.dropout
     if dropout is None:
         dropout = 0.5 if options.network == "yamnet-compact" else 0.2
@@ -126,19 +188,14 @@ def configure(options: Options, table: ClipTable) -> RunConfig:
         split=classes,
         test_fold=options.test_fold,
         seed=options.seed,
-        objective=OBJECTIVE,
-        network=NetworkConfig(options.network, len(classes.seen), dropout),
+        objective=options.objective,
+        vocabulary=options.vocabulary if options.objective == "text" else 0,
+        vocabulary_epochs=options.vocabulary_epochs,
+        validation_share=options.validation_share,
+        network=NetworkConfig(options.network, len(classes.seen), dropout, text_size),
         front_end=LogMelConfig(),
         window_frames=WINDOW_FRAMES[options.network],
-        recipe=Recipe(
-            epochs=options.epochs,
-            batch_size=options.batch_size,
-            learning_rate=options.learning_rate,
-            weight_decay=options.weight_decay,
-            mixup=options.mixup,
-            gain_db=options.gain_db,
-            patience=options.patience,
-        ),
+        recipe=recipe_of(options),
         text=options.text,
         init=_fingerprint(options.init) if options.init else None,
         classes=list(table.classes),

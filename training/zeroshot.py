@@ -5,19 +5,35 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 from sklearn.linear_model import Ridge
+from sklearn.model_selection import StratifiedKFold
 
 from serving.zeroshot import ZeroShot
+from training.networks import TextHead
 from training.text import TextEncoder, describe, unit_rows
 
 RIDGE_STRENGTHS = tuple(10.0**power for power in range(-2, 5))
 TEMPERATURES = np.geomspace(0.5, 100.0, 60)
 
 
-def class_vectors(names: Sequence[str], seen: NDArray[np.bool_], encoder: TextEncoder) -> NDArray[np.float32]:
-    """Vectors of the classes' descriptions, centred on the seen classes' mean, of unit length. [C, text_size]."""
-    vectors = encoder([describe(name) for name in names])
-    return unit_rows(vectors - vectors[seen].mean(axis=0))
+def text_vectors(names: Sequence[str], encoder: TextEncoder) -> NDArray[np.float32]:
+    """Vectors of the classes' descriptions, as the encoder gives them: [C, text_size] float32."""
+    return encoder([describe(name) for name in names])
+
+
+def class_vectors(texts: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """`text_vectors` [C, text_size], centred on the seen classes' mean, of unit length."""
+    return unit_rows(texts - texts[seen].mean(axis=0))
+
+
+def text_zeroshot(
+    names: Sequence[str], seen: NDArray[np.bool_], texts: NDArray[np.float32], head: TextHead
+) -> ZeroShot:
+    """The map that a network learned with its text targets."""
+    projection = head.projection.weight.detach().cpu().numpy().T.copy()  # [128, text_size]
+    no_mean = np.zeros(len(projection), np.float32)
+    return ZeroShot(no_mean, projection, list(names), class_vectors(texts, seen), seen, head.scale.item())
 
 
 def fit_zeroshot(
@@ -25,40 +41,48 @@ def fit_zeroshot(
     seen: NDArray[np.bool_],
     vectors: NDArray[np.float32],
     train: tuple[NDArray[np.float32], NDArray[np.int64]],
-    validation: tuple[NDArray[np.float32], NDArray[np.int64]],
+    validation: tuple[NDArray[np.float32], NDArray[np.int64]] | None = None,
 ) -> ZeroShot:
-    """Ridge regression from embeddings to class vectors; strength and temperature by validation loss.
+    """Ridge regression from embeddings to class vectors; strength and temperature by the loss on other clips.
 
     names       all classes, seen and unseen;  seen [C] bool;  vectors [C, text_size] from `class_vectors`
-    train       embeddings [n, 128] and labels [n] of seen classes, indices into names;  validation likewise
+    train       embeddings [n, D] and labels [n] of seen classes, indices into names
+    validation  likewise; None: each of five parts of `train` is judged by a map fitted to the others
     Source: ridge regression as in Shigeto 2015 (arXiv:1507.00825), here from sounds to texts.
     """
-    mean = train[0].mean(axis=0)
-    scale = float((train[0] - mean).std()) or 1.0  # a strength means the same for every network
-    best: tuple[float, ZeroShot] | None = None
-    for strength in RIDGE_STRENGTHS:
+
+    def fit(strength: float, some: NDArray[np.int64] | slice) -> ZeroShot:
+        embeddings, labels = train[0][some], train[1][some]
+        mean = embeddings.mean(axis=0)
+        scale = float((embeddings - mean).std()) or 1.0  # a strength means the same for every network
         ridge = Ridge(alpha=strength, fit_intercept=False, solver="svd")
-        ridge.fit((train[0] - mean) / scale, vectors[train[1]])
-        projection = (ridge.coef_.T / scale).astype(np.float32)  # [128, text_size]
-        fitted = ZeroShot(mean, projection, list(names), vectors, seen, temperature=1.0)
-        loss, temperature = _calibrate(fitted, *validation)
-        if best is None or loss < best[0]:
-            best = loss, replace(fitted, temperature=temperature)
-    assert best is not None
-    return best[1]
+        ridge.fit((embeddings - mean) / scale, vectors[labels])
+        projection = (ridge.coef_.T / scale).astype(np.float32)  # [D, text_size]
+        return ZeroShot(mean, projection, list(names), vectors, seen, temperature=1.0)
+
+    everything = slice(None)
+    if validation is None:
+        parts = StratifiedKFold(5, shuffle=True, random_state=0).split(*train)
+        judged = [(fitted_on, (train[0][rest], train[1][rest])) for fitted_on, rest in parts]
+    else:
+        judged = [(everything, validation)]
+    losses = np.array(
+        [
+            np.mean([_losses(fit(strength, some), *others) for some, others in judged], axis=0)
+            for strength in RIDGE_STRENGTHS
+        ]
+    )  # [n_strengths, n_temperatures]
+    strength, temperature = np.unravel_index(losses.argmin(), losses.shape)
+    return replace(fit(RIDGE_STRENGTHS[strength], everything), temperature=float(TEMPERATURES[temperature]))
 
 
-def _calibrate(zeroshot: ZeroShot, embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
-    """The least cross-entropy over the seen classes, and the temperature that reaches it."""
+def _losses(zeroshot: ZeroShot, embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The cross-entropy over the seen classes at each of TEMPERATURES."""
     columns = np.cumsum(zeroshot.seen) - 1
     cosines = zeroshot.scores(embeddings, zeroshot.seen_names).astype(np.float64)  # [n, n_seen]
     logits = TEMPERATURES[:, None, None] * cosines
-    top = logits.max(axis=2, keepdims=True)
-    log_sums = np.log(np.exp(logits - top).sum(axis=2)) + top[..., 0]  # [n_temperatures, n]
     picked = logits[:, np.arange(len(labels)), columns[labels]]
-    losses = (log_sums - picked).mean(axis=1)
-    least = int(losses.argmin())
-    return float(losses[least]), float(TEMPERATURES[least])
+    return (logsumexp(logits, axis=2) - picked).mean(axis=1)
 
 
 def accuracy(zeroshot: ZeroShot, embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> float:

@@ -27,7 +27,7 @@ FSC22_TRAIN = (0, 1, 2, 3, 4, 10, 11, 14, 16, 19, 20, 24, 25)
 FSC22_VALIDATION = (6, 8, 9, 12, 13, 18, 22)
 FSC22_TEST = (5, 7, 15, 17, 21, 23, 26)
 
-VALIDATION_PARTS = 5  # validation takes one part in five of the clips that may be trained on
+VALIDATION_SHARE = 0.2  # of the clips that may be trained on
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,17 @@ def split_classes(table: ClipTable, name: str, seed: int = 0, unseen: tuple[str,
     return ClassSplit(name, seen, tuple(table.classes[i] for i in validation), tuple(table.classes[i] for i in test))
 
 
-def split_clips(table: ClipTable, classes: ClassSplit, test_fold: int | None, seed: int) -> ClipSplit:
+def split_clips(
+    table: ClipTable,
+    classes: ClassSplit,
+    test_fold: int | None,
+    seed: int,
+    validation_share: float = VALIDATION_SHARE,
+) -> ClipSplit:
     """Share out the clips of the seen classes; no source recording is in both training and validation.
 
-    test_fold  the data set's recording fold held out as the test set; None: no test set
+    test_fold         the data set's recording fold held out as the test set; None: no test set
+    validation_share  0 to 0.5, of the clips that are left; 0: all of them are trained on
     errors     UsageError: a fold that the data set does not have; DataError: too few source recordings
     """
     seen = {table.classes.index(name) for name in classes.seen}
@@ -113,6 +120,8 @@ def split_clips(table: ClipTable, classes: ClassSplit, test_fold: int | None, se
     # A source recording of the test fold is never trained on, whatever fold its other clips are in.
     test_sources = {clip.source for clip in test}
     rest = [clip for clip in clips if clip.source not in test_sources]
+    if validation_share == 0:
+        return ClipSplit(tuple(rest), (), test)
     labels = np.array([clip.label for clip in rest])
     sources = np.array([clip.source for clip in rest])
     few = [table.classes[i] for i in sorted(seen) if len(set(sources[labels == i])) < 2]
@@ -121,7 +130,7 @@ def split_clips(table: ClipTable, classes: ClassSplit, test_fold: int | None, se
             f"{table.dataset}: {', '.join(few)} has fewer than two source recordings to train and validate on; "
             "add recordings or leave the class out"
         )
-    parts = min(VALIDATION_PARTS, min(len(set(sources[labels == i])) for i in seen))
+    parts = min(round(1 / validation_share), min(len(set(sources[labels == i])) for i in seen))
     folds = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
     train, validation = next(folds.split(labels, labels, sources))
     missing = [table.classes[i] for i in sorted(seen) if i not in labels[train]]

@@ -8,9 +8,10 @@ import hashlib
 import json
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -56,10 +57,19 @@ class Frames:
             [self.values[start + i * frames : start + (i + 1) * frames] for i in range(int(self.windows[clip]))]
         )
 
-    def crop(self, clips: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float32]:
-        """A window from a random place of each clip: [len(clips), window_frames, 64]."""
-        first = self.starts[clips] + rng.integers(0, self.counts[clips] - self.window_frames + 1)
-        return self.values[first[:, None] + np.arange(self.window_frames)]
+    def crop(self, clips: NDArray[np.int64], rng: np.random.Generator, frames: int) -> NDArray[np.float32]:
+        """Frames from a random place of each clip, at most a window's: [len(clips), frames, 64]."""
+        first = self.starts[clips] + rng.integers(0, self.counts[clips] - frames + 1)
+        return self.values[first[:, None] + np.arange(frames)]
+
+
+@dataclass(frozen=True)
+class ClipSet:
+    """Clips to train or judge on: rows of a `Frames`, and their labels among the seen classes."""
+
+    frames: Frames
+    clips: NDArray[np.int64]
+    labels: NDArray[np.int64]
 
 
 def load_frames(clips: Sequence[Clip], config: LogMelConfig, window: Window, cache_dir: Path) -> Frames:
@@ -69,13 +79,28 @@ def load_frames(clips: Sequence[Clip], config: LogMelConfig, window: Window, cac
     window, and the versions of the decoder and the resampler.
     errors   DataError naming the recording at fault; UsageError where the cache cannot be written
     """
+    waves = [partial(_decode, clip, window.rate_hz) for clip in clips]
+    return cached_frames(cache_dir / f"log-mel-{_key(clips, config, window)}", waves, "decoding", config, window)
+
+
+def _decode(clip: Clip, rate_hz: int) -> NDArray[np.float32]:
+    try:
+        return to_mono(*read_audio(clip.path), rate_hz)
+    except AudioError as error:
+        told = str(error) if str(clip.path) in str(error) else f"{clip.path}: {error}"
+        raise DataError(f"{told}; mend the file or remove it from the data set") from error
+
+
+def cached_frames(
+    folder: Path, waves: Sequence[Callable[[], NDArray[np.float32]]], doing: str, config: LogMelConfig, window: Window
+) -> Frames:
+    """Log-mel frames of mono waves at the window's rate, each made once, by a call, and kept in `folder`."""
     frames = window.hop_samples // config.hop_samples
-    folder = cache_dir / f"log-mel-{_key(clips, config, window)}"
     try:
         return _read(folder, frames, config)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # not there, or damaged
         shutil.rmtree(folder, ignore_errors=True)
-        _compute(clips, config, window, folder)
+        _compute(waves, doing, config, window, folder)
         return _read(folder, frames, config)
 
 
@@ -102,24 +127,20 @@ def padded_wave(wave: NDArray[np.float32], window: Window) -> NDArray[np.float32
     return np.pad(wave, (0, max(0, window.reach(len(wave)) - len(wave))))
 
 
-def _compute(clips: Sequence[Clip], config: LogMelConfig, window: Window, folder: Path) -> None:
-    """Decode every clip once, and write frames.npy and index.npz into a folder that appears whole."""
+def _compute(
+    waves: Sequence[Callable[[], NDArray[np.float32]]], doing: str, config: LogMelConfig, window: Window, folder: Path
+) -> None:
+    """Make every wave once, and write frames.npy and index.npz into a folder that appears whole."""
     log_mel = LogMel(config)
 
-    def work(clip: Clip) -> tuple[NDArray[np.float32], int]:
-        try:
-            wave = to_mono(*read_audio(clip.path), window.rate_hz)
-        except AudioError as error:
-            told = str(error) if str(clip.path) in str(error) else f"{clip.path}: {error}"
-            raise DataError(f"{told}; mend the file or remove it from the data set") from error
+    def work(make: Callable[[], NDArray[np.float32]]) -> tuple[NDArray[np.float32], int]:
+        wave = make()
         with torch.inference_mode():
             values = log_mel(torch.from_numpy(padded_wave(wave, window))[None])[0]
         return values.numpy(), window.count(len(wave))
 
     with ThreadPoolExecutor(usable_cores()) as pool:
-        done = list(
-            track(pool.map(work, clips), "decoding", total=len(clips), console=progress_console, transient=True)
-        )
+        done = list(track(pool.map(work, waves), doing, total=len(waves), console=progress_console, transient=True))
     counts = np.array([len(values) for values, _ in done])
     windows = np.array([count for _, count in done])
     # Replacing is harmless: another process that was first wrote the same.

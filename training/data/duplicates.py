@@ -1,0 +1,64 @@
+"""The same file twice in a data set: harmless within the training part, a leak where a score is taken on its twin."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from serving.bundle import record_of
+from serving.errors import DataError
+from training.data.clips import Clip
+
+
+@dataclass(frozen=True)
+class SharedFiles:
+    """Contents that two parts of a data set both hold: for each, a clip of the first part and one of the second."""
+
+    parts: tuple[str, str]
+    pairs: tuple[tuple[Clip, Clip], ...]
+
+    def line(self) -> str:
+        """One warning: the parts, how many contents they share, and the first pair's files."""
+        first, second = self.parts
+        one, other = self.pairs[0]
+        count = f"{len(self.pairs)} recording{'s' if len(self.pairs) > 1 else ''}"
+        more = f", and {len(self.pairs) - 1} more" if len(self.pairs) > 1 else ""
+        return (
+            f"warning: {first} and {second} share {count}, byte for byte ({one.path} = {other.path}{more}); "
+            f"remove one of each, or scores on {second} come out too good"
+        )
+
+
+def duplicates(clips: Sequence[Clip]) -> list[tuple[Clip, ...]]:
+    """Groups of two or more clips whose files are the same byte for byte, in the order of the clips.
+
+    Only files of equal size are read.
+    errors   DataError naming a file that cannot be read
+    """
+    by_size: defaultdict[int, list[Clip]] = defaultdict(list)
+    by_content: defaultdict[str, list[Clip]] = defaultdict(list)
+    try:
+        for clip in clips:
+            by_size[clip.path.stat().st_size].append(clip)
+        for clip in clips:
+            if len(by_size[clip.path.stat().st_size]) > 1:
+                by_content[record_of(clip.path).sha256].append(clip)
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror}); mend its permissions") from error
+    return [tuple(group) for group in by_content.values() if len(group) > 1]
+
+
+def shared_files(parts: Mapping[str, Sequence[Clip]]) -> list[SharedFiles]:
+    """The contents that two parts share, for each pair of parts that share any.
+
+    parts    clips by the part's name, the one that is learned from first: train, validation, test
+    errors   as `duplicates`
+    """
+    part_of: dict[Path, str] = {clip.path: name for name, clips in parts.items() for clip in clips}
+    found: defaultdict[tuple[str, str], list[tuple[Clip, Clip]]] = defaultdict(list)
+    for group in duplicates([clip for clips in parts.values() for clip in clips]):
+        first_of = {part_of[clip.path]: clip for clip in reversed(group)}
+        for pair in combinations([name for name in parts if name in first_of], 2):
+            found[pair].append((first_of[pair[0]], first_of[pair[1]]))
+    return [SharedFiles(pair, tuple(found[pair])) for pair in combinations(parts, 2) if pair in found]

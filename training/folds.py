@@ -1,0 +1,63 @@
+"""Repeat a recipe over a data set's recording folds and seeds: how well it names the classes it was trained on."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from training.checkpoint import write_text
+from training.config import RunConfig
+from training.learn import Learner
+from training.loop import embed_clips, judge_embeddings
+from training.statistics import clip_statistics, ridge_classifier
+
+
+@dataclass(frozen=True)
+class FoldScore:
+    """Accuracy on one recording fold after training on the others.
+
+    statistics  of the control without a network: log-mel statistics and ridge regression to the classes
+    """
+
+    fold: int
+    seed: int
+    accuracy: float
+    statistics: float
+
+
+class Folds:
+    """A recipe, repeated over the folds. Finished parts are kept in `folder` and not done twice."""
+
+    def __init__(self, learner: Learner, base: RunConfig, folder: Path):
+        self.learner = learner
+        self.base = base
+        self.folder = folder
+        self.statistics = clip_statistics(learner.recordings.frames)
+        self.labels = learner.recordings.labels()
+
+    def run(self, fold: int, seed: int) -> FoldScore:
+        """Train on the other folds and score this one, unless that was done before."""
+        path = self.folder / f"fold-{fold}-seed-{seed}.json"
+        if path.is_file():
+            return FoldScore(**json.loads(path.read_text()))
+        config = replace(self.base, test_fold=fold, seed=seed)
+        clips = config.clips(self.learner.recordings.table)
+        work = self.folder / "work"
+        work.mkdir(parents=True, exist_ok=True)
+        network, _ = self.learner.learn(config, clips, work)
+        test = self.learner.recordings.clip_set(clips.test, config.split.seen)
+        device = self.learner.machine.device
+        rows = embed_clips(network, test, device)
+        score = FoldScore(fold, seed, judge_embeddings(network, rows, test.labels, device)[1], self._control(config))
+        write_text(path, json.dumps(asdict(score)))
+        return score
+
+    def _control(self, config: RunConfig) -> float:
+        """Fitted to training and validation clips together, for it chooses its strength by itself."""
+        clips = config.clips(self.learner.recordings.table)
+        train, test = (
+            self.learner.recordings.clip_set(part, config.split.seen)
+            for part in ((*clips.train, *clips.validation), clips.test)
+        )
+        model = ridge_classifier()
+        model.fit(self.statistics[train.clips], train.labels)
+        return float((model.predict(self.statistics[test.clips]) == test.labels).mean())

@@ -1,0 +1,182 @@
+"""Tables of what was measured: for the screen, and as report.md beside a run."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from training.config import RunConfig
+from training.folds import FoldScore
+from training.holdouts import Holdout
+
+HOLDOUT_NUMBERS = {
+    "zsl": "unseen top-1 (ZSL)",
+    "harmonic_mean": "GZSL harmonic mean",
+    "gzsl_seen": "GZSL seen",
+    "gzsl_unseen": "GZSL unseen",
+    "plain_harmonic_mean": "the same, no offset",
+}
+LABELS = {
+    "seen_accuracy": "seen classes, accuracy",
+    "zsl": "unseen classes among themselves (ZSL)",
+    "zsl_chance": "ZSL, chance",
+    "zsl_no_network": "ZSL, control: no network (log-mel statistics, ridge)",
+    "zsl_random_vectors": "ZSL, control: random class vectors",
+    "published_zsl": "ZSL, published for this split",
+    "gzsl_plain_seen": "all classes, no offset: seen",
+    "gzsl_plain_unseen": "all classes, no offset: unseen",
+    "gzsl_plain_harmonic_mean": "all classes, no offset: harmonic mean",
+    "gzsl_offset": "offset chosen on the validation classes (a cosine)",
+    "gzsl_seen": "all classes, with the offset: seen",
+    "gzsl_unseen": "all classes, with the offset: unseen",
+    "gzsl_harmonic_mean": "all classes, with the offset: harmonic mean",
+    "gzsl_area": "area under the seen-unseen curve",
+    "gzsl_area_no_network": "area under the curve, control: no network",
+}
+NOT_SHARES = {"gzsl_offset", "gzsl_area", "gzsl_area_no_network"}
+
+
+def mean_and_error(lines: Sequence[Holdout], method: str, number: str) -> tuple[float, float]:
+    """A number's mean over hold-outs and seeds, and its standard error.
+
+    Trainings on the same unseen classes are not independent: seeds are averaged first, and the error is that of the
+    mean over hold-outs. nan with a single hold-out.
+    """
+    of_method = [line for line in lines if line.method == method]
+    means = [
+        np.mean([getattr(line, number) for line in of_method if line.number == hold_out])
+        for hold_out in sorted({line.number for line in of_method})
+    ]
+    error = np.std(means, ddof=1) / np.sqrt(len(means)) if len(means) > 1 else float("nan")
+    return float(np.mean(means)), float(error)
+
+
+def seed_means(lines: Sequence[Holdout], method: str, number: str) -> dict[int, float]:
+    """The mean over hold-outs for each seed."""
+    seeds = sorted({line.seed for line in lines})
+    return {
+        seed: float(np.mean([getattr(line, number) for line in lines if (line.method, line.seed) == (method, seed)]))
+        for seed in seeds
+    }
+
+
+def gain(lines: Sequence[Holdout], control: str, number: str) -> tuple[float, float]:
+    """Mean and standard error of the network's advantage over a control on the same hold-outs."""
+    kept = {(line.number, line.seed): getattr(line, number) for line in lines if line.method == control}
+    hold_outs = sorted({line.number for line in lines})
+    means = [
+        np.mean([
+            getattr(line, number) - kept[line.number, line.seed]
+            for line in lines
+            if line.method == "network" and line.number == hold_out
+        ])
+        for hold_out in hold_outs
+    ]  # fmt: skip
+    error = np.std(means, ddof=1) / np.sqrt(len(means)) if len(means) > 1 else float("nan")
+    return float(np.mean(means)), float(error)
+
+
+def holdout_table(lines: Sequence[Holdout]) -> Table:
+    """Mean and standard error of each method, in percent."""
+    table = Table(title=holdout_title(lines), title_justify="left")
+    table.add_column("method")
+    for name in HOLDOUT_NUMBERS.values():
+        table.add_column(name, justify="right")
+    for row in holdout_rows(lines):
+        table.add_row(*row)
+    return table
+
+
+def holdout_title(lines: Sequence[Holdout]) -> str:
+    """What was repeated, in words."""
+    hold_outs, seeds = len({line.number for line in lines}), len({line.seed for line in lines})
+    unseen = len(lines[0].unseen_classes)
+    return f"{hold_outs} hold-outs of {unseen} unseen classes, {seeds} seed(s); chance {1 / unseen:.1%}"
+
+
+def holdout_rows(lines: Sequence[Holdout]) -> list[list[str]]:
+    """One row a method."""
+    methods = list(dict.fromkeys(line.method for line in lines))
+    rows = [
+        [method, *(_percent(*mean_and_error(lines, method, number)) for number in HOLDOUT_NUMBERS)]
+        for method in methods
+    ]
+    for control in methods[1:]:
+        rows.append([f"network less {control}", *(_percent(*gain(lines, control, n)) for n in HOLDOUT_NUMBERS)])
+    return rows
+
+
+def fold_table(scores: Sequence[FoldScore]) -> Table:
+    """Accuracy by fold: mean over seeds, and the control."""
+    table = Table(title=f"recording folds, {len({score.seed for score in scores})} seed(s)", title_justify="left")
+    for column in FOLD_COLUMNS:
+        table.add_column(column, justify="right")
+    for row in fold_rows(scores):
+        table.add_row(*row)
+    return table
+
+
+FOLD_COLUMNS = ("fold", "accuracy", "no network: log-mel statistics, ridge")
+
+
+def fold_rows(scores: Sequence[FoldScore]) -> list[list[str]]:
+    """One row a fold, and the mean with the standard deviation over seeds of a whole cross-validation."""
+    rows = []
+    for fold in sorted({score.fold for score in scores}):
+        some = [score for score in scores if score.fold == fold]
+        rows.append([str(fold), _share(np.mean([s.accuracy for s in some])), _share(some[0].statistics)])
+    by_seed = [
+        np.mean([score.accuracy for score in scores if score.seed == seed]) for seed in sorted({s.seed for s in scores})
+    ]
+    spread = f" (seeds: {', '.join(_share(mean) for mean in by_seed)})" if len(by_seed) > 1 else ""
+    control = np.mean([score.statistics for score in scores])
+    return [*rows, ["all", _share(np.mean(by_seed)) + spread, _share(control)]]
+
+
+def markdown(report: dict[str, Any], config: RunConfig, figures: Sequence[str]) -> str:
+    """The report for people. report: what report.json holds;  figures: names of the run's PNG files beside it."""
+    recipe = config.recipe
+    parts = [
+        f"# {config.network.name} on {config.dataset}\n\nObjective {config.objective}, split {config.split.name}, "
+        f"{config.vocabulary} sounds of the acoustic vocabulary, {recipe.epochs} epochs of batches of "
+        f"{recipe.batch_size}, text encoder {config.text}."
+    ]
+    if "run" in report:
+        rows = [
+            [label, f"{report['run'][name]:.3f}" if name in NOT_SHARES else _share(report["run"][name])]
+            for name, label in LABELS.items()
+            if report["run"].get(name) is not None
+        ]
+        parts.append(f"## This network\n\n{_markdown_table(['what', 'value'], rows)}")
+        for group, numbers in report["run"]["quality"].items():
+            measured = [[name.replace("_", " "), f"{value:.3f}"] for name, value in numbers.items() if name[0] != "n"]
+            if measured:
+                table = _markdown_table(["what", "value"], measured)
+                parts.append(f"Embeddings of {group} (clips that were not trained on):\n\n{table}")
+        parts += [f"![{name}]({name}.png)" for name in figures]
+    if "folds" in report:
+        rows = fold_rows([FoldScore(**score) for score in report["folds"]])
+        parts.append(f"## Its recipe over recording folds\n\n{_markdown_table(FOLD_COLUMNS, rows)}")
+    if "holdouts" in report:
+        lines = [Holdout(**line) for line in report["holdouts"]]
+        table = _markdown_table(["method", *HOLDOUT_NUMBERS.values()], holdout_rows(lines))
+        seeds = ", ".join(f"{seed}: {mean:.1%}" for seed, mean in seed_means(lines, "network", "zsl").items())
+        parts.append(
+            f"## Its recipe over class hold-outs\n\n{holdout_title(lines)}. Mean +- standard error over hold-outs; "
+            f"ZSL by seed {seeds}.\n\n{table}\n\n![zero-shot](zero-shot.png)"
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _percent(mean: float, error: float) -> str:
+    return f"{100 * mean:.1f} +- {100 * error:.1f} %"
+
+
+def _share(share: Any) -> str:
+    return f"{100 * float(share):.1f} %"
