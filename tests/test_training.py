@@ -84,6 +84,29 @@ def test_a_run_killed_and_resumed_ends_with_the_weights_of_an_uninterrupted_one(
         assert [key for key in whole if not torch.equal(whole[key], cut[key])] == []
 
 
+def test_a_full_disk_ends_the_run_with_one_line_and_keeps_the_last_checkpoint(recordings, tmp_path):
+    options = arguments(recordings, tmp_path / "run", "--epochs", "6")
+    command = [sys.executable, "-m", "training.run", *options]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "run" / "metrics.jsonl").is_file():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    before = (tmp_path / "run" / "last.safetensors").read_bytes()
+    # No file may grow past 1 MB: to the program it is a disk that is full.
+    limit = ["bash", "-c", 'ulimit -f 1000; exec "$@"', "-"]
+    done = subprocess.run([*limit, *command, "--resume"], capture_output=True, text=True)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 2, done.stderr
+    assert len(errors) == 1
+    assert "cannot be written" in errors[0]
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "run" / "last.safetensors").read_bytes() == before
+    assert not list((tmp_path / "run").glob(".tmp*"))
+    assert main([*options, "--resume"]) == 0
+
+
 def test_embeddings_of_the_training_clips_have_a_mean_length_of_one(recordings, embedder):
     lengths = np.linalg.norm(embedder.embed_files(sorted(recordings.glob("*/*.wav"))), axis=1)
     assert 0.8 < lengths.mean() < 1.25  # most of these clips were trained on

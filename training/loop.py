@@ -131,7 +131,7 @@ def fit(
     step_module: nn.Module = _Step(network, objective, machine, workers)
     if workers.count > 1:
         share_statistics(nn.ModuleList([network.features, network.embedding]))
-        step_module = nn.parallel.DistributedDataParallel(step_module, broadcast_buffers=False)
+        step_module = nn.parallel.DistributedDataParallel(step_module, forward_sync_buffers=False)
     order = objective.order
     steps = steps_per_epoch(len(order), recipe.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(

@@ -34,26 +34,42 @@ def draw_map(
     """
     if len(embeddings) < 3:
         raise ValueError(f"embeddings: got {len(embeddings)}; a map takes 3 or more")
-    unit = normalize(embeddings)
-    perplexity = min(30.0, (len(unit) - 1) / 3)
-    wide = PCA(2)
-    maps = {
-        f"t-SNE, perplexity {perplexity:.3g}": TSNE(perplexity=perplexity, init="pca", random_state=0)
-        .fit_transform(unit),
-        "PCA": wide.fit_transform(unit),
-    }  # fmt: skip
+    unit = np.asarray(normalize(embeddings))
     shape, size = ((2, 1), (9, 14)) if len(names) > MANY_CLASSES else ((1, 2), (11, 5.6))
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     panel_size = 72 * 0.95 * np.array([size[0] / shape[1], size[1] / shape[0]])  # points, nearly
     panels = figure.subplots(*shape)
-    for panel, (title, points) in zip(panels, maps.items(), strict=True):
+    for panel, project in zip(panels, (_t_sne, _pca), strict=True):
+        points, title = project(unit)
         _scatter(panel, points, panel_size, labels, names, seen)
-        shown = f"PCA, {wide.explained_variance_ratio_.sum():.0%} of the variance" if title == "PCA" else title
-        panel.set_title(shown, fontsize=11)
+        panel.set_title(title, fontsize=11)
     if not seen.all():
         handles, told = panels[0].get_legend_handles_labels()
         figure.legend(handles, told, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return figure
+
+
+def _t_sne(unit: NDArray[np.floating]) -> tuple[NDArray[np.floating], str]:
+    """Points [n, 2] and a title."""
+    perplexity = min(30.0, (len(unit) - 1) / 3)
+    title = f"t-SNE, perplexity {perplexity:.3g}"
+    if _coincide(unit):
+        return np.zeros((len(unit), 2)), title
+    return TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(unit), title
+
+
+def _pca(unit: NDArray[np.floating]) -> tuple[NDArray[np.floating], str]:
+    """Points [n, 2] and a title."""
+    if _coincide(unit):
+        return np.zeros((len(unit), 2)), "PCA, no variance"
+    pca = PCA(2)
+    points = pca.fit_transform(unit)
+    return points, f"PCA, {pca.explained_variance_ratio_.sum():.0%} of the variance"
+
+
+def _coincide(unit: NDArray[np.floating]) -> bool:
+    """Whether a network collapsed to one point: t-SNE never ends on it."""
+    return float(np.ptp(unit, axis=0).max()) < 1e-6
 
 
 def _scatter(

@@ -41,15 +41,18 @@ SUMMARY = "summary.json"
 ZEROSHOT = "zeroshot.npz"
 
 
-def train(options: Options) -> dict[str, Any]:
-    """Load, train, fit the zero-shot map, and write the run folder. Returns its summary."""
+def train(options: Options) -> dict[str, Any] | None:
+    """Load, train, fit the zero-shot map, and write the run folder.
+
+    returns  its summary; None in the processes that only help the first one
+    """
     check(options)
     machine = choose_machine(options)
     with join_workers(machine.device) as workers:
         return _train(options, machine, workers)
 
 
-def _train(options: Options, machine: Machine, workers: Workers) -> dict[str, Any]:
+def _train(options: Options, machine: Machine, workers: Workers) -> dict[str, Any] | None:
     out = options.out or Path("runs") / f"{options.dataset}-{options.network}-{options.split}"
     if not options.resume and workers.first:
         refuse_existing(out, options.overwrite, CONFIG)
@@ -84,7 +87,7 @@ def _train(options: Options, machine: Machine, workers: Workers) -> dict[str, An
             config, clips, out, options.init, options.resume, **_bars(progress, options.network, config, board)
         )
     if not board:
-        return {}
+        return None
     best = best_epoch(history, config.recipe)
     assert best is not None
     curves = draw_curves(history, best.epoch)

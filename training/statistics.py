@@ -28,8 +28,8 @@ def log_mel_statistics(frames: NDArray[np.float32]) -> NDArray[np.float32]:
 def clip_statistics(frames: Frames) -> NDArray[np.float32]:
     """`log_mel_statistics` of every clip: [n_clips, 192] float32.
 
-    Digital silence at a clip's end is left out, and with it the zeros that a network's window adds there: the
-    control is the same whatever network it stands beside.
+    Digital silence at a clip's end is left out, and with it the zeros that a network's window adds there: whatever
+    network the control stands beside, it is the same but for the two frames that such an end cuts through.
     """
     silence = math.log(frames.config.log_offset) + 1e-4
     rows = []

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from serving.errors import UsageError
@@ -93,11 +92,12 @@ class _Shared(_BatchNorm):
             return super().forward(input)
         axes = [axis for axis in range(input.dim()) if axis != 1]
         shape = [1, -1] + [1] * (input.dim() - 2)
-        rows = input.float()
+        rows = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
         count = torch.full_like(rows[:1].mean(axes), rows.numel() / rows.shape[1])
-        total, squares, count = all_reduce(torch.stack([rows.sum(axes), rows.square().sum(axes), count]))
+        total, count = _Sum.apply(torch.stack([rows.sum(axes), count]))  # pyright: ignore[reportGeneralTypeIssues]
         mean = total / count
-        variance = squares / count - mean.square()
+        centred = rows - mean.view(shape)  # squares of the rows themselves would cancel
+        variance = _Sum.apply(centred.square().sum(axes)) / count  # pyright: ignore[reportOperatorIssue]
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -107,7 +107,23 @@ class _Shared(_BatchNorm):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
-        return (rows * scale.view(shape) + (self.bias - mean * scale).view(shape)).to(input.dtype)
+        return (centred * scale.view(shape) + self.bias.view(shape)).to(input.dtype)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; each one's gradients count for all of them."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:
+        total = part.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+        total = grad_outputs[0].clone()
+        dist.all_reduce(total)
+        return total
 
 
 class _Gather(torch.autograd.Function):

@@ -62,7 +62,8 @@ def fit_zeroshot(
 
     everything = slice(None)
     if validation is None:
-        parts = StratifiedKFold(5, shuffle=True, random_state=0).split(*train)
+        fewest = int(np.unique(train[1], return_counts=True)[1].min())
+        parts = StratifiedKFold(max(2, min(5, fewest)), shuffle=True, random_state=0).split(*train)
         judged = [(fitted_on, (train[0][rest], train[1][rest])) for fitted_on, rest in parts]
     else:
         judged = [(everything, validation)]

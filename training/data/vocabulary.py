@@ -2,8 +2,9 @@
 
 A model that learns only from class descriptions meets a dozen texts, too few to learn which quality of a sound goes
 with which word. Here a sound is drawn by its qualities (kind, pitch, course in time, level, roughness) and described
-by them: "loud irregular short high clicks". No class of a data set is imitated and no class name is used; the words
-are the general ones of acoustic descriptions. The idea is domain randomisation (Tobin 2017, arXiv:1703.06907).
+by them: "loud irregular short high clicks". No class of a data set is imitated; the words are the general ones of
+acoustic descriptions ("wind" and "engine" among them, which are also names of ESC-50 classes). The idea is domain
+randomisation (Tobin 2017, arXiv:1703.06907).
 """
 
 import hashlib

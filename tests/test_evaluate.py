@@ -1,0 +1,194 @@
+"""The evaluation command on a small data set with recording folds, and the text objective that it judges."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from safetensors.torch import load_file
+
+from serving.zeroshot import ZeroShot
+from training.data.vocabulary import RATE_HZ
+from training.evaluate import main as evaluate
+from training.run import main as train
+
+# Names whose descriptions the text encoder knows, and sounds that are easily told apart.
+CLASSES = ("clock_tick", "rain", "siren", "engine", "wind", "crickets")
+COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file", "take")
+
+
+def sound(name: str, rng: np.random.Generator) -> np.ndarray:
+    time = np.arange(RATE_HZ * 2) / RATE_HZ
+    noise = rng.standard_normal(len(time))
+    match name:
+        case "clock_tick":
+            wave = np.where(np.arange(len(time)) % int(rng.integers(5000, 8000)) < 40, 0.8 * noise, 0.0)
+        case "rain":
+            wave = 0.3 * noise
+        case "siren":
+            wave = np.sin(2 * np.pi * (700 * time + 100 * np.sin(2 * np.pi * rng.uniform(0.3, 1) * time)))
+        case "engine":
+            wave = sum(np.sin(2 * np.pi * k * rng.uniform(58, 62) * time) / k for k in range(1, 12))
+        case "wind":
+            wave = np.convolve(noise, np.ones(60) / 20, "same")
+        case _:
+            wave = np.sin(2 * np.pi * 4000 * time) * (np.sin(2 * np.pi * rng.uniform(15, 25) * time) > 0)
+    return np.clip(0.5 * wave + 1e-3 * noise, -1, 1).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """ESC-50's layout: 6 classes, 4 folds, 2 clips each."""
+    root, rng = tmp_path_factory.mktemp("esc"), np.random.default_rng(0)
+    (root / "audio").mkdir()
+    (root / "meta").mkdir()
+    with (root / "meta" / "esc50.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(COLUMNS)
+        for target, name in enumerate(CLASSES):
+            for number in range(8):
+                filename = f"{number % 4 + 1}-{target}{number}-A-{target}.wav"
+                soundfile.write(root / "audio" / filename, sound(name, rng), RATE_HZ)
+                table.writerow((filename, number % 4 + 1, target, name, "True", f"{target}{number}", "A"))
+    return root
+
+
+def options(folder: Path, out: Path, *more: str) -> list[str]:
+    fixed = f"--dataset ESC-50 --data-dir {folder} --network yamnet-compact --test-fold 4 --vocabulary 24"
+    fixed += f" --vocabulary-epochs 2 --epochs 5 --batch-size 8 --cache-dir {out.parent / 'cache'} --out {out}"
+    return [*fixed.split(), *more]
+
+
+@pytest.fixture(scope="module")
+def run(folder, tmp_path_factory) -> Path:
+    """A run with the text objective and two unseen classes."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    assert train(options(folder, out, "--unseen", "rain,siren")) == 0
+    return out
+
+
+def cache(run: Path) -> list[str]:
+    return ["--cache-dir", str(run.parent / "cache")]
+
+
+def test_the_map_of_a_text_run_ranks_as_its_head_does(run):
+    zeroshot = ZeroShot.load(run / "zeroshot.npz")
+    weights = load_file(run / "weights.safetensors")
+    embedding = np.random.default_rng(0).standard_normal((5, 128)).astype(np.float32)
+    projected = embedding @ weights["head.projection.weight"].numpy().T
+    projected /= np.linalg.norm(projected, axis=1, keepdims=True)
+    wanted = projected @ weights["head.class_vectors"].numpy().T * np.exp(weights["head.log_scale"].item())
+    np.testing.assert_allclose(zeroshot.scores(embedding, zeroshot.seen_names), wanted, atol=1e-4)
+    assert set(zeroshot.class_names) == set(CLASSES)
+    assert len(zeroshot.seen_names) == 4
+
+
+def test_one_run_is_scored_with_its_controls_and_figures(run, capsys):
+    assert evaluate([str(run), *cache(run)]) == 0
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert line["zsl_chance"] == 0.5
+    for name in ("seen_accuracy", "zsl", "zsl_no_network", "zsl_random_vectors", "gzsl_plain_harmonic_mean"):
+        assert 0 <= line[name] <= 1
+    out = run / "evaluation"
+    for name in ("confusion.png", "map.png", "tradeoff.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    report = (out / "report.md").read_text()
+    assert "control: no network" in report
+    assert f"{100 * line['zsl']:.1f} %" in report
+    assert json.loads((out / "report.json").read_text())["run"]["zsl"] == line["zsl"]
+
+
+def test_hold_outs_go_on_where_they_were_interrupted(run, capsys):
+    arguments = [str(run), *cache(run), "--holdouts", "2", "--unseen-classes", "2", "--seeds", "0"]
+    assert evaluate(arguments) == 0
+    first = json.loads(capsys.readouterr().out.splitlines()[-1])
+    (parts,) = (run / "evaluation").glob("holdouts-*")
+    done = sorted(parts.glob("holdout-*.json"))
+    assert len(done) == 2
+    lines = json.loads(done[0].read_text())
+    assert [line["method"] for line in lines] == ["network", "no network", "random vectors"]
+    before = done[0].stat().st_mtime_ns
+    done[1].unlink()
+    assert evaluate(arguments) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == first
+    assert done[0].stat().st_mtime_ns == before
+    assert "less no network" in (run / "evaluation" / "report.md").read_text()
+
+
+def test_unseen_classes_are_never_trained_on(run):
+    (parts,) = (run / "evaluation").glob("holdouts-*")
+    for path in parts.glob("holdout-*.json"):
+        for line in json.loads(path.read_text()):
+            assert len(line["unseen_classes"]) == 2
+    weights = load_file(parts / "work" / "weights.safetensors")
+    assert len(weights["head.class_vectors"]) == 2  # the inner training: four seen classes less two
+
+
+def test_folds_are_scored_beside_the_control(folder, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train(options(folder, out, "--objective", "classes", "--epochs", "2", "--validation-share", "0")) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert summary["validation_accuracy"] is None
+    assert summary["best_epoch"] == 2
+    assert evaluate([str(out), *cache(out), "--folds", "--seeds", "0,1"]) == 0
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    scores = json.loads((out / "evaluation" / "report.json").read_text())["folds"]
+    assert [(score["fold"], score["seed"]) for score in scores] == [(f, s) for s in (0, 1) for f in (1, 2, 3, 4)]
+    assert line["folds_accuracy"] == pytest.approx(np.mean([score["accuracy"] for score in scores]))
+    assert np.mean([score["statistics"] for score in scores]) > 0.8  # the sounds are easy
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (["--seeds", "a"], ["seeds", "0,1,2"]),
+        (["--seeds", "1,1"], ["seeds", "different"]),
+        (["--holdouts", "2", "--unseen-classes", "5"], ["unseen classes: got 5 of 6", "2 to 2"]),
+    ],
+)
+def test_wrong_input_gets_one_line(run, flags, parts, capsys):
+    assert evaluate([str(run), *cache(run), *flags]) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1
+    for part in parts:
+        assert part in error[0]
+
+
+def test_a_text_run_killed_while_it_learns_goes_on_to_the_same_weights(folder, tmp_path):
+    assert train(options(folder, tmp_path / "whole")) == 0
+    assert train(options(folder, tmp_path / "half", "--epochs", "5")) == 0
+    metrics = tmp_path / "half" / "metrics.jsonl"
+    assert len(metrics.read_text().splitlines()) == 5
+    assert train(options(folder, tmp_path / "half", "--resume")) == 0
+    whole, half = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "half"))
+    assert all((whole[name] == half[name]).all() for name in whole)
+
+
+def test_two_processes_share_a_batch_and_end_where_one_does(folder, tmp_path):
+    """The same global batch, so the same losses: within 1e-3, for sums are taken in another order.
+
+    With a small learning rate, for AdamW makes steps of full size of the smallest gradients, rounding included.
+    """
+    common = ("--dropout", "0", "--learning-rate", "1e-4")
+    assert train(options(folder, tmp_path / "one", *common)) == 0
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    arguments = [*launch, "-m", "training.run", *options(folder, tmp_path / "two", *common)]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=300, env=_environment())
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len([line for line in done.stdout.splitlines() if line.startswith("{")]) == 1
+    one, two = (
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    )
+    for name in ("train_loss", "validation_loss"):
+        np.testing.assert_allclose([e[name] for e in two], [e[name] for e in one], rtol=0, atol=1e-3)
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    return os.environ | {"OMP_NUM_THREADS": "1"}
