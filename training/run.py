@@ -10,6 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,7 @@ def _judge(learner: Learner, config: RunConfig, clips: ClipSplit, network: Netwo
     else:
         vectors = class_vectors(learner.texts, seen)
         zeroshot = fit_zeroshot(table.classes, seen, vectors, embedded["train"], embedded.get("validation"))
+    zeroshot = replace(zeroshot, text_mean=learner.texts[seen].mean(axis=0))  # for labels typed later
     save_whole(out / ZEROSHOT, zeroshot.save)
     scores: dict[str, Any] = {}
     if "validation" in embedded:
