@@ -5,7 +5,9 @@ Commands print it and exit with 2; the server turns it into a 4xx. Anything else
 
 
 class UnheardError(Exception):
-    """Wrong input of any kind."""
+    """Wrong input of any kind. exit_code: of the command that it ends."""
+
+    exit_code = 2
 
 
 class UsageError(UnheardError):
@@ -38,3 +40,15 @@ class DataError(UnheardError):
 
 class RunError(UnheardError):
     """A run folder cannot be written, read or continued."""
+
+
+class EngineError(UnheardError):
+    """A TensorRT engine does not fit this machine or this bundle: it must be built again."""
+
+
+class CudaError(UnheardError):
+    """CUDA refused a call; the message begins with CUDA's own name of the reason."""
+
+
+class BackendError(UnheardError):
+    """A runtime does not work on this machine, or gives other numbers: another must be taken."""

@@ -1,40 +1,173 @@
-"""ONNX Runtime: the embedder graph on a CPU, or on an NVIDIA GPU where there is one."""
+"""ONNX Runtime: a graph of a bundle on a CPU, or on an NVIDIA GPU through its CUDA or TensorRT provider."""
 
+import contextlib
+import ctypes
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")  # the first that this machine has
+from serving.backends.flavours import installed_flavours, load_flavour
+from serving.command import say
+from serving.errors import BackendError, UsageError
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+MOST_ROWS = 64  # of the TensorRT provider's one engine; a larger batch makes it build another
+DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+TENSORRT_10 = "nvinfer_10.dll" if sys.platform == "win32" else "libnvinfer.so.10"
 
 
 class OnnxRuntime:
     """A callable over one ONNX file with one input and one output, both with a dynamic batch.
+
+    path       of the ONNX file
+    threads    for one inference on the CPU
+    providers  "cpu", "cuda", "tensorrt", or several in order of preference; None: cuda where there is a driver for
+               it, else cpu
+    strict     a provider that was asked for and is not there is an error; otherwise it is one warning on stderr, and
+               the next provider runs the graph
+    spinning   threads that wait keep their core busy for a while: a little faster alone, slower beside others
+    cache      folder for the engines that the tensorrt provider builds, which takes minutes; None: beside the file
+    errors     UsageError: an unknown provider; BackendError: with `strict`, one that does not work here, and why
 
     Thread-safe: ONNX Runtime sessions may be run from several threads at once.
     """
 
     name = "onnxruntime"
 
-    def __init__(self, path: Path, threads: int, providers: Sequence[str] = PROVIDERS):
+    def __init__(
+        self,
+        path: Path,
+        threads: int,
+        providers: Sequence[str] | None = None,
+        *,
+        strict: bool = False,
+        spinning: bool = True,
+        cache: Path | None = None,
+    ):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        available = onnxruntime.get_available_providers()
-        wanted = [name for name in providers if name in available]
-        # A machine without a GPU is no fault, but the CUDA provider prints four lines of errors about it.
-        onnxruntime.set_default_logger_severity(4)
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=wanted)
-        finally:
-            onnxruntime.set_default_logger_severity(2)
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+        if providers is None:
+            providers = ["cuda", "cpu"] if missing_for("cuda") is None else ["cpu"]
+        reasons = {name: missing_for(name) for name in providers}
+        usable = [name for name in providers if reasons[name] is None]
+        self._session, refused = _open(path, options, usable, cache or path.parent / "engines" / "onnxruntime")
+        self.threads = threads
+        self.version: str = onnxruntime.__version__
+        self.providers: list[str] = list(self._session.get_providers())
+        absent = {
+            name: reasons[name] or refused.get(name, "ONNX Runtime left it out; its own lines say why")
+            for name in providers
+            if PROVIDERS[name] not in self.providers
+        }
+        if absent:
+            what = "; ".join(f"{name} does not work here: {why}" for name, why in absent.items())
+            if strict:
+                raise BackendError(f"provider {what}")
+            say(f"warning: provider {what}; {path.name} runs on {self.providers[0]}")
         self._input = self._session.get_inputs()[0].name
         self._output = self._session.get_outputs()[0].name
-        self.providers: list[str] = list(self._session.get_providers())
-        self.version: str = onnxruntime.__version__
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """[batch, ...] float32 -> [batch, ...] float32, as the graph says."""
         return np.asarray(self._session.run([self._output], {self._input: batch})[0])
+
+
+def missing_for(provider: str) -> str | None:
+    """What this machine lacks for a provider, and the way out; None where it may work.
+
+    errors   UsageError: no provider of that name
+    """
+    if provider not in PROVIDERS:
+        raise UsageError(f"provider: got {provider}; wanted {', '.join(PROVIDERS)}")
+    if PROVIDERS[provider] not in onnxruntime.get_available_providers():
+        return f"onnxruntime {onnxruntime.__version__} was built without it; install onnxruntime-gpu in its place"
+    if provider == "cpu":
+        return None
+    if not _loads(DRIVER):
+        return f"there is no NVIDIA driver ({DRIVER}); install it, or take cpu"
+    if provider == "tensorrt":
+        return _missing_tensorrt()
+    return None
+
+
+def _missing_tensorrt() -> str | None:
+    # ONNX Runtime links TensorRT 10. The package from PyPI lies where the linker does not look, and loads it itself.
+    if "tensorrt" in installed_flavours():
+        version = load_flavour("tensorrt").__version__
+        if not version.startswith("10."):
+            return f'it needs TensorRT 10, and {version} is installed; pip install "tensorrt<11", or take cuda'
+    if not _loads(TENSORRT_10):
+        return f'it needs TensorRT 10 ({TENSORRT_10}); pip install "tensorrt<11", or take cuda'
+    return None
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def _open(
+    path: Path, options: onnxruntime.SessionOptions, providers: list[str], cache: Path
+) -> tuple[onnxruntime.InferenceSession, dict[str, str]]:
+    """A session with these providers, and why, for each that refused to be made; the CPU's is always there."""
+    if set(providers) - {"cpu"}:
+        with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find; stdout belongs to the commands
+            onnxruntime.preload_dlls()  # CUDA and cuDNN, from the packages that PyTorch has brought
+    refused: dict[str, str] = {}
+    while True:
+        left = [name for name in providers if name not in refused]
+        wanted = [(PROVIDERS[name], _provider_options(name, path, options, cache)) for name in left]
+        try:
+            # Its own fall-back, now and in each run, drops the options of the other providers without a word.
+            session = onnxruntime.InferenceSession(
+                str(path), options, providers=wanted or [PROVIDERS["cpu"]], enable_fallback=0
+            )
+        except Exception as error:
+            if not left or left[0] == "cpu":
+                raise
+            refused[left[0]] = " ".join(str(error).split())
+        else:
+            return session, refused
+
+
+def _provider_options(provider: str, path: Path, options: onnxruntime.SessionOptions, cache: Path) -> dict[str, Any]:
+    match provider:
+        case "cuda":
+            # TF32 keeps 10 bits of what it multiplies. A batch of another size would time cuDNN's kernels anew.
+            return {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+        case "tensorrt":
+            os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # the provider has no option for it
+            cache.mkdir(parents=True, exist_ok=True)
+            return {
+                "trt_engine_cache_enable": "1",
+                "trt_engine_cache_path": str(cache),
+                "trt_timing_cache_enable": "1",
+                "trt_timing_cache_path": str(cache),
+                **_profile_shapes(path, options),
+            }
+        case _:
+            return {}
+
+
+def _profile_shapes(path: Path, options: onnxruntime.SessionOptions) -> dict[str, str]:
+    """One engine for 1 to MOST_ROWS rows, in place of one for each batch size that comes."""
+    plain = onnxruntime.InferenceSession(str(path), options, providers=[PROVIDERS["cpu"]])
+    entry = plain.get_inputs()[0]
+    sizes = "x".join(map(str, entry.shape[1:]))
+    rows = {"min": 1, "opt": 8, "max": MOST_ROWS}
+    return {f"trt_profile_{name}_shapes": f"{entry.name}:{count}x{sizes}" for name, count in rows.items()}

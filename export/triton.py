@@ -1,0 +1,215 @@
+"""Write a model for Triton Inference Server from a bundle, for those who outgrow one machine.
+
+python -m export.triton bundles/first --out triton_models/
+"""
+
+import importlib
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import onnx
+import tyro
+
+from export.triton_readme import readme
+from serving.backends.profiles import MOST_ROWS
+from serving.backends.sidecar import ENGINES, Sidecar, Tensor, check_sidecar, read_sidecar
+from serving.bundle import Bundle, new_folder, open_bundle
+from serving.command import run_command, say
+from serving.errors import EngineError, UsageError
+
+BACKENDS = ("onnxruntime", "tensorrt")
+DEVICES = {"auto": "KIND_AUTO", "gpu": "KIND_GPU", "cpu": "KIND_CPU"}
+CONFIG = "config.pbtxt"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Put a model into a Triton model repository: the file, its config.pbtxt, and a README for starting it."""
+
+    bundle: Annotated[Path, tyro.conf.Positional]
+    """the bundle's folder"""
+    out: Path
+    """the model repository; made where it is not there yet"""
+    name: str | None = None
+    """the model's name in Triton; default: the bundle folder's"""
+    backend: str = "onnxruntime"
+    """onnxruntime (the ONNX file, on any machine) or tensorrt (an engine of the bundle, for one kind of GPU)"""
+    precision: str = "fp32"
+    """fp32, fp16 or int8; it must be in the bundle"""
+    engine: Path | None = None
+    """which engine, where the bundle holds several of the precision"""
+    device: str = "auto"
+    """auto (every GPU, else the CPU), gpu or cpu"""
+    instances: int = 1
+    """copies of the model on each device, which run at the same time"""
+    max_batch: int | None = None
+    """most windows in one call; default: 64, or what the engine was built for"""
+    max_queue_delay_us: int = 2_000
+    """how long a request may wait for others to share its call, in microseconds"""
+    overwrite: bool = False
+    """replace a model of that name"""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is put into the repository.
+
+    files      source -> name in the model's version folder
+    sidecar    of an engine; None for an ONNX file
+    """
+
+    files: dict[Path, str]
+    input: Tensor
+    output: Tensor
+    sidecar: Sidecar | None
+
+
+def write_model(options: Options) -> dict[str, Any]:
+    """Write the model's folder and return what is printed as JSON."""
+    bundle = open_bundle(options.bundle)
+    name = options.name or bundle.folder.resolve().name
+    check(options, name)
+    schema = load_schema()
+    model = engine_model(bundle, options) if options.backend == "tensorrt" else onnx_model(bundle, options)
+    config = build_config(options, name, model, schema)
+    with new_folder(options.out / name, options.overwrite, CONFIG) as folder:
+        version = folder / "1"
+        version.mkdir()
+        for source, target in model.files.items():
+            shutil.copyfile(source, version / target)
+        (folder / CONFIG).write_text(importlib.import_module("google.protobuf.text_format").MessageToString(config))
+        text = readme(name, bundle.manifest, model.input, model.output, config.max_batch_size, model.sidecar)
+        (folder / "README.md").write_text(text)
+        size = sum(path.stat().st_size for path in version.iterdir())
+    say(f"wrote {options.out / name}; its README.md says how to start it")
+    return {
+        "out": str(options.out / name),
+        "name": name,
+        "backend": options.backend,
+        "precision": options.precision,
+        "max_batch": config.max_batch_size,
+        "bytes": size,
+    }
+
+
+def check(options: Options, name: str) -> None:
+    """UsageError where a flag is out of its range."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise UsageError(f"--name: got {name!r}; wanted letters, digits, dots, dashes and underscores")
+    for flag, value, known in (("--backend", options.backend, BACKENDS), ("--device", options.device, DEVICES)):
+        if value not in known:
+            raise UsageError(f"{flag}: got {value}; wanted {', '.join(known)}")
+    if options.backend == "tensorrt" and options.device == "cpu":
+        raise UsageError("--device: got cpu; an engine runs on a GPU, take --backend onnxruntime")
+    if options.engine is not None and options.backend != "tensorrt":
+        raise UsageError(f"--engine: is for --backend tensorrt, not {options.backend}")
+    if options.instances < 1:
+        raise UsageError(f"--instances: got {options.instances}; wanted at least 1")
+    if options.max_queue_delay_us < 0:
+        raise UsageError(f"--max-queue-delay-us: got {options.max_queue_delay_us}; wanted 0 or more")
+
+
+def load_schema() -> Any:
+    """Triton's published protobuf schema of a model's configuration; UsageError where it is not installed."""
+    try:
+        return importlib.import_module("tritonclient.grpc.model_config_pb2")
+    except ImportError as error:
+        raise UsageError(
+            f'Triton\'s schema is not installed ({error}); get it with: pip install "unheard[triton]"'
+        ) from error
+
+
+def onnx_model(bundle: Bundle, options: Options) -> Model:
+    """The bundle's ONNX file of a precision, with the files that hold its weights where they are apart."""
+    path = bundle.model(options.precision)
+    graph = onnx.load(path, load_external_data=False).graph
+    apart = {entry.value for weights in graph.initializer for entry in weights.external_data if entry.key == "location"}
+    files = {path: "model.onnx"} | {path.with_name(name): name for name in sorted(apart)}
+    return Model(files, _tensor(graph.input[0]), _tensor(graph.output[0]), None)
+
+
+def _tensor(value: onnx.ValueInfoProto) -> Tensor:
+    """Name and shape of a graph's input or output; the first size is the batch."""
+    sizes = value.type.tensor_type.shape.dim
+    return Tensor(value.name, "float32", (-1, *(size.dim_value for size in sizes[1:])))
+
+
+def engine_model(bundle: Bundle, options: Options) -> Model:
+    """An engine of the bundle for flavour tensorrt; Triton's container must hold the same TensorRT.
+
+    errors   EngineError: there is none, or several, or it was not built from this bundle, or not for single windows
+    """
+    found = [options.engine] if options.engine else sorted((bundle.folder / ENGINES).glob("*.engine"))
+    sidecars = {engine: read_sidecar(engine) for engine in found}
+    fitting = [
+        engine
+        for engine, sidecar in sidecars.items()
+        if (sidecar.flavour, sidecar.precision) == ("tensorrt", options.precision)
+    ]
+    if len(fitting) != 1:
+        have = ", ".join(engine.name for engine in found) or "none"
+        way_out = (
+            "name one with --engine"
+            if fitting
+            else (
+                f"build it with: python -m export.tensorrt {bundle.folder} --flavour tensorrt "
+                f"--precision {options.precision}"
+            )
+        )
+        raise EngineError(
+            f"{bundle.folder / ENGINES}: wanted one {options.precision} engine of flavour tensorrt (Triton does not "
+            f"run tensorrt-rtx), got {len(fitting)} among {have}; {way_out}"
+        )
+    engine, sidecar = fitting[0], sidecars[fitting[0]]
+    # Version and GPU are those of the machine that will run it.
+    check_sidecar(engine, sidecar, bundle, sidecar.version, sidecar.compute_capability)
+    if min(profile.least for profile in sidecar.profiles) > 1:
+        raise EngineError(f"{engine}: takes no single window, and Triton sends them; build it with --batch 1:8:64")
+    return Model({engine: "model.plan"}, sidecar.input, sidecar.output, sidecar)
+
+
+def build_config(options: Options, name: str, model: Model, schema: Any) -> Any:
+    """The model's configuration as Triton's own message, schema.ModelConfig."""
+    most = 64 if model.sidecar is None else max(profile.most for profile in model.sidecar.profiles)
+    limit = MOST_ROWS if model.sidecar is None else most
+    max_batch = most if options.max_batch is None else options.max_batch
+    if not 1 <= max_batch <= limit:
+        raise UsageError(f"--max-batch: got {max_batch}; wanted 1 to {limit}")
+    config = schema.ModelConfig(name=name, backend=options.backend, max_batch_size=max_batch)
+    for tensors, tensor in ((config.input, model.input), (config.output, model.output)):
+        tensors.add(name=tensor.name, data_type=schema.TYPE_FP32, dims=tensor.shape[1:])
+    config.dynamic_batching.max_queue_delay_microseconds = options.max_queue_delay_us
+    kind = "KIND_GPU" if model.sidecar is not None else DEVICES[options.device]
+    group = config.instance_group.add(count=options.instances, kind=schema.ModelInstanceGroup.Kind.Value(kind))
+    sizes = {1, max_batch}
+    if model.sidecar is not None:
+        # What the engine is tuned for. Triton takes the first profile alone unless told of the others.
+        tuned = {profile.best for profile in model.sidecar.profiles if 1 < profile.best <= max_batch}
+        config.dynamic_batching.preferred_batch_size.extend(sorted(tuned))
+        group.profile.extend(str(index) for index in range(len(model.sidecar.profiles)))
+        sizes |= tuned
+    elif kind != "KIND_CPU":
+        # TF32 keeps 10 bits of what it multiplies. A batch of another size would time cuDNN's kernels anew.
+        accelerator = config.optimization.execution_accelerators.gpu_execution_accelerator.add(name="cuda")
+        accelerator.parameters["use_tf32"] = "0"
+        accelerator.parameters["cudnn_conv_algo_search"] = "HEURISTIC"
+    for rows in sorted(sizes):
+        warmup = config.model_warmup.add(name=f"silence, batch {rows}", batch_size=rows)
+        silence = warmup.inputs[model.input.name]
+        silence.data_type = schema.TYPE_FP32
+        silence.dims.extend(model.input.shape[1:])
+        silence.zero_data = True
+    return config
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command."""
+    return run_command(Options, write_model, "python -m export.triton", argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
