@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
-from sklearn.preprocessing import StandardScaler
 
 from serving.errors import DataError
 from serving.zeroshot import ZeroShot
@@ -23,7 +22,7 @@ from training.quality import embedding_quality
 from training.scoring import area_under_tradeoff, best_offset, gzsl, tradeoff, zsl
 from training.statistics import clip_statistics
 from training.text import unit_rows
-from training.zeroshot import class_vectors, fit_zeroshot
+from training.zeroshot import class_vectors, ridge_scores
 
 RANDOM_DRAWS = 10
 
@@ -190,13 +189,10 @@ def _ridge(
     learner: Learner, judged: _Judged, features: NDArray[np.float32], labels: NDArray[np.int64],
     vectors: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:  # fmt: skip
-    """Cosines [n, n_classes] of the closed-form map from features [n, D], fitted to the training clips."""
-    scaled = StandardScaler().fit(features[judged.train]).transform(features).astype(np.float32)
+    """A control's scores [n, n_classes] from features [n, D]. vectors: other class vectors than the texts'."""
     if vectors is None:
         vectors = class_vectors(learner.texts, judged.seen)
-    known = (scaled[judged.train], labels[judged.train])
-    fitted = fit_zeroshot(learner.recordings.table.classes, judged.seen, vectors, known)
-    return replace(fitted, temperature=1.0).scores(scaled)
+    return ridge_scores(learner.recordings.table.classes, judged.seen, vectors, features, labels, judged.train)
 
 
 def _quality(embeddings: NDArray[np.float32], clips: tuple[Clip, ...], rows: NDArray[np.int64]) -> dict[str, Any]:

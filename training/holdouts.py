@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.preprocessing import StandardScaler
 
 from training.checkpoint import write_text
 from training.config import RunConfig
@@ -23,7 +22,7 @@ from training.networks import TextHead
 from training.scoring import best_offset, gzsl, zsl
 from training.statistics import clip_statistics
 from training.text import unit_rows
-from training.zeroshot import class_vectors, fit_zeroshot, text_zeroshot
+from training.zeroshot import class_vectors, fit_zeroshot, ridge_scores, text_zeroshot
 
 PSEUDO_SHARE = 0.3  # of the seen classes, held out to choose the offset
 PSEUDO_VALIDATION_SHARE = 0.25  # of the clips: the seen clips of that choice
@@ -159,13 +158,10 @@ class Holdouts:
     def _ridge(
         self, features: NDArray[np.float32], split: _Split, vectors: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        """Cosines [n, n_classes] of the closed-form map from these features, fitted to the training clips."""
-        scaled = StandardScaler().fit(features[split.train]).transform(features).astype(np.float32)
+        """A control's scores [n, n_classes] from features [n, D]. vectors: other class vectors than the texts'."""
         if vectors is None:
             vectors = class_vectors(self.learner.texts, split.seen)
-        known = (scaled[split.train], self.labels[split.train])
-        fitted = fit_zeroshot(self.base.classes, split.seen, vectors, known)
-        return replace(fitted, temperature=1.0).scores(scaled)
+        return ridge_scores(self.base.classes, split.seen, vectors, features, self.labels, split.train)
 
     def _line(
         self, number: int, seed: int, method: str, unseen: tuple[str, ...], test_fold: int,

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import StratifiedKFold
+from sklearn.preprocessing import StandardScaler
 
 from serving.zeroshot import ZeroShot
 from training.networks import TextHead
@@ -75,6 +76,23 @@ def fit_zeroshot(
     )  # [n_strengths, n_temperatures]
     strength, temperature = np.unravel_index(losses.argmin(), losses.shape)
     return replace(fit(RIDGE_STRENGTHS[strength], everything), temperature=float(TEMPERATURES[temperature]))
+
+
+def ridge_scores(
+    names: Sequence[str],
+    seen: NDArray[np.bool_],
+    vectors: NDArray[np.float32],
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    train: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """Cosines [n, C] of a map fitted to any features [n, D] of the clips: what the controls are scored by.
+
+    labels  [n], indices into names;  train: the rows that are learned from, all of seen classes
+    """
+    scaled = np.asarray(StandardScaler().fit(features[train]).transform(features), np.float32)
+    fitted = fit_zeroshot(names, seen, vectors, (scaled[train], labels[train]))
+    return replace(fitted, temperature=1.0).scores(scaled)
 
 
 def _losses(zeroshot: ZeroShot, embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
