@@ -109,7 +109,8 @@ def _this_run(learner: Learner, config: RunConfig, run: Path, out: Path) -> Asse
     network.load_state_dict(load_tensors(run / WEIGHTS)[0])
     network.to(learner.machine.device).eval()
     assessment = assess(learner, config, network, run, out)
-    table = Table(title=f"{run}: {config.network.name}, objective {config.objective}", title_justify="left")
+    console.print(f"{run}: {config.network.name}, objective {config.objective}", soft_wrap=True)
+    table = Table()
     table.add_column("what")
     table.add_column("value", justify="right")
     for name, value in asdict(assessment).items():

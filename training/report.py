@@ -79,7 +79,7 @@ def gain(lines: Sequence[Holdout], control: str, number: str) -> tuple[float, fl
 
 def holdout_table(lines: Sequence[Holdout]) -> Table:
     """Mean and standard error of each method, in percent."""
-    table = Table(title=holdout_title(lines), title_justify="left")
+    table = Table(title=holdout_title(lines), title_justify="left", min_width=len(holdout_title(lines)) + 2)
     table.add_column("method")
     for name in HOLDOUT_NUMBERS.values():
         table.add_column(name, justify="right")
@@ -103,7 +103,7 @@ def holdout_rows(lines: Sequence[Holdout]) -> list[list[str]]:
         for method in methods
     ]
     for control in methods[1:]:
-        rows.append([f"network less {control}", *(_percent(*gain(lines, control, n)) for n in HOLDOUT_NUMBERS)])
+        rows.append([f"network less {control}", *(_points(*gain(lines, control, n)) for n in HOLDOUT_NUMBERS)])
     return rows
 
 
@@ -163,7 +163,7 @@ def markdown(report: dict[str, Any], config: RunConfig, figures: Sequence[str]) 
         table = _markdown_table(["method", *HOLDOUT_NUMBERS.values()], holdout_rows(lines))
         seeds = ", ".join(f"{seed}: {mean:.1%}" for seed, mean in seed_means(lines, "network", "zsl").items())
         parts.append(
-            f"## Its recipe over class hold-outs\n\n{holdout_title(lines)}. Mean +- standard error over hold-outs; "
+            f"## Its recipe over class hold-outs\n\n{holdout_title(lines)}. Mean ± standard error over hold-outs; "
             f"ZSL by seed {seeds}.\n\n{table}\n\n![zero-shot](zero-shot.png)"
         )
     return "\n\n".join(parts) + "\n"
@@ -175,7 +175,11 @@ def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> st
 
 
 def _percent(mean: float, error: float) -> str:
-    return f"{100 * mean:.1f} +- {100 * error:.1f} %"
+    return f"{100 * mean:.1f} ± {100 * error:.1f} %"
+
+
+def _points(mean: float, error: float) -> str:
+    return f"{100 * mean:+.1f} ± {100 * error:.1f}"
 
 
 def _share(share: Any) -> str:
