@@ -173,12 +173,13 @@ def stage_jobs(embedder: Embedder, front_end: OnnxRuntime, clips: Clips, batch: 
 
 
 def read_parity(bundle: Bundle) -> dict[str, Any]:
-    """What the bundle's parity.json compared, and the worst cosine of all its rows. BundleError: it has none."""
+    """What ONNX Runtime's FP32 model was compared with, and the worst cosine of its rows. BundleError: nothing."""
     path = bundle.path("parity.json")
     try:
         record = json.loads(path.read_bytes())
-        worst = min(float(result["worst_cosine"]) for result in record["by_batch"].values())
-        return {"reference": record["reference"], "candidate": record["candidate"], "worst_cosine": worst}
+        measured = [row for row in record["results"] if (row["backend"], row["precision"]) == ("onnxruntime", "fp32")]
+        worst = min(float(row["worst_cosine"]) for row in measured)
+        return {"reference": record["reference"], "candidate": "onnxruntime, fp32", "worst_cosine": worst}
     except (ValueError, TypeError, KeyError) as error:
         raise BundleError(f"{path}: not a record of parity ({error}); export the bundle again") from error
 
@@ -189,7 +190,7 @@ def measure(options: Options) -> dict[str, Any]:
     load_before = os.getloadavg()[0]
     threads = options.threads or usable_cores()
     encoded, decoded = load_clips(options)
-    embedder = Embedder.load(options.bundle, "onnxruntime", threads)
+    embedder = Embedder.load(options.bundle, "onnxruntime", threads=threads)
     parity = read_parity(embedder.bundle)
     # The embedder's own front end runs on one thread: too slow to be taken from the model's time.
     front_end = OnnxRuntime(embedder.bundle.path("frontend.onnx"), threads)

@@ -8,11 +8,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from serving.audio import Window
 from training.frontend import LogMel
 from training.networks import Network
 
 OPSET = 20  # ONNX Runtime 1.17+ and TensorRT 10+ read it; nothing newer is needed
+# Protobuf ends at 2 GiB. Above this many bytes of weights they lie in a file of their own, NAME.onnx.data.
+EXTERNAL_BYTES = 2**31 - 2**24
+
+
+class LogMelEmbedder(nn.Module):
+    """log_mel [batch, frames, 64] float32 -> embedding [batch, 128] float32: the network without its front end."""
+
+    def __init__(self, network: Network):
+        super().__init__()
+        self.features = network.features
+        self.embedding = network.embedding
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        return self.embedding(self.features(log_mel.unsqueeze(1)))
 
 
 class WaveformEmbedder(nn.Module):
@@ -28,7 +41,10 @@ class WaveformEmbedder(nn.Module):
         return self.embedding(self.features(self.log_mel(waveform).unsqueeze(1)))
 
 
-def fold_batch_norm(module: nn.Module) -> nn.Module:
+Embedder = LogMelEmbedder | WaveformEmbedder
+
+
+def fold_batch_norm(module: Embedder) -> Embedder:
     """A copy in eval mode with each BatchNorm folded into the convolution or linear layer before it."""
     folded = copy.deepcopy(module).eval()
     for parent in list(folded.modules()):
@@ -46,29 +62,40 @@ def _fold_pairs(layers: nn.Sequential) -> None:
             layers[i], layers[i + 1] = fuse_linear_bn_eval(before, after), nn.Identity()
 
 
-def export_graph(module: nn.Module, window: Window, output: str, path: Path, facts: dict[str, str]) -> onnx.ModelProto:
-    """Write module as ONNX: input "waveform" [batch, samples] with only the batch dynamic.
+def export_graph(module: nn.Module, source: tuple[str, tuple[int, ...]], output: str) -> onnx.ModelProto:
+    """Trace a module with one input and one output, both with a dynamic batch and no other dynamic size.
 
-    facts    written into the file's metadata
-    returns  the model, checked and with its shapes inferred
+    source   name and shape of the input without its batch, like ("waveform", (77040,))
     """
+    name, shape = source
     program = torch.onnx.export(
         module.eval(),
         # Two rows: the exporter takes a size of one for a constant.
-        (torch.zeros(2, window.samples),),
-        input_names=["waveform"],
+        (torch.zeros(2, *shape),),
+        input_names=[name],
         output_names=[output],
-        dynamic_shapes={"waveform": {0: torch.export.Dim("batch", min=1)}},
+        dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
         opset_version=OPSET,
         dynamo=True,
         optimize=True,
         verbose=False,
     )
     assert program is not None
-    model = onnx.shape_inference.infer_shapes(program.model_proto, strict_mode=True, data_prop=True)
-    for key, value in facts.items():
-        entry = model.metadata_props.add()
-        entry.key, entry.value = key, value
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, path)
-    return model
+    return program.model_proto
+
+
+def write_graph(model: onnx.ModelProto, path: Path, facts: dict[str, str], external_bytes: int = EXTERNAL_BYTES) -> int:
+    """Write a model, with its shapes inferred and the facts as its metadata, and check the file. Returns its nodes."""
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, facts)
+    save_graph(model, path, external_bytes)
+    # By path, for a model in memory is checked through a copy in Protobuf, with its limit.
+    onnx.shape_inference.infer_shapes_path(path, check_type=True, strict_mode=True, data_prop=True)
+    onnx.checker.check_model(path, full_check=True)
+    return len(model.graph.node)
+
+
+def save_graph(model: onnx.ModelProto, path: Path, external_bytes: int = EXTERNAL_BYTES) -> None:
+    """Write a model. More bytes of weights than these go to path.name + ".data", and the one in memory loses them."""
+    external = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > external_bytes
+    onnx.save_model(model, path, save_as_external_data=external, location=f"{path.name}.data", size_threshold=1024)

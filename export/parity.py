@@ -1,115 +1,205 @@
-"""Proof that two models are the same: compared row by row, and the worst row decides. It fails closed.
+"""Hold every backend and precision that this machine has against PyTorch, row by row.
 
-A mean or a cosine over the flattened batch hides a wrong row: one clip of 1000 with its sign flipped still gives
-0.998 there, and -1 here. NaN, a row of zeros on one side only, and an empty comparison all fail.
+python -m export.parity bundles/first --run runs/first
+python -m export.parity bundles/first --data-dir recordings/     # without PyTorch or the run
+
+The reference is the run's own network in PyTorch. Where torch or the run is not there, it is what PyTorch gave for the
+probes when the bundle was written, and the FP32 file on ONNX Runtime's CPU for recordings.
 """
 
-from collections.abc import Iterable
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from numpy.typing import NDArray
+import tyro
+from rich.table import Table
+
+from export.card import model_card
+from export.probes import collect_samples, spread
+from export.proof import BATCHES, Judge, ParityError, Proof, Reference, Runtime, run_in_batches
+from export.record import PARITY, parity_record, proof_table
+from serving.audio import SUFFIXES
+from serving.backends.onnxruntime import OnnxRuntime
+from serving.backends.openvino import OpenVino
+from serving.backends.tensorrt import TensorRT, find_engine
+from serving.bundle import MANIFEST, Bundle, new_folder, open_bundle, write_manifest
+from serving.command import console, run_command, say
+from serving.cores import usable_cores
+from serving.errors import BundleError, DataError, UnheardError, UsageError
+from serving.probes import PROBES
+from serving.zeroshot import ZeroShot
+
+if TYPE_CHECKING:
+    from export.source import Source
+
+CPU = "onnxruntime"
 
 
 @dataclass(frozen=True)
-class Bound:
-    """What each row must hold: a least cosine, and a largest |difference| of any number."""
+class Options:
+    """Compare every backend and precision on this machine with the trained network; exit 1 where a bound is broken."""
 
-    cosine: float
-    difference: float
-
-
-# By precision. fp32: differences come from the order of summation alone; the contract's own numbers, on embeddings
-# whose mean length is 1.
-BOUNDS = {"fp32": Bound(cosine=0.99999, difference=1e-4)}
-
-# A full-scale tone leaves most DFT bins nearly empty, so that FP32 rounding shows in the log (1.5e-4 of a log-mel)
-# and a network can pass on as much as 1e-4 of it. Where PyTorch's own FP32 differs from its FP64 on a row, another
-# FP32 runtime may differ by a few times that: the ratio measured between ONNX Runtime and PyTorch was 0.3 to 2.3.
-# The allowance ends at MAX_EXCUSE times the bound, and every row that needs it is named in the result.
-ROUNDING_FACTOR = 4.0
-MAX_EXCUSE = 3.0
+    bundle: Annotated[Path, tyro.conf.Positional]
+    """the bundle folder that export.onnx wrote"""
+    run: Path | None = None
+    """the run folder it was made from; default: the one named in the bundle, where it is still there"""
+    data_dir: Path | None = None
+    """with a run: its data set, of which the test clips are taken (default: where it was); without: recordings"""
+    clips: int = 80
+    """at most so many recordings, evenly from all"""
+    update_card: bool = False
+    """write the results into the bundle's README.md and parity.json"""
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The outcome over n rows.
+def check(options: Options) -> dict[str, Any]:
+    """Compare, print, and return what is printed as JSON. ParityError, after both: a bound is broken."""
+    if options.clips < 0:
+        raise UsageError(f"--clips: got {options.clips}; wanted 0 or more")
+    bundle = open_bundle(options.bundle)
+    judge = make_judge(options, bundle)
+    proofs: list[Proof] = []
+    skipped: dict[str, str] = {}
+    for backend, precision, make in runtimes(bundle):
+        try:
+            runtime = with_front_end(bundle, make())
+        except UnheardError as error:  # not installed, no GPU, no engine
+            skipped[f"{backend}, {precision}"] = str(error)
+            continue
+        proofs += [judge.prove(runtime, backend, precision, batch) for batch in BATCHES]
+    console.print(proof_table(judge, proofs))
+    if skipped:
+        console.print(_skipped_table(skipped))
+    faults = [f"{proof.title}: {'; '.join(proof.faults)}" for proof in proofs if proof.faults]
+    result = {"bundle": str(options.bundle), **parity_record(judge, proofs), "skipped": skipped, "passed": not faults}
+    if faults:
+        print(json.dumps(result), flush=True)
+        more = f" (and {len(faults) - 1} more, see the table)" if len(faults) > 1 else ""
+        raise ParityError(f"{options.bundle}: {faults[0]}{more}")
+    if options.update_card:
+        update_card(bundle, judge, proofs)
+    return result
 
-    worst_cosine, worst_cosine_row    the least cosine and the name of its row
-    worst_difference, ..._row         the largest |difference| and the name of its row
-    excused                           rows over the bound, but within the allowance for their own rounding
-    faults                            one line for each broken rule; empty when the models agree
+
+def make_judge(options: Options, bundle: Bundle) -> Judge:
+    """The samples and what they are compared with: PyTorch where it and the run are there."""
+    source = find_run(options, bundle)
+    if source is None:
+        return _judge_without_run(options, bundle)
+    clips = source.clips(options.data_dir)
+    if clips is None:
+        say(f"warning: {source.config.data_dir} is gone, so parity is judged on probes only; give --data-dir")
+    some = spread(clips.test or clips.validation or clips.train, options.clips) if clips else []
+    samples = collect_samples(source.window, [clip.path for clip in some], source.labels(some))
+    return Judge(samples, source.reference(samples), source.zeroshot, source.classify)
+
+
+def find_run(options: Options, bundle: Bundle) -> "Source | None":
+    """The bundle's run, where it and PyTorch are there; otherwise None, with the reason on stderr.
+
+    errors   as `open_run`, where --run asks for it
     """
-
-    rows: int
-    worst_cosine: float
-    worst_cosine_row: str
-    worst_difference: float
-    worst_difference_row: str
-    excused: tuple[str, ...]
-    faults: tuple[str, ...]
-
-    @property
-    def passed(self) -> bool:
-        """True when nothing was found, over at least one row."""
-        return not self.faults
+    try:
+        return open_run(options.run or Path(bundle.manifest.run), bundle)
+    except UnheardError as error:
+        if options.run:
+            raise
+        say(f"compared with what PyTorch gave at the export, not with the run: {error}")
+        return None
 
 
-def excused_rows(results: Iterable[Comparison]) -> list[str]:
-    """Names of the rows that needed the allowance in any comparison, each once."""
-    return sorted({name for result in results for name in result.excused})
+def open_run(run: Path, bundle: Bundle) -> "Source":
+    """A run folder; UsageError: no PyTorch, or another run than the bundle's; RunError: missing or damaged."""
+    try:
+        from export.source import Source
+    except ModuleNotFoundError as error:
+        raise UsageError(f'--run needs {error.name}, which is not installed; pip install "unheard[train]"') from error
+    source = Source.open(run)
+    if source.embedding_space != bundle.manifest.embedding_space:
+        raise UsageError(f"--run: {run} has other weights than {bundle.folder} was made from; give that one's run")
+    return source
 
 
-def row_cosines(reference: NDArray[np.floating], candidate: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Cosine of each pair of rows, in float64; 0 where a row is all zeros, for then there is no direction."""
-    a, b = reference.astype(np.float64), candidate.astype(np.float64)
-    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(lengths == 0, 0.0, (a * b).sum(axis=1) / lengths)
+def _judge_without_run(options: Options, bundle: Bundle) -> Judge:
+    window = bundle.manifest.window
+    samples = collect_samples(window, spread(find_recordings(options.data_dir), options.clips))
+    with np.load(bundle.path(PROBES), allow_pickle=False) as stored:
+        if stored["names"].tolist() != samples.names[: samples.n_probes]:
+            raise BundleError(f"{bundle.folder / PROBES}: holds other probes than this program's; export the run again")
+        embeddings, rounding, name = stored["embeddings"], stored["rounding"].tolist(), str(stored["name"])
+    if samples.counts:
+        fp32 = with_front_end(bundle, OnnxRuntime(bundle.model("fp32"), usable_cores(), ["cpu"]))
+        rest = run_in_batches(fp32, samples.windows[samples.n_probes :], 1, f"{CPU}, fp32")
+        embeddings = np.concatenate([embeddings, rest])
+        rounding += [0.0] * len(rest)
+        name = f"{name} (probes) and {CPU}'s FP32 on the CPU (recordings)"
+    return Judge(samples, Reference(name, embeddings, rounding.__getitem__), ZeroShot.load(bundle.path("zeroshot.npz")))
 
 
-def compare(
-    names: list[str],
-    reference: NDArray[np.floating],
-    candidate: NDArray[np.floating],
-    bound: Bound,
-    rounding: NDArray[np.floating] | None = None,
-) -> Comparison:
-    """Compare embeddings row by row.
+def find_recordings(folder: Path | None) -> list[Path]:
+    """Every recording in a folder and below; none without a folder. DataError: it holds none."""
+    if folder is None:
+        return []
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not found:
+        raise DataError(f"--data-dir: {folder} holds no recordings; wanted {', '.join(SUFFIXES)}")
+    return found
 
-    names                 of the n rows
-    reference, candidate  [n, size]
-    rounding              [n] largest |difference| of each reference row from the same in FP64; a row may differ by
-                          ROUNDING_FACTOR times this where that is more than the bound, up to MAX_EXCUSE bounds
-    """
-    if not names or reference.shape != candidate.shape or len(names) != len(reference):
-        fault = f"nothing to compare: {len(names)} names, shapes {reference.shape} and {candidate.shape}"
-        return Comparison(len(names), float("nan"), "", float("nan"), "", (), (fault,))
-    faults = []
-    for side, rows in (("reference", reference), ("candidate", candidate)):
-        bad = ~np.isfinite(rows).all(axis=1)
-        if bad.any():
-            faults.append(f"{names[int(bad.argmax())]}: the {side} has NaN or infinite numbers ({bad.sum()} rows)")
-    cosines = row_cosines(reference, candidate)
-    differences = np.abs(reference.astype(np.float64) - candidate).max(axis=1)
-    # A NaN must come out as the worst row, not as none.
-    low = int(np.nan_to_num(cosines, nan=-2.0).argmin())
-    allowed = np.full(len(names), bound.difference)
-    if rounding is not None:
-        allowed = np.clip(ROUNDING_FACTOR * rounding, bound.difference, MAX_EXCUSE * bound.difference)
-    far = int(np.nan_to_num(differences, nan=np.inf).argmax())
-    over = int(np.nan_to_num(differences / allowed, nan=np.inf).argmax())
-    if not cosines[low] >= bound.cosine:
-        faults.append(f"{names[low]}: cosine {cosines[low]:.7f}, wanted at least {bound.cosine}")
-    if not differences[over] <= allowed[over]:
-        faults.append(f"{names[over]}: |difference| {differences[over]:.3g}, wanted at most {allowed[over]:.3g}")
-    excused = tuple(names[i] for i in np.flatnonzero((differences > bound.difference) & (differences <= allowed)))
-    return Comparison(
-        rows=len(names),
-        worst_cosine=float(cosines[low]),
-        worst_cosine_row=names[low],
-        worst_difference=float(differences[far]),
-        worst_difference_row=names[far],
-        excused=excused,
-        faults=tuple(faults),
-    )
+
+def runtimes(bundle: Bundle) -> Iterator[tuple[str, str, Callable[[], Runtime]]]:
+    """Backend, precision, and what opens it; opening raises UnheardError where this machine has not what it takes."""
+    threads = usable_cores()
+    for precision in bundle.manifest.models:
+        path = bundle.model(precision)
+        yield CPU, precision, partial(OnnxRuntime, path, threads, ["cpu"])
+        for provider in ("cuda", "tensorrt"):
+            yield f"{CPU} {provider}", precision, partial(OnnxRuntime, path, threads, [provider], strict=True)
+        yield "openvino", precision, partial(OpenVino, path, threads)
+        yield "tensorrt", precision, partial(_open_engine, bundle, precision)
+
+
+def _open_engine(bundle: Bundle, precision: str) -> Runtime:
+    return TensorRT(find_engine(bundle, precision), bundle)
+
+
+def with_front_end(bundle: Bundle, runtime: Runtime) -> Runtime:
+    """A runtime that takes waveforms, whatever the bundle's models take."""
+    if bundle.manifest.input == "waveform":
+        return runtime
+    front_end = OnnxRuntime(bundle.path("frontend.onnx"), usable_cores(), ["cpu"])
+    return lambda windows: runtime(front_end(windows))
+
+
+def update_card(bundle: Bundle, judge: Judge, proofs: Sequence[Proof]) -> None:
+    """Write README.md and parity.json anew, and the manifest with their hashes: the folder is exchanged whole."""
+    manifest = bundle.manifest
+    old = json.loads(bundle.path(PARITY).read_bytes())
+    record = parity_record(judge, proofs) | {name: old[name] for name in ("int8",) if name in old}
+    sizes = {name: file.size for name, file in manifest.files.items()}
+    with new_folder(bundle.folder, overwrite=True, marker=MANIFEST) as folder:
+        shutil.copytree(bundle.folder, folder, dirs_exist_ok=True)
+        (folder / PARITY).write_text(json.dumps(record, indent=1) + "\n")
+        (folder / "README.md").write_text(model_card(manifest, sizes, judge, proofs))
+        write_manifest(folder, manifest, manifest.files)  # engines have side-cars of their own
+
+
+def _skipped_table(skipped: dict[str, str]) -> Table:
+    grid = Table(title="not compared", title_justify="left")
+    grid.add_column("runtime")
+    grid.add_column("because")
+    for title, reason in skipped.items():
+        grid.add_row(title, reason)
+    return grid
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command."""
+    return run_command(Options, check, "python -m export.parity", argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,52 +1,70 @@
-"""Waveforms on which an exported model must agree with its source: the easy, the extreme and the real."""
+"""What an exported model is compared on: the probes, and the windows of real recordings."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.progress import track
 
 from serving.audio import Window, cut_windows, read_audio, to_mono
+from serving.command import progress_console
+from serving.embedder import pool_clips
+from serving.probes import probe_windows
+
+T = TypeVar("T")
 
 
-def probe_windows(window: Window) -> tuple[list[str], NDArray[np.float32]]:
-    """Names [n] and windows [n, samples] float32: silence, tones, noise, square waves, single samples."""
-    time = np.arange(window.samples) / window.rate_hz
-    rng = np.random.default_rng(0)
-    noise = rng.standard_normal(window.samples)
-    first = np.zeros(window.samples)
-    first[0] = 1.0
-    last = np.zeros(window.samples)
-    last[-1] = -1.0
-    probes = {
-        "silence": np.zeros(window.samples),
-        "one sample at the start": first,
-        "one sample at the end": last,
-        "constant offset": np.full(window.samples, 0.5),
-        "tone 100 Hz": 0.5 * np.sin(2 * np.pi * 100 * time),
-        "tone 1 kHz": 0.5 * np.sin(2 * np.pi * 1_000 * time),
-        "tone 7.4 kHz, full scale": np.sin(2 * np.pi * 7_400 * time),
-        "chirp 50 Hz to 8 kHz": 0.8 * np.sin(2 * np.pi * (50 * time + (7_950 / 2) * time**2 / time[-1])),
-        "noise, -80 dB": 1e-4 * noise,
-        "noise, -40 dB": 1e-2 * noise,
-        "noise, full scale": np.clip(0.3 * noise, -1, 1),
-        "square 440 Hz, full scale": np.sign(np.sin(2 * np.pi * 440 * time + 1e-3)),
-        "square 4 kHz, full scale": np.tile([1.0, 1.0, -1.0, -1.0], window.samples // 4 + 1)[: window.samples],
-        "alternating samples, full scale": np.where(np.arange(window.samples) % 2, -1.0, 1.0),
-        "noise in the first half, then silence": np.where(time < time[-1] / 2, np.clip(0.3 * noise, -1, 1), 0.0),
-    }
-    return list(probes), np.stack(list(probes.values())).astype(np.float32)
+@dataclass(frozen=True)
+class Samples:
+    """What models are compared on: the probes, then the windows of recordings.
+
+    names, windows   [n] and [n, samples] float32
+    n_probes         rows that are probes
+    counts           windows of each recording, in order
+    labels           class of each recording; empty where it is not known
+    """
+
+    names: list[str]
+    windows: NDArray[np.float32]
+    n_probes: int
+    counts: list[int]
+    labels: list[str]
+
+    def pool(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The recordings' embeddings [n_recordings, size] from those of all rows [n, size]."""
+        rows = embeddings[self.n_probes :]
+        return pool_clips(rows, self.counts) if self.counts else rows
 
 
-def recording_windows(paths: Sequence[Path], window: Window) -> tuple[list[str], NDArray[np.float32]]:
-    """Names [n] and windows [n, samples] float32 of real recordings, all their windows.
+def collect_samples(window: Window, paths: Sequence[Path], labels: Sequence[str] = ()) -> Samples:
+    """The probes and all windows of these recordings.
 
+    labels   of the recordings, where they are known
     errors   AudioError naming a file that cannot be read
     """
-    names: list[str] = []
-    parts: list[NDArray[np.float32]] = []
-    for path in paths:
-        windows = cut_windows(to_mono(*read_audio(path), window.rate_hz), window)
-        names += [f"{path.name}, window {i + 1}" if len(windows) > 1 else path.name for i in range(len(windows))]
-        parts.append(windows)
-    return names, np.concatenate(parts) if parts else np.zeros((0, window.samples), np.float32)
+    names, windows = probe_windows(window)
+    n_probes, counts, parts = len(names), [], [windows]
+    titles = [path.name for path in paths]
+    if len(set(titles)) < len(titles):  # class folders, each with files of the same names
+        titles = [f"{path.parent.name}/{path.name}" for path in paths]
+    for title, clip in zip(titles, recording_windows(paths, window), strict=True):
+        names += [f"{title}, window {i + 1}" if len(clip) > 1 else title for i in range(len(clip))]
+        parts.append(clip)
+        counts.append(len(clip))
+    return Samples(names, np.concatenate(parts), n_probes, counts, list(labels))
+
+
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """At most so many of the items, evenly over all of them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]
+
+
+def recording_windows(paths: Sequence[Path], window: Window) -> Iterator[NDArray[np.float32]]:
+    """All windows [n_windows, samples] float32 of each recording; AudioError naming a file that cannot be read."""
+    for path in track(paths, "decoding", console=progress_console, transient=True, disable=not paths):
+        yield cut_windows(to_mono(*read_audio(path), window.rate_hz), window)

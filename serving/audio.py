@@ -48,11 +48,12 @@ class Window:
         return self.samples + (self.count(n_samples) - 1) * self.hop_samples
 
 
-def read_audio(path: str | Path) -> tuple[NDArray[np.float32], int]:
+def read_audio(path: str | Path, max_seconds: float | None = None) -> tuple[NDArray[np.float32], int]:
     """Decode a file.
 
-    returns  wave [n_samples, n_channels] float32, integer formats scaled to [-1, 1]; its rate in Hz
-    errors   AudioError: not there, not readable, no samples, NaN or infinite samples
+    max_seconds  as `decode_audio`
+    returns      wave [n_samples, n_channels] float32, integer formats scaled to [-1, 1]; its rate in Hz
+    errors       AudioError: not there, not readable, too long, no samples, NaN or infinite samples
     What a truncated WAV or MP3 still holds is decoded; a truncated FLAC or OGG is not readable.
     """
     path = Path(path)
@@ -60,7 +61,7 @@ def read_audio(path: str | Path) -> tuple[NDArray[np.float32], int]:
         data = path.read_bytes()
     except OSError as error:
         raise AudioError(f"{path}: cannot be read ({error.strerror}); give the path of an audio file") from error
-    return decode_audio(data, name=str(path))
+    return decode_audio(data, str(path), max_seconds)
 
 
 def decode_audio(data: bytes, name: str = "audio", max_seconds: float | None = None) -> tuple[NDArray[np.float32], int]:
@@ -72,12 +73,31 @@ def decode_audio(data: bytes, name: str = "audio", max_seconds: float | None = N
     errors       FormatError: not readable; DurationError: longer than max_seconds; else as `check_wave`
     """
     try:
-        with _ForwardFile(io.BytesIO(data)) as file:
+        with _ForwardFile(_Memory(data)) as file:
             wave, rate_hz = _read_blocks(file, name, max_seconds), file.samplerate
     except soundfile.SoundFileError as error:
         raise FormatError(f"{name}: not a readable audio file ({_reason(error)}); send {FORMATS}") from error
     check_wave(wave, name)
     return wave, rate_hz
+
+
+def header_seconds(data: bytes) -> float | None:
+    """How long the header of an audio file says that it lasts, in seconds; nothing is decoded.
+
+    None where it does not say, or cannot be read: `decode_audio` tells why. What it says need not be true.
+    """
+    try:
+        with soundfile.SoundFile(_Memory(data)) as file:
+            return None if file.frames == UNKNOWN_LENGTH else file.frames / file.samplerate
+    except soundfile.SoundFileError:
+        return None
+
+
+class _Memory(io.BytesIO):
+    """Bytes in which a damaged file can make libsndfile seek to before the start: that leads to the start."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        return super().seek(max(0, offset) if whence == io.SEEK_SET else offset, whence)
 
 
 class _ForwardFile(soundfile.SoundFile):

@@ -2,9 +2,11 @@
 
     manifest.json   this module's Manifest
     frontend.onnx   waveform [batch, samples] -> log-mel [batch, frames, 64]: the front end alone, for pictures
-    embedder.onnx   waveform [batch, samples] -> embedding [batch, 128]
+    embedder.onnx   waveform [batch, samples] (or log-mel [batch, frames, 64]) -> embedding [batch, 128]
+    embedder.fp16.onnx, embedder.int8.onnx    the same in other precisions, where they were asked for
     zeroshot.npz    the map from embeddings to class vectors (serving.zeroshot)
-    parity.json     the proof that the exported model is the trained one
+    probes.npz      PyTorch's embeddings of the parity probes, to compare with where there is no PyTorch
+    parity.json     the proof that the exported models are the trained one
     README.md       the model card
 
 Written to a temporary folder and renamed whole; opened only after its hashes hold; nothing in it is pickled.
@@ -15,7 +17,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,8 +26,10 @@ from typing import Any
 from serving.audio import Window
 from serving.errors import BundleError, UsageError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
+PRECISIONS = {"fp32": "embedder.onnx", "fp16": "embedder.fp16.onnx", "int8": "embedder.int8.onnx"}  # and their files
+AGAIN = "python -m export.onnx RUN --out BUNDLE"
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,12 @@ class Manifest:
     """What a bundle says of itself. Stored whole; nothing falls back on a default when it is read.
 
     front_end        every number of the front end (training.frontend.LogMelConfig)
+    input            of the models: "waveform" [batch, samples], or "log_mel" [batch, frames, 64] as frontend.onnx
+                     gives it
+    models           precision ("fp32", "fp16", "int8") -> file
+    fp32_layers      layers of the INT8 model that stayed in FP32, because INT8 hurt them most
     embedding_space  one hash of all that changes the numbers; two embeddings compare only if theirs are equal
+    run              the folder that was exported, as it was called then
     init             the published weights that training started from, None for random ones
     seen_classes     the classes that the network was trained on
     scores           accuracies of the trained model, 0 to 1, as its run's summary.json has them
@@ -52,9 +61,13 @@ class Manifest:
     objective: str
     front_end: dict[str, Any]
     window: Window
+    input: str
+    models: dict[str, str]
+    fp32_layers: list[str]
     embedding_size: int
     dataset: str
     split: str
+    run: str
     init: str | None
     seen_classes: list[str]
     scores: dict[str, float]
@@ -79,6 +92,13 @@ class Bundle:
             raise BundleError(f"{self.folder}: has no {name} (it has {have}); export it again with that file")
         return self.folder / name
 
+    def model(self, precision: str) -> Path:
+        """The path of the model of a precision; BundleError where the bundle has none."""
+        if precision not in self.manifest.models:
+            have = ", ".join(self.manifest.models)
+            raise BundleError(f"{self.folder}: has no {precision} model (it has {have}); export it with --precision")
+        return self.path(self.manifest.models[precision])
+
 
 def open_bundle(folder: str | Path) -> Bundle:
     """Read a bundle and check every file against the manifest.
@@ -86,7 +106,7 @@ def open_bundle(folder: str | Path) -> Bundle:
     errors   BundleError naming the file: missing, of another size, or with another SHA-256
     """
     folder = Path(folder)
-    again = "make it with: python -m export.onnx RUN --out BUNDLE"
+    again = f"make it with: {AGAIN}"
     if not folder.is_dir():
         raise BundleError(f"{folder}: no such bundle folder; {again}")
     try:
@@ -95,6 +115,8 @@ def open_bundle(folder: str | Path) -> Bundle:
         raise BundleError(f"{folder}: has no {MANIFEST}, so it is not a bundle; {again}") from error
     except OSError as error:
         raise BundleError(f"{folder / MANIFEST}: cannot be read ({error.strerror}); {again}") from error
+    except _OtherSchemaError as error:
+        raise BundleError(f"{folder / MANIFEST}: {error}; export the run again with: {AGAIN}") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BundleError(f"{folder / MANIFEST}: not a bundle's manifest ({error}); {again}") from error
     for name, record in manifest.files.items():
@@ -113,12 +135,16 @@ def open_bundle(folder: str | Path) -> Bundle:
     return Bundle(folder, manifest)
 
 
+class _OtherSchemaError(Exception):
+    """The manifest is of another version of this program."""
+
+
 def _parse_manifest(raw: Any) -> Manifest:
     if not isinstance(raw, dict):
         raise TypeError(f"it holds a {type(raw).__name__}, not an object")
     version = raw.get("schema_version")
     if version != SCHEMA_VERSION:
-        raise ValueError(f"schema version {version}, this program reads {SCHEMA_VERSION}")
+        raise _OtherSchemaError(f"has schema version {version}, this program reads {SCHEMA_VERSION}")
     if raw.pop("digest", None) != _digest(raw):
         raise ValueError("it has changed since the export: its digest is not that of its content")
     raw["window"] = Window(**raw["window"])
@@ -136,10 +162,11 @@ def record_of(path: Path) -> FileRecord:
     return FileRecord(path.stat().st_size, digest)
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Hash every file in the folder into the manifest and write it there."""
-    files = {str(path.relative_to(folder)): record_of(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-    files.pop(MANIFEST, None)
+def write_manifest(folder: Path, manifest: Manifest, names: Iterable[str] | None = None) -> None:
+    """Hash files of the folder into the manifest and write it there. names: None for every file that is there."""
+    if names is None:
+        names = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+    files = {name: record_of(folder / name) for name in sorted(names) if name != MANIFEST}
     content = asdict(manifest) | {"files": {name: asdict(record) for name, record in files.items()}}
     content["digest"] = _digest(content)
     (folder / MANIFEST).write_text(json.dumps(content, indent=1) + "\n")

@@ -37,14 +37,14 @@ def run_command(
     """Parse the flags, do the work, and give the exit code.
 
     work     its result is printed as one line of JSON, the last on stdout; None prints nothing
-    returns  0 on success, 2 on wrong input with one line on stderr, 130 when interrupted
+    returns  0 on success, 2 on wrong input (or the error's own code) with one line on stderr, 130 when interrupted
     """
     options = _parse(options_type, prog, sys.argv[1:] if argv is None else argv)
     try:
         result = work(options)
     except UnheardError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -1,59 +1,67 @@
 """Audio in, embeddings and ranked labels out: the one class that a Python user needs.
 
 embedder = Embedder.load("bundles/first")
-embedder.embed(wave, rate_hz)        # [128] float32
-embedder.classify(wave, rate_hz)     # [("dog", 0.93), ...]
+embedder.embed(wave, rate_hz)                                   # [128] float32
+embedder.classify(wave, rate_hz)                                # [("dog", 0.93), ...]
+embedder.classify(wave, rate_hz, ["dog", "a creaking door"])    # also of what it was never trained on
 """
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from contextlib import closing
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.audio import cut_windows, read_audio, to_mono
-from serving.backends.onnxruntime import OnnxRuntime
+from serving.backends.choose import Runtime, open_backend, open_front_end, runs_on_gpu
 from serving.bundle import Bundle, Manifest, open_bundle
-from serving.errors import UsageError
+from serving.cores import usable_cores
+from serving.errors import AudioError, UsageError
+from serving.files import DecodedFile, embed_each, file_size
+from serving.text import TextModel, has_text_model
 from serving.zeroshot import ZeroShot
 
-BACKENDS = ("auto", "onnxruntime")
 MAX_THREADS = 1024
-MAX_BATCH = 32  # windows in one call of the runtime: enough to fill two cores, small enough for memory
-
-Runtime = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+# Windows in one call of the runtime. On a CPU a larger batch is no faster, and each window takes up to 13 MB.
+MAX_BATCH = 8
+GPU_MAX_BATCH = 64
 
 
 class Embedder:
     """Joins audio, a runtime, pooling and zero-shot classes. Safe to use from several threads."""
 
-    def __init__(self, bundle: Bundle, runtime: Runtime, front_end: Runtime, zeroshot: ZeroShot, backend: str):
+    def __init__(self, bundle: Bundle, runtime: Runtime, precision: str, threads: int):
         self.bundle = bundle
-        self.backend = backend
-        self.zeroshot = zeroshot
-        self._runtime = runtime
-        self._front_end = front_end
+        self.runtime = runtime
+        self.precision = precision
+        self.threads = threads
+        self.max_batch = GPU_MAX_BATCH if runs_on_gpu(runtime) else MAX_BATCH
+        self.zeroshot = ZeroShot.load(bundle.path("zeroshot.npz"))
 
     @classmethod
-    def load(cls, folder: str | Path, backend: str = "auto", threads: int | None = None) -> "Embedder":
+    def load(
+        cls,
+        folder: str | Path,
+        backend: str = "auto",
+        precision: str = "fp32",
+        threads: int | None = None,
+        strict: bool = False,
+    ) -> "Embedder":
         """Open a bundle.
 
-        backend   "auto" or "onnxruntime"
-        threads   for one inference; None: the cores that this process may use
-        errors    BundleError: missing or changed files; UsageError: unknown backend, fewer than one thread
+        backend    auto (the fastest that is installed and gives the right numbers), onnxruntime, openvino, tensorrt
+        precision  of the model: fp32, fp16 or int8, as far as the bundle has them
+        threads    for one inference; None: the physical cores that this process, or its container, may use
+        strict     a backend that does not work as asked is an error, not a warning and the next one
+        errors     BundleError: missing or changed files; else as `open_backend`; UsageError: fewer than one thread
         """
-        if backend not in BACKENDS:
-            raise UsageError(f"backend: got {backend}; wanted one of {', '.join(BACKENDS)}")
         if threads is not None and not 1 <= threads <= MAX_THREADS:
             raise UsageError(f"threads: got {threads}; wanted 1 to {MAX_THREADS}, or none for all cores")
         bundle = open_bundle(folder)
         threads = threads or usable_cores()
-        runtime = OnnxRuntime(bundle.path("embedder.onnx"), threads)
-        front_end = OnnxRuntime(bundle.path("frontend.onnx"), 1)
-        return cls(bundle, runtime, front_end, ZeroShot.load(bundle.path("zeroshot.npz")), runtime.name)
+        return cls(bundle, open_backend(bundle, backend, precision, threads, strict), precision, threads)
 
     @property
     def manifest(self) -> Manifest:
@@ -61,9 +69,9 @@ class Embedder:
         return self.bundle.manifest
 
     @property
-    def runtime(self) -> Runtime:
-        """What runs the network: waveforms [batch, samples] -> embeddings [batch, 128]."""
-        return self._runtime
+    def backend(self) -> str:
+        """What runs the network: onnxruntime, openvino or tensorrt."""
+        return self.runtime.name
 
     def windows(self, wave: NDArray[np.floating], rate_hz: float) -> NDArray[np.float32]:
         """Mono, resampled and cut: [n_windows, samples] float32. See `to_mono` and `cut_windows`."""
@@ -71,9 +79,10 @@ class Embedder:
         return cut_windows(to_mono(wave, rate_hz, window.rate_hz), window)
 
     def run(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Embed windows [n, samples] float32 -> [n, 128] float32, at most MAX_BATCH at a time."""
-        parts = [self._runtime(windows[i : i + MAX_BATCH]) for i in range(0, len(windows), MAX_BATCH)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        """Embed windows [n, samples] float32, n >= 1 -> [n, 128] float32, at most max_batch of them at a time."""
+        parts = np.array_split(windows, -(-len(windows) // self.max_batch))
+        rows = [self.runtime(part) for part in parts]
+        return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
     def embed_windows(self, wave: NDArray[np.floating], rate_hz: float) -> NDArray[np.float32]:
         """Embed each window of a clip.
@@ -94,24 +103,23 @@ class Embedder:
         errors   AudioError naming the first file that cannot be used
         """
         embeddings = np.empty((len(paths), self.manifest.embedding_size), np.float32)
-        pending: list[tuple[int, NDArray[np.float32]]] = []  # files decoded and not yet embedded
-        with ThreadPoolExecutor(max_workers=usable_cores()) as threads:
-            for index, windows in enumerate(_ahead(threads, self._windows_of, paths)):
-                pending.append((index, windows))
-                if sum(len(item) for _, item in pending) >= MAX_BATCH:
-                    self._embed_pending(pending, embeddings)
-        self._embed_pending(pending, embeddings)
+        files = map(Path, paths)
+        with closing(
+            embed_each(files, file_size, self.decode_file, self.run, self.max_batch, self.threads)
+        ) as outcomes:
+            for row, (_, outcome) in zip(embeddings, outcomes, strict=True):
+                if isinstance(outcome, AudioError):
+                    raise outcome
+                row[:] = pool(outcome.rows)
         return embeddings
 
-    def _windows_of(self, path: str | Path) -> NDArray[np.float32]:
-        return self.windows(*read_audio(path))
-
-    def _embed_pending(self, pending: list[tuple[int, NDArray[np.float32]]], embeddings: NDArray[np.float32]) -> None:
-        if not pending:
-            return
-        rows = self.run(np.concatenate([windows for _, windows in pending]))  # [n_windows, 128]
-        embeddings[[index for index, _ in pending]] = pool_clips(rows, [len(windows) for _, windows in pending])
-        pending.clear()
+    def decode_file(self, path: Path, max_seconds: float | None = None) -> DecodedFile:
+        """A file's duration and windows; AudioError naming it, also where it is longer than max_seconds."""
+        wave, rate_hz = read_audio(path, max_seconds)
+        try:
+            return DecodedFile(len(wave) / rate_hz, self.windows(wave, rate_hz))
+        except AudioError as error:
+            raise AudioError(f"{path}: {error}") from error
 
     def classify(
         self,
@@ -122,16 +130,44 @@ class Embedder:
     ) -> list[tuple[str, float]]:
         """Rank labels for a clip.
 
-        labels   classes of this bundle; None: all of them
+        labels   classes of this bundle, or any text ("dog barking") where the bundle has a text model; None: all
+                 classes of this bundle
         offset   taken from the scores of classes seen in training (generalised zero-shot)
         returns  (label, probability) pairs, likeliest first; the probabilities sum to 1
-        errors   AudioError; LabelError: a label that the bundle does not know
+        errors   AudioError; LabelError: a label that is not known, or one twice
         """
-        return self.zeroshot.rank(self.embed(wave, rate_hz), None if labels is None else list(labels), offset)
+        return self.choose(labels).rank(self.embed(wave, rate_hz), offset=offset)
+
+    def choose(self, labels: Sequence[str] | None = None) -> ZeroShot:
+        """The zero-shot map over these labels, see `classify`: it ranks embeddings, and says which classes were seen.
+
+        errors   LabelError: a label that is not known, one twice, or none
+        """
+        if labels is None:
+            return self.zeroshot
+        return self.zeroshot.choose(labels, self._encode if self.knows_text else None)
+
+    def _encode(self, labels: Sequence[str]) -> NDArray[np.float32]:
+        return self._text_model.encode([self._text_model.describe(label) for label in labels])
+
+    @property
+    def knows_text(self) -> bool:
+        """Whether labels may be any text."""
+        return has_text_model(self.bundle) and self.zeroshot.text_mean is not None
+
+    @cached_property
+    def _text_model(self) -> TextModel:
+        """Opened when the first label is typed: most programs never need it."""
+        return TextModel.load(self.bundle)
 
     def log_mel(self, wave: NDArray[np.floating], rate_hz: float) -> NDArray[np.float32]:
         """What the network sees of a clip: [n_windows, frames, 64] float32, natural log of (mel + 0.01)."""
         return self._front_end(self.windows(wave, rate_hz))
+
+    @cached_property
+    def _front_end(self) -> Runtime:
+        """Only pictures need it: opened for the first."""
+        return open_front_end(self.bundle)
 
 
 def pool(rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -146,23 +182,3 @@ def pool_clips(rows: NDArray[np.float32], counts: Sequence[int]) -> NDArray[np.f
     returns  [n_clips, 128] float32
     """
     return np.stack([pool(clip) for clip in np.split(rows, np.cumsum(counts)[:-1])])
-
-
-def usable_cores() -> int:
-    """The cores that this process may run on, which in a container can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):  # Linux only
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _ahead(
-    threads: ThreadPoolExecutor, work: Callable[[str | Path], NDArray[np.float32]], paths: Sequence[str | Path]
-) -> Iterator[NDArray[np.float32]]:
-    """Results of work(path) in order, a bounded number of them worked on ahead of the consumer."""
-    queue: deque[Future[NDArray[np.float32]]] = deque()
-    for path in paths:
-        queue.append(threads.submit(work, path))
-        if len(queue) > 2 * MAX_BATCH:
-            yield queue.popleft().result()
-    while queue:
-        yield queue.popleft().result()

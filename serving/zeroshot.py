@@ -8,13 +8,16 @@ The offset is the calibrated stacking of Chao 2016 (arXiv:1605.04253): without i
 learning hardly ever answers with an unseen class.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import LabelError
+
+TextEncoder = Callable[[Sequence[str]], NDArray[np.float32]]  # texts -> vectors [n, text_size]
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class ZeroShot:
     class_vectors  [C, text_size] float32      unit length, centred on the seen classes' mean before that
     seen           [C] bool                    trained on or not
     temperature    fitted on validation clips, so that the scores' softmax is a calibrated probability
+    text_mean      [text_size] float32         what the class vectors were centred on, for labels typed later;
+                                               None where that is not known
     """
 
     mean: NDArray[np.float32]
@@ -35,6 +40,7 @@ class ZeroShot:
     class_vectors: NDArray[np.float32]
     seen: NDArray[np.bool_]
     temperature: float
+    text_mean: NDArray[np.float32] | None = None
 
     @property
     def seen_names(self) -> list[str]:
@@ -42,7 +48,7 @@ class ZeroShot:
         return [name for name, seen in zip(self.class_names, self.seen, strict=True) if seen]
 
     def scores(
-        self, embeddings: NDArray[np.float32], labels: list[str] | None = None, offset: float = 0.0
+        self, embeddings: NDArray[np.float32], labels: Sequence[str] | None = None, offset: float = 0.0
     ) -> NDArray[np.float32]:
         """Score classes for each embedding.
 
@@ -50,47 +56,67 @@ class ZeroShot:
         labels      names of classes of this bundle, None for all of them
         offset      taken from the seen classes' scores
         returns     [n, n_labels] float32, larger is likelier
-        errors      LabelError: a label that is not a class of this bundle, a label twice, or none
+        errors      LabelError, see `choose`
         """
-        columns = self._columns(labels)
+        chosen = self if labels is None else self.choose(labels)
         mapped = (embeddings - self.mean) @ self.projection  # [n, text_size]
         norms = np.linalg.norm(mapped, axis=1, keepdims=True)
-        cosines = (mapped / np.maximum(norms, 1e-12)) @ self.class_vectors[columns].T  # [n, n_labels]
-        return self.temperature * cosines - offset * self.seen[columns].astype(np.float32)
+        cosines = (mapped / np.maximum(norms, 1e-12)) @ chosen.class_vectors.T  # [n, n_labels]
+        return self.temperature * cosines - offset * chosen.seen.astype(np.float32)
 
     def rank(
-        self, embedding: NDArray[np.float32], labels: list[str] | None = None, offset: float = 0.0
+        self, embedding: NDArray[np.float32], labels: Sequence[str] | None = None, offset: float = 0.0
     ) -> list[tuple[str, float]]:
         """Classes of one embedding [128], likeliest first, with probabilities that sum to 1 over the labels."""
         scores = self.scores(embedding[None], labels, offset)[0].astype(np.float64)
-        names = self.class_names if labels is None else labels
+        names = self.class_names if labels is None else list(labels)
         odds = np.exp(scores - scores.max())
         shares = odds / odds.sum()
         return [(names[i], float(shares[i])) for i in np.argsort(-shares, kind="stable")]
 
-    def _columns(self, labels: list[str] | None) -> list[int]:
-        if labels is None:
-            return list(range(len(self.class_names)))
-        unknown = [label for label in labels if label not in self.class_names]
-        if unknown or not labels:
-            got = ", ".join(unknown) or "no label"
-            raise LabelError(f"labels: got {got}; this bundle knows {', '.join(self.class_names)}")
-        repeated = [label for i, label in enumerate(labels) if label in labels[:i]]
+    def choose(self, labels: Sequence[str], encode: TextEncoder | None = None) -> "ZeroShot":
+        """The same map over other classes: the bundle's own by their names, any others by what their text says.
+
+        labels   names of this bundle's classes, however cased and spaced, or free text, which counts as unseen
+        encode   makes vectors of texts as the class vectors were made; None: only the bundle's own classes are known
+        returns  with `class_names` as the labels were typed
+        errors   LabelError: no label, an empty one, one twice, or one that is not known
+        """
+        known = {plain(name): row for row, name in enumerate(self.class_names)}
+        known |= {name: row for row, name in enumerate(self.class_names)}
+        rows = np.array([known.get(label, known.get(plain(label), -1)) for label in labels], dtype=np.intp)
+        typed = [label for label, row in zip(labels, rows, strict=True) if row < 0]
+        if not labels or not all(map(plain, labels)):
+            raise LabelError(f"labels: got {'an empty' if labels else 'no'} label; wanted one name or text for each")
+        if typed and (encode is None or self.text_mean is None):
+            raise LabelError(
+                f"labels: got {', '.join(typed)}; this bundle knows {', '.join(self.class_names)}, and has no text "
+                "model to understand others with: export it again with --text-model"
+            )
+        same = [int(row) if row >= 0 else plain(label) for label, row in zip(labels, rows, strict=True)]
+        repeated = [label for i, label in enumerate(labels) if same[i] in same[:i]]
         if repeated:
             raise LabelError(f"labels: got {', '.join(repeated)} more than once; give each label once")
-        return [self.class_names.index(label) for label in labels]
+        vectors = self.class_vectors[rows]  # [n_labels, text_size]
+        if encode is not None and self.text_mean is not None and typed:
+            vectors[rows < 0] = unit_rows(encode(typed) - self.text_mean)
+        return replace(
+            self, class_names=list(labels), class_vectors=vectors, seen=np.where(rows < 0, False, self.seen[rows])
+        )
 
     def save(self, path: Path) -> None:
         """Write as .npz, without pickled objects."""
-        np.savez(
-            path,
-            mean=self.mean,
-            projection=self.projection,
-            class_names=np.array(self.class_names, dtype=np.str_),
-            class_vectors=self.class_vectors,
-            seen=self.seen,
-            temperature=np.float32(self.temperature),
-        )
+        arrays = {
+            "mean": self.mean,
+            "projection": self.projection,
+            "class_names": np.array(self.class_names, dtype=np.str_),
+            "class_vectors": self.class_vectors,
+            "seen": self.seen,
+            "temperature": np.float32(self.temperature),
+        }
+        if self.text_mean is not None:
+            arrays["text_mean"] = self.text_mean
+        np.savez(path, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> "ZeroShot":
@@ -103,4 +129,15 @@ class ZeroShot:
                 class_vectors=stored["class_vectors"],
                 seen=stored["seen"],
                 temperature=float(stored["temperature"]),
+                text_mean=stored.get("text_mean"),
             )
+
+
+def plain(label: str) -> str:
+    """A label as it is compared: "Sea_Waves " and "sea waves" are one."""
+    return " ".join(label.lower().replace("_", " ").split())
+
+
+def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows scaled to length 1; a zero row stays zero."""
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)

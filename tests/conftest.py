@@ -57,7 +57,40 @@ def bundle_folder(run_folder, tmp_path_factory) -> Path:
     from export.onnx import main
 
     out = tmp_path_factory.mktemp("bundle") / "bundle"
-    assert main([str(run_folder), "--out", str(out)]) == 0
+    assert main([str(run_folder), "--out", str(out), "--no-text-model"]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def settled_run(recordings, tmp_path_factory) -> Path:
+    """A run like `run_folder`, trained until its classes lie apart: what INT8 blurs does not change a ranking then."""
+    from training.run import main
+
+    root = tmp_path_factory.mktemp("settled")
+    arguments = f"--dataset folder --data-dir {recordings} --objective classes --epochs 15 --batch-size 8"
+    arguments += " --network yamnet-compact"
+    assert main([*arguments.split(), "--out", str(root / "run"), "--cache-dir", str(root / "cache")]) == 0
+    return root / "run"
+
+
+@pytest.fixture(scope="session")
+def precise_bundle(settled_run, tmp_path_factory) -> Path:
+    """The bundle of `settled_run` in every precision, made by the command."""
+    from export.onnx import main
+
+    out = tmp_path_factory.mktemp("precise") / "bundle"
+    assert main([str(settled_run), "--out", str(out), "--precision", "fp16,int8", "--no-text-model"]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def log_mel_bundle(settled_run, tmp_path_factory) -> Path:
+    """A bundle of `settled_run` whose models take log-mel, made by the command."""
+    from export.onnx import main
+
+    out = tmp_path_factory.mktemp("log-mel") / "bundle"
+    arguments = ["--precision", "int8", "--input", "log-mel", "--no-text-model"]
+    assert main([str(settled_run), "--out", str(out), *arguments]) == 0
     return out
 
 

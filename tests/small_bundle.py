@@ -9,6 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from serving.audio import Window
 from serving.bundle import PRECISIONS, Bundle, Manifest, open_bundle, write_manifest
+from serving.zeroshot import ZeroShot
 
 WINDOWS = {"yamnet": 77_040, "yamnet-compact": 77_040, "vggish": 15_600}  # samples
 
@@ -71,6 +72,13 @@ def tiny_graph(samples: int = 77_040) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
+def small_zeroshot() -> ZeroShot:
+    """Three classes and vectors of 8 numbers, drawn at random."""
+    rng = np.random.default_rng(0)
+    projection, vectors = (rng.standard_normal(shape).astype(np.float32) for shape in ((128, 8), (3, 8)))
+    return ZeroShot(np.zeros(128, np.float32), projection, ["a", "b", "c"], vectors, np.ones(3, bool), 1.0)
+
+
 def write_untrained_bundle(folder: Path, network: str, precisions: Sequence[str]) -> Bundle:
     """Write a bundle of a real network with fresh weights, each precision as the export writes it.
 
@@ -100,7 +108,7 @@ def write_untrained_bundle(folder: Path, network: str, precisions: Sequence[str]
     if "int8" in precisions:
         noise = 0.1 * np.random.default_rng(0).standard_normal((4, WINDOWS[network])).astype(np.float32)
         with mock.patch.object(precision, "SHARE_OF_BOUND", 1e9):
-            quantised = precision.quantise(folder / PRECISIONS["fp32"], noise[:3], noise[3:])
+            quantised = precision.quantise(folder / PRECISIONS["fp32"], noise[:3], noise[3:], small_zeroshot())
         assert quantised.fp32_layers == []
         factor_basis(quantised.model)
         write_graph(quantised.model, folder / PRECISIONS["int8"], {})

@@ -15,7 +15,7 @@ COMMANDS = sorted(set(re.findall(r"python (-m [a-z]+\.?[a-z]* ?[^\n`]*)", README
 
 def test_the_readme_shows_a_command_for_each_stage():
     modules = {command.split()[1] for command in COMMANDS}
-    assert modules == {"training.run", "export.onnx", "serving", "demo", "benchmarks.latency"}
+    assert modules >= {"training.run", "training.evaluate", "export.onnx", "serving", "demo", "benchmarks.latency"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

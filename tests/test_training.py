@@ -19,7 +19,8 @@ from training.run import main
 
 
 def arguments(recordings: Path, out: Path, *more: str) -> list[str]:
-    fixed = f"--dataset folder --data-dir {recordings} --network yamnet-compact --batch-size 8 --epochs 3 --objective classes"
+    fixed = f"--dataset folder --data-dir {recordings} --objective classes --batch-size 8 --epochs 3"
+    fixed += " --network yamnet-compact"
     return [*fixed.split(), "--cache-dir", str(out.parent / "cache"), "--out", str(out), *more]
 
 

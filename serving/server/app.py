@@ -1,110 +1,132 @@
 """The routes: an Embedder over HTTP.
 
-app = create_app(Embedder.load("bundles/first"), Limits())
+app = create_app(Pipeline(Embedder.load("bundles/first"), Limits()))
 """
 
-import asyncio
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-import numpy as np
 from fastapi import FastAPI, Query, Request
-from fastapi.responses import JSONResponse
-from numpy.typing import NDArray
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from starlette.middleware.cors import CORSMiddleware
 
-from serving.embedder import Embedder, pool, usable_cores
-from serving.server.clip import Clip, check_canary, read_clip, timed
-from serving.server.failures import failure, install, unexpected
-from serving.server.limits import Limits
+from serving.embedder import Embedder, pool
+from serving.errors import LabelError
+from serving.server.answers import RAW, RAW_HEADERS, answer_json, answer_raw, embedding_fields, wants_raw
+from serving.server.canary import Canary
+from serving.server.failures import REQUEST_ID_HEADER, install
+from serving.server.guard import RequestGuard
+from serving.server.inference_protocol import create_router
+from serving.server.keys import KeyCheck, Keys
+from serving.server.metrics import CONTENT_TYPE
+from serving.server.page import render
+from serving.server.pipeline import Heard, Pipeline
 from serving.server.responses import (
     ClassifyQuery,
     ClassifyResponse,
+    ClassifyResponses,
     EmbedQuery,
     EmbedResponse,
+    EmbedResponses,
     Failure,
     Health,
     ModelResponse,
 )
-from serving.server.upload import REQUEST_BODY, read_upload
-
-Result = TypeVar("Result")
+from serving.server.upload import REQUEST_BODY
 
 DESCRIPTION = """Recordings to 128-number embeddings, and to ranked labels, also of sounds never trained on.
 
     curl --data-binary @dog.ogg 'http://127.0.0.1:8000/v1/classify?labels=dog,rain'
 
-Every failure is `{"error": one line that says the way out, "request_id": ...}`."""
+Every failure is `{"error": one line that says the way out, "request_id": ...}`. A request's id is its own header
+`x-request-id`, or made here; it comes back in that header and stands in the server's log. The Open Inference Protocol
+(KServe v2) is at `/v2`."""
 
-UPLOAD_FAILURES: dict[int | str, dict[str, Any]] = {
-    400: {"model": Failure, "description": "empty, or not a whole multipart form"},
+FAILURES: dict[int | str, dict[str, Any]] = {
+    400: {"model": Failure, "description": "empty, not a whole multipart form, or not packed as it says"},
+    401: {"model": Failure, "description": "no valid API key, where the server asks for one"},
+    408: {"model": Failure, "description": "the upload took too long"},
     413: {"model": Failure, "description": "too large, or too long"},
-    415: {"model": Failure, "description": "not a readable audio file"},
+    415: {"model": Failure, "description": "not a readable audio file, or packed in an unknown way"},
     422: {"model": Failure, "description": "no samples, samples that are no sound, or a wrong parameter"},
+    429: {"model": Failure, "description": "too busy; the header retry-after says in how many seconds to try again"},
     500: {"model": Failure, "description": "a fault of the server, logged under the id"},
+    503: {"model": Failure, "description": "shutting down, or not answered in time"},
 }
+RAW_CONTENT = {
+    "description": f"JSON, or with `Accept: {RAW}` the float32 values alone",
+    "headers": {name: {"description": told, "schema": {"type": "string"}} for name, told in RAW_HEADERS.items()},
+    "content": {RAW: {"schema": {"type": "string", "format": "binary"}}},
+}
+MOST_LABELS = 1000  # in one request; the text model takes some milliseconds for each that it has not met lately
 # What can change the numbers or the answers, besides the runtime.
 LIBRARIES = ("numpy", "soundfile", "soxr", "fastapi", "uvicorn")
 
 
-def create_app(embedder: Embedder, limits: Limits) -> FastAPI:
-    """The HTTP service of one embedder. Decoding and inference run in threads, as many as there are cores."""
-    app = FastAPI(title="Unheard", description=DESCRIPTION, version="1")
+def create_app(pipeline: Pipeline, keys: Keys | None = None, cors_origins: Sequence[str] = ()) -> FastAPI:
+    """The HTTP service of one embedder.
+
+    keys          only who has one of them is answered; None: everybody
+    cors_origins  web pages that may ask, like https://example.org; none: no page from elsewhere
+    errors        RuntimeError: the model does not work
+    """
+    embedder = pipeline.embedder
+    app = FastAPI(title="Unheard", description=DESCRIPTION, version="1", docs_url=None, redoc_url=None)
     install(app)
-    threads = ThreadPoolExecutor(usable_cores(), thread_name_prefix="clip")
-    seen = dict(zip(embedder.zeroshot.class_names, embedder.zeroshot.seen.tolist(), strict=True))
-    model = describe(embedder, seen)
-
-    async def in_thread(work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(threads, work)
-
-    async def run_windows(windows: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
-        """The one place where windows meet the model: [n, samples] -> [n, 128] and the milliseconds it took."""
-        return await in_thread(lambda: timed(lambda: embedder.run(windows)))
-
-    async def hear(request: Request) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """The embeddings of the uploaded recording's windows [n_windows, 128], and the answer's common fields."""
-        data = await read_upload(request, limits)
-        clip = await in_thread(lambda: read_clip(data, embedder, limits.max_seconds))
-        rows, model_ms = await run_windows(clip.windows)
-        return rows, heard(clip, model_ms, embedder.manifest.embedding_space)
+    if keys:
+        app.add_middleware(KeyCheck, keys=keys)
+    app.add_middleware(RequestGuard, timeout_s=pipeline.limits.request_timeout_s, metrics=pipeline.metrics)
+    if cors_origins:  # outermost, so that a page may read failures too
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=[REQUEST_ID_HEADER, "retry-after", *RAW_HEADERS],
+        )
+    canary = Canary(embedder, pipeline.batcher)
+    space, window = embedder.manifest.embedding_space, embedder.manifest.window
+    model = describe(embedder)
 
     @app.post(
         "/v1/embed",
-        response_model=EmbedResponse,
-        responses=UPLOAD_FAILURES,
+        response_model=EmbedResponse | EmbedResponses,
+        responses=FAILURES | {200: RAW_CONTENT},
         openapi_extra={"requestBody": REQUEST_BODY},
         summary="A recording's embedding",
     )
-    async def embed(request: Request, query: Annotated[EmbedQuery, Query()]) -> JSONResponse:
-        rows, answer = await hear(request)
-        answer |= {"embedding": pool(rows).tolist(), "windows": None}
-        if query.windows:
-            window = embedder.manifest.window
-            starts = [i * window.hop_samples / window.rate_hz for i in range(len(rows))]
-            answer["windows"] = [
-                {"start_s": start, "embedding": row.tolist()} for start, row in zip(starts, rows, strict=True)
-            ]
-        return JSONResponse(answer)
+    async def embed(request: Request, query: Annotated[EmbedQuery, Query()]) -> Response:
+        answer = await pipeline.hear(request)
+        if wants_raw(request):
+            return answer_raw(answer, space, query.windows)
+        return answer_json(answer, space, lambda heard: embedding_fields(heard, window if query.windows else None))
 
     @app.post(
         "/v1/classify",
-        response_model=ClassifyResponse,
-        responses=UPLOAD_FAILURES,
+        response_model=ClassifyResponse | ClassifyResponses,
+        responses=FAILURES,
         openapi_extra={"requestBody": REQUEST_BODY},
         summary="A recording's classes, likeliest first",
     )
-    async def classify(request: Request, query: Annotated[ClassifyQuery, Query()]) -> JSONResponse:
-        rows, answer = await hear(request)
+    async def classify(request: Request, query: Annotated[ClassifyQuery, Query()]) -> Response:
+        answer = await pipeline.hear(request)
         labels = None
         if query.labels is not None:
             labels = [label.strip() for value in query.labels for label in value.split(",") if label.strip()]
-        ranking = embedder.zeroshot.rank(pool(rows), labels, query.offset)
-        answer["ranking"] = [{"label": label, "score": score, "seen": seen[label]} for label, score in ranking]
-        answer["offset"] = query.offset
-        return JSONResponse(answer)
+            if len(labels) > MOST_LABELS:
+                raise LabelError(f"labels: got {len(labels)}; wanted at most {MOST_LABELS}")
+        # In a thread: labels that the bundle does not know by name go through its text model.
+        chosen = await pipeline.decode(lambda: embedder.choose(labels)) if labels is not None else embedder.zeroshot
+        seen = dict(zip(chosen.class_names, chosen.seen.tolist(), strict=True))
+
+        def rank(heard: Heard) -> dict[str, Any]:
+            ranking = chosen.rank(pool(heard.rows), offset=query.offset)
+            rows = [{"label": label, "score": score, "seen": seen[label]} for label, score in ranking]
+            return {"ranking": rows, "offset": query.offset}
+
+        return answer_json(answer, space, rank)
 
     @app.get("/v1/model", response_model=ModelResponse, summary="What serves")
     async def describe_model() -> JSONResponse:
@@ -117,40 +139,38 @@ def create_app(embedder: Embedder, limits: Limits) -> FastAPI:
     @app.get(
         "/readyz",
         response_model=Health,
-        responses={503: {"model": Failure, "description": "the model does not work"}},
-        summary="The model works: it embeds a tone",
+        responses={503: {"model": Failure, "description": "the model does not work, or the server is shutting down"}},
+        summary="The model works: a test sound embeds as it did at the start",
     )
     async def ready(request: Request) -> JSONResponse:
-        try:
-            # Not among the clips' threads: a queue of uploads must not make the server look broken.
-            await asyncio.to_thread(check_canary, embedder)
-        except Exception as error:  # whatever it is, it is ours, and the answer is the same
-            return failure(request, 503, f"not ready: {unexpected(request, error)}")
-        return JSONResponse({"status": "ready"})
+        return await canary.answer(request, pipeline.admission.draining, {"status": "ready"})
 
+    @app.get("/metrics", summary="Counters for Prometheus", response_class=Response)
+    async def metrics() -> Response:
+        return Response(pipeline.metrics.text(), media_type=CONTENT_TYPE)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(page, headers={"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"})
+
+    app.include_router(create_router(pipeline, canary))
+    page = render(app.openapi(), with_keys=keys is not None)
     return app
 
 
-def heard(clip: Clip, model_ms: float, embedding_space: str) -> dict[str, Any]:
-    """The fields of responses.Heard."""
-    stages = {"decode": clip.decode_ms, "resample": clip.resample_ms, "model": model_ms}
-    return {
-        "duration_s": clip.duration_s,
-        "rate_hz": clip.rate_hz,
-        "channels": clip.channels,
-        "embedding_space": embedding_space,
-        "timings_ms": {stage: round(ms, 3) for stage, ms in stages.items()},
-    }
-
-
-def describe(embedder: Embedder, seen: dict[str, bool]) -> dict[str, Any]:
+def describe(embedder: Embedder) -> dict[str, Any]:
     """The fields of responses.ModelResponse."""
     manifest = asdict(embedder.manifest)
     del manifest["seen_classes"]
-    runtime = embedder.runtime
+    runtime, zeroshot = embedder.runtime, embedder.zeroshot
     return manifest | {
-        "classes": [{"label": label, "seen": flag} for label, flag in seen.items()],
+        "classes": [
+            {"label": label, "seen": bool(seen)}
+            for label, seen in zip(zeroshot.class_names, zeroshot.seen, strict=True)
+        ],
+        "typed_labels": embedder.knows_text,
         "backend": embedder.backend,
+        "precision": embedder.precision,
         "providers": getattr(runtime, "providers", []),
         "versions": {embedder.backend: getattr(runtime, "version", "unknown")}
         | {library: version(library) for library in LIBRARIES},

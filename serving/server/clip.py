@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from serving.audio import decode_audio
 from serving.embedder import Embedder
+from serving.server.upload import File
 
 Result = TypeVar("Result")
 
@@ -31,23 +32,14 @@ class Clip:
     resample_ms: float
 
 
-def read_clip(data: bytes, embedder: Embedder, max_seconds: float) -> Clip:
-    """Decode the bytes of one audio file and cut them as the embedder does.
+def read_clip(file: File, embedder: Embedder, max_seconds: float) -> Clip:
+    """Decode one audio file and cut it as the embedder does.
 
     errors   AudioError, see `decode_audio` and `to_mono`
     """
-    (wave, rate_hz), decode_ms = timed(lambda: decode_audio(data, max_seconds=max_seconds))
+    (wave, rate_hz), decode_ms = timed(lambda: decode_audio(file.data, file.name, max_seconds))
     windows, resample_ms = timed(lambda: embedder.windows(wave, rate_hz))
     return Clip(len(wave) / rate_hz, rate_hz, wave.shape[1], windows, decode_ms, resample_ms)
-
-
-def check_canary(embedder: Embedder) -> None:
-    """Embed one second of a tone; RuntimeError where the result is not an embedding of finite numbers."""
-    rate_hz = embedder.manifest.window.rate_hz
-    tone = 0.1 * np.sin(2 * np.pi * 440.0 * np.arange(rate_hz) / rate_hz)
-    embedding = embedder.embed(tone, rate_hz)
-    if embedding.shape != (embedder.manifest.embedding_size,) or not np.isfinite(embedding).all():
-        raise RuntimeError(f"the canary's embedding has shape {embedding.shape} and is {embedding}")
 
 
 def timed(work: Callable[[], Result]) -> tuple[Result, float]:

@@ -1,17 +1,14 @@
 """What the server answers when it cannot do what was asked: always {"error": one line, "request_id": ...}."""
 
 import logging
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.errors import AudioError, DurationError, FormatError, LabelError
 
@@ -44,59 +41,26 @@ def unexpected(request: Request, error: Exception) -> str:
     return f"internal error, id {request_id}"
 
 
-class RequestGuard:
-    """ASGI middleware: an id for each request, in its state and in a header, and an answer for whatever it raises."""
-
-    def __init__(self, app: ASGIApp):
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        request = Request(scope)
-        request.state.request_id = uuid.uuid4().hex[:12]
-        started = False
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request.state.request_id
-            await send(message)
-
-        try:
-            await self.app(scope, receive, send_with_id)
-        except ClientDisconnect:
-            logger.info("request %s: the client left before its upload was whole", request.state.request_id)
-        except Exception as error:
-            message = unexpected(request, error)
-            if not started:  # else the client sees a broken answer, which is the truth
-                await failure(request, 500, message)(scope, receive, send_with_id)
-
-
 def install(app: FastAPI) -> None:
-    """Give an app these answers, in place of FastAPI's own."""
+    """Give an app these answers, in place of FastAPI's own. All are coroutines: what is not waits for a thread."""
 
     @app.exception_handler(AudioError)
     @app.exception_handler(LabelError)
-    def _(request: Request, error: Any) -> JSONResponse:
+    async def _(request: Request, error: Any) -> JSONResponse:
         return failure(request, status_of(error), str(error))
 
     @app.exception_handler(RequestValidationError)
-    def _(request: Request, error: Any) -> JSONResponse:
+    async def _(request: Request, error: Any) -> JSONResponse:
         return failure(request, 422, "; ".join(map(_invalid, error.errors())) + "; see /docs")
 
     @app.exception_handler(HTTPException)
-    def _(request: Request, error: Any) -> JSONResponse:
+    async def _(request: Request, error: Any) -> JSONResponse:
         message = error.detail
-        if error.status_code == 404:
+        if error.status_code == 404 and message == "Not Found":  # Starlette's own words
             message = f"no such address: {request.url.path}; see /docs"
         elif error.status_code == 405:
             message = f"{request.method} is not for {request.url.path}; use {error.headers['Allow']}"
         return failure(request, error.status_code, message, error.headers)
-
-    app.add_middleware(RequestGuard)
 
 
 def _invalid(error: Mapping[str, Any]) -> str:

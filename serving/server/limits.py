@@ -1,19 +1,49 @@
-"""What one request may ask of the server."""
+"""What the server takes on: each limit is a flag of `python -m serving` and has its own answer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+from serving.errors import UsageError
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that one upload may be.
-
-    max_upload_mb  of the request's body, in megabytes of 1 000 000 bytes
-    max_seconds    of sound in it
-    """
+    """The most that one request may be, and that all of them together may be."""
 
     max_upload_mb: float = 50.0
+    """largest request body, in megabytes of 1 000 000 bytes, unpacked if it comes packed; else 413"""
+    max_held_mb: float = 500.0
+    """most of all request bodies held at once, in megabytes; else 429"""
     max_seconds: float = 300.0
+    """most sound in one request, all its files together, in seconds; else 413"""
+    max_queue_seconds: float = 240.0
+    """most sound taken in and not yet answered, in seconds; a recording over half of it counts as half; else 429"""
+    max_decodes: int | None = None
+    """recordings decoded at the same time, the others wait; default: as many as there are cores"""
+    request_timeout_s: float = 30.0
+    """from the first byte of a request to its answer, in seconds; else 408 (slow sender) or 503 (slow server)"""
+    max_batch: int | None = None
+    """most windows in one call of the model; default: 8 on a CPU, where more are no faster, 64 on a GPU"""
+    max_wait_ms: float = 2.0
+    """most that a busy model waits for a batch to fill, in ms from its first window; an idle one never waits"""
 
     @property
     def max_upload_bytes(self) -> int:
         return round(self.max_upload_mb * 1_000_000)
+
+    @property
+    def max_held_bytes(self) -> int:
+        return round(self.max_held_mb * 1_000_000)
+
+    def check(self) -> None:
+        """UsageError naming the flag that is out of its range."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            flag = "--" + field.name.replace("_", "-")
+            if field.name == "max_wait_ms":
+                if not 0 <= value <= 1000:
+                    raise UsageError(f"{flag}: got {value:g}; wanted 0 to 1000")
+            elif field.name in ("max_decodes", "max_batch"):
+                if value is not None and not 1 <= value <= 1024:
+                    raise UsageError(f"{flag}: got {value}; wanted 1 to 1024")
+            elif not 0 < value < float("inf"):
+                raise UsageError(f"{flag}: got {value:g}; wanted a positive number")

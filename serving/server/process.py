@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import logging
-import signal
+import math
 import socket
 from collections.abc import Callable
 from types import FrameType
@@ -12,8 +12,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from serving.errors import UsageError
+from serving.server.connection import connection_class
 
-GRACE_S = 10  # for requests under way when the signal to end comes
+KEEP_ALIVE_S = 75  # for idle connections: longer than the 60 s of common load balancers, so that they close first
+GRACE_S = 5  # beyond the time that a request may take, when the signal to end comes
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -48,33 +50,31 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(app: FastAPI, listener: socket.socket, on_ready: Callable[[], None]) -> None:
+def serve(
+    app: FastAPI,
+    listener: socket.socket,
+    request_timeout_s: float,
+    on_ready: Callable[[], None],
+    on_stop: Callable[[], None],
+) -> None:
     """Answer requests until SIGINT or SIGTERM, then finish those under way. Only from the main thread.
 
     on_ready   called once, when requests are answered
+    on_stop    called by the signal
     """
     config = uvicorn.Config(
         app,
+        http=connection_class(request_timeout_s),
         log_config=None,
         access_log=False,
         lifespan="off",
         ws="none",
         server_header=False,
-        timeout_graceful_shutdown=GRACE_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=math.ceil(request_timeout_s + GRACE_S),
     )
-    server = _Server(config, on_ready)
     logging.getLogger("uvicorn.error").addFilter(_is_news)
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        server.should_exit = True
-
-    # uvicorn puts its own handlers over these, and raises the signal once more when it is done.
-    before = {name: signal.signal(name, stop) for name in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        server.run(sockets=[listener])
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
+    _Server(config, on_ready, on_stop).run(sockets=[listener])
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -83,10 +83,16 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]):
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], on_stop: Callable[[], None]):
         super().__init__(config)
         self._on_ready = on_ready
+        self._on_stop = on_stop
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._on_ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._on_stop()
+        super().handle_exit(sig, frame)
+        self._captured_signals.clear()  # it would raise them again at the end, but they are obeyed then

@@ -20,7 +20,8 @@ class ClassifyQuery(BaseModel):
 
     labels: list[str] | None = Field(
         None,
-        description="classes to rank, with commas between; default: every class of the bundle",
+        description="what to rank, with commas between: classes of the bundle, or any words where it has a text model "
+        "(see typed_labels of /v1/model); default: every class of the bundle",
         examples=["dog,rain"],
     )
     offset: float = Field(
@@ -37,7 +38,8 @@ class Timings(BaseModel):
 
     decode: float = Field(description="the file's bytes to samples")
     resample: float = Field(description="mix to mono, resample and cut into windows")
-    model: float = Field(description="windows to embeddings")
+    queue: float = Field(description="its windows waited so long for the model")
+    model: float = Field(description="windows to embeddings, shared with others that came at the same time")
 
 
 class Heard(BaseModel):
@@ -49,7 +51,7 @@ class Heard(BaseModel):
     embedding_space: str = Field(
         description="embeddings compare only where this is equal", examples=["c5bcdf06b371a5a6..."]
     )
-    timings_ms: Timings = Field(examples=[{"decode": 1.9, "resample": 0.8, "model": 5.2}])
+    timings_ms: Timings = Field(examples=[{"decode": 1.9, "resample": 0.8, "queue": 0.1, "model": 5.2}])
 
 
 class WindowEmbedding(BaseModel):
@@ -81,6 +83,38 @@ class ClassifyResponse(Heard):
     offset: float
 
 
+class FileFailure(BaseModel):
+    """One file of several that could not be used."""
+
+    file: str = Field(description="its name in the form", examples=["notes.txt"])
+    error: str = Field(description="what came, what was wanted, the way out")
+    status: int = Field(description="the status that this file alone would have been answered with", examples=[415])
+
+
+class EmbeddedFile(EmbedResponse):
+    """One file of several."""
+
+    file: str = Field(description="its name in the form", examples=["dog.ogg"])
+
+
+class ClassifiedFile(ClassifyResponse):
+    """One file of several."""
+
+    file: str = Field(description="its name in the form", examples=["dog.ogg"])
+
+
+class EmbedResponses(BaseModel):
+    """What the files of a list gave, in their order. One that cannot be used does not stop the others."""
+
+    results: list[EmbeddedFile | FileFailure]
+
+
+class ClassifyResponses(BaseModel):
+    """What the files of a list gave, in their order. One that cannot be used does not stop the others."""
+
+    results: list[ClassifiedFile | FileFailure]
+
+
 class ModelClass(BaseModel):
     """A class that the bundle can name."""
 
@@ -105,7 +139,9 @@ class ModelResponse(BaseModel):
     git_commit: str
     schema_version: int
     files: dict[str, Any] = Field(description="size in bytes and SHA-256 of each of the bundle's files")
+    typed_labels: bool = Field(description="labels may be any words")
     backend: str = Field(examples=["onnxruntime"])
+    precision: str = Field(examples=["fp32"])
     providers: list[str] = Field(examples=[["CPUExecutionProvider"]])
     versions: dict[str, str]
 

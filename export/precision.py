@@ -1,0 +1,193 @@
+"""The embedder in FP16 and in INT8. The front end, the log and the output stay in FP32 in both.
+
+FP16: a PyTorch module with casts in it and half the weights' bits, so that the exported graph is strongly typed.
+INT8: QuantizeLinear and DequantizeLinear around the layers of the FP32 graph, with one scale for each output channel
+of the weights and one for each activation, measured on training windows. Zero points are 0 and biases stay in FP32,
+for TensorRT takes nothing else.
+"""
+
+import copy
+import tempfile
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationMethod, QuantType
+from onnxruntime.quantization.calibrate import TensorData, TensorsData
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from rich.progress import track
+from torch import Tensor, nn
+
+from export.compare import BOUNDS, row_cosines
+from export.equalise import BATCH, Ranges, equalise, measure_ranges
+from export.graph import Embedder, save_graph
+from export.proof import run_in_batches
+from serving.backends.onnxruntime import OnnxRuntime
+from serving.command import progress_console
+from serving.cores import usable_cores
+from serving.zeroshot import ZeroShot
+
+LAYERS = ("Conv", "Gemm", "MatMul")  # what is quantised
+FRONT_END = "log_mel."  # weights of the front end begin so
+# Windows that are not measured here can be worse: layers stay in FP32 until half the bound's distance from 1 is left.
+SHARE_OF_BOUND = 0.5
+
+
+class Cast(nn.Module):
+    """Numbers of another type, whatever came."""
+
+    def __init__(self, dtype: torch.dtype):
+        super().__init__()
+        self.dtype = dtype
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values.to(self.dtype)
+
+
+def half_precision(embedder: Embedder) -> Embedder:
+    """A copy whose network computes in FP16; global average pooling, which sums many numbers, stays in FP32."""
+    half = copy.deepcopy(embedder)
+    features = OrderedDict(half.features.half().named_children())
+    for name, layer in features.items():
+        if isinstance(layer, nn.AdaptiveAvgPool2d):
+            features[name] = nn.Sequential(Cast(torch.float32), layer, Cast(torch.float16))
+    half.features = nn.Sequential(OrderedDict(to_fp16=Cast(torch.float16)) | features)
+    embedding = OrderedDict(half.embedding.half().named_children())
+    half.embedding = nn.Sequential(embedding | OrderedDict(to_fp32=Cast(torch.float32)))
+    return half
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """An INT8 graph and how it came to be.
+
+    fp32_layers  layers that stayed in FP32
+    effects      layer -> least cosine of any row when it alone is INT8; empty where nothing had to stay in FP32
+    """
+
+    model: onnx.ModelProto
+    fp32_layers: list[str]
+    effects: dict[str, float]
+
+
+def quantise(path: Path, training: NDArray[np.float32], probes: NDArray[np.float32], zeroshot: ZeroShot) -> Quantised:
+    """Quantise an exported FP32 embedder, except the layers that hurt most.
+
+    path       of the FP32 file
+    training   [n, ...] inputs of the file, from training clips: every other one gives the activations' ranges
+    probes     [n, ...] inputs that must hold the bound as all of training must
+    zeroshot   whose best-ranked class for the training inputs must hold its bound as well
+
+    Where the whole network in INT8 does not keep SHARE_OF_BOUND, each layer is measured alone in INT8, and the worst
+    ones are put back to FP32, one after the other, until it does. A layer that loses more by saturating than by
+    coarse steps, on sounds unlike the training clips, gets the wider range of the probes.
+    """
+    model = onnx.load(path)
+    nodes = {_layer_name(node): node for node in model.graph.node if _is_layer(node, model)}
+    layers = list(nodes.values())
+    seen = training[::2]
+    narrow, wide = equalise(
+        model, layers, measure_ranges(path, layers, seen), measure_ranges(path, layers, np.concatenate([seen, probes]))
+    )
+    ranges = dict(narrow)
+    trial = _Trial(path, training, probes, zeroshot)
+
+    def build(names: Iterable[str]) -> onnx.ModelProto:
+        return _insert(model, ranges, [nodes[name].name for name in names])
+
+    effects: dict[str, float] = {}
+    kept: list[str] = []
+    if not trial.holds(build(nodes)):
+        for name in track(nodes, "each layer alone in INT8", console=progress_console, transient=True):
+            tensor = nodes[name].input[0]
+            effects[name] = trial.worst_cosine(build([name]))
+            ranges[tensor] = wide[tensor]
+            with_wide = trial.worst_cosine(build([name]))
+            if with_wide > effects[name]:
+                effects[name] = with_wide
+            else:
+                ranges[tensor] = narrow[tensor]
+        order = sorted(effects, key=effects.__getitem__)
+        for name in track(order, "worst layers back to FP32", console=progress_console, transient=True):
+            if trial.holds(build([name for name in nodes if name not in kept])):
+                break
+            kept.append(name)
+    return Quantised(build([name for name in nodes if name not in kept]), kept, effects)
+
+
+class _Trial:
+    """What a graph must still do on training windows and probes."""
+
+    def __init__(self, path: Path, training: NDArray[np.float32], probes: NDArray[np.float32], zeroshot: ZeroShot):
+        self._inputs = np.concatenate([training, probes])
+        self._reference = _run(path, self._inputs)
+        self._classify = lambda rows: zeroshot.scores(rows[: len(training)]).argmax(axis=1)
+        self._short = np.r_[1 : len(training) : 2, len(training) : len(self._inputs)]  # not calibrated with, and probes
+
+    def holds(self, model: onnx.ModelProto) -> bool:
+        """Whether cosine and ranking keep SHARE_OF_BOUND on all of them."""
+        bound, rows = BOUNDS["int8"], _run_model(model, self._inputs)
+        cosine = row_cosines(self._reference, rows).min()
+        ranking = np.mean(self._classify(rows) == self._classify(self._reference))
+        least = (1 - SHARE_OF_BOUND * (1 - share) for share in (bound.cosine, bound.ranking))
+        return all(got >= wanted for got, wanted in zip((cosine, ranking), least, strict=True))
+
+    def worst_cosine(self, model: onnx.ModelProto) -> float:
+        """The least of the probes and of every other training window; -1 where a row is no number."""
+        rows = _run_model(model, self._inputs[self._short])
+        return float(np.nan_to_num(row_cosines(self._reference[self._short], rows), nan=-1.0).min())
+
+
+def _is_layer(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
+    weights = {tensor.name for tensor in model.graph.initializer if not tensor.name.startswith(FRONT_END)}
+    return node.op_type in LAYERS and node.input[1] in weights
+
+
+def _layer_name(node: onnx.NodeProto) -> str:
+    """The layer's place in the network, like "features.3.1"."""
+    return node.input[1].removesuffix(".weight")
+
+
+def _run_model(model: onnx.ModelProto, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    with tempfile.TemporaryDirectory() as folder:
+        save_graph(model, Path(folder) / "trial.onnx")
+        return _run(Path(folder) / "trial.onnx", inputs)
+
+
+def _run(path: Path, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    return run_in_batches(OnnxRuntime(path, usable_cores(), ["cpu"]), inputs, BATCH)
+
+
+def _insert(model: onnx.ModelProto, ranges: Ranges, nodes: list[str]) -> onnx.ModelProto:
+    """A copy with Q/DQ at the inputs and the weights of these nodes."""
+    if not nodes:
+        return copy.deepcopy(model)  # the quantiser takes no names for all of them
+    whole: dict[str, TensorData | tuple[Any, ...]]
+    whole = {name: (least.min(), largest.max()) for name, (least, largest) in ranges.items()}  # of all channels
+    quantiser = QDQQuantizer(
+        copy.deepcopy(model),
+        per_channel=True,
+        reduce_range=False,
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType.QInt8,
+        tensors_range=TensorsData(CalibrationMethod.MinMax, whole),
+        nodes_to_quantize=nodes,
+        nodes_to_exclude=[],
+        op_types_to_quantize=list(LAYERS),
+        extra_options={
+            "ActivationSymmetric": True,
+            "WeightSymmetric": True,
+            "QuantizeBias": False,
+            # What follows a layer, a ReLU, then works on its full result, and TensorRT fuses the two.
+            "OpTypesToExcludeOutputQuantization": list(LAYERS),
+        },
+    )
+    quantiser.quantize_model()
+    quantiser.model.topological_sort()
+    return quantiser.model.model

@@ -1,0 +1,170 @@
+"""Which runtime runs a bundle's model: the one that was asked for, or the fastest that works here.
+
+A runtime is taken only where it makes of a few probes what PyTorch made of them.
+"""
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.backends.sidecar import ENGINES
+from serving.bundle import Bundle
+from serving.command import say
+from serving.errors import BackendError, UnheardError, UsageError
+from serving.probes import PROBES, probe_windows
+
+BACKENDS = ("auto", "onnxruntime", "openvino", "tensorrt")
+
+CANARIES = ("chirp 50 Hz to 8 kHz", "square 440 Hz, full scale", "one sample at the start")  # a few of the probes
+# How far a canary's embedding may be from PyTorch's, as a share of its length. fp32: ONNX Runtime and OpenVINO stay
+# below 1e-4; OpenVINO in bfloat16, which it takes by itself where the CPU has it, is 6e-3 to 9e-3 off. fp16 and int8:
+# what the export lets pass, cosines of 0.999 and 0.985, as a length.
+TOLERANCES = {"fp32": 1e-3, "fp16": 0.05, "int8": 0.2}
+
+
+class Runtime(Protocol):
+    """Waveforms [batch, samples] float32 -> embeddings [batch, 128] float32. Safe to call from several threads.
+
+    name       onnxruntime, openvino or tensorrt
+    version    of the library
+    providers  what of this machine it runs on
+    """
+
+    name: str
+    version: str
+    providers: list[str]
+
+    def __call__(self, batch: NDArray[np.float32], /) -> NDArray[np.float32]: ...
+
+
+def open_backend(bundle: Bundle, backend: str, precision: str, threads: int, strict: bool = False) -> Runtime:
+    """The runtime of a bundle's model.
+
+    backend    one of BACKENDS. auto: the first that is here and right of TensorRT with an engine for this GPU, ONNX
+               Runtime on a GPU, OpenVINO, ONNX Runtime on the CPU; one that is here and does not work, or gives
+               other numbers, is passed over with a warning on stderr
+    precision  fp32, fp16 or int8
+    threads    for one inference on the CPU
+    strict     nothing is passed over: what would be a warning is an error
+    errors     UsageError: no backend of that name, or not installed; BundleError: no model of that precision;
+               EngineError: no TensorRT engine fits; BackendError: it does not work here, or gives other numbers
+    """
+    if backend not in BACKENDS:
+        raise UsageError(f"backend: got {backend}; wanted one of {', '.join(BACKENDS)}")
+    bundle.model(precision)  # what the bundle lacks is no fault of a backend
+    bundle.path(PROBES)
+    if backend != "auto":
+        return _open(bundle, backend, precision, threads, strict)
+    refused: UnheardError | None = None
+    for name, providers in _candidates(bundle, precision):
+        try:
+            return _open(bundle, name, precision, threads, strict=True, providers=providers)
+        except UnheardError as error:
+            if strict:
+                raise
+            say(f"warning: {error}; trying the next backend")
+            refused = error
+    raise BackendError(f"no backend works here; the last that was tried: {refused}")
+
+
+def _candidates(bundle: Bundle, precision: str) -> Iterator[tuple[str, list[str] | None]]:
+    """Backends that are installed and could work, with ONNX Runtime's providers: the fastest first."""
+    if _sees_gpu():
+        if any((bundle.folder / ENGINES).glob(f"*-{precision}.engine")):
+            yield "tensorrt", None
+        from serving.backends.onnxruntime import missing_for
+
+        if missing_for("cuda") is None:
+            yield "onnxruntime", ["cuda"]
+    if importlib.util.find_spec("openvino"):
+        yield "openvino", None
+    yield "onnxruntime", ["cpu"]
+
+
+def _sees_gpu() -> bool:
+    """False where there is no NVIDIA GPU for certain; asked before anything large is imported."""
+    return sys.platform != "linux" or any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg"))
+
+
+def _open(
+    bundle: Bundle, backend: str, precision: str, threads: int, strict: bool, providers: list[str] | None = None
+) -> Runtime:
+    """Open one backend and hold it against the canaries."""
+    try:
+        runtime = _make(bundle, backend, precision, threads, strict, providers)
+        if bundle.manifest.input == "log_mel":
+            runtime = WithFrontEnd(runtime, open_front_end(bundle))
+        off = canary_difference(bundle, runtime)
+    except UnheardError:
+        raise
+    except Exception as error:  # of any type: whatever the library raises
+        reason = " ".join(str(error).split())
+        raise BackendError(f"backend {backend} does not work here ({type(error).__name__}: {reason})") from error
+    if not off <= TOLERANCES[precision]:
+        raise BackendError(
+            f"backend {backend} {runtime.version} gives other numbers than PyTorch: {precision} embeddings are off by "
+            f"{off:.2g} of their length, wanted at most {TOLERANCES[precision]:g}"
+        )
+    return runtime
+
+
+def _make(
+    bundle: Bundle, backend: str, precision: str, threads: int, strict: bool, providers: list[str] | None
+) -> Runtime:
+    model = bundle.model(precision)
+    # Imported one at a time: what is not used takes no memory, and may not be installed.
+    match backend:
+        case "tensorrt":
+            from serving.backends.tensorrt import TensorRT, find_engine
+
+            return TensorRT(find_engine(bundle, precision), bundle)
+        case "openvino":
+            from serving.backends.openvino import OpenVino
+
+            return OpenVino(model, threads)
+        case _:
+            from serving.backends.onnxruntime import OnnxRuntime
+
+            return OnnxRuntime(model, threads, providers, strict=strict)
+
+
+def runs_on_gpu(runtime: Runtime) -> bool:
+    """Whether a large batch is faster."""
+    return runtime.name == "tensorrt" or any(name.startswith(("CUDA", "Tensorrt")) for name in runtime.providers)
+
+
+def open_front_end(bundle: Bundle) -> Runtime:
+    """Waveforms [batch, samples] -> log-mel [batch, frames, 64], on the CPU."""
+    from serving.backends.onnxruntime import OnnxRuntime
+
+    return OnnxRuntime(bundle.path("frontend.onnx"), 1, ["cpu"])
+
+
+class WithFrontEnd:
+    """The runtime of a model that takes log-mel, for waveforms."""
+
+    def __init__(self, model: Runtime, front_end: Runtime):
+        self.name, self.version, self.providers = model.name, model.version, model.providers
+        self._model = model
+        self._front_end = front_end
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """[batch, samples] float32 -> [batch, 128] float32."""
+        return self._model(self._front_end(batch))
+
+
+def canary_difference(bundle: Bundle, runtime: Runtime) -> float:
+    """How far the canaries' embeddings are from PyTorch's, the worst as a share of its length; inf: no embeddings."""
+    names, windows = probe_windows(bundle.manifest.window)
+    with np.load(bundle.path(PROBES), allow_pickle=False) as stored:
+        reference = dict(zip(map(str, stored["names"]), stored["embeddings"], strict=True))
+    wanted = np.stack([reference[name] for name in CANARIES])  # [n, 128]
+    rows = runtime(windows[[names.index(name) for name in CANARIES]])
+    if rows.shape != wanted.shape or not np.isfinite(rows).all():
+        return float("inf")
+    return float((np.linalg.norm(rows - wanted, axis=1) / np.linalg.norm(wanted, axis=1)).max())

@@ -1,0 +1,88 @@
+"""The recordings of a folder: which there are, and their embeddings."""
+
+import os
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from serving.audio import SUFFIXES
+from serving.embedder import Embedder
+from serving.errors import AudioError, UsageError
+from serving.files import DecodedFile, EmbeddedFile, embed_each, file_size
+from serving.rows import Rows
+
+
+def audio_files(folder: Path) -> Iterator[str]:
+    """Names of the audio files in a folder at any depth, relative to it and with slashes, in the order of the names.
+
+    A folder that cannot be listed is named too, with a slash at its end. Links to folders are not followed.
+    errors   UsageError: there is none
+    """
+    found = False
+    for name in _walk(folder, ""):
+        found = True
+        yield name
+    if not found:
+        raise UsageError(f"{folder}: holds no audio file ({', '.join(SUFFIXES)}); give the folder with the recordings")
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[str]:
+    try:
+        with os.scandir(folder / prefix) as entries:
+            # With its slash, a folder stands where its files' names belong.
+            names = sorted(
+                entry.name + "/" * entry.is_dir(follow_symlinks=False)
+                for entry in entries
+                if entry.is_dir(follow_symlinks=False) or Path(entry.name).suffix.lower() in SUFFIXES
+            )
+    except OSError:
+        yield prefix
+        return
+    for name in names:
+        if name.endswith("/"):
+            yield from _walk(folder, prefix + name)
+        else:
+            yield prefix + name
+
+
+@dataclass(frozen=True)
+class FolderEmbedder:
+    """Embeds files of one folder, in this process or, sent there before it embeds, in another.
+
+    folder       that the files' names are relative to
+    rows         what the files become
+    max_seconds  longer recordings are errors
+    bundle, backend, precision, threads   as for `Embedder.load`
+    """
+
+    folder: Path
+    rows: Rows
+    max_seconds: float
+    bundle: Path
+    backend: str
+    precision: str
+    threads: int
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        """Opened when it is first asked for; errors as `Embedder.load`."""
+        return Embedder.load(self.bundle, self.backend, self.precision, self.threads)
+
+    def embed(self, names: Iterable[str]) -> Generator[tuple[str, EmbeddedFile | AudioError]]:
+        """Each file in order, with the embeddings of its windows, or with the reason why there are none."""
+        embedder = self.embedder
+        return embed_each(names, self._size, self._decode, embedder.run, embedder.max_batch, self.threads)
+
+    def _size(self, name: str) -> int:
+        return file_size(self.folder / name)
+
+    def _decode(self, name: str) -> DecodedFile:
+        path = self.folder / name
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise AudioError(f"{str(path)!r}: its name is not UTF-8, as Parquet wants it; rename it") from error
+        if name.endswith("/"):
+            raise AudioError(f"{path}: the files in this folder cannot be listed; mend its permissions")
+        return self.embedder.decode_file(path, self.max_seconds)

@@ -1,0 +1,187 @@
+"""What is installed on this machine, and what of it really works."""
+
+import importlib
+import importlib.util
+import platform
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from serving.backends.cuda import find_gpu
+from serving.backends.flavours import installed_flavours, load_flavour
+from serving.backends.openvino import load_openvino
+from serving.cores import cpu_quota, usable_cores
+from serving.errors import UnheardError
+
+NEEDED = {  # distribution -> module
+    "numpy": "numpy",
+    "soundfile": "soundfile",
+    "soxr": "soxr",
+    "fastapi": "fastapi",
+    "uvicorn": "uvicorn",
+    "pyarrow": "pyarrow",
+    "tokenizers": "tokenizers",
+}
+OPTIONAL = {  # distribution -> extra
+    "openvino": "openvino",
+    "tensorrt": "tensorrt",
+    "tensorrt-rtx": "tensorrt-rtx",
+    "cuda-python": "tensorrt",
+    "ray": "ray",
+}
+# Each brings the module `onnxruntime`: of two, the files of one lie among those of the other.
+ONNXRUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-silicon")
+CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimd")  # what the runtimes look for
+# An ONNX model of one Identity node, float [n] -> float [n], to try providers with.
+IDENTITY = bytes.fromhex(
+    "08093a390a100a017812017922084964656e746974791201675a100a0178120b0a09080112050a0312016e62100a0179120b0a09080112050a"
+    "0312016e42040a001014"
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    state    ok; absent: not here, and may well not be; broken
+    advice   what to do about it, "" for nothing
+    """
+
+    what: str
+    found: str
+    state: Literal["ok", "absent", "broken"] = "ok"
+    advice: str = ""
+
+
+def examine_machine() -> Iterator[Finding]:
+    """All findings, one by one: some take seconds."""
+    installed = installed_versions()
+    yield Finding("Python", f"{platform.python_version()}, {platform.platform()}")
+    yield from examine_packages(installed)
+    yield from examine_cpu()
+    yield examine_gpu()
+    if any(name in installed for name in ONNXRUNTIMES):
+        yield from examine_providers()
+    yield from examine_runtimes()
+
+
+def installed_versions() -> dict[str, str]:
+    """Distribution -> version, by the names that PyPI writes."""
+    found = ((dist.metadata["Name"], dist.version) for dist in metadata.distributions())
+    return {name.lower().replace("_", "-"): version for name, version in found if name}
+
+
+def examine_packages(installed: dict[str, str]) -> Iterator[Finding]:
+    """Versions, what is missing, and what excludes each other."""
+    for name, module in NEEDED.items():
+        yield _importable(name, module, installed.get(name))
+    onnxruntimes = [name for name in ONNXRUNTIMES if name in installed]
+    if len(onnxruntimes) > 1:
+        yield Finding(
+            " beside ".join(onnxruntimes),
+            "one has overwritten files of the other",
+            "broken",
+            f'pip uninstall -y {" ".join(onnxruntimes)}, then pip install "unheard[serve]"',
+        )
+    else:
+        name = onnxruntimes[0] if onnxruntimes else "onnxruntime-gpu"
+        yield _importable(name, "onnxruntime", installed.get(name))
+    for name, extra in OPTIONAL.items():
+        if name in installed:
+            yield Finding(name, installed[name])
+        else:
+            yield Finding(name, "not installed", "absent", f'if wanted: pip install "unheard[{extra}]"')
+
+
+def _importable(name: str, module: str, version: str | None) -> Finding:
+    if version is None:
+        return Finding(name, "not installed", "broken", 'pip install "unheard[serve]"')
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # of any type: a damaged installation fails in many ways
+        return Finding(
+            name,
+            f"{version}, cannot be imported: {reason_of(error)}",
+            "broken",
+            f"pip install --force-reinstall {name}",
+        )
+    return Finding(name, version)
+
+
+def examine_cpu() -> Iterator[Finding]:
+    """Model, features, and how many cores this process may use."""
+    try:
+        fields = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
+    except OSError:
+        fields = {}
+    info = {key.strip(): value.strip() for key, value in fields.items()}
+    flags = info.get("flags", info.get("Features", "")).split()
+    features = ", ".join(name for name in CPU_FEATURES if name in flags) or "no vector features known"
+    yield Finding("CPU", f"{info.get('model name') or platform.machine()}: {features}")
+    quota = cpu_quota()
+    limit = "no quota" if quota is None else f"quota of {quota:g} CPUs"
+    yield Finding(
+        "cores", f"{usable_cores()} for this process, hyper-threads not counted ({limit}): the default of --threads"
+    )
+
+
+def examine_gpu() -> Finding:
+    """The GPU as CUDA sees it, else as the driver's own tool does."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return Finding("GPU", "none: there is no nvidia-smi", "absent")
+    if done.returncode:
+        reason = " ".join((done.stderr or done.stdout).split())
+        return Finding("GPU", f"nvidia-smi fails: {reason}", "broken", "mend NVIDIA's driver, or remove it")
+    named = "; ".join(done.stdout.split("\n")).strip("; ")
+    try:
+        return Finding("GPU", f"{named}; compute capability {find_gpu().compute_capability}")
+    except UnheardError as error:
+        return Finding("GPU", f"{named}; but not for cuda-python", "absent", str(error))
+
+
+def examine_providers() -> Iterator[Finding]:
+    """Each of ONNX Runtime's providers with a model of one node: what is listed need not work."""
+    from serving.backends.onnxruntime import PROVIDERS, OnnxRuntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "identity.onnx"
+        model.write_bytes(IDENTITY)
+        for name in PROVIDERS:
+            try:
+                OnnxRuntime(model, 1, [name], strict=True)(np.ones(1, np.float32))
+            except Exception as error:  # of any type: whatever the provider raises
+                state = "broken" if name == "cpu" else "absent"
+                yield Finding(f"onnxruntime, {name}", "does not work here", state, reason_of(error))
+            else:
+                yield Finding(f"onnxruntime, {name}", "works")
+
+
+def examine_runtimes() -> Iterator[Finding]:
+    """OpenVINO's devices and TensorRT's flavours, where they are installed."""
+    if importlib.util.find_spec("openvino"):
+        try:
+            core = load_openvino().Core()
+            devices = [f"{name} ({core.get_property(name, 'FULL_DEVICE_NAME')})" for name in core.available_devices]
+        except Exception as error:  # of any type
+            yield Finding("OpenVINO devices", reason_of(error), "broken", 'pip install --force-reinstall "openvino"')
+        else:
+            yield Finding("OpenVINO devices", ", ".join(devices))
+    for flavour in installed_flavours():
+        try:
+            yield Finding(flavour, f"{load_flavour(flavour).__version__} can be loaded")
+        except Exception as error:  # of any type
+            yield Finding(flavour, reason_of(error), "broken", f"pip install --force-reinstall {flavour}")
+
+
+def reason_of(error: Exception) -> str:
+    """One line of an error: the project's own tell the way out, others need their type."""
+    return " ".join(f"{type(error).__name__}: {error}".split()) if not isinstance(error, UnheardError) else str(error)

@@ -1,0 +1,141 @@
+"""Embeddings as rows of Parquet: a row for each clip, or for each window of each clip."""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from serving.audio import Window
+from serving.embedder import pool
+from serving.errors import AudioError
+from serving.files import EmbeddedFile
+
+GROUP_ROWS = 16_384  # of a row group, 8 MB: as many rows as are in memory when they are written
+ERRORS = b"errors"  # in the file's metadata: JSON, [[path, reason], ...]
+
+
+def schema_of(embedding_size: int) -> pyarrow.Schema:
+    """The columns.
+
+    path             of the file, relative to the folder that was embedded, with slashes
+    start_s          where in the recording the row begins, in seconds
+    duration_s       how much of the recording the row is about, in seconds
+    embedding        of the clip (the mean of its windows'), or of the window
+    embedding_space  two embeddings compare only if theirs are equal
+    """
+    return pyarrow.schema(
+        [
+            ("path", pyarrow.string()),
+            ("start_s", pyarrow.float64()),
+            ("duration_s", pyarrow.float64()),
+            ("embedding", pyarrow.list_(pyarrow.float32(), embedding_size)),
+            ("embedding_space", pyarrow.string()),
+        ]
+    )
+
+
+class Rows:
+    """What an embedded file becomes.
+
+    per     "clip" or "window"
+    window  of the model
+    space   the bundle's embedding_space
+    """
+
+    def __init__(self, per: str, window: Window, embedding_size: int, space: str):
+        self.per = per
+        self.window = window
+        self.space = space
+        self.schema = schema_of(embedding_size)
+
+    def of(self, path: str, file: EmbeddedFile) -> pyarrow.RecordBatch:
+        """One row for the clip, or one for each window."""
+        if self.per == "clip":
+            return self._batch(path, np.zeros(1), np.array([file.duration_s]), pool(file.rows)[None])
+        starts = np.arange(len(file.rows)) * (self.window.hop_samples / self.window.rate_hz)
+        # The last window can be zero-padded: only what is of the recording counts.
+        durations = np.minimum(self.window.samples / self.window.rate_hz, file.duration_s - starts)
+        return self._batch(path, starts, durations, file.rows)
+
+    def _batch(
+        self,
+        path: str,
+        starts: NDArray[np.floating],
+        durations: NDArray[np.floating],
+        embeddings: NDArray[np.float32],
+    ) -> pyarrow.RecordBatch:
+        count, size = embeddings.shape
+        columns = [
+            pyarrow.array([path] * count, pyarrow.string()),
+            pyarrow.array(starts),
+            pyarrow.array(durations),
+            pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(embeddings.reshape(-1)), size),
+            pyarrow.array([self.space] * count, pyarrow.string()),
+        ]
+        return pyarrow.RecordBatch.from_arrays(columns, schema=self.schema)
+
+
+def write_part(sink: Path | BinaryIO, rows: Rows, outcomes: Iterable[tuple[str, EmbeddedFile | AudioError]]) -> None:
+    """Write a Parquet file with the rows of these files, and in its metadata those that have none, with the reasons."""
+    errors: list[tuple[str, str]] = []
+
+    def batches() -> Iterator[pyarrow.RecordBatch]:
+        for path, outcome in outcomes:
+            if isinstance(outcome, AudioError):
+                errors.append((path, str(outcome)))
+            else:
+                yield rows.of(path, outcome)
+
+    with _writer(sink, rows.schema) as writer:
+        _write_groups(writer, batches(), rows.schema)
+        writer.add_key_value_metadata({ERRORS: json.dumps(errors).encode()})
+
+
+def merge_parts(parts: Iterable[Path], sink: Path, errors: Path, schema: pyarrow.Schema) -> tuple[int, int]:
+    """Write the rows of all parts, in order, into one Parquet file, and their errors into a CSV file: path, error.
+
+    returns  how many rows, how many errors. However many there are, GROUP_ROWS rows of them are in memory
+    """
+    n_errors = 0
+    with errors.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        lines = csv.writer(file)
+        lines.writerow(("path", "error"))
+
+        def batches() -> Iterator[pyarrow.RecordBatch]:
+            nonlocal n_errors
+            for part in parts:
+                with parquet.ParquetFile(part) as source:
+                    reasons = json.loads(source.metadata.metadata[ERRORS])
+                    lines.writerows(reasons)
+                    n_errors += len(reasons)
+                    yield from source.iter_batches(GROUP_ROWS)
+
+        with _writer(sink, schema) as writer:
+            n_rows = _write_groups(writer, batches(), schema)
+    return n_rows, n_errors
+
+
+def _writer(sink: Path | BinaryIO, schema: pyarrow.Schema) -> parquet.ParquetWriter:
+    columns: Any = ["path", "embedding_space"]  # embeddings do not repeat
+    return parquet.ParquetWriter(sink, schema, use_dictionary=columns)
+
+
+def _write_groups(writer: parquet.ParquetWriter, batches: Iterable[pyarrow.RecordBatch], schema: pyarrow.Schema) -> int:
+    """Write batches as row groups of about GROUP_ROWS. Returns how many rows there were."""
+    group: list[pyarrow.RecordBatch] = []
+    waiting = total = 0
+    for batch in batches:
+        group.append(batch)
+        waiting += batch.num_rows
+        if waiting >= GROUP_ROWS:
+            writer.write_table(pyarrow.Table.from_batches(group, schema))
+            total += waiting
+            group, waiting = [], 0
+    writer.write_table(pyarrow.Table.from_batches(group, schema))
+    return total + waiting

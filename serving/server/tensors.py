@@ -1,0 +1,142 @@
+"""Tensors of the Open Inference Protocol: a request's JSON, and the bytes that may follow it, to windows and back.
+
+Binary tensors: https://github.com/kserve/open-inference-protocol and Triton's extension_binary_data.md. The body is
+JSON of `inference-header-content-length` bytes, then the tensors' bytes, row after row, little-endian.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.audio import check_wave
+from serving.errors import AudioError
+
+INPUT, OUTPUT, DATATYPE = "waveform", "embedding", "FP32"
+
+
+class ProtocolError(Exception):
+    """A request is not one of the protocol, or does not fit the model: its sender must change it."""
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What is asked for.
+
+    windows  [n, samples] float32, finite
+    request_id  None: the client gave none
+    binary   the embeddings come back as bytes, not as JSON
+    """
+
+    windows: NDArray[np.float32]
+    request_id: str | None
+    binary: bool
+
+
+def read_inference(body: bytes, header_length: str | None, samples: int) -> Inference:
+    """Parse and check the body of a request to infer.
+
+    header_length  the value of `inference-header-content-length`, None: the body is JSON alone
+    samples        in one of the model's windows
+    errors         ProtocolError
+    """
+    n_json = len(body)
+    if header_length is not None:
+        if not (header_length.isascii() and header_length.isdigit() and int(header_length) <= len(body)):
+            raise ProtocolError(
+                f"inference-header-content-length: got {header_length[:80]}; wanted bytes of JSON, at most {len(body)}"
+            )
+        n_json = int(header_length)
+    try:
+        request = json.loads(body[:n_json])
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"the request's JSON cannot be read ({str(error)[:200]})") from error
+    tensor = _only(_field(request, "inputs", list), INPUT, "inputs")
+    shape, datatype = _field(tensor, "shape", list), _field(tensor, "datatype", str)
+    if datatype != DATATYPE:
+        raise ProtocolError(f"{INPUT}: got datatype {datatype[:80]}; wanted {DATATYPE}")
+    if len(shape) != 2 or type(shape[0]) is not int or shape[0] < 1 or shape[1] != samples:
+        got = str(shape)[:80]
+        raise ProtocolError(f"{INPUT}: got shape {got}; wanted [windows, {samples}], with one window or more")
+    n_values = shape[0] * samples
+    size = _parameters(tensor).get("binary_data_size")
+    values = _from_json(tensor, n_values) if size is None else _from_bytes(body[n_json:], size, n_values)
+    windows = values.reshape(-1, samples)
+    try:
+        check_wave(windows, INPUT)
+    except AudioError as error:
+        raise ProtocolError(str(error)) from error
+    request_id = request.get("id")
+    return Inference(windows, None if request_id is None else str(request_id)[:256], _wants_binary(request))
+
+
+def write_inference(
+    rows: NDArray[np.float32], inference: Inference, model: str, version: str
+) -> tuple[bytes, int | None]:
+    """The body of an answer, and how many bytes of it are JSON where others follow."""
+    tensor: dict[str, Any] = {"name": OUTPUT, "datatype": DATATYPE, "shape": list(rows.shape)}
+    answer = {"model_name": model, "model_version": version, "outputs": [tensor]}
+    if inference.request_id is not None:
+        answer["id"] = inference.request_id
+    if not inference.binary:
+        tensor["data"] = rows.ravel().tolist()
+        return json.dumps(answer).encode(), None
+    values = rows.astype("<f4").tobytes()
+    tensor["parameters"] = {"binary_data_size": len(values)}
+    head = json.dumps(answer).encode()
+    return head + values, len(head)
+
+
+def _from_json(tensor: dict[str, Any], n_values: int) -> NDArray[np.float32]:
+    try:
+        values = np.asarray(_field(tensor, "data", list))
+    except ValueError as error:  # lists of unequal length
+        raise ProtocolError(f"{INPUT}: its data is no array of numbers") from error
+    if values.dtype.kind not in "iuf" or values.size != n_values:
+        raise ProtocolError(f"{INPUT}: got data of {values.size} {values.dtype}; wanted {n_values} numbers")
+    with np.errstate(over="ignore"):  # becomes infinite, and is refused for that
+        return values.ravel().astype(np.float32)
+
+
+def _from_bytes(data: bytes, size: Any, n_values: int) -> NDArray[np.float32]:
+    if size != len(data) or size != 4 * n_values:
+        raise ProtocolError(
+            f"{INPUT}: got binary_data_size {str(size)[:80]} and {len(data)} bytes after the JSON; "
+            f"wanted {4 * n_values} for {n_values} {DATATYPE}"
+        )
+    return np.frombuffer(data, "<f4").astype(np.float32)
+
+
+def _wants_binary(request: dict[str, Any]) -> bool:
+    wanted = _parameters(request).get("binary_data_output", False)
+    if request.get("outputs"):
+        output = _only(_field(request, "outputs", list), OUTPUT, "outputs")
+        if "classification" in _parameters(output):
+            raise ProtocolError(f"{OUTPUT}: classification is not offered; leave it out")
+        wanted = _parameters(output).get("binary_data", wanted)
+    return wanted is True
+
+
+def _only(tensors: list[Any], name: str, kind: str) -> dict[str, Any]:
+    """The one tensor that there may be."""
+    names = [_field(tensor, "name", str) for tensor in tensors]
+    if names != [name]:
+        got = ", ".join(names)[:80] or "none"
+        raise ProtocolError(f"{kind}: got {got}; wanted {name}")
+    if any(key.startswith("shared_memory") for key in _parameters(tensors[0])):
+        raise ProtocolError(f"{name}: shared memory is not offered; send the values in the request")
+    return tensors[0]
+
+
+def _field(thing: Any, name: str, kind: type) -> Any:
+    value = thing.get(name) if isinstance(thing, dict) else None
+    if not isinstance(value, kind):
+        got = str(value)[:80]
+        raise ProtocolError(f"{name}: got {got}; wanted a {kind.__name__} there")
+    return value
+
+
+def _parameters(thing: dict[str, Any]) -> dict[str, Any]:
+    return _field(thing, "parameters", dict) if "parameters" in thing else {}

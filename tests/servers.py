@@ -1,0 +1,88 @@
+"""Servers for tests: an app in this process, or the command in its own."""
+
+import contextlib
+import copy
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastapi.testclient import TestClient
+
+from serving.embedder import Embedder
+from serving.server.app import create_app
+from serving.server.limits import Limits
+from serving.server.pipeline import Pipeline
+
+
+class FakeRuntime:
+    """A runtime that any function plays: windows [n, samples] -> rows [n, 128]."""
+
+    name, version, providers = "fake", "0", ["this test"]
+
+    def __init__(self, network: Callable[[np.ndarray], np.ndarray]):
+        self._network = network
+
+    def __call__(self, batch: np.ndarray, /) -> np.ndarray:
+        return self._network(batch)
+
+
+def with_network(embedder: Embedder, network: Callable[[np.ndarray], np.ndarray]) -> Embedder:
+    """An embedder over the same bundle with another network."""
+    other = copy.copy(embedder)
+    other.runtime = FakeRuntime(network)
+    return other
+
+
+def client_of(embedder: Embedder, **limits: Any) -> TestClient:
+    """A client of an app of this embedder in this process."""
+    return TestClient(create_app(Pipeline(embedder, Limits(**limits))))
+
+
+def refused(response: Any, status: int) -> str:
+    """The message of a refusal, which must have this status and the shape of every refusal."""
+    assert response.status_code == status, response.text
+    body = response.json()
+    assert set(body) == {"error", "request_id"}
+    assert body["request_id"] == response.headers["x-request-id"]
+    assert body["error"]
+    assert "\n" not in body["error"]
+    return body["error"]
+
+
+@dataclass(frozen=True)
+class Server:
+    """The command in a process of its own. stderr: the file of its log."""
+
+    process: subprocess.Popen[str]
+    address: str
+    stderr: Path
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rsplit(":", 1)[1])
+
+    def log(self) -> list[dict[str, Any]]:
+        """The lines that it logged so far."""
+        return [json.loads(line) for line in self.stderr.read_text().splitlines()]
+
+
+@contextlib.contextmanager
+def running(bundle: Path, log: Path, *flags: str) -> Iterator[Server]:
+    """`python -m serving` on a free port, answering. Killed at the end unless it ended by itself."""
+    command = [sys.executable, "-m", "serving", str(bundle), "--port", "0", *flags]
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line, log.read_text()
+            yield Server(process, json.loads(line)["address"], log)
+        finally:
+            process.kill()

@@ -1,0 +1,241 @@
+"""Which runtime runs a bundle: `auto` takes the fastest that is installed and right; a wrong one is never served."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving.backends import choose
+from serving.backends.choose import TOLERANCES, canary_difference, open_backend
+from serving.bundle import open_bundle
+from serving.embedder import Embedder
+from serving.errors import BackendError, BundleError, EngineError, UsageError
+from serving.probes import probe_windows
+
+ON_CPU = ("onnxruntime", "openvino")
+ROOT = Path(__file__).parent.parent
+
+
+class Shifted:
+    """A runtime whose embeddings are all a little longer, or NaN, or too few."""
+
+    name, version, providers = "openvino", "0", ["CPU"]
+
+    def __init__(self, inner, fault):
+        self.inner, self.fault = inner, fault
+
+    def __call__(self, batch):
+        return self.fault(self.inner(batch))
+
+
+FAULTS = {
+    "one part in a hundred too long": lambda rows: rows * np.float32(1.01),
+    "NaN in one row": lambda rows: np.where(np.arange(len(rows))[:, None] == 1, np.nan, rows).astype(np.float32),
+    "the sign of one row": lambda rows: rows * np.where(np.arange(len(rows)) == 2, -1, 1)[:, None].astype(np.float32),
+    "zeros": np.zeros_like,
+    "one row too few": lambda rows: rows[:-1],
+}
+
+
+def plant(monkeypatch, fault, only=("openvino",)) -> None:
+    """Make backends give wrong embeddings."""
+    real = choose._make
+
+    def make(bundle, backend, *arguments):
+        runtime = real(bundle, backend, *arguments)
+        return Shifted(runtime, fault) if backend in only else runtime
+
+    monkeypatch.setattr(choose, "_make", make)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("backend", ON_CPU)
+def test_every_backend_gives_pytorchs_embeddings_of_the_canaries(precise_bundle, backend, precision):
+    bundle = open_bundle(precise_bundle)
+    runtime = open_backend(bundle, backend, precision, threads=1)
+    assert runtime.name == backend
+    assert canary_difference(bundle, runtime) <= TOLERANCES[precision]
+    if precision == "fp32":
+        assert canary_difference(bundle, runtime) < 1e-4
+
+
+@pytest.mark.parametrize("backend", ON_CPU)
+def test_all_probes_are_the_same_on_both_runtimes_at_any_batch_size(bundle_folder, backend):
+    bundle = open_bundle(bundle_folder)
+    windows = probe_windows(bundle.manifest.window)[1]
+    reference = np.load(bundle_folder / "probes.npz")["embeddings"]
+    runtime = open_backend(bundle, backend, "fp32", threads=2)
+    for batch in (1, 4, 15):
+        rows = np.concatenate([runtime(windows[i : i + batch]) for i in range(0, len(windows), batch)])
+        np.testing.assert_allclose(rows, reference, atol=3e-4)
+
+
+def test_openvino_computes_in_fp32_whatever_the_cpu_has(bundle_folder):
+    openvino = open_backend(open_bundle(bundle_folder), "openvino", "fp32", threads=1)
+    assert openvino.providers == ["CPU, f32"]
+
+
+def test_a_model_that_takes_log_mel_is_given_the_front_ends(log_mel_bundle, precise_bundle):
+    wave = 0.1 * np.random.default_rng(0).standard_normal(60_000)
+    expected = Embedder.load(precise_bundle, "onnxruntime").embed(wave, 16_000)
+    for backend in ON_CPU:
+        np.testing.assert_allclose(Embedder.load(log_mel_bundle, backend).embed(wave, 16_000), expected, atol=1e-4)
+
+
+def test_auto_takes_openvino_where_it_is_installed_and_there_is_no_gpu(bundle_folder, monkeypatch):
+    monkeypatch.setattr(choose, "_sees_gpu", lambda: False)
+    assert open_backend(open_bundle(bundle_folder), "auto", "fp32", 1).name == "openvino"
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_auto_passes_over_a_backend_that_gives_other_numbers_with_one_warning(bundle_folder, monkeypatch, capfd, fault):
+    monkeypatch.setattr(choose, "_sees_gpu", lambda: False)
+    plant(monkeypatch, FAULTS[fault])
+    bundle = open_bundle(bundle_folder)
+    assert open_backend(bundle, "auto", "fp32", 1).name == "onnxruntime"
+    warnings = capfd.readouterr().err.strip().splitlines()
+    assert len(warnings) == 1
+    assert "openvino" in warnings[0]
+    assert "other numbers" in warnings[0]
+
+
+def test_a_backend_that_was_asked_for_and_gives_other_numbers_is_an_error(bundle_folder, monkeypatch):
+    plant(monkeypatch, FAULTS["one part in a hundred too long"])
+    with pytest.raises(BackendError, match=r"openvino .* off by 0\.01"):
+        Embedder.load(bundle_folder, "openvino")
+
+
+def test_strict_allows_auto_no_second_choice(bundle_folder, monkeypatch):
+    monkeypatch.setattr(choose, "_sees_gpu", lambda: False)
+    plant(monkeypatch, FAULTS["zeros"])
+    with pytest.raises(BackendError, match="openvino"):
+        open_backend(open_bundle(bundle_folder), "auto", "fp32", 1, strict=True)
+
+
+def test_where_no_backend_is_right_none_is_served(bundle_folder, monkeypatch, capfd):
+    monkeypatch.setattr(choose, "_sees_gpu", lambda: False)
+    plant(monkeypatch, FAULTS["NaN in one row"], only=ON_CPU)
+    with pytest.raises(BackendError, match="no backend works"):
+        open_backend(open_bundle(bundle_folder), "auto", "fp32", 1)
+    assert capfd.readouterr().err.count("warning") == 2
+
+
+def test_a_backend_that_crashes_on_opening_is_one_line_and_the_next_is_taken(bundle_folder, monkeypatch, capfd):
+    monkeypatch.setattr(choose, "_sees_gpu", lambda: False)
+    real = choose._make
+
+    def make(bundle, backend, *arguments):
+        if backend == "openvino":
+            raise RuntimeError("no such\ninstruction")
+        return real(bundle, backend, *arguments)
+
+    monkeypatch.setattr(choose, "_make", make)
+    assert open_backend(open_bundle(bundle_folder), "auto", "fp32", 1).name == "onnxruntime"
+    assert "RuntimeError: no such instruction" in capfd.readouterr().err
+    with pytest.raises(BackendError, match="no such instruction"):
+        open_backend(open_bundle(bundle_folder), "openvino", "fp32", 1)
+
+
+def test_bfloat16_would_not_pass_as_fp32(bundle_folder, monkeypatch):
+    """The tolerance is what keeps a runtime from saving time on precision unasked."""
+    import openvino
+
+    bundle = open_bundle(bundle_folder)
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this CPU has no bfloat16")
+    compiled = openvino.Core().compile_model(
+        str(bundle.model("fp32")), "CPU", {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": 1}
+    )
+    off = canary_difference(bundle, Shifted(lambda batch: compiled(batch)[0], np.asarray))
+    assert off > TOLERANCES["fp32"]
+
+
+def test_an_unknown_backend_lists_the_known_ones(bundle_folder):
+    with pytest.raises(UsageError, match="auto, onnxruntime, openvino, tensorrt"):
+        Embedder.load(bundle_folder, "caffe")
+
+
+def test_a_precision_that_the_bundle_lacks_says_how_to_get_it(bundle_folder):
+    with pytest.raises(BundleError, match=r"int8.*--precision"):
+        Embedder.load(bundle_folder, precision="int8")
+
+
+def test_tensorrt_without_an_engine_says_how_to_build_one(bundle_folder):
+    with pytest.raises(EngineError, match=r"export\.tensorrt"):
+        Embedder.load(bundle_folder, "tensorrt")
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        timeout=300,
+    )
+
+
+def test_openvino_that_is_not_installed_names_the_extra_and_auto_does_without(bundle_folder):
+    done = run_python(f"""
+import sys
+sys.modules["openvino"] = None
+from serving.embedder import Embedder
+from serving.errors import UsageError
+try:
+    Embedder.load({str(bundle_folder)!r}, "openvino")
+except UsageError as error:
+    print(error)
+""")
+    assert 'pip install "unheard[openvino]"' in done.stdout, done.stderr
+
+
+def test_auto_without_openvino_takes_onnxruntime_and_says_nothing(bundle_folder, tmp_path):
+    # Other than a blocked module, one that is not installed has no spec.
+    done = run_python(f"""
+import importlib.util
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "openvino" else find(name, *rest)
+from serving.embedder import Embedder
+print(Embedder.load({str(bundle_folder)!r}).backend)
+""")
+    assert done.stdout == "onnxruntime\n", done.stderr
+    assert done.stderr == ""
+
+
+def test_openvino_is_opened_without_onnxruntime_and_without_telemetry(bundle_folder, tmp_path):
+    """Two runtimes in one process would cost memory; openvino's import reports to its makers where nobody objects."""
+    done = run_python(
+        f"""
+import json, socket, sys
+asked = []
+socket.getaddrinfo = lambda *a, **k: asked.append(a) or (_ for _ in ()).throw(OSError("no network"))
+from serving.embedder import Embedder
+embedder = Embedder.load({str(bundle_folder)!r}, "openvino")
+loaded = [name for name in ("onnxruntime", "openvino_telemetry", "openvino.tools.ovc") if name in sys.modules]
+import time
+time.sleep(1)
+print(json.dumps([embedder.backend, loaded, asked]))
+""",
+        HOME=str(tmp_path),
+    )
+    assert json.loads(done.stdout) == ["openvino", [], []], done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_without_stored_probes_is_refused(bundle_folder, tmp_path):
+    copy = Path(shutil.copytree(bundle_folder, tmp_path / "bundle"))
+    from dataclasses import replace
+
+    from serving.bundle import write_manifest
+
+    manifest = replace(open_bundle(copy).manifest, files={})
+    (copy / "probes.npz").unlink()
+    write_manifest(copy, manifest)
+    with pytest.raises(BundleError, match=r"has no probes\.npz"):
+        Embedder.load(copy)

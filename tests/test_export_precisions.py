@@ -1,0 +1,169 @@
+"""FP16, INT8 and log-mel bundles: their graphs are clean, and their types are what they say."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, numpy_helper
+
+from export.basis import factor_basis
+from export.graph import OPSET, write_graph
+from export.onnx import main
+from serving.backends.onnxruntime import OnnxRuntime
+from serving.bundle import PRECISIONS, open_bundle
+from serving.probes import probe_windows
+
+# No complex operators, no batch norm left, and nothing that computes shapes or paddings.
+UNWANTED = {"STFT", "DFT", "BatchNormalization", "Shape", "Gather", "Pad", "Range", "ConstantOfShape", "If", "Loop"}
+FILES = [*PRECISIONS.values(), "frontend.onnx"]
+
+
+def constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def element_types(model: onnx.ModelProto) -> dict[str, int]:
+    """The type of every tensor, as shape inference wrote it into the file."""
+    graph = model.graph
+    types = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info, *graph.output)}
+    return types | {tensor.name: tensor.data_type for tensor in graph.initializer}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_graph_is_clean_and_folded(precise_bundle, name):
+    model = onnx.load(precise_bundle / name)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    assert not {node.op_type for node in model.graph.node} & UNWANTED
+    assert [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")] == [OPSET]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_only_the_batch_is_dynamic_and_the_ends_are_float32(precise_bundle, precision):
+    session = onnxruntime.InferenceSession(precise_bundle / PRECISIONS[precision], providers=["CPUExecutionProvider"])
+    (source,), (target,) = session.get_inputs(), session.get_outputs()
+    assert (source.name, source.shape, source.type) == ("waveform", ["batch", 77_040], "tensor(float)")
+    assert (target.name, target.shape, target.type) == ("embedding", ["batch", 128], "tensor(float)")
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_file_says_what_it_is(precise_bundle, precision):
+    facts = {entry.key: entry.value for entry in onnx.load(precise_bundle / PRECISIONS[precision]).metadata_props}
+    manifest = open_bundle(precise_bundle).manifest
+    assert facts["embedding_space"] == manifest.embedding_space
+    assert (facts["rate_hz"], facts["window_samples"]) == ("16000", "77040")
+    assert (facts["precision"], facts["opset"], facts["license"]) == (precision, str(OPSET), manifest.license)
+
+
+def test_the_manifest_names_the_models_and_each_opens(precise_bundle):
+    bundle = open_bundle(precise_bundle)
+    assert bundle.manifest.models == PRECISIONS
+    assert bundle.manifest.input == "waveform"
+    assert {bundle.model(precision).name for precision in PRECISIONS} == set(PRECISIONS.values())
+
+
+def test_fp16_has_half_the_weights_bits_and_casts_around_the_network(precise_bundle):
+    model = onnx.load(precise_bundle / "embedder.fp16.onnx")
+    weights = {name: value.dtype for name, value in constants(model).items() if value.dtype.kind == "f"}
+    assert all(dtype == np.float16 for name, dtype in weights.items() if name.startswith(("features.", "embedding.")))
+    assert {weights["log_mel.basis"], weights["log_mel.mel"]} == {np.dtype(np.float32)}
+    types = element_types(model)
+    for node in model.graph.node:
+        first, last = types[node.input[0]], types[node.output[0]]
+        if node.op_type in ("Log", "Sqrt", "ReduceMean"):  # the front end, and the pooling
+            assert (first, last) == (TensorProto.FLOAT, TensorProto.FLOAT)
+        elif node.op_type in ("Conv", "Gemm", "Relu") and "log_mel.basis" not in node.input:
+            assert (first, last) == (TensorProto.FLOAT16, TensorProto.FLOAT16)
+    # Into FP16, out of it and back for the pooling, and out of it at the end.
+    assert sum(node.op_type == "Cast" for node in model.graph.node) == 4
+
+
+def test_int8_is_symmetric_per_channel_and_leaves_biases_and_front_end_alone(precise_bundle):
+    model = onnx.load(precise_bundle / "embedder.int8.onnx")
+    values = constants(model)
+    kinds = Counter(node.op_type for node in model.graph.node)
+    kept = open_bundle(precise_bundle).manifest.fp32_layers
+    layers = {name.removesuffix("_quantized") for name in values if name.endswith("weight_quantized")}
+    assert kinds["QuantizeLinear"] == len(layers)  # one at the input of each layer; weights are stored quantised
+    assert kinds["DequantizeLinear"] == 2 * len(layers)
+    assert len(layers) + len(kept) == 14
+    assert not layers & {f"{layer}.weight" for layer in kept}
+    for layer in kept:
+        assert values[f"{layer}.weight"].dtype == np.float32
+    for layer in layers:
+        channels = len(values[f"{layer}_quantized"])
+        assert values[f"{layer}_quantized"].dtype == np.int8
+        assert values[f"{layer}_scale"].shape == (channels,)
+    assert not any(value.any() for name, value in values.items() if name.endswith("zero_point"))
+    assert all(value.dtype == np.float32 for name, value in values.items() if name.endswith(".bias"))
+    assert values["log_mel.mel"].dtype == np.float32
+
+
+def test_int8_takes_at_most_three_tenths_of_fp32(precise_bundle):
+    sizes = {name: (precise_bundle / file).stat().st_size for name, file in PRECISIONS.items()}
+    assert sizes["int8"] <= 0.3 * sizes["fp32"]
+    assert sizes["fp16"] <= 0.75 * sizes["fp32"]  # the front end's constants stay in FP32
+
+
+def test_the_record_tells_which_layers_int8_hurt(precise_bundle):
+    manifest = open_bundle(precise_bundle).manifest
+    record = json.loads((precise_bundle / "parity.json").read_text())["int8"]
+    assert record["fp32_layers"] == manifest.fp32_layers
+    if record["fp32_layers"]:  # the worst alone come first
+        effects = record["alone_in_int8"]
+        assert record["fp32_layers"] == sorted(effects, key=effects.get)[: len(manifest.fp32_layers)]
+
+
+def test_the_factored_basis_gives_the_front_end_of_the_stored_one(bundle_folder, tmp_path):
+    model = onnx.load(bundle_folder / "frontend.onnx")
+    # In the front end's own file the constants have no prefix.
+    for tensor in model.graph.initializer:
+        if tensor.name == "basis":
+            tensor.name = "log_mel.basis"
+    for node in model.graph.node:
+        node.input[:] = ["log_mel.basis" if name == "basis" else name for name in node.input]
+    factor_basis(model)
+    onnx.save(model, tmp_path / "factored.onnx")
+    assert (tmp_path / "factored.onnx").stat().st_size < 0.2 * (bundle_folder / "frontend.onnx").stat().st_size
+    _, windows = probe_windows(open_bundle(bundle_folder).manifest.window)
+    stored, factored = (
+        OnnxRuntime(path, 1, ["cpu"])(windows) for path in (bundle_folder / "frontend.onnx", tmp_path / "factored.onnx")
+    )
+    np.testing.assert_allclose(factored, stored, atol=1e-3)  # full-scale tones leave bins nearly empty
+    assert np.abs(factored - stored).mean() < 5e-5  # 1.9e-5 was measured, from nearly empty bins again
+
+
+def test_weights_above_the_limit_go_to_a_file_of_their_own(bundle_folder, tmp_path):
+    model = onnx.load(bundle_folder / "embedder.onnx")
+    path = tmp_path / "embedder.onnx"
+    write_graph(model, path, {"precision": "fp32"}, external_bytes=1_000_000)
+    assert path.stat().st_size < 100_000
+    assert (tmp_path / "embedder.onnx.data").stat().st_size > 2_000_000
+    assert {entry.key: entry.value for entry in onnx.load(path).metadata_props} == {"precision": "fp32"}
+    _, windows = probe_windows(open_bundle(bundle_folder).manifest.window)
+    whole, split = (OnnxRuntime(file, 1, ["cpu"])(windows) for file in (bundle_folder / "embedder.onnx", path))
+    np.testing.assert_array_equal(whole, split)
+
+
+def test_a_log_mel_bundle_takes_what_its_front_end_gives(log_mel_bundle, precise_bundle):
+    bundle = open_bundle(log_mel_bundle)
+    assert bundle.manifest.input == "log_mel"
+    assert bundle.manifest.embedding_space == open_bundle(precise_bundle).manifest.embedding_space
+    session = onnxruntime.InferenceSession(bundle.model("int8"), providers=["CPUExecutionProvider"])
+    assert (session.get_inputs()[0].name, session.get_inputs()[0].shape) == ("log_mel", ["batch", 480, 64])
+    _, windows = probe_windows(bundle.manifest.window)
+    log_mel = OnnxRuntime(bundle.path("frontend.onnx"), 1, ["cpu"])(windows)
+    chained = OnnxRuntime(bundle.model("fp32"), 1, ["cpu"])(log_mel)
+    whole = OnnxRuntime(precise_bundle / "embedder.onnx", 1, ["cpu"])(windows)
+    np.testing.assert_allclose(chained, whole, atol=1e-5)
+    # INT8 without front end constants: next to a quarter of FP32.
+    assert bundle.model("int8").stat().st_size < 0.32 * bundle.model("fp32").stat().st_size
+
+
+def test_an_unknown_input_is_refused(run_folder, tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        main([str(run_folder), "--out", str(tmp_path / "out"), "--input", "mfcc"])
+    assert stop.value.code == 2

@@ -1,0 +1,86 @@
+"""Embeddings are compared row by row, and the comparison fails closed."""
+
+import numpy as np
+import pytest
+
+from export.compare import BOUNDS, Bound, compare
+from serving.probes import probe_windows
+from training.frontend import LogMelConfig
+
+ROWS = np.random.default_rng(0).standard_normal((1000, 128)).astype(np.float32)
+NAMES = [f"row {i}" for i in range(len(ROWS))]
+
+
+def test_equal_rows_pass():
+    assert compare(NAMES, ROWS, ROWS.copy(), BOUNDS["fp32"]).passed
+
+
+def plant(kind: str) -> np.ndarray:
+    rows = ROWS.copy()
+    match kind:
+        case "sign":
+            rows[617] *= -1
+        case "nan":
+            rows[617, 3] = np.nan
+        case "infinite":
+            rows[617, 3] = np.inf
+        case "zero":
+            rows[617] = 0
+        case "small":
+            rows[617, 3] += 2e-4
+        case "swapped":
+            rows[[617, 618]] = rows[[618, 617]]
+    return rows
+
+
+@pytest.mark.parametrize("kind", ["sign", "nan", "infinite", "zero", "small", "swapped"])
+def test_one_wrong_row_in_a_thousand_fails_and_is_named(kind):
+    result = compare(NAMES, ROWS, plant(kind), BOUNDS["fp32"])
+    assert not result.passed
+    assert any("row 617" in fault for fault in result.faults)
+    assert not compare(NAMES, plant(kind), ROWS, BOUNDS["fp32"]).passed
+
+
+def test_a_flipped_row_has_cosine_minus_one():
+    result = compare(NAMES, ROWS, plant("sign"), BOUNDS["fp32"])
+    assert result.worst_cosine == pytest.approx(-1)
+    assert result.worst_cosine_row == "row 617"
+
+
+def test_a_row_may_differ_by_a_few_times_its_own_rounding_and_no_more():
+    rounding = np.zeros(len(ROWS))
+    rounding[617] = 1e-4
+    assert compare(NAMES, ROWS, plant("small"), BOUNDS["fp32"], rounding.__getitem__).passed  # 2e-4
+    assert not compare(NAMES, ROWS, plant("small"), BOUNDS["fp32"], (0.1 * rounding).__getitem__).passed
+    assert not compare(NAMES, ROWS, plant("sign"), BOUNDS["fp32"], rounding.__getitem__).passed
+    assert compare(NAMES, ROWS, plant("small"), BOUNDS["fp32"], rounding.__getitem__).excused == ("row 617",)
+    far = ROWS.copy()
+    far[617, 3] += 4e-4
+    assert not compare(NAMES, ROWS, far, BOUNDS["fp32"], (100 * rounding).__getitem__).passed
+
+
+def test_nan_on_both_sides_fails():
+    assert not compare(NAMES, plant("nan"), plant("nan"), Bound(-1, np.inf, 0)).passed
+
+
+def test_an_empty_comparison_fails():
+    assert not compare([], ROWS[:0], ROWS[:0], BOUNDS["fp32"]).passed
+
+
+def test_rows_of_another_count_fail():
+    assert not compare(NAMES, ROWS, ROWS[:999], BOUNDS["fp32"]).passed
+
+
+def test_zero_rows_fail_even_against_zero_rows():
+    zero = np.zeros((1, 128), np.float32)
+    assert not compare(["a"], zero, zero, BOUNDS["fp32"]).passed
+    assert not compare(["a"], zero, ROWS[:1], BOUNDS["fp32"]).passed
+
+
+def test_the_probes_cover_silence_tones_noise_and_full_scale():
+    window = LogMelConfig().network_window(480)
+    names, windows = probe_windows(window)
+    assert windows.shape == (len(names), window.samples)
+    assert not windows[names.index("silence")].any()
+    assert np.abs(windows).max() == 1.0
+    assert len(names) == len(set(names))
