@@ -11,6 +11,7 @@ from export.graph import OPSET, LogMelEmbedder, export_graph, fold_batch_norm, w
 from export.precision import Quantised, half_precision, quantise
 from export.proof import Runtime
 from export.source import Source
+from serving.backends.choose import WithFrontEnd
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.bundle import PRECISIONS
 from serving.cores import usable_cores
@@ -70,8 +71,7 @@ class ModelFiles:
         model = self._open(PRECISIONS[precision])
         if self.input == "waveform":
             return model
-        front_end = self._open("frontend.onnx")
-        return lambda windows: model(front_end(windows))
+        return WithFrontEnd(model, self._open("frontend.onnx"))
 
     def _open(self, name: str) -> OnnxRuntime:
         return OnnxRuntime(self.folder / name, usable_cores(), ["cpu"])

@@ -19,9 +19,9 @@ from rich.table import Table
 from export.card import model_card
 from export.graph import OPSET
 from export.models import ModelFiles
-from export.probes import collect_samples, recording_windows, spread
 from export.proof import BATCHES, Judge, ParityError, Proof, Runtime
 from export.record import PARITY, parity_record, proof_table, worst_of_each
+from export.samples import collect_samples, recording_windows, spread
 from export.source import Source
 from export.text import with_text_mean, write_text_model
 from serving.bundle import MANIFEST, PRECISIONS, Manifest, new_folder, write_manifest

@@ -20,10 +20,11 @@ import tyro
 from rich.table import Table
 
 from export.card import model_card
-from export.probes import collect_samples, spread
-from export.proof import BATCHES, Judge, ParityError, Proof, Reference, Runtime, run_in_batches
+from export.proof import BATCHES, Judge, ParityError, Proof, Reference, run_in_batches
 from export.record import PARITY, parity_record, proof_table
+from export.samples import collect_samples, spread
 from serving.audio import SUFFIXES
+from serving.backends.choose import Runtime, WithFrontEnd, open_front_end
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.backends.openvino import OpenVino
 from serving.backends.tensorrt import TensorRT, find_engine
@@ -66,7 +67,7 @@ def check(options: Options) -> dict[str, Any]:
     skipped: dict[str, str] = {}
     for backend, precision, make in runtimes(bundle):
         try:
-            runtime = with_front_end(bundle, make())
+            runtime = for_waveforms(bundle, make())
         except UnheardError as error:  # not installed, no GPU, no engine
             skipped[f"{backend}, {precision}"] = str(error)
             continue
@@ -132,7 +133,7 @@ def _judge_without_run(options: Options, bundle: Bundle) -> Judge:
             raise BundleError(f"{bundle.folder / PROBES}: holds other probes than this program's; export the run again")
         embeddings, rounding, name = stored["embeddings"], stored["rounding"].tolist(), str(stored["name"])
     if samples.counts:
-        fp32 = with_front_end(bundle, OnnxRuntime(bundle.model("fp32"), usable_cores(), ["cpu"]))
+        fp32 = for_waveforms(bundle, OnnxRuntime(bundle.model("fp32"), usable_cores(), ["cpu"]))
         rest = run_in_batches(fp32, samples.windows[samples.n_probes :], 1, f"{CPU}, fp32")
         embeddings = np.concatenate([embeddings, rest])
         rounding += [0.0] * len(rest)
@@ -166,12 +167,9 @@ def _open_engine(bundle: Bundle, precision: str) -> Runtime:
     return TensorRT(find_engine(bundle, precision), bundle)
 
 
-def with_front_end(bundle: Bundle, runtime: Runtime) -> Runtime:
+def for_waveforms(bundle: Bundle, runtime: Runtime) -> Runtime:
     """A runtime that takes waveforms, whatever the bundle's models take."""
-    if bundle.manifest.input == "waveform":
-        return runtime
-    front_end = OnnxRuntime(bundle.path("frontend.onnx"), usable_cores(), ["cpu"])
-    return lambda windows: runtime(front_end(windows))
+    return WithFrontEnd(runtime, open_front_end(bundle)) if bundle.manifest.input == "log_mel" else runtime
 
 
 def update_card(bundle: Bundle, judge: Judge, proofs: Sequence[Proof]) -> None:

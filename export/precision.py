@@ -35,8 +35,8 @@ from serving.zeroshot import ZeroShot
 
 LAYERS = ("Conv", "Gemm", "MatMul")  # what is quantised
 FRONT_END = "log_mel."  # weights of the front end begin so
-# Windows that are not measured here can be worse: layers stay in FP32 until half the bound's distance from 1 is left.
-SHARE_OF_BOUND = 0.5
+# Windows that are not measured here can be worse: what is must keep half the bounds' distance from 1.
+LEAST_COSINE, LEAST_RANKING = (1 - (1 - least) / 2 for least in (BOUNDS["int8"].cosine, BOUNDS["int8"].ranking))
 
 
 class Cast(nn.Module):
@@ -84,9 +84,9 @@ def quantise(path: Path, training: NDArray[np.float32], probes: NDArray[np.float
     probes     [n, ...] inputs that must hold the bound as all of training must
     zeroshot   whose best-ranked class for the training inputs must hold its bound as well
 
-    Where the whole network in INT8 does not keep SHARE_OF_BOUND, each layer is measured alone in INT8, and the worst
-    ones are put back to FP32, one after the other, until it does. A layer that loses more by saturating than by
-    coarse steps, on sounds unlike the training clips, gets the wider range of the probes.
+    Where the whole network in INT8 is not as near as LEAST_COSINE and LEAST_RANKING, each layer is measured alone in
+    INT8, and the worst ones are put back to FP32, one after the other, until it is. A layer that alone is not, and is
+    nearer with the range of the probes added to that of training clips, saturates: it gets that range.
     """
     model = onnx.load(path)
     nodes = {_layer_name(node): node for node in model.graph.node if _is_layer(node, model)}
@@ -105,14 +105,15 @@ def quantise(path: Path, training: NDArray[np.float32], probes: NDArray[np.float
     kept: list[str] = []
     if not trial.holds(build(nodes)):
         for name in track(nodes, "each layer alone in INT8", console=progress_console, transient=True):
-            tensor = nodes[name].input[0]
             effects[name] = trial.worst_cosine(build([name]))
-            ranges[tensor] = wide[tensor]
-            with_wide = trial.worst_cosine(build([name]))
-            if with_wide > effects[name]:
-                effects[name] = with_wide
-            else:
-                ranges[tensor] = narrow[tensor]
+            if effects[name] < LEAST_COSINE:
+                tensor = nodes[name].input[0]
+                ranges[tensor] = wide[tensor]
+                with_wide = trial.worst_cosine(build([name]))
+                if with_wide > effects[name]:
+                    effects[name] = with_wide
+                else:
+                    ranges[tensor] = narrow[tensor]
         order = sorted(effects, key=effects.__getitem__)
         for name in track(order, "worst layers back to FP32", console=progress_console, transient=True):
             if trial.holds(build([name for name in nodes if name not in kept])):
@@ -131,12 +132,10 @@ class _Trial:
         self._short = np.r_[1 : len(training) : 2, len(training) : len(self._inputs)]  # not calibrated with, and probes
 
     def holds(self, model: onnx.ModelProto) -> bool:
-        """Whether cosine and ranking keep SHARE_OF_BOUND on all of them."""
-        bound, rows = BOUNDS["int8"], _run_model(model, self._inputs)
-        cosine = row_cosines(self._reference, rows).min()
+        """Whether every row and the ranking are as near as is wanted here."""
+        rows = _run_model(model, self._inputs)
         ranking = np.mean(self._classify(rows) == self._classify(self._reference))
-        least = (1 - SHARE_OF_BOUND * (1 - share) for share in (bound.cosine, bound.ranking))
-        return all(got >= wanted for got, wanted in zip((cosine, ranking), least, strict=True))
+        return bool(row_cosines(self._reference, rows).min() >= LEAST_COSINE and ranking >= LEAST_RANKING)
 
     def worst_cosine(self, model: onnx.ModelProto) -> float:
         """The least of the probes and of every other training window; -1 where a row is no number."""

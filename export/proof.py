@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from export.compare import BOUNDS, Comparison, compare, neighbours_kept
-from export.probes import Samples
+from export.samples import Samples
 from serving.command import progress_console
 from serving.errors import UnheardError
 from serving.zeroshot import ZeroShot

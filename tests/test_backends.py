@@ -141,6 +141,32 @@ def test_a_backend_that_crashes_on_opening_is_one_line_and_the_next_is_taken(bun
         open_backend(open_bundle(bundle_folder), "openvino", "fp32", 1)
 
 
+@pytest.mark.parametrize(
+    ("gpu", "engine", "order"),
+    [
+        (True, "fp32", ["tensorrt", "onnxruntime cuda", "openvino", "onnxruntime cpu"]),
+        (True, "fp16", ["onnxruntime cuda", "openvino", "onnxruntime cpu"]),  # of another precision than asked for
+        (False, "fp32", ["openvino", "onnxruntime cpu"]),
+    ],
+)
+def test_auto_tries_the_gpu_first_where_there_is_one(bundle_folder, tmp_path, monkeypatch, gpu, engine, order):
+    copy = Path(shutil.copytree(bundle_folder, tmp_path / "bundle"))
+    (copy / "engines").mkdir()
+    (copy / "engines" / f"tensorrt-11.0-sm89-{engine}.engine").touch()
+    tried = []
+
+    def make(bundle, backend, precision, threads, strict, providers):
+        tried.append(" ".join([backend, *(providers or [])]))
+        raise BackendError(f"{backend} is broken")
+
+    monkeypatch.setattr(choose, "_make", make)
+    monkeypatch.setattr(choose, "_sees_gpu", lambda: gpu)
+    monkeypatch.setattr("serving.backends.onnxruntime.missing_for", lambda provider: None)
+    with pytest.raises(BackendError, match="no backend works here"):
+        open_backend(open_bundle(copy), "auto", "fp32", 1)
+    assert tried == order
+
+
 def test_bfloat16_would_not_pass_as_fp32(bundle_folder, monkeypatch):
     """The tolerance is what keeps a runtime from saving time on precision unasked."""
     import openvino

@@ -12,7 +12,7 @@ import torch
 from export.compare import BOUNDS, compare
 from export.graph import export_graph
 from export.onnx import main
-from export.probes import collect_samples
+from export.samples import collect_samples
 from export.source import Source
 from serving.audio import read_audio
 from serving.bundle import open_bundle
