@@ -81,7 +81,11 @@ def export_graph(module: nn.Module, source: tuple[str, tuple[int, ...]], output:
         verbose=False,
     )
     assert program is not None
-    return program.model_proto
+    model = program.model_proto
+    graph = model.graph
+    for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]  # stack traces, with the places of files on this machine
+    return model
 
 
 def write_graph(model: onnx.ModelProto, path: Path, facts: dict[str, str], external_bytes: int = EXTERNAL_BYTES) -> int:

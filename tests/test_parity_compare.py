@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-from export.compare import BOUNDS, Bound, compare
+from export.compare import BOUNDS, NEIGHBOURS, Bound, compare, neighbours_kept
+from export.proof import Judge, Reference, run_in_batches
+from export.samples import Samples
 from serving.probes import probe_windows
+from serving.zeroshot import ZeroShot
 from training.frontend import LogMelConfig
 
 ROWS = np.random.default_rng(0).standard_normal((1000, 128)).astype(np.float32)
@@ -84,3 +87,51 @@ def test_the_probes_cover_silence_tones_noise_and_full_scale():
     assert not windows[names.index("silence")].any()
     assert np.abs(windows).max() == 1.0
     assert len(names) == len(set(names))
+
+
+def test_neighbours_are_kept_by_a_rotation_and_lost_by_noise():
+    rng = np.random.default_rng(0)
+    rotation, _ = np.linalg.qr(rng.standard_normal((128, 128)))
+    assert neighbours_kept(ROWS, ROWS @ rotation) == 1.0
+    noise = rng.standard_normal(ROWS.shape).astype(np.float32)
+    kept = neighbours_kept(ROWS, noise)
+    assert kept is not None
+    assert kept < 0.05
+    assert neighbours_kept(ROWS[: NEIGHBOURS + 1], ROWS[: NEIGHBOURS + 1]) is None  # every other row is a neighbour
+
+
+def judge_of(rows: np.ndarray) -> Judge:
+    """Rows that are recordings of one window each, ranked among 8 classes along the first axes."""
+    names = [f"row {i}" for i in range(len(rows))]
+    samples = Samples(names, np.arange(len(rows), dtype=np.float32)[:, None], 0, [1] * len(rows), [])
+    axes = np.eye(8, 128, dtype=np.float32)
+    zeroshot = ZeroShot(
+        np.zeros(128, np.float32), np.eye(128, dtype=np.float32), list("abcdefgh"), axes, np.ones(8, bool), 1.0
+    )
+    return Judge(samples, Reference("rows", rows, None), zeroshot)
+
+
+def test_a_ranking_that_changes_fails_although_every_row_is_near_enough():
+    # Two classes almost tie: a step too small for the cosine's bound changes which of them is first.
+    rows = np.zeros((100, 128), np.float32)
+    rows[:, :8] = 1.0
+    rows[:, 0] += 1e-3
+    other = rows.copy()
+    other[:5, 1] += 2e-3
+    proof = judge_of(rows).prove(lambda batch: other[batch[:, 0].astype(int)], "fake", "int8", 1)
+    assert proof.comparison.passed
+    assert proof.ranking == 0.95
+    assert any("95.0%" in fault for fault in proof.faults)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 8])
+def test_every_call_has_exactly_the_asked_rows_and_no_row_is_lost(batch):
+    sizes = []
+
+    def runtime(rows: np.ndarray) -> np.ndarray:
+        sizes.append(len(rows))
+        return rows * 2
+
+    windows = np.arange(10, dtype=np.float32)[:, None]
+    np.testing.assert_array_equal(run_in_batches(runtime, windows, batch), windows * 2)
+    assert set(sizes) == {batch}
