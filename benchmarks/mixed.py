@@ -18,7 +18,6 @@ SLOW_PIECES, SLOW_PAUSE_S = 8, 0.15
 TOLERANCE = 1e-5  # of an embedding's numbers, whoever shared its batch
 SETTLED = 0.2  # of the requests, and at most SETTLED_MOST: from then on the memory should not grow
 SETTLED_MOST = 1_000
-GROWTH = 0.05
 
 
 @dataclass(frozen=True)
@@ -58,10 +57,15 @@ class Found:
         )
 
     def growth(self, n_requests: int) -> float | None:
-        """How much more memory at the end than when it had settled, as a share; None where it cannot be seen."""
+        """How much more memory in the last quarter of the requests than in the first, as a share.
+
+        Of those after it had settled, and by medians: what is under way at a moment moves it by a tenth. None where
+        the memory cannot be seen.
+        """
         settled = min(SETTLED_MOST, round(SETTLED * n_requests))
         after = [resident for count, resident in self.memory if count >= settled]
-        return after[-1] / after[0] - 1 if len(after) > 1 else None
+        quarter = len(after) // 4
+        return float(np.median(after[-quarter:]) / np.median(after[:quarter])) - 1 if quarter else None
 
 
 def make_bodies(

@@ -47,7 +47,7 @@ class Options:
     precision: str = "fp32"
     """of the model: fp32, fp16 or int8, as far as the bundle has them"""
     threads: int | None = None
-    """CPU threads that decode, and as many for the model; default: the physical cores"""
+    """CPU threads that decode, and as many for the model; with --ray local, workers; default: the physical cores"""
     max_seconds: float = 3600
     """longer recordings are listed as errors, in seconds: one takes up to 2 GB an hour while it is decoded"""
     ray: str | None = None

@@ -171,9 +171,10 @@ def test_a_text_run_killed_while_it_learns_goes_on_to_the_same_weights(folder, t
 def test_two_processes_share_a_batch_and_end_where_one_does(folder, tmp_path):
     """The same global batch, so the same losses: within 1e-3, for sums are taken in another order.
 
-    With a small learning rate, for AdamW makes steps of full size of the smallest gradients, rounding included.
+    With a small learning rate, for AdamW makes steps of full size of the smallest gradients, rounding included: at
+    1e-4 the losses were 4e-5 apart after one epoch and 1.1e-3 after five.
     """
-    common = ("--dropout", "0", "--learning-rate", "1e-4")
+    common = ("--dropout", "0", "--learning-rate", "1e-5")
     assert train(options(folder, tmp_path / "one", *common)) == 0
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     arguments = [*launch, "-m", "training.run", *options(folder, tmp_path / "two", *common)]

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -39,6 +40,12 @@ def test_the_graph_is_clean_and_folded(precise_bundle, name):
     onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     assert not {node.op_type for node in model.graph.node} & UNWANTED
     assert [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")] == [OPSET]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_file_tells_nothing_of_the_machine_it_was_made_on(precise_bundle, name):
+    assert str(Path(onnx.__file__).parents[1]).encode() not in (precise_bundle / name).read_bytes()
+    assert str(Path(__file__).parents[1]).encode() not in (precise_bundle / name).read_bytes()
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -159,8 +166,7 @@ def test_a_log_mel_bundle_takes_what_its_front_end_gives(log_mel_bundle, precise
     chained = OnnxRuntime(bundle.model("fp32"), 1, ["cpu"])(log_mel)
     whole = OnnxRuntime(precise_bundle / "embedder.onnx", 1, ["cpu"])(windows)
     np.testing.assert_allclose(chained, whole, atol=1e-5)
-    # INT8 without front end constants: next to a quarter of FP32.
-    assert bundle.model("int8").stat().st_size < 0.32 * bundle.model("fp32").stat().st_size
+    assert bundle.model("int8").stat().st_size <= 0.3 * bundle.model("fp32").stat().st_size
 
 
 def test_an_unknown_input_is_refused(run_folder, tmp_path):

@@ -1,6 +1,7 @@
 """The server as a process and its clients as sockets: it starts, ends, and outlives whoever is slow, rude or gone."""
 
 import contextlib
+import platform
 import shutil
 import signal
 import socket
@@ -16,6 +17,7 @@ import httpx
 import numpy as np
 import pytest
 
+from benchmarks.server_process import resident_mb
 from serving.__main__ import main
 from serving.audio import decode_audio
 from tests.servers import Server, running
@@ -219,6 +221,25 @@ def test_who_sends_without_end_after_a_refusal_is_cut_off(server, expected):
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
             send_for_a_minute()
     assert_serves(server, expected)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_the_memory_of_long_recordings_is_given_back(bundle_folder, tmp_path):
+    two_minutes = encoded(np.zeros(44_100 * 120, np.float32), 44_100)
+    with running(bundle_folder, tmp_path / "log", "--max-queue-seconds", "2000") as server:
+
+        def ask(body: bytes) -> int:
+            return httpx.post(f"{server.address}/v1/embed", content=body, timeout=120).status_code
+
+        assert ask(SOUND) == 200
+        before = resident_mb(server.process.pid)
+        with ThreadPoolExecutor(8) as clients:
+            assert set(clients.map(ask, [two_minutes] * 24)) == {200}
+        assert ask(SOUND) == 200
+        after = resident_mb(server.process.pid)
+    assert before is not None
+    assert after is not None
+    assert after - before < 80  # MB; 140 where the C library keeps it
 
 
 def test_what_is_no_http_is_refused_and_harms_nobody(server, expected):

@@ -15,7 +15,7 @@ from serving.server.app import create_app
 from serving.server.keys import Keys
 from serving.server.limits import Limits
 from serving.server.pipeline import Pipeline
-from serving.server.process import address_of, listen, serve
+from serving.server.process import address_of, give_memory_back, listen, serve
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +62,7 @@ def check(options: Options) -> None:
 def work(options: Options) -> None:
     """Serve until a signal ends it."""
     check(options)
+    give_memory_back()
     keys = Keys.read(options.api_key_file) if options.api_key_file else None
     with listen(options.host, options.port) as listener:  # first: a model can take long to load
         address = address_of(listener)
