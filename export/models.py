@@ -54,13 +54,15 @@ class ModelFiles:
         half = half_precision(self._embedder)
         self._write(export_graph(half, self._takes, "embedding"), PRECISIONS["fp16"], "fp16")
 
-    def write_int8(self, training: NDArray[np.float32]) -> Quantised:
-        """The FP32 file with the layers that bear it in INT8. training [n, samples]: windows to calibrate on."""
+    def write_int8(self, calibration: NDArray[np.float32], judged: NDArray[np.float32]) -> Quantised:
+        """The FP32 file with the layers that bear it in INT8.
+
+        calibration, judged   [n, samples] windows of different recordings, see `quantise`
+        """
         probes = probe_windows(self.source.window)[1]
         if self.input == "log_mel":
-            front_end = self._open("frontend.onnx")
-            training, probes = front_end(training), front_end(probes)
-        quantised = quantise(self.folder / PRECISIONS["fp32"], training, probes, self.source.zeroshot)
+            calibration, judged, probes = map(self._open("frontend.onnx"), (calibration, judged, probes))
+        quantised = quantise(self.folder / PRECISIONS["fp32"], calibration, judged, probes, self.source.zeroshot)
         if self.input == "waveform":
             factor_basis(quantised.model)
         self._write(quantised.model, PRECISIONS["int8"], "int8")

@@ -28,12 +28,13 @@ from serving.bundle import MANIFEST, PRECISIONS, Manifest, new_folder, write_man
 from serving.command import console, run_command, say
 from serving.errors import DataError, UsageError
 from serving.probes import PROBES
+from training.data.clips import Clip
 from training.data.splits import ClipSplit
 from training.networks import EMBEDDING_SIZE
 from training.run import ZEROSHOT
 
-MOST_CLIPS = 128  # of training, evenly from all classes, to calibrate INT8 with
-MOST_WINDOWS = 256  # of theirs
+MOST_CLIPS = 64  # evenly from all classes: to calibrate INT8 with, and to judge it on from training and validation
+MOST_WINDOWS = 128  # of either
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def export(options: Options) -> dict[str, Any]:
                     files.write_fp16()
                 case "int8":
                     assert clips is not None
-                    quantised = files.write_int8(_training_windows(source, clips))
+                    quantised = files.write_int8(*_int8_windows(source, clips))
                 case _:
                     files.write_fp32()
             proofs += _prove(judge, files.runtime(precision), precision)
@@ -154,12 +155,21 @@ def _judge(source: Source, clips: ClipSplit | None) -> Judge:
     return Judge(samples, source.reference(samples), source.zeroshot, source.classify)
 
 
-def _training_windows(source: Source, clips: ClipSplit) -> NDArray[np.float32]:
-    """Windows of training clips, the same share of each class: [n, samples]."""
-    ordered = sorted(clips.train, key=lambda clip: clip.label)
-    paths = [clip.path for clip in spread(ordered, MOST_CLIPS)]
-    windows = np.concatenate(list(recording_windows(paths, source.window)))
-    return np.stack(spread(list(windows), MOST_WINDOWS))
+def _int8_windows(source: Source, clips: ClipSplit) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Windows [n, samples] of training clips to calibrate INT8 on, and of other training and validation clips.
+
+    What the network was fitted to moves less than what it was not: layers are judged on validation clips too. No test
+    clip is among either.
+    """
+    train, validation = (sorted(part, key=lambda clip: clip.label) for part in (clips.train, clips.validation))
+    some = spread(train, 2 * MOST_CLIPS)
+    others = (some[1::2] or some) + spread(validation, MOST_CLIPS)
+    return _some_windows(source, some[::2]), _some_windows(source, others)
+
+
+def _some_windows(source: Source, clips: Sequence[Clip]) -> NDArray[np.float32]:
+    windows = np.concatenate(list(recording_windows([clip.path for clip in clips], source.window)))
+    return windows[spread(range(len(windows)), MOST_WINDOWS)]
 
 
 def _prove(judge: Judge, runtime: Runtime, precision: str) -> list[Proof]:

@@ -76,27 +76,34 @@ class Quantised:
     effects: dict[str, float]
 
 
-def quantise(path: Path, training: NDArray[np.float32], probes: NDArray[np.float32], zeroshot: ZeroShot) -> Quantised:
+def quantise(
+    path: Path,
+    calibration: NDArray[np.float32],
+    judged: NDArray[np.float32],
+    probes: NDArray[np.float32],
+    zeroshot: ZeroShot,
+) -> Quantised:
     """Quantise an exported FP32 embedder, except the layers that hurt most.
 
-    path       of the FP32 file
-    training   [n, ...] inputs of the file, from training clips: every other one gives the activations' ranges
-    probes     [n, ...] inputs that must hold the bound as all of training must
-    zeroshot   whose best-ranked class for the training inputs must hold its bound as well
+    path         of the FP32 file
+    calibration  [n, ...] inputs of the file that give the activations' ranges
+    judged       [n, ...] other recordings, on which the result is judged
+    probes       [n, ...] likewise, without a class
+    zeroshot     whose best-ranked class for `judged` must hold its bound as well
 
     Where the whole network in INT8 is not as near as LEAST_COSINE and LEAST_RANKING, each layer is measured alone in
     INT8, and the worst ones are put back to FP32, one after the other, until it is. A layer that alone is not, and is
-    nearer with the range of the probes added to that of training clips, saturates: it gets that range.
+    nearer with the range of the probes added to that of recordings, saturates: it gets that range.
     """
     model = onnx.load(path)
     nodes = {_layer_name(node): node for node in model.graph.node if _is_layer(node, model)}
     layers = list(nodes.values())
-    seen = training[::2]
+    with_probes = np.concatenate([calibration, probes])
     narrow, wide = equalise(
-        model, layers, measure_ranges(path, layers, seen), measure_ranges(path, layers, np.concatenate([seen, probes]))
+        model, layers, measure_ranges(path, layers, calibration), measure_ranges(path, layers, with_probes)
     )
     ranges = dict(narrow)
-    trial = _Trial(path, training, probes, zeroshot)
+    trial = _Trial(path, judged, probes, zeroshot)
 
     def build(names: Iterable[str]) -> onnx.ModelProto:
         return _insert(model, ranges, [nodes[name].name for name in names])
@@ -123,13 +130,12 @@ def quantise(path: Path, training: NDArray[np.float32], probes: NDArray[np.float
 
 
 class _Trial:
-    """What a graph must still do on training windows and probes."""
+    """What a graph must still do: recordings [n, ...] and probes [n, ...] are its inputs."""
 
-    def __init__(self, path: Path, training: NDArray[np.float32], probes: NDArray[np.float32], zeroshot: ZeroShot):
-        self._inputs = np.concatenate([training, probes])
+    def __init__(self, path: Path, recordings: NDArray[np.float32], probes: NDArray[np.float32], zeroshot: ZeroShot):
+        self._inputs = np.concatenate([recordings, probes])
         self._reference = _run(path, self._inputs)
-        self._classify = lambda rows: zeroshot.scores(rows[: len(training)]).argmax(axis=1)
-        self._short = np.r_[1 : len(training) : 2, len(training) : len(self._inputs)]  # not calibrated with, and probes
+        self._classify = lambda rows: zeroshot.scores(rows[: len(recordings)]).argmax(axis=1)
 
     def holds(self, model: onnx.ModelProto) -> bool:
         """Whether every row and the ranking are as near as is wanted here."""
@@ -138,9 +144,9 @@ class _Trial:
         return bool(row_cosines(self._reference, rows).min() >= LEAST_COSINE and ranking >= LEAST_RANKING)
 
     def worst_cosine(self, model: onnx.ModelProto) -> float:
-        """The least of the probes and of every other training window; -1 where a row is no number."""
-        rows = _run_model(model, self._inputs[self._short])
-        return float(np.nan_to_num(row_cosines(self._reference[self._short], rows), nan=-1.0).min())
+        """The least of any row; -1 where a row is no number."""
+        rows = _run_model(model, self._inputs)
+        return float(np.nan_to_num(row_cosines(self._reference, rows), nan=-1.0).min())
 
 
 def _is_layer(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:

@@ -107,8 +107,9 @@ def write_untrained_bundle(folder: Path, network: str, precisions: Sequence[str]
         write_graph(export_graph(half, source, "embedding"), folder / PRECISIONS["fp16"], {})
     if "int8" in precisions:
         noise = 0.1 * np.random.default_rng(0).standard_normal((4, WINDOWS[network])).astype(np.float32)
-        with mock.patch.object(precision, "SHARE_OF_BOUND", 1e9):
-            quantised = precision.quantise(folder / PRECISIONS["fp32"], noise[:3], noise[3:], small_zeroshot())
+        with mock.patch.multiple(precision, LEAST_COSINE=-1.0, LEAST_RANKING=0.0):
+            parts = noise[:2], noise[2:3], noise[3:]
+            quantised = precision.quantise(folder / PRECISIONS["fp32"], *parts, small_zeroshot())
         assert quantised.fp32_layers == []
         factor_basis(quantised.model)
         write_graph(quantised.model, folder / PRECISIONS["int8"], {})
