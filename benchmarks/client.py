@@ -109,5 +109,6 @@ class Connection:
         headers = {name.lower(): value.strip() for name, value in (line.split(":", 1) for line in lines)}
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         if writer.transport.get_write_buffer_size() or headers.get("connection") == "close":
+            writer.transport.abort()  # what is not sent yet is not worth sending
             self.close()
         return Reply(int(first.split(" ", 2)[1]), headers, body)

@@ -232,6 +232,8 @@ def test_docs_show_all_addresses_and_fetch_nothing_from_anywhere(client):
         assert f"</span> {path}</h2>" in answer.text
     assert "curl --data-binary @dog.ogg http://127.0.0.1:8000/v1/embed" in answer.text
     assert '"embedding_space": "c5bcdf06b371a5a6..."' in answer.text.replace("&quot;", '"')
+    assert '"decode": 1.9' in answer.text.replace("&quot;", '"')
+    assert "`" not in answer.text
     assert not re.findall(r"<(?:script|link|img|iframe)|\bsrc=|@import|url\(", answer.text)
     assert set(re.findall(r'(?:href|action)="([^"]*)"', answer.text)) == {"openapi.json", "v1/embed", "v1/classify"}
 

@@ -69,27 +69,30 @@ def _curl(method: str, path: str, takes_file: bool, with_keys: bool) -> str:
 def _table(kind: str, rows: dict[str, str]) -> str:
     if not rows:
         return ""
-    cells = (f"<tr><td><code>{escape(name)}</code></td><td>{escape(told)}</td></tr>" for name, told in rows.items())
+    cells = (f"<tr><td><code>{escape(name)}</code></td><td>{_inline(told)}</td></tr>" for name, told in rows.items())
     return f"<table><tr><th>{kind}</th><th></th></tr>{''.join(cells)}</table>"
 
 
 def _prose(text: str) -> str:
-    """Paragraphs; one that is indented is code, like what stands between backticks."""
+    """Paragraphs; one that is indented is code."""
     blocks = (block for block in text.split("\n\n") if block)
     return "".join(
-        f"<pre><code>{escape(block.strip())}</code></pre>"
-        if block.startswith("    ")
-        else "<p>" + re.sub("`(.+?)`", r"<code>\1</code>", escape(block), flags=re.DOTALL) + "</p>"
+        f"<pre><code>{escape(block.strip())}</code></pre>" if block.startswith("    ") else f"<p>{_inline(block)}</p>"
         for block in blocks
     )
 
 
+def _inline(text: str) -> str:
+    """Text in which what stands between backticks is code."""
+    return re.sub("`(.+?)`", r"<code>\1</code>", escape(text), flags=re.DOTALL)
+
+
 def _example(schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
     """A value that fits a schema, of its examples where it has some; None where nothing is known of it."""
-    if "$ref" in schema:
-        return _example(schemas[schema["$ref"].rsplit("/", 1)[1]], schemas)
     if "examples" in schema:
         return schema["examples"][0]
+    if "$ref" in schema:
+        return _example(schemas[schema["$ref"].rsplit("/", 1)[1]], schemas)
     if "anyOf" in schema:
         return _example(schema["anyOf"][0], schemas)
     match schema.get("type"):
