@@ -20,6 +20,7 @@ from serving.bundle import Bundle, Manifest, open_bundle
 from serving.cores import usable_cores
 from serving.errors import AudioError, UsageError
 from serving.files import DecodedFile, embed_each, file_size
+from serving.memory import trim_memory
 from serving.text import TextModel, has_text_model
 from serving.zeroshot import ZeroShot
 
@@ -61,7 +62,9 @@ class Embedder:
             raise UsageError(f"threads: got {threads}; wanted 1 to {MAX_THREADS}, or none for all cores")
         bundle = open_bundle(folder)
         threads = threads or usable_cores()
-        return cls(bundle, open_backend(bundle, backend, precision, threads, strict), precision, threads)
+        model = open_backend(bundle, backend, precision, threads, strict)
+        trim_memory()
+        return cls(bundle, model, precision, threads)
 
     @property
     def manifest(self) -> Manifest:
@@ -148,7 +151,11 @@ class Embedder:
         return self.zeroshot.choose(labels, self._encode if self.knows_text else None)
 
     def _encode(self, labels: Sequence[str]) -> NDArray[np.float32]:
-        return self._text_model.encode([self._text_model.describe(label) for label in labels])
+        return self._text_model.encode([self.describe(label) for label in labels])
+
+    def describe(self, label: str) -> str:
+        """What a label is compared by: the bundle's line on a class that it has one for, else the label itself."""
+        return self._text_model.describe(label) if self.knows_text else label
 
     @property
     def knows_text(self) -> bool:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from serving.bundle import Bundle
 from serving.errors import BundleError, LabelError
+from serving.memory import trim_memory
 from serving.zeroshot import plain, unit_rows
 
 CONFIG = "text/text.json"  # the encoder's name, and MiniLM's longest text in tokens
@@ -61,12 +62,14 @@ class TextModel:
                 f"{folder / CONFIG}: encoder {encoder}; this program knows {', '.join(ENCODER_FILES)}: update it"
             )
         files = ENCODER_FILES[encoder]
-        return cls(
+        model = cls(
             encoder,
             json.loads((folder / DESCRIPTIONS).read_text()),
             Glove(folder / GLOVE) if GLOVE in files else None,
             MiniLm(folder / MINILM, folder / TOKENIZER, config["max_tokens"]) if MINILM in files else None,
         )
+        trim_memory()  # 67 MB of 128 that MiniLM takes while it is read
+        return model
 
     def describe(self, label: str) -> str:
         """The description of a class that the bundle knows by name; of anything else, the label itself in words."""

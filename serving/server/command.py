@@ -10,12 +10,13 @@ import tyro
 
 from serving.embedder import Embedder
 from serving.errors import UsageError
+from serving.memory import give_memory_back
 from serving.server import log
 from serving.server.app import create_app
 from serving.server.keys import Keys
 from serving.server.limits import Limits
 from serving.server.pipeline import Pipeline
-from serving.server.process import address_of, give_memory_back, listen, serve
+from serving.server.process import address_of, listen, serve
 
 logger = logging.getLogger(__name__)
 

@@ -1,8 +1,6 @@
 """The server's life as a process: a listening socket, a line when it is ready, a clean end on a signal."""
 
 import asyncio
-import contextlib
-import ctypes
 import errno
 import logging
 import math
@@ -17,7 +15,6 @@ from serving.errors import UsageError
 from serving.server.connection import connection_class
 
 KEEP_ALIVE_S = 75  # for idle connections: longer than the 60 s of common load balancers, so that they close first
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 GRACE_S = 5  # beyond the time that a request may take, when the signal to end comes
 
 
@@ -51,19 +48,6 @@ def address_of(listener: socket.socket) -> str:
     """http://127.0.0.1:8000"""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def give_memory_back() -> None:
-    """Let freed blocks of a megabyte and more go back to the system at once, where the C library is glibc.
-
-    By itself it raises that size to 32 MB after the first such block, and keeps what the longest recordings took:
-    320 MB instead of 205 after some of two minutes.
-    """
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_MMAP_THRESHOLD, 2**20)
-        # Setting the one stops the other from growing as well, and at its 128 kB each request would pay for new pages.
-        mallopt(M_TRIM_THRESHOLD, 2**24)
 
 
 def serve(
