@@ -1,6 +1,7 @@
-"""Show what a bundle does in a browser: upload or record a sound, see its ranked classes and its picture.
+"""Show what a bundle does in a browser: name a sound, listen, find similar ones, compare runtimes.
 
-python -m demo bundles/first --port 7860
+python -m demo                                          # the bundle that comes with the project
+python -m demo bundles/first --library sounds.parquet   # yours, and a library that serving.embed made
 """
 
 import contextlib
@@ -14,12 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import tyro
 
-from demo.examples import pick_examples
+from demo.examples import SHIPPED_SOUNDS, pick_examples
+from demo.models import Models, find_bundles
 from serving.command import console, run_command
-from serving.embedder import Embedder
 from serving.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 class Options:
     """Show what a bundle does in a browser, until Ctrl-C or SIGTERM."""
 
-    bundle: Annotated[Path, tyro.conf.Positional]
-    """the bundle folder that export.onnx wrote"""
+    bundles: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """bundle folders that export.onnx wrote, to choose from; default: the one that comes with the project, and those
+    in ./bundles"""
     port: int = 7860
     """TCP port of the page, 1 to 65535"""
     host: str = "127.0.0.1"
@@ -41,7 +42,12 @@ class Options:
     backend: str = "auto"
     """what runs the model: auto, or the name of one runtime"""
     examples: Path | None = None
-    """recordings to offer for a click: a folder of class folders, a data set in ESC-50's layout, or any folder"""
+    """recordings to offer for a click: a folder of class folders, a data set in ESC-50's layout, or any folder;
+    default: synthesised sounds"""
+    library: Path | None = None
+    """Parquet file that serving.embed wrote with the first bundle, to find similar sounds in; default: the examples"""
+    recordings: Path | None = None
+    """folder of the library's recordings, where it is no longer the one that was embedded"""
 
 
 def serve(options: Options) -> dict[str, Any] | None:
@@ -51,17 +57,36 @@ def serve(options: Options) -> dict[str, Any] | None:
     """
     start = time.perf_counter()
     check_port(options.host, options.port)
-    examples = pick_examples(options.examples) if options.examples else []
-    embedder = Embedder.load(options.bundle, options.backend)
+    models = Models(find_bundles(options.bundles), options.backend)
+    first = models.open(models.names[0])
+    if options.recordings and not options.library:
+        raise UsageError("--recordings: is the folder of a library's recordings; give its --library too")
+    examples = pick_examples(options.examples or SHIPPED_SOUNDS)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)  # both end it in the same clean way
     ready = None
     with contextlib.suppress(KeyboardInterrupt):
-        page, address = _open(options, embedder, examples)
+        # Here and not above: these imports take seconds, and wrong input should be told at once.
+        import_start = time.perf_counter()
+        from demo.library import read_library
+        from demo.page import build_page
+        from demo.similar import check_space
+
+        import_seconds = time.perf_counter() - import_start
+        library = read_library(options.library, options.recordings) if options.library else None
+        if library:
+            check_space(library, first, models.names[0])
+        page, address = _launch(options, build_page(models, examples, library))
         try:
-            seconds = round(time.perf_counter() - start, 1)
-            ready = {"address": address, "start_seconds": seconds}
-            console.print(f"demo of {options.bundle}, ready after {seconds} s; Ctrl-C ends it", highlight=False)
+            seconds = time.perf_counter() - start
+            ready = {
+                "address": address,
+                "start_seconds": round(seconds, 1),
+                "import_seconds": round(import_seconds, 1),
+            }
+            told = f"demo of {', '.join(models.names)}, ready after {seconds:.1f} s"
+            told += f" ({import_seconds:.1f} s of them imports); Ctrl-C ends it"
+            console.print(told, highlight=False, soft_wrap=True)
             console.print(address, highlight=False)
             threading.Event().wait()
         finally:
@@ -69,14 +94,10 @@ def serve(options: Options) -> dict[str, Any] | None:
     return ready
 
 
-def _open(options: Options, embedder: Embedder, examples: list[tuple[Path, str]]) -> "tuple[Blocks, str]":
-    """Build and launch the page. Returns it, running, and its address; the public one where that was asked for."""
-    # Here and not above: this import takes seconds, and wrong input should be told at once.
-    from demo.app import build_page, launch_settings
+def _launch(options: Options, page: "Blocks") -> "tuple[Blocks, str]":
+    """Serve the page. Returns it, running, and its address; the public one where that was asked for."""
+    from demo.page import launch_settings
 
-    window = embedder.manifest.window
-    embedder.classify(np.zeros(window.samples, np.float32), window.rate_hz)  # the first inference is slow
-    page = build_page(embedder, examples)
     listening = {"server_name": options.host, "server_port": options.port, "share": options.share}
     try:
         _, address, public = page.launch(prevent_thread_lock=True, **listening, **launch_settings())

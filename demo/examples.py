@@ -8,6 +8,7 @@ from serving.audio import SUFFIXES
 from serving.errors import UsageError
 
 MAX_EXAMPLES = 12
+SHIPPED_SOUNDS = Path(__file__).parent / "sounds"  # synthesised, see the README there
 
 Item = TypeVar("Item")
 
@@ -34,7 +35,7 @@ def _pick(folder: Path) -> list[tuple[Path, str]]:
     files = list(classes.values()) or _recordings(folder)
     if not files:
         raise UsageError(f"--examples: {folder}: has no {', '.join(SUFFIXES)} file; give a folder with recordings")
-    return [(path, path.stem) for path in _spread(files)]
+    return [(path, path.stem.replace("_", " ")) for path in _spread(files)]
 
 
 def _class_folders(folder: Path) -> dict[str, Path]:

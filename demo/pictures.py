@@ -213,6 +213,7 @@ PLAYHEAD = """
     if (playing && !playing.paused) requestAnimationFrame(follow);
   };
   HTMLMediaElement.prototype.play = function () {
+    if (this.closest(".player")) return play.call(this);  // of a library, not the recording in the picture
     if (playing !== this) this.addEventListener("seeking", follow);
     playing = this;
     const started = play.call(this);

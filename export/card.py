@@ -12,6 +12,9 @@ NAMES = {
     "validation_accuracy": "validation accuracy, training head",
     "zeroshot_map_test_accuracy": "test accuracy, map to class vectors",
     "zeroshot_map_validation_accuracy": "validation accuracy, map to class vectors",
+    "folds_accuracy": "this recipe trained anew without each recording fold: accuracy there",
+    "holdouts_zsl": "this recipe trained anew without some classes: top-1 among those (ZSL)",
+    "holdouts_harmonic_mean": "the same, all classes: harmonic mean of seen and unseen (GZSL)",
 }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from training.data.clips import Clip, load_clips
 from training.data.splits import ClipSplit
 from training.frontend import LogMel
 from training.networks import Network, build_network
+from training.report import recipe_scores
 from training.run import SUMMARY, ZEROSHOT
 
 
@@ -132,12 +134,23 @@ def load_zeroshot(run: Path) -> ZeroShot:
 
 
 def load_scores(run: Path) -> dict[str, float]:
-    """The accuracies of the run's summary.json; RunError where the run did not end."""
-    path = run / SUMMARY
+    """The accuracies of the run's summary.json, and its recipe's scores where training.evaluate measured them.
+
+    errors   RunError: the run did not end, or a file is damaged
+    """
+    path, report = run / SUMMARY, run / "evaluation" / "report.json"
     if not path.is_file():
         raise RunError(f"{path}: is missing, so the run did not end; continue it with: training.run ... --resume")
+    scores = {name: value for name, value in _read(path, "train again").items() if name.endswith("accuracy")}
+    if report.is_file():
+        again = "delete it, and run training.evaluate again if its scores are wanted"
+        scores |= recipe_scores(_read(report, again))
+    return scores
+
+
+def _read(path: Path, again: str) -> dict[str, Any]:
+    """A file's JSON object; RunError says what to do where it is damaged."""
     try:
-        summary = json.loads(path.read_text())
-        return {name: value for name, value in summary.items() if name.endswith("accuracy")}
-    except (OSError, ValueError, AttributeError) as error:
-        raise RunError(f"{path}: is damaged ({error}); train again") from error
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"{path}: is damaged ({error}); {again}") from error

@@ -6,6 +6,7 @@ An interrupted run continues where it stopped when the same command is given aga
 listed with the reasons in embeddings.errors.csv; they do not stop the run.
 """
 
+import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -25,7 +26,7 @@ from serving.cores import usable_cores
 from serving.errors import UsageError
 from serving.folder import FolderEmbedder, audio_files
 from serving.job import Job, open_job
-from serving.rows import Rows, merge_parts, write_part
+from serving.rows import FOLDER, Rows, merge_parts, write_part
 
 FILES_PER_PART = 256  # a run that is killed loses the work on at most this many
 
@@ -150,7 +151,8 @@ def _work_here(job: Job, source: FolderEmbedder) -> Iterator[int]:
 def _finish(job: Job, source: FolderEmbedder, out: Path, errors: Path) -> tuple[int, int]:
     """Join the parts, and put the two files in their places whole. Returns how many rows and errors."""
     new_rows, new_errors = job.folder / "rows.new", job.folder / "errors.new"
-    counts = merge_parts(map(job.path, range(job.n_parts)), new_rows, new_errors, source.rows.schema)
+    schema = source.rows.schema.with_metadata({FOLDER: os.fsencode(source.folder)})
+    counts = merge_parts(map(job.path, range(job.n_parts)), new_rows, new_errors, schema)
     new_errors.rename(errors)
     new_rows.rename(out)
     job.remove()

@@ -17,7 +17,8 @@ from serving.errors import AudioError
 from serving.files import EmbeddedFile
 
 GROUP_ROWS = 16_384  # of a row group, 8 MB: as many rows as are in memory when they are written
-ERRORS = b"errors"  # in the file's metadata: JSON, [[path, reason], ...]
+ERRORS = b"errors"  # in a part's metadata: JSON, [[path, reason], ...]
+FOLDER = b"folder"  # in the finished file's metadata: where the recordings were, as os.fsencode gives it
 
 
 def schema_of(embedding_size: int) -> pyarrow.Schema:

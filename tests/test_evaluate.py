@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ import pytest
 import soundfile
 from safetensors.torch import load_file
 
+from export.source import load_scores
 from serving.zeroshot import ZeroShot
 from training.data.vocabulary import RATE_HZ
 from training.evaluate import main as evaluate
 from training.run import main as train
+from training.zeroshot import fit_zeroshot
 
 # Names whose descriptions the text encoder knows, and sounds that are easily told apart.
 CLASSES = ("clock_tick", "rain", "siren", "engine", "wind", "crickets")
@@ -140,6 +143,24 @@ def test_folds_are_scored_beside_the_control(folder, tmp_path, capsys):
     assert [(score["fold"], score["seed"]) for score in scores] == [(f, s) for s in (0, 1) for f in (1, 2, 3, 4)]
     assert line["folds_accuracy"] == pytest.approx(np.mean([score["accuracy"] for score in scores]))
     assert np.mean([score["statistics"] for score in scores]) > 0.8  # the sounds are easy
+    assert load_scores(out)["folds_accuracy"] == line["folds_accuracy"]  # what an export puts on the model card
+
+
+def test_hold_outs_fit_the_runs_map_and_the_controls_keep_ridge(folder, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    assert train(options(folder, out, "--objective", "classes", "--epochs", "1", "--map", "eszsl")) == 0
+    fitted = {"training.holdouts": [], "training.zeroshot": []}  # the network's maps, and the controls'
+    for module, kinds in fitted.items():
+        spy = partial(_fit_and_note, fit_zeroshot, kinds)
+        monkeypatch.setattr(f"{module}.fit_zeroshot", spy)
+    assert evaluate([str(out), *cache(out), "--holdouts", "1", "--unseen-classes", "2"]) == 0
+    assert fitted["training.holdouts"] == ["eszsl", "eszsl"]  # of the training, and of the one that chooses the offset
+    assert set(fitted["training.zeroshot"]) == {"ridge"}
+
+
+def _fit_and_note(real, kinds, *arguments, kind="ridge"):
+    kinds.append(kind)
+    return real(*arguments, kind=kind)
 
 
 @pytest.mark.parametrize(

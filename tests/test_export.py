@@ -94,12 +94,14 @@ def test_a_run_folder_with_cut_off_weights_is_refused(broken_run, tmp_path, caps
         ("zeroshot.npz", "no archive"),
         ("config.json", "{bad"),
         ("config.json", '{"network": {"name": "nope"}}'),
+        ("evaluation/report.json", "{bad"),
     ],
 )
 def test_a_damaged_run_folder_is_refused_and_the_file_is_named(broken_run, tmp_path, capsys, name, content):
     if content is None:
         (broken_run / name).unlink()
     else:
+        (broken_run / name).parent.mkdir(exist_ok=True)
         (broken_run / name).write_text(content)
     one_line(capsys, main([str(broken_run), "--out", str(tmp_path / "out")]), name)
     assert not (tmp_path / "out").exists()
@@ -110,6 +112,16 @@ def test_weights_of_another_network_are_refused(broken_run, tmp_path, capsys):
     config["network"] |= {"n_classes": 7}
     (broken_run / "config.json").write_text(json.dumps(config))
     one_line(capsys, main([str(broken_run), "--out", str(tmp_path / "out")]), "weights.safetensors")
+
+
+def test_an_encoder_that_no_bundle_can_carry_is_refused_before_the_work(broken_run, tmp_path, capsys):
+    config = json.loads((broken_run / "config.json").read_text())
+    (broken_run / "config.json").write_text(json.dumps(config | {"text": "word2vec:/data/words.bin"}))
+    parts = ("word2vec:/data/words.bin", "glove+minilm", "--no-text-model")
+    one_line(capsys, main([str(broken_run), "--out", str(tmp_path / "out")]), *parts)
+    assert not (tmp_path / "out").exists()
+    assert main([str(broken_run), "--out", str(tmp_path / "out"), "--no-text-model"]) == 0
+    assert open_bundle(tmp_path / "out")
 
 
 def test_overwrite_replaces_a_bundle_and_nothing_else(run_folder, bundle_folder, tmp_path, capsys):

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import tyro
 from rich.progress import track
 from rich.table import Table
@@ -31,7 +30,7 @@ from training.learn import Learner, fingerprint, load_recordings
 from training.networks import build_network
 from training.options import MachineOptions, choose_machine
 from training.plots import draw_zero_shot, save_figure
-from training.report import fold_table, holdout_table, markdown, mean_and_error
+from training.report import fold_table, holdout_table, markdown, mean_and_error, recipe_scores
 from training.text import text_encoder
 from training.zeroshot import text_vectors
 
@@ -160,20 +159,17 @@ def _holdouts(
 def _key(config: RunConfig) -> str:
     """Names the folder of finished parts: another recipe has another one."""
     neutral = replace(config, split=replace(config.split, name="", seen=()), test_fold=None, seed=0, data_dir="")
-    return fingerprint(asdict(neutral))
+    facts = asdict(neutral)
+    if config.map != "eszsl":
+        del facts["map"]  # parts finished before there was another map stay valid
+    return fingerprint(facts)
 
 
 def _line(report: dict[str, Any], out: Path) -> dict[str, Any]:
     line: dict[str, Any] = {"out": str(out)}
     if "run" in report:
         line |= {name: value for name, value in report["run"].items() if isinstance(value, float)}
-    if "folds" in report:
-        line["folds_accuracy"] = float(np.mean([score["accuracy"] for score in report["folds"]]))
-    if "holdouts" in report:
-        for name in ("zsl", "harmonic_mean"):
-            ours = [row[name] for row in report["holdouts"] if row["method"] == "network"]
-            line[f"holdouts_{name}"] = float(np.mean(ours))
-    return line
+    return line | recipe_scores(report)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

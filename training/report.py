@@ -169,6 +169,18 @@ def markdown(report: dict[str, Any], config: RunConfig, figures: Sequence[str]) 
     return "\n\n".join(parts) + "\n"
 
 
+def recipe_scores(report: dict[str, Any]) -> dict[str, float]:
+    """Means over the folds and over the hold-outs that a report has of the recipe trained anew."""
+    scores = {}
+    if "folds" in report:
+        scores["folds_accuracy"] = float(np.mean([score["accuracy"] for score in report["folds"]]))
+    if "holdouts" in report:
+        for name in ("zsl", "harmonic_mean"):
+            ours = [row[name] for row in report["holdouts"] if row["method"] == "network"]
+            scores[f"holdouts_{name}"] = float(np.mean(ours))
+    return scores
+
+
 def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,135 @@
+"""What a sound may be called: the box for labels, presets that fill it, and the offset of seen classes."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from demo.action import add_action, react
+from demo.models import Models
+from serving.embedder import Embedder
+from serving.errors import LabelError, UsageError
+from serving.zeroshot import plain
+
+MAX_LABELS = 200
+MAX_LENGTH = 300  # characters of a label; MiniLM reads no more than 256 tokens
+MAX_OFFSET = 10.0  # in units of a score: temperature (about 16) x cosine
+OWN = "the bundle's classes"
+
+# Class names in the order of their numbers in the data set, as they would be typed.
+ESC50 = (
+    "dog, rooster, pig, cow, frog, cat, hen, insects, sheep, crow, rain, sea waves, crackling fire, crickets, "
+    "chirping birds, water drops, wind, pouring water, toilet flush, thunderstorm, crying baby, sneezing, clapping, "
+    "breathing, coughing, footsteps, laughing, brushing teeth, snoring, drinking sipping, door wood knock, "
+    "mouse click, keyboard typing, door wood creaks, can opening, washing machine, vacuum cleaner, "
+    "clock alarm, clock tick, glass breaking, helicopter, chainsaw, siren, car horn, engine, train, church bells, "
+    "airplane, fireworks, hand saw"
+)
+FSC22 = (
+    "fire, rain, thunderstorm, water drops, wind, silence, tree falling, helicopter, vehicle engine, axe, chainsaw, "
+    "generator, handsaw, firework, gunshot, woodchop, whistling, speaking, footsteps, clapping, insect, frog, "
+    "bird chirping, wing flapping, lion, wolf howl, squirrel"
+)
+PRESETS = {"ESC-50": ESC50, "FSC22": FSC22}
+
+
+def read_labels(text: str | None) -> list[str] | None:
+    """Labels as they are typed: one a line, or all on one line with commas between; each once.
+
+    returns  None where nothing is typed: all classes of the bundle
+    errors   LabelError: more than MAX_LABELS, or one longer than MAX_LENGTH
+    """
+    text = (text or "").strip()
+    parts = text.splitlines() if "\n" in text else re.split(r"[,;]", text)
+    once: dict[str, str] = {}
+    for part in parts:
+        once.setdefault(plain(part), part.strip())
+    labels = [label for key, label in once.items() if key]
+    if len(labels) > MAX_LABELS:
+        raise LabelError(f"labels: got {len(labels)}; the page takes up to {MAX_LABELS}")
+    if any(len(label) > MAX_LENGTH for label in labels):
+        raise LabelError(f"labels: one is longer than {MAX_LENGTH} characters; say it more briefly")
+    return labels or None
+
+
+def write_labels(labels: list[str]) -> str:
+    """What `read_labels` reads again."""
+    names = [label.replace("_", " ") for label in labels]
+    return ("\n" if any("," in name or ";" in name for name in names) else ", ").join(names)
+
+
+def presets(embedder: Embedder) -> dict[str, str]:
+    """Labels as they would be typed, by the name of the preset: those of which this bundle understands every one."""
+    known = set(map(plain, embedder.zeroshot.class_names))
+    understood = {
+        name: text for name, text in PRESETS.items() if embedder.knows_text or known.issuperset(read_labels(text) or ())
+    }
+    return {OWN: write_labels(embedder.zeroshot.class_names), **understood}
+
+
+@dataclass(frozen=True)
+class LabelBox:
+    """The components: which labels, and what is taken from the scores of seen ones.
+
+    renewed   the event after which the box fits another bundle
+    """
+
+    preset: gr.Dropdown
+    labels: gr.Textbox
+    offset: gr.Slider
+    renewed: Any
+
+
+def add_labels(models: Models, bundle: gr.Dropdown, api_name: str | None = None) -> LabelBox:
+    """Add the box for labels, filled by presets. Views read `labels` and `offset`.
+
+    bundle    the component that names the bundle: with another one, the box starts anew
+    api_name  of the action that gives a preset's labels; None: no program is offered it
+    """
+    embedder = models.open(models.names[0])
+    choices = presets(embedder)
+    with gr.Group(elem_classes="naming"):
+        preset = gr.Dropdown(list(choices), value=OWN, label="start from", filterable=False)
+        labels = gr.Textbox(
+            choices[OWN], label="labels", info=advice(embedder), lines=2, max_lines=6, elem_classes="labels"
+        )
+        offset = gr.Slider(
+            0,
+            MAX_OFFSET,
+            value=0,
+            step=0.1,
+            label="offset of seen classes",
+            info="Taken from the scores of classes that were in the training, so that unseen ones get their turn.",
+        )
+
+    def fill(preset: str, bundle: str) -> str:
+        choices = presets(models.open(bundle))
+        if preset not in choices:
+            raise UsageError(f"preset: got {preset}; this bundle understands {', '.join(choices)}")
+        return choices[preset]
+
+    def fill_for_programs(preset: str, bundle: str) -> dict[str, str]:
+        """The labels of a preset, as they are typed."""
+        return {"labels": fill(preset, bundle)}
+
+    def start_anew(bundle: str) -> tuple[Any, Any]:
+        embedder = models.open(bundle)
+        choices = presets(embedder)
+        return gr.Dropdown(list(choices), value=OWN), gr.Textbox(choices[OWN], info=advice(embedder))
+
+    react(preset.input, fill, [preset, bundle], [labels])
+    renewed = react(bundle.change, start_anew, [bundle], [preset, labels])
+    if api_name:
+        add_action(fill_for_programs, [preset, bundle], api_name)
+    return LabelBox(preset, labels, offset, renewed)
+
+
+def advice(embedder: Embedder) -> str:
+    """How to type labels for this bundle."""
+    if embedder.knows_text:
+        return "Type any words: one label or whole description a line, or short labels with commas between."
+    return (
+        "This bundle came without its text model, so it understands no other labels than the names of its "
+        f"{len(embedder.zeroshot.class_names)} classes."
+    )
