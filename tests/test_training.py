@@ -14,6 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from serving.zeroshot import ZeroShot
 from tests.conftest import RATE_HZ, small_sound
+from training.config import RunConfig
+from training.evaluate import main as evaluate
 from training.loop import Epoch, Recipe, best_epoch, should_stop, steps_per_epoch
 from training.run import main
 
@@ -172,7 +174,10 @@ def test_patience_stops_a_run_early(recordings, tmp_path, capsys):
         (["--unseen", "tone,noise"], ["two or more"]),
         (["--cache-dir", "/proc/nothing"], ["--cache-dir", "/proc/nothing"]),
         (["--out", "/proc/nothing"], ["--out", "/proc/nothing"]),
-        (["--text", "bert"], ["bert", "minilm"]),
+        (["--text", "bert"], ["bert", "minilm", "word2vec:FILE"]),
+        (["--text", "word2vec:/nowhere.bin"], ["word2vec:/nowhere.bin", "no such file"]),
+        (["--map", "lasso"], ["--map", "lasso", "ridge", "eszsl"]),
+        (["--objective", "text", "--map", "ridge"], ["--map", "--objective text", "own projection"]),
         (["--device", "cuda:99"], ["cuda:99"]),
         (["--unseen", "unicorn"], ["unicorn", "clicks"]),
         (["--test-fold", "1"], ["test fold", "1"]),
@@ -208,6 +213,36 @@ def test_unseen_classes_are_ranked_by_the_bundle_and_marked_unseen(recordings, t
     embedding = np.ones(128, np.float32)
     plain, moved = (dict(zeroshot.rank(embedding, offset=offset)) for offset in (0.0, 2.0))
     assert moved["noise"] > plain["noise"]
+
+
+def test_a_run_keeps_its_map_and_its_file_of_word_vectors(recordings, tmp_path, monkeypatch):
+    """The file lies in the folder of the command, and is found from elsewhere too."""
+    monkeypatch.chdir(tmp_path)
+    words = {"tone": (3, 0, 1), "noise": (0, 2, 1), "clicks": (1, 1, 4)}
+    Path("words.txt").write_text("".join(f"{word} {' '.join(map(str, row))}\n" for word, row in words.items()))
+    for kind in ("ridge", "eszsl"):
+        flags = ["--text", "word2vec:words.txt", "--map", kind, "--epochs", "1"]
+        assert main(arguments(recordings, tmp_path / kind, *flags)) == 0
+    monkeypatch.chdir("/")
+    config = RunConfig.load(tmp_path / "eszsl")
+    assert (config.map, config.text) == ("eszsl", f"word2vec:{tmp_path / 'words.txt'}")
+    assert evaluate([str(tmp_path / "eszsl"), "--cache-dir", str(tmp_path / "cache")]) == 0
+    ridge, eszsl = (ZeroShot.load(tmp_path / kind / "zeroshot.npz") for kind in ("ridge", "eszsl"))
+    rows = np.array([words[name] for name in ridge.class_names], float)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    rows -= rows.mean(axis=0)
+    np.testing.assert_allclose(ridge.class_vectors, rows / np.linalg.norm(rows, axis=1, keepdims=True), atol=1e-5)
+    np.testing.assert_array_equal(ridge.mean, eszsl.mean)  # of the same embeddings
+    unit = [some.projection / np.linalg.norm(some.projection) for some in (ridge, eszsl)]
+    assert np.abs(unit[0] - unit[1]).max() > 1e-4
+
+
+@pytest.mark.parametrize(("objective", "kind"), [("classes", "ridge"), ("text", None)])
+def test_a_run_from_before_there_were_two_maps_has_the_one_that_there_was(run_folder, tmp_path, objective, kind):
+    config = json.loads((run_folder / "config.json").read_text())
+    assert config.pop("map") == "ridge"
+    (tmp_path / "config.json").write_text(json.dumps(config | {"objective": objective}))
+    assert RunConfig.load(tmp_path).map == kind
 
 
 def test_a_class_name_that_no_word_list_knows_is_no_reason_to_fail_after_training(tmp_path):

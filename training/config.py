@@ -23,6 +23,8 @@ class RunConfig:
     vocabulary         how many synthesised sounds are learned beside the recordings; 0 is none
     vocabulary_epochs  passes over them alone, before the recordings
     validation_share   of the clips that may be trained on, kept to choose the epoch; 0 keeps none
+    text               the encoder of the class texts, see training.text
+    map                "ridge" or "eszsl", see training.zeroshot; None with the objective "text", which learns its own
     init               name and hash of the published weights that it started from, None for random ones
     """
 
@@ -40,6 +42,7 @@ class RunConfig:
     window_frames: int
     recipe: Recipe
     text: str
+    map: str | None
     init: str | None
     classes: list[str]
     license: str
@@ -60,6 +63,7 @@ class RunConfig:
             raise RunError(f"{path}: is missing, so {run} is no run folder; make one with: python -m training.run")
         try:
             raw = json.loads(path.read_text())
+            raw.setdefault("map", None if raw["objective"] == "text" else "ridge")  # before there was another
             nested = {"network": NetworkConfig, "front_end": LogMelConfig, "recipe": Recipe}
             for name, kind in nested.items():
                 raw[name] = kind(**raw[name])

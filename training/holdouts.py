@@ -132,9 +132,11 @@ class Holdouts:
         if isinstance(network.head, TextHead):
             fitted = text_zeroshot(config.classes, seen, self.learner.texts, network.head)
         else:
-            split = self._split(config)
+            assert config.map is not None
+            train = self._split(config).train
             vectors = class_vectors(self.learner.texts, seen)
-            fitted = fit_zeroshot(config.classes, seen, vectors, (embeddings[split.train], self.labels[split.train]))
+            known = embeddings[train], self.labels[train]
+            fitted = fit_zeroshot(config.classes, seen, vectors, known, kind=config.map)
         return embeddings, replace(fitted, temperature=1.0).scores(embeddings)
 
     def _split(self, config: RunConfig) -> _Split:

@@ -138,6 +138,8 @@ class Learner:
         learner = NetworkConfig(config.network.name, 1, config.network.dropout, config.network.text_size)
         depends = {"version": VERSION, "network": asdict(learner), "recipe": asdict(recipe), "seed": config.seed}
         depends |= {"text": config.text, "sounds": config.vocabulary, "front_end": asdict(config.front_end)}
+        if ":" in config.text:  # another file may come to lie in that place
+            depends["vectors"] = hashlib.sha256(encoded.tobytes()).hexdigest()
         depends |= {"init": config.init, "torch": torch.__version__, "machine": str(self.machine)}
         folder = self.cache_dir / f"pretrained-{fingerprint(depends)}"
         try:

@@ -44,13 +44,13 @@ class Recipe:
     patience       epochs without a better validation loss before stopping; None never stops early
     """
 
-    epochs: int = 60
-    batch_size: int = 32
+    epochs: int = 80
+    batch_size: int = 16
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
     mixup: float = 0.3
     gain_db: float = 6.0
-    crop: float = 1.0
+    crop: float = 0.5
     patience: int | None = None
 
 

@@ -1,6 +1,6 @@
 """The flags of training.run, and the run configuration that they ask for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,13 +13,15 @@ from training.data.splits import VALIDATION_SHARE, split_classes
 from training.frontend import LogMelConfig
 from training.loop import Machine, Recipe
 from training.networks import NETWORKS, WINDOW_FRAMES, NetworkConfig
-from training.text import DEFAULT_ENCODER, text_encoder
+from training.text import DEFAULT_ENCODER, describe, full_name, text_encoder
+from training.zeroshot import LAMBDAS
 
 # Targets made of the class descriptions, or cross-entropy over the seen classes' numbers.
 RECIPES = {
-    "text": Recipe(epochs=8, batch_size=16, learning_rate=1e-3, crop=0.5),
+    "text": Recipe(epochs=8, learning_rate=1e-3),
     "classes": Recipe(),
 }
+VGGISH_EPOCHS = 12  # of its short windows an epoch has five from each clip
 VOCABULARY = 1500
 VOCABULARY_EPOCHS = 12
 
@@ -65,11 +67,11 @@ class Options(MachineOptions):
     validation_share: float = VALIDATION_SHARE
     """of the training clips, kept to choose the best epoch (0 to 0.5); 0: train on all, keep the last epoch"""
     epochs: int | None = None
-    """at most this many passes over the training windows; default: 60, with --objective text 8"""
+    """at most this many passes over the training windows; default: 8, with --objective classes 80 (vggish 12)"""
     patience: int | None = Recipe.patience
     """stop after this many epochs without a better validation loss; default: never early"""
-    batch_size: int | None = None
-    """windows of recordings in a step; default: 32, with --objective text 16 and as many of the vocabulary"""
+    batch_size: int = Recipe.batch_size
+    """windows of recordings in a step; with --objective text as many sounds of the vocabulary are added"""
     learning_rate: float | None = None
     """the largest of the one-cycle schedule; default: 0.002, with --objective text 0.001"""
     weight_decay: float = Recipe.weight_decay
@@ -81,7 +83,9 @@ class Options(MachineOptions):
     gain_db: float = Recipe.gain_db
     """largest random gain, either way, in decibels"""
     text: str = DEFAULT_ENCODER
-    """text encoder of the class vectors: glove+minilm, glove or minilm"""
+    """encoder of the class texts: glove+minilm, glove, minilm, word2vec:FILE or sentence:FOLDER_OR_NAME"""
+    map: str | None = None
+    """with --objective classes: the closed-form map to the class vectors, ridge or eszsl; default: ridge"""
     init: Path | None = None
     """start from published weights: torch_audioset's YAMNet or torchvggish's VGGish (.safetensors, .pt, .pth)"""
     seed: int = 0
@@ -107,6 +111,13 @@ def check(options: Options) -> None:
         raise UsageError(f"network: got {options.network}; wanted one of {', '.join(NETWORKS)}")
     if options.objective not in RECIPES:
         raise UsageError(f"objective: got {options.objective}; wanted one of {', '.join(RECIPES)}")
+    if options.map is not None and options.map not in LAMBDAS:
+        raise UsageError(f"--map: got {options.map}; wanted one of {', '.join(LAMBDAS)}")
+    if options.map is not None and options.objective == "text":
+        raise UsageError(
+            f"--map: got {options.map}, but with --objective text the network learns its own projection onto the class "
+            "vectors; leave --map out, or give --objective classes"
+        )
     text_encoder(options.text)
     recipe = recipe_of(options)
     largest = float("inf")
@@ -132,15 +143,16 @@ def check(options: Options) -> None:
 def recipe_of(options: Options) -> Recipe:
     """The objective's recipe, with what the flags say otherwise."""
     recipe = RECIPES[options.objective]
+    if options.network == "vggish":  # whose fully connected layers want the whole window
+        recipe = replace(recipe, epochs=min(recipe.epochs, VGGISH_EPOCHS), crop=1.0)
     return Recipe(
         epochs=recipe.epochs if options.epochs is None else options.epochs,
-        batch_size=recipe.batch_size if options.batch_size is None else options.batch_size,
+        batch_size=options.batch_size,
         learning_rate=recipe.learning_rate if options.learning_rate is None else options.learning_rate,
         weight_decay=options.weight_decay,
         mixup=options.mixup,
         gain_db=options.gain_db,
-        # VGGish's fully connected layers want the whole window.
-        crop=1.0 if options.network == "vggish" else recipe.crop,
+        crop=recipe.crop,
         patience=options.patience,
     )
 
@@ -178,7 +190,9 @@ def configure(options: Options, table: ClipTable) -> RunConfig:
     """What the run will be made from; UsageError or DataError where the options do not fit the data set."""
     unseen = tuple(name.strip() for name in options.unseen.split(",")) if options.unseen else ()
     classes = split_classes(table, options.split, options.seed, unseen)
-    text_size = text_encoder(options.text)(["sound"]).shape[1] if options.objective == "text" else 0
+    text_size = 0
+    if options.objective == "text":
+        text_size = text_encoder(options.text)([describe(table.classes[0])]).shape[1]
     dropout = options.dropout
     if dropout is None:
         dropout = 0.5 if options.network == "yamnet-compact" else 0.2
@@ -196,7 +210,8 @@ def configure(options: Options, table: ClipTable) -> RunConfig:
         front_end=LogMelConfig(),
         window_frames=WINDOW_FRAMES[options.network],
         recipe=recipe_of(options),
-        text=options.text,
+        text=full_name(options.text),
+        map=None if options.objective == "text" else options.map or "ridge",
         init=_fingerprint(options.init) if options.init else None,
         classes=list(table.classes),
         license=table.license,

