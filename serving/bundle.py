@@ -5,6 +5,7 @@
     embedder.onnx   waveform [batch, samples] (or log-mel [batch, frames, 64]) -> embedding [batch, 128]
     embedder.fp16.onnx, embedder.int8.onnx    the same in other precisions, where they were asked for
     zeroshot.npz    the map from embeddings to class vectors (serving.zeroshot)
+    text/           what the class vectors were made by, and, unless it was left out, that text model (serving.text)
     probes.npz      PyTorch's embeddings of the parity probes, to compare with where there is no PyTorch
     parity.json     the proof that the exported models are the trained one
     README.md       the model card

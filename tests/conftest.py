@@ -1,6 +1,8 @@
 """What tests share: a small folder of recordings, the run and the bundle made from it, and the real recordings."""
 
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,12 +54,23 @@ def run_folder(recordings, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def bundle_folder(run_folder, tmp_path_factory) -> Path:
-    """The bundle of `run_folder`, made by the command."""
+def named_bundle(run_folder, tmp_path_factory) -> Path:
+    """The bundle of `run_folder`, made by the command: it names its text model, and packages hold that."""
     from export.onnx import main
 
-    out = tmp_path_factory.mktemp("bundle") / "bundle"
+    out = tmp_path_factory.mktemp("named") / "bundle"
     assert main([str(run_folder), "--out", str(out), "--no-text-model"]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(named_bundle, tmp_path_factory) -> Path:
+    """The same, but naming no text model: whatever is installed, it ranks its own classes alone."""
+    from serving.bundle import open_bundle, write_manifest
+
+    out = Path(shutil.copytree(named_bundle, tmp_path_factory.mktemp("bundle") / "bundle"))
+    shutil.rmtree(out / "text")
+    write_manifest(out, replace(open_bundle(named_bundle).manifest, files={}))
     return out
 
 

@@ -2,12 +2,15 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from serving.bundle import open_bundle, write_manifest
 from serving.doctor import main
 
 ROOT = Path(__file__).parent.parent
@@ -45,6 +48,29 @@ def test_a_sound_machine_has_nothing_broken(bundle_folder, capsys):
     assert report["bundle"]["found"] == "yamnet-compact in fp32; its files are whole"
 
 
+def test_the_text_model_is_held_against_the_class_vectors(named_bundle, tmp_path, capsys):
+    copy = Path(shutil.copytree(named_bundle, tmp_path / "bundle"))
+    assert main([str(copy)]) == 0
+    found = findings(capsys.readouterr().out)["text model"]
+    assert (found["state"], found["found"]) == (
+        "ok",
+        "glove+minilm from installed packages works: labels may be any text",
+    )
+    (copy / "text" / "descriptions.json").write_text(json.dumps({"tone": "a dog that barks"}))
+    write_manifest(copy, replace(open_bundle(named_bundle).manifest, files={}))
+    assert main([str(copy)]) == 1
+    assert "other vectors than training's" in findings(capsys.readouterr().out)["text model"]["found"]
+
+
+def test_a_bundle_without_a_text_model_is_told_and_sound(bundle_folder, capsys):
+    main([str(bundle_folder)])
+    found = findings(capsys.readouterr().out)["text model"]
+    assert (found["state"], found["advice"]) == (
+        "absent",
+        "if wanted: pip install 'unheard[text]', or export it again with --text-model",
+    )
+
+
 def test_what_is_only_listed_is_told_from_what_works(capsys):
     """onnxruntime-gpu lists CUDA on every machine."""
     import onnxruntime
@@ -80,8 +106,6 @@ def test_a_package_that_cannot_be_imported_is_broken_and_the_bundle_is_not_tried
 
 
 def test_a_changed_bundle_is_broken_and_the_file_named(bundle_folder, tmp_path, capsys):
-    import shutil
-
     copy = Path(shutil.copytree(bundle_folder, tmp_path / "bundle"))
     (copy / "embedder.onnx").write_bytes(b"other")
     assert main([str(copy)]) == 1
