@@ -7,6 +7,7 @@ from export.proof import BATCHES, Judge, Proof
 from export.record import markdown
 from serving.bundle import Manifest
 
+ATTRIBUTION = "ATTRIBUTION.txt"  # the data set's own list of authors, copied into the bundle
 NAMES = {
     "test_accuracy": "test accuracy, training head",
     "validation_accuracy": "validation accuracy, training head",
@@ -18,10 +19,13 @@ NAMES = {
 }
 
 
-def model_card(manifest: Manifest, sizes: dict[str, int], judge: Judge, proofs: Sequence[Proof]) -> str:
+def model_card(
+    manifest: Manifest, sizes: dict[str, int], judge: Judge, proofs: Sequence[Proof], trained_on: bool
+) -> str:
     """Markdown: what the model is, what it was made from, how good it is, and the proof of parity.
 
-    sizes   of the bundle's files, in bytes
+    sizes       of the bundle's files, in bytes
+    trained_on  whether the network learned from the recordings that it is judged on here
     """
     window = manifest.window
     samples = f"{window.samples} samples, mono, {window.rate_hz} Hz, {window.samples / window.rate_hz:.3f} s"
@@ -34,11 +38,18 @@ def model_card(manifest: Manifest, sizes: dict[str, int], judge: Judge, proofs: 
     kept = ""
     if "int8" in manifest.models:
         kept = f"\nIn INT8, these layers stayed in FP32: {', '.join(manifest.fp32_layers) or 'none'}.\n"
-    scores = "\n".join(f"| {NAMES.get(name, name)} | {value:.1%} |" for name, value in manifest.scores.items())
+    scores = "None: every clip was trained on, and the recipe was not judged without some of them."
+    if manifest.scores:
+        lines = (f"| {NAMES.get(name, name)} | {value:.1%} |" for name, value in manifest.scores.items())
+        scores = "\n".join(["| what | value |", "|---|---|", *lines])
+    license = manifest.license
+    if ATTRIBUTION in sizes:
+        license += f"; their authors: [{ATTRIBUTION}]({ATTRIBUTION})"
     rows = excused_rows(proof.comparison for proof in proofs)
     excused = "no row is over the bound of FP32"
     if rows:
         excused = f"over the bound of FP32, but within its rounding: {', '.join(rows)}"
+    recordings = f"{len(judge.samples.counts)} recordings{' that it was trained on' if trained_on else ''}"
     batches = ", ".join(map(str, BATCHES))
     return f"""# {manifest.network} on {manifest.dataset}
 
@@ -52,7 +63,7 @@ Turns sound into {manifest.embedding_size}-number embeddings and ranks classes b
 | trained on | {manifest.dataset}, split {manifest.split}: {", ".join(manifest.seen_classes)} |
 | objective | {manifest.objective} |
 | started from | {manifest.init or "random weights"} |
-| licence of the recordings | {manifest.license} |
+| licence of the recordings | {license} |
 | embedding space | `{manifest.embedding_space[:16]}` |
 
 | precision | file | MB |
@@ -61,16 +72,15 @@ Turns sound into {manifest.embedding_size}-number embeddings and ranks classes b
 {kept}
 ## Scores
 
-| what | value |
-|---|---|
 {scores}
 
 ## Parity
 
 With {judge.reference.name}, over {judge.samples.n_probes} probes (silence, tones, noise, square waves, single
-samples) and {len(judge.samples.counts)} recordings, in batches of {batches}; the batch size with the least cosine is
-shown. Embeddings have a mean length of 1 on the training clips; {excused}. Ranking: share of recordings with the same
-best-ranked class; neighbours: share of their five nearest neighbours kept; accuracy: of the training head.
+samples) and {recordings}, in batches of {batches}; the batch size with the least
+cosine is shown. Embeddings have a mean length of 1 on the training clips; {excused}.
+Ranking: share of recordings with the same best-ranked class; neighbours: share of their five nearest neighbours kept;
+accuracy: of the training head.
 
 {markdown(proofs)}
 

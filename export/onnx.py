@@ -5,6 +5,7 @@ python -m export.onnx runs/first --out bundles/first --precision fp32,fp16,int8
 
 import json
 import logging
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ import tyro
 from numpy.typing import NDArray
 from rich.table import Table
 
-from export.card import model_card
+from export.card import ATTRIBUTION, model_card
 from export.graph import OPSET
 from export.models import ModelFiles
 from export.proof import BATCHES, Judge, ParityError, Proof, Runtime
@@ -120,6 +121,9 @@ def export(options: Options) -> dict[str, Any]:
                 except DataError as error:
                     say(f"warning: no labels can be typed: {error}")
         zeroshot.save(folder / ZEROSHOT)
+        credits = source.credits(options.data_dir)
+        if credits is not None:
+            shutil.copyfile(credits, folder / ATTRIBUTION)
         manifest = Manifest(
             network=config.network.name,
             objective=config.objective,
@@ -139,10 +143,11 @@ def export(options: Options) -> dict[str, Any]:
             git_commit=_git_commit(),
             embedding_space=source.embedding_space,
         )
+        trained_on = clips is not None and not (clips.test or clips.validation)
         sizes = {
             str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()
         }
-        (folder / "README.md").write_text(model_card(manifest, sizes, judge, proofs))
+        (folder / "README.md").write_text(model_card(manifest, sizes, judge, proofs, trained_on))
         write_manifest(folder, manifest)
     _report(judge, proofs, sizes, files.nodes)
     return {

@@ -31,6 +31,8 @@ from training.networks import Network, build_network
 from training.report import recipe_scores
 from training.run import SUMMARY, ZEROSHOT
 
+CREDITS = ("ATTRIBUTION.txt", "LICENSE", "LICENSE.txt")  # in a data set's folder: ESC-10's, ESC-50's and FSC22's
+
 
 @dataclass(frozen=True)
 class Source:
@@ -72,6 +74,11 @@ class Source:
                 digest.update(name.encode())
                 digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+    def credits(self, data_dir: Path | None) -> Path | None:
+        """The file beside the recordings that names their authors, as CC BY asks for; None where there is none."""
+        folder = data_dir or Path(self.config.data_dir)
+        return next((folder / name for name in CREDITS if (folder / name).is_file()), None)
 
     def clips(self, data_dir: Path | None) -> ClipSplit | None:
         """The run's recordings, from data_dir or from where they were; None where they are gone from there.
@@ -141,7 +148,9 @@ def load_scores(run: Path) -> dict[str, float]:
     path, report = run / SUMMARY, run / "evaluation" / "report.json"
     if not path.is_file():
         raise RunError(f"{path}: is missing, so the run did not end; continue it with: training.run ... --resume")
-    scores = {name: value for name, value in _read(path, "train again").items() if name.endswith("accuracy")}
+    summary = _read(path, "train again")
+    # None: a run that kept no clips back for it.
+    scores = {name: value for name, value in summary.items() if name.endswith("accuracy") and value is not None}
     if report.is_file():
         again = "delete it, and run training.evaluate again if its scores are wanted"
         scores |= recipe_scores(_read(report, again))

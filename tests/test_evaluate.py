@@ -143,7 +143,9 @@ def test_folds_are_scored_beside_the_control(folder, tmp_path, capsys):
     assert [(score["fold"], score["seed"]) for score in scores] == [(f, s) for s in (0, 1) for f in (1, 2, 3, 4)]
     assert line["folds_accuracy"] == pytest.approx(np.mean([score["accuracy"] for score in scores]))
     assert np.mean([score["statistics"] for score in scores]) > 0.8  # the sounds are easy
-    assert load_scores(out)["folds_accuracy"] == line["folds_accuracy"]  # what an export puts on the model card
+    scores = load_scores(out)  # what an export puts on the model card
+    assert scores["folds_accuracy"] == line["folds_accuracy"]
+    assert None not in scores.values()  # the run kept no validation clips
 
 
 def test_hold_outs_fit_the_runs_map_and_the_controls_keep_ridge(folder, tmp_path, monkeypatch):
