@@ -18,7 +18,13 @@ EPOCHS ?= $(if $(filter synthetic,$(DATASET)),20)
 OBJECTIVE ?= $(if $(filter synthetic,$(DATASET)),classes,text)
 TEST_FOLD ?= $(if $(filter synthetic ESC-10 ESC-50,$(DATASET)),4)
 
-.PHONY: help setup test check demo synthesise lock clean FORCE
+# make bench: what to measure; without bundles of yours, quickly trained ones are made, whose speed is the same. They
+# have no INT8: of a network that was hardly trained most layers stay in FP32, which says nothing about a trained one.
+BENCH_NETWORKS := yamnet yamnet-compact vggish
+BUNDLES ?= $(BENCH_NETWORKS:%=bundles/bench-%)
+BENCH_FLAGS ?=
+
+.PHONY: help setup test check demo bench synthesise lock clean FORCE
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
@@ -64,6 +70,17 @@ runs/.$(NAME).asked: FORCE
 	@mkdir -p runs; asked="$(DATASET) $(DATA_DIR) $(OBJECTIVE) $(EPOCHS) $(TEST_FOLD)"; \
 	test "$$asked" = "$$(cat $@ 2>/dev/null)" || echo "$$asked" > $@
 FORCE:
+
+bench: setup $(if $(filter bundles/bench-%,$(BUNDLES)),$(BENCH_NETWORKS:%=bundles/bench-%/manifest.json))  ## measure all, write docs/benchmarks.md (BUNDLES="..." for yours, BENCH_FLAGS=--full for more)
+	$(BIN)/python -m benchmarks.suite $(BUNDLES) $(BENCH_FLAGS)
+
+bundles/bench-%/manifest.json: runs/bench-%/summary.json
+	$(BIN)/python -m export.onnx runs/bench-$* --out bundles/bench-$* --precision fp32,fp16 --no-text-model --overwrite
+
+.PRECIOUS: runs/bench-%/summary.json
+runs/bench-%/summary.json: | synthesise
+	$(BIN)/python -m training.run --dataset synthetic --data-dir "$(DATA_DIR)" --network $* --objective classes --epochs 1 \
+	  --out runs/bench-$* --overwrite
 
 synthesise: setup
 	@test -f "$(DATA_DIR)/meta/esc50.csv" || $(BIN)/python -m training.data.synthetic --out "$(DATA_DIR)"

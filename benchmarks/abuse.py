@@ -10,7 +10,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.client import Address
-from benchmarks.latency import synthesise
+from benchmarks.clips import synthesise
 from benchmarks.mixed import SHARES, Found, ask_alone, ask_mixed, make_bodies
 from benchmarks.report import write_json
 from benchmarks.server_process import resident_mb

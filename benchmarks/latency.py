@@ -1,175 +1,101 @@
-"""Measure where the milliseconds between a sound file and its embedding go, on this machine.
+"""Measure where the milliseconds between a sound file and its embedding go, for every backend and precision.
 
     python -m benchmarks.latency bundles/first
+    python -m benchmarks.latency bundles/first --threads 1,2 --backends onnxruntime,openvino --precisions fp32
 
-Stages: decode (bytes to samples), resample (mono, 16 kHz, cut into windows), front_end (frontend.onnx alone), model
-(embedder.onnx: front end and network), network (derived: the median of model less that of front_end), and whole
-(bytes to embeddings, one after the other in one thread as one request is served). Each starts with the runtime's
-threads at rest, so a server under constant load can differ. Writes latency.json and latency.png.
+Stages: decode (bytes to samples), resample (mono, 16 kHz, cut into windows), front end (log-mel, alone, in the same
+backend), network (derived: the median of the model less that of its front end), pooling (windows to clips). The
+percentiles are of the whole, bytes to embeddings, one batch after the other as one request is served. Each job starts
+with the runtimes' threads at rest, and all configurations take turns, so that a drift of the machine hits all alike.
+Parity is the worst window's cosine with ONNX Runtime's FP32 embeddings of the same clips.
 """
 
-import io
 import json
 import os
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import numpy as np
-import soundfile
 import tyro
-from numpy.typing import NDArray
 from rich.progress import Progress
 
-from benchmarks.machine import this_machine
-from benchmarks.report import make_folder, make_rows, report
-from benchmarks.timing import Job, time_in_turns
-from serving.audio import FORMATS, SUFFIXES, decode_audio
-from serving.backends.onnxruntime import OnnxRuntime
-from serving.bundle import Bundle
+from benchmarks.agreement import worst_cosine
+from benchmarks.clips import gather_clips, told
+from benchmarks.configurations import Settings, make_jobs, open_all
+from benchmarks.flags import at_least, names, numbers
+from benchmarks.latency_plots import plot_latency
+from benchmarks.latency_rows import (
+    STAGE_HEAD,
+    WHOLE_HEAD,
+    Summary,
+    make_rows,
+    stage_lines,
+    summarise,
+    whole_lines,
+)
+from benchmarks.machine import Machine, this_machine
+from benchmarks.report import bullets, make_folder, tell, to_csv, to_markdown, to_table, write_json, write_text
+from benchmarks.runtimes import REFERENCE, RUNTIMES, open_model
+from benchmarks.stages import Clips
+from benchmarks.timing import time_in_turns
+from serving.audio import decode_audio
+from serving.bundle import PRECISIONS, Bundle, open_bundle
 from serving.command import progress_console, run_command
-from serving.embedder import MAX_BATCH, Embedder, pool_clips, usable_cores
-from serving.errors import AudioError, BundleError, DataError, UsageError
+from serving.cores import usable_cores
+from serving.embedder import Embedder
+from serving.errors import BundleError, UsageError
 
-RATE_HZ = 44_100  # of the synthesised clips
-WARM_UP = 3  # rounds: the runtime settles its memory and threads in the first one or two
+WARM_UP = 3  # rounds: the runtimes settle their memory and threads in the first one or two
 LARGEST_BATCH = 1024  # clips
 MOST_SECONDS = 3600  # of sound in one batch: 0.6 GB of samples
-DISTINCT = 32  # clips to take in turn, so that no result rests on one of them
-DISTINCT_SECONDS = 600  # of synthesised sound in all of them
-
-Thing = TypeVar("Thing")
+MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
 class Options:
-    """Measure p50, p95 and p99 in milliseconds by stage and batch, and clips a second."""
+    """Measure p50, p95 and p99 in milliseconds by stage, backend, precision, batch and threads, and clips a second."""
 
     bundle: Annotated[Path, tyro.conf.Positional]
     """the bundle folder that export.onnx wrote"""
+    backends: str | None = None
+    """onnxruntime, openvino, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt, with commas between; default: all that
+    work on this machine"""
+    precisions: str | None = None
+    """fp32, fp16, int8, with commas between; default: all that the bundle has"""
     batch: str = "1,8,32"
-    """clips in one call, with commas between; the model gets at most 32 windows at once, as in serving"""
+    """clips in one call, with commas between; the model gets as many windows at once as in serving"""
+    threads: str | None = None
+    """of one inference, with commas between; default: the physical cores that this process may use"""
     repeats: int = 30
-    """how often each stage is timed at each batch, after 3 rounds of warm-up; take 100 or more for a p99"""
+    """how often each job is timed at each batch, after 3 rounds of warm-up; take 100 or more for a p99"""
     seconds: float = 5.0
     """length of the synthesised 44.1 kHz clips, in seconds; recordings keep theirs"""
     recordings: Path | None = None
     """measure on the first 32 sound files of this folder and its subfolders, as they are; default: synthesised clips"""
-    threads: int | None = None
-    """of one inference; default: the cores that this process may use"""
     out: Path | None = None
-    """where latency.json and latency.png go, replacing older ones; default: runs/latency-BUNDLE"""
+    """where latency.json, .csv, .md and .png go, replacing older ones; default: runs/latency-BUNDLE"""
 
 
-@dataclass(frozen=True)
-class Clips:
-    """The same clips as each stage takes them.
-
-    encoded   file bytes
-    decoded   (wave [n_samples, n_channels] float32, rate in Hz)
-    windows   [n_windows, samples] float32
-    """
-
-    encoded: list[bytes]
-    decoded: list[tuple[NDArray[np.float32], int]]
-    windows: list[NDArray[np.float32]]
-
-    @property
-    def seconds(self) -> list[float]:
-        """The length of each."""
-        return [len(wave) / rate_hz for wave, rate_hz in self.decoded]
-
-
-def check(options: Options) -> list[int]:
-    """The batch sizes, smallest first. UsageError for a flag out of its range, with what it takes."""
-    try:
-        batches = sorted({int(part) for part in options.batch.split(",")})
-    except ValueError:
-        batches = [0]
-    if not 1 <= batches[0] <= batches[-1] <= LARGEST_BATCH:
-        raise UsageError(f"--batch: got {options.batch}; wanted clips, 1 to {LARGEST_BATCH}, with commas: 1,8,32")
-    if not options.repeats >= 1:
-        raise UsageError(f"--repeats: got {options.repeats}; wanted 1 or more")
+def check(options: Options, bundle: Bundle) -> Settings:
+    """UsageError for a flag out of its range, with what it takes."""
+    batches = numbers("--batch", options.batch, "1,8,32", int, LARGEST_BATCH)
+    at_least("--repeats", options.repeats, 1)
     if not 0 < options.seconds * batches[-1] <= MOST_SECONDS:
         most = f"{MOST_SECONDS / batches[-1]:g} in batches of {batches[-1]}"
         raise UsageError(f"--seconds: got {options.seconds:g}; wanted more than 0 and at most {most}")
-    if options.threads is not None and not options.threads >= 1:
-        raise UsageError(f"--threads: got {options.threads}; wanted 1 or more")
-    return batches
-
-
-def synthesise(seconds: float, rng: np.random.Generator) -> bytes:
-    """A tone in noise: a 16-bit mono WAV file of at least one sample at 44.1 kHz."""
-    time = np.arange(max(1, round(seconds * RATE_HZ))) / RATE_HZ
-    wave = 0.3 * np.sin(2 * np.pi * rng.uniform(200, 4_000) * time) + 0.1 * rng.standard_normal(len(time))
-    file = io.BytesIO()
-    soundfile.write(file, wave, RATE_HZ, format="WAV", subtype="PCM_16")
-    return file.getvalue()
-
-
-def read_recordings(folder: Path) -> dict[str, bytes]:
-    """Path and bytes of the first sound files below `folder`. DataError: no such folder, or none in it."""
-    if not folder.is_dir():
-        raise DataError(f"--recordings: {folder}: no such folder; give one with {FORMATS} files")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not paths:
-        raise DataError(f"--recordings: {folder}: has no {FORMATS} file; give a folder with some")
-    try:
-        return {str(path): path.read_bytes() for path in paths[:DISTINCT]}
-    except OSError as error:
-        raise AudioError(f"{error.filename}: cannot be read ({error.strerror}); make it readable") from error
-
-
-def load_clips(options: Options) -> tuple[list[bytes], list[tuple[NDArray[np.float32], int]]]:
-    """The clips to measure on, encoded and decoded. AudioError naming a recording that cannot be decoded."""
-    if options.recordings is None:
-        rng = np.random.default_rng(0)
-        n_clips = max(1, min(DISTINCT, int(DISTINCT_SECONDS / options.seconds)))
-        files = {f"clip {i}": synthesise(options.seconds, rng) for i in range(n_clips)}
-    else:
-        files = read_recordings(options.recordings)
-    return list(files.values()), [decode_audio(data, name) for name, data in files.items()]
-
-
-def embed_clips(embedder: Embedder, encoded: Sequence[bytes]) -> NDArray[np.float32]:
-    """The timed whole: bytes of n files -> embeddings [n, 128] float32, their windows joined in one batch."""
-    windows = [embedder.windows(*decode_audio(data)) for data in encoded]
-    rows = embedder.run(np.concatenate(windows))  # [n_windows of all, 128]
-    return pool_clips(rows, [len(part) for part in windows])
-
-
-def stage_jobs(embedder: Embedder, front_end: OnnxRuntime, clips: Clips, batch: int) -> dict[tuple[str, int], Job]:
-    """What is timed at one batch size, by (stage, batch). Every turn takes the next clips, and all stages the same."""
-
-    def next_of(things: Sequence[Thing]) -> Callable[[int], list[Thing]]:
-        return lambda turn: [things[(turn * batch + i) % len(things)] for i in range(batch)]
-
-    def next_windows(turn: int) -> NDArray[np.float32]:
-        return np.concatenate(next_of(clips.windows)(turn))
-
-    # As in the whole, a clip's samples are let go before the next one's are made.
-    def decode(files: list[bytes]) -> None:
-        for data in files:
-            decode_audio(data)
-
-    def resample(waves: list[tuple[NDArray[np.float32], int]]) -> None:
-        for wave, rate_hz in waves:
-            embedder.windows(wave, rate_hz)
-
-    def log_mel(windows: NDArray[np.float32]) -> None:
-        for i in range(0, len(windows), MAX_BATCH):
-            front_end(windows[i : i + MAX_BATCH])
-
-    return {
-        ("decode", batch): Job(next_of(clips.encoded), decode),
-        ("resample", batch): Job(next_of(clips.decoded), resample),
-        ("front_end", batch): Job(next_windows, log_mel),
-        ("model", batch): Job(next_windows, embedder.run),
-        ("whole", batch): Job(next_of(clips.encoded), lambda files: embed_clips(embedder, files)),
-    }
+    threads = numbers("--threads", options.threads, "1,2", int, MOST_THREADS) if options.threads else [usable_cores()]
+    backends = names("--backends", options.backends or ",".join(RUNTIMES), RUNTIMES)
+    precisions = list(bundle.manifest.models)
+    if options.precisions:
+        precisions = names("--precisions", options.precisions, list(PRECISIONS))
+        for precision in precisions:
+            bundle.model(precision)
+    return Settings(backends, precisions, batches, threads)
 
 
 def read_parity(bundle: Bundle) -> dict[str, Any]:
@@ -186,53 +112,102 @@ def read_parity(bundle: Bundle) -> dict[str, Any]:
 
 def measure(options: Options) -> dict[str, Any]:
     """Time every stage, write the files, and return what is printed as JSON."""
-    batches = check(options)
     load_before = os.getloadavg()[0]
-    threads = options.threads or usable_cores()
-    encoded, decoded = load_clips(options)
-    embedder = Embedder.load(options.bundle, "onnxruntime", threads=threads)
-    parity = read_parity(embedder.bundle)
-    # The embedder's own front end runs on one thread: too slow to be taken from the model's time.
-    front_end = OnnxRuntime(embedder.bundle.path("frontend.onnx"), threads)
-    clips = Clips(encoded, decoded, [embedder.windows(*clip) for clip in decoded])
-    name = options.bundle.resolve().name
-    out = options.out or Path("runs") / f"latency-{name}"
-    make_folder(out)
-
-    jobs = {key: job for batch in batches for key, job in stage_jobs(embedder, front_end, clips, batch).items()}
-    # Drawn between rounds only: a thread that redraws would be timed too.
-    with Progress(console=progress_console, auto_refresh=False) as progress:
-        bar = progress.add_task("warm-up, then timing", total=WARM_UP + options.repeats)
-        on_round = partial(progress.update, bar, advance=1, refresh=True)
-        durations_ns = time_in_turns(jobs, options.repeats, WARM_UP, on_round)
-
-    runtime = f"{front_end.name} {front_end.version}, {front_end.providers[0]}, {threads} threads"
-    seconds = np.percentile(clips.seconds, (0, 50, 100))
-    windows = float(np.mean([len(part) for part in clips.windows]))
-    rows = make_rows(durations_ns, windows, round(float(seconds[1]), 3), runtime, parity["worst_cosine"])
+    bundle = open_bundle(options.bundle)
+    settings = check(options, bundle)
+    parity = read_parity(bundle)
+    files = gather_clips(options.recordings, options.seconds)
+    decoded = [decode_audio(data, name) for name, data in files.items()]
     machine = this_machine()
+    with tempfile.TemporaryDirectory(prefix="unheard-latency-") as folder:
+        cache = Path(folder)
+        embedders, refused = open_all(settings, bundle, machine.gpus, cache, options.backends is not None)
+        clips = Clips(list(files.values()), decoded, [embedders[0][1].windows(*clip) for clip in decoded])
+        name = options.bundle.resolve().name
+        out = options.out or Path("runs") / f"latency-{name}"
+        make_folder(out)
+        everything = np.concatenate(clips.windows)
+        reference = Embedder(
+            bundle, open_model(bundle, REFERENCE, "fp32", settings.threads[0], cache), "fp32", settings.threads[0]
+        ).run(everything)
+        cosines = {
+            (backend, each.precision, each.threads): worst_cosine(each.run(everything), reference)
+            for backend, each in embedders
+        }
+        jobs = make_jobs(embedders, clips, settings.batches, cache)
+        # Drawn between rounds only: a thread that redraws would be timed too.
+        with Progress(console=progress_console, auto_refresh=False) as progress:
+            bar = progress.add_task("warm-up, then timing", total=WARM_UP + options.repeats)
+            on_round = partial(progress.update, bar, advance=1, refresh=True)
+            durations_ns = time_in_turns(jobs, options.repeats, WARM_UP, on_round)
+
+    rows = make_rows(durations_ns, float(np.mean([len(part) for part in clips.windows])), cosines)
+    summaries = summarise(rows)
     result = {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": asdict(machine) | {"load_average_before": round(load_before, 2)},
         "bundle": {
             "name": name,
-            "network": embedder.manifest.network,
-            "embedding_space": embedder.manifest.embedding_space,
-            "window_samples": embedder.manifest.window.samples,
+            "network": bundle.manifest.network,
+            "embedding_space": bundle.manifest.embedding_space,
+            "window_samples": bundle.manifest.window.samples,
             "parity": parity,
         },
-        "settings": {"repeats": options.repeats, "warm_up": WARM_UP, "threads": threads, "batches": batches},
+        "settings": {"repeats": options.repeats, "warm_up": WARM_UP, **asdict(settings)},
+        "runtimes": {backend: f"{each.runtime.version}, {each.runtime.providers[0]}" for backend, each in embedders},
+        "not_measured": refused,
         "clips": {
-            "source": str(options.recordings or "synthesised, 16-bit WAV"),
-            "distinct": len(clips.encoded),
-            "seconds": [round(float(value), 3) for value in seconds],
-            "rates_hz": sorted({rate_hz for _, rate_hz in clips.decoded}),
+            "source": told(options.recordings, options.seconds),
+            "distinct": len(files),
+            "seconds": [round(float(value), 3) for value in np.percentile(clips.seconds, (0, 50, 100))],
+            "rates_hz": sorted({rate_hz for _, rate_hz in decoded}),
         },
         "rows": [asdict(row) for row in rows],
+        "summaries": [asdict(each) for each in summaries],
         "out": str(out),
     }
-    report(rows, result, machine, out)
+    notes = describe(result, machine)
+    title = f"{name} ({bundle.manifest.network}): files to embeddings"
+    write_json(result, out / "latency.json")
+    write_text(to_csv(rows), out / "latency.csv")
+    write_text(markdown(summaries, notes), out / "latency.md")
+    plot_latency(summaries, title, notes, out / "latency.png")
+    written = f"written: {out}/latency.json, latency.csv, latency.md, latency.png"
+    tell(
+        [
+            to_table(f"{title}: stages, medians in ms", STAGE_HEAD, stage_lines(summaries)),
+            to_table("the whole, ms of the batch", WHOLE_HEAD, whole_lines(summaries)),
+        ],
+        [*notes, written],
+    )
     return result
+
+
+def markdown(summaries: Sequence[Summary], notes: Sequence[str]) -> str:
+    """Both tables, and what they depend on below."""
+    stages = to_markdown(STAGE_HEAD, stage_lines(summaries))
+    return f"{stages}\n{to_markdown(WHOLE_HEAD, whole_lines(summaries))}\n{bullets(notes)}"
+
+
+def describe(result: dict[str, Any], machine: Machine) -> list[str]:
+    """What the numbers depend on, a line each."""
+    clips, settings, parity = result["clips"], result["settings"], result["bundle"]["parity"]
+    least, median, most = clips["seconds"]
+    span = f"{median:g} s" if least == most else f"{least:g} to {most:g} s (median {median:g})"
+    few = f", so p99 of {settings['repeats']} is nearly the slowest" if settings["repeats"] < 100 else ""
+    load = result["machine"]["load_average_before"]
+    busy = " (busy with other work: expect longer times)" if load > machine.cores / 2 else ""
+    refused = "; ".join(f"{name} ({why})" for name, why in result["not_measured"].items())
+    return [
+        f"{clips['distinct']} clips of {span}, {'/'.join(map(str, clips['rates_hz']))} Hz, {clips['source']}",
+        f"n = {settings['repeats']} after {settings['warm_up']} rounds of warm-up, taking turns, each from rest{few}; "
+        "network = median of model - median of front end",
+        f"parity: worst window's cosine with ONNX Runtime in FP32 on these clips; that one's own, with "
+        f"{parity['reference']}, is {parity['worst_cosine']:.7f}",
+        *([f"not measured: {refused}"] if refused else []),
+        "; ".join(f"{name} {told}" for name, told in result["runtimes"].items()),
+        f"{machine}; load average before: {load:g}{busy}",
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -24,8 +24,9 @@ from rich.progress import Progress
 
 from benchmarks.abuse import abuse, report_abuse, verdict
 from benchmarks.client import BROKEN, Address, Connection, make_request
+from benchmarks.clips import gather_clips, told
+from benchmarks.flags import at_least, numbers
 from benchmarks.in_process import InProcess
-from benchmarks.latency import read_recordings, synthesise
 from benchmarks.load_report import (
     LoadRow,
     codes,
@@ -43,7 +44,6 @@ from benchmarks.server_process import pid_of, resident_mb
 from serving.command import progress_console, run_command
 from serving.errors import UsageError
 
-DISTINCT = 32  # clips to take in turn
 WARM_UP_S = 1.0
 MOST_CONNECTIONS = 1024
 
@@ -82,35 +82,16 @@ class Options:
 
 def check(options: Options) -> tuple[list[int], list[float]]:
     """Connections and rates, in order. UsageError for a flag out of its range, with what it takes."""
-    connections = _numbers("--connections", options.connections, "1,2,4", int, MOST_CONNECTIONS)
-    rates = _numbers("--rates", options.rates, "50,100", float, 1e6) if options.rates else []
+    connections = numbers("--connections", options.connections, "1,2,4", int, MOST_CONNECTIONS)
+    rates = numbers("--rates", options.rates, "50,100", float, 1e6) if options.rates else []
     for flag, value, least, most in (
         ("--seconds", options.seconds, 1e-3, 600.0),
         ("--load-seconds", options.load_seconds, 0.1, 3600.0),
         ("--overload", options.overload, 0.0, 100.0),
         ("--abuse", options.abuse, 0, 10**7),
     ):
-        if not least <= value <= most:
-            raise UsageError(f"{flag}: got {value:g}; wanted {least:g} to {most:g}")
+        at_least(flag, value, least, most)
     return connections, rates
-
-
-def _numbers(flag: str, text: str, example: str, kind: type, most: float) -> list[Any]:
-    try:
-        values = sorted({kind(part) for part in text.split(",")})
-    except ValueError:
-        values = [0]
-    if not 0 < values[0] <= values[-1] <= most:
-        raise UsageError(f"{flag}: got {text}; wanted numbers up to {most:g} with commas between: {example}")
-    return values
-
-
-def load_clips(options: Options) -> dict[str, bytes]:
-    """Names and bytes of the sound files to send."""
-    if options.recordings is not None:
-        return read_recordings(options.recordings)
-    rng = np.random.default_rng(options.seed)
-    return {f"{i}.wav": synthesise(options.seconds, rng) for i in range(DISTINCT)}
 
 
 def read_headers(options: Options) -> dict[str, str]:
@@ -144,7 +125,7 @@ def measure(options: Options) -> dict[str, Any]:
     connections, rates = check(options)
     address = Address.parse(options.url)
     headers = read_headers(options)
-    clips = load_clips(options)
+    clips = gather_clips(options.recordings, options.seconds, seed=options.seed)
     requests = [make_request("/v1/embed", body, headers) for body in clips.values()]
     asyncio.run(check_server(address, requests[0]))
     make_folder(options.out)
@@ -202,7 +183,7 @@ def _common(options: Options, clips: dict[str, bytes], pid: int | None) -> dict[
         "url": options.url,
         "server_pid": pid,
         "clips": {
-            "source": str(options.recordings or f"synthesised, {options.seconds:g} s, 16-bit WAV at 44.1 kHz"),
+            "source": told(options.recordings, options.seconds),
             "distinct": len(clips),
             "mean_bytes": round(sum(map(len, clips.values())) / len(clips)),
         },
@@ -214,9 +195,9 @@ def _common(options: Options, clips: dict[str, bytes], pid: int | None) -> dict[
 
 def _notes(options: Options, result: dict[str, Any]) -> tuple[str, ...]:
     where = "on the same machine" if result["server_pid"] else "on another machine, or not to be seen"
-    told = result["clips"]
+    clips = result["clips"]
     return (
-        f"{told['distinct']} clips of {told['mean_bytes'] / 1e3:.0f} kB on average ({told['source']})",
+        f"{clips['distinct']} clips of {clips['mean_bytes'] / 1e3:.0f} kB on average ({clips['source']})",
         f"{options.load_seconds:g} s a load after {WARM_UP_S:g} s of warm-up; the server is {where}",
         str(this_machine()),
     )

@@ -1,23 +1,31 @@
 """What a load leaves behind: a table for people, load.csv, load.md and load.json for programs, load.png."""
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.table import Table
 
 from benchmarks.loops import Run, Sample
-from benchmarks.report import ACCENT, replace_file, write_json
-from serving.command import console
+from benchmarks.report import (
+    ACCENT,
+    BLUE,
+    bullets,
+    save_figure,
+    shown,
+    style,
+    tell,
+    to_csv,
+    to_markdown,
+    to_table,
+    write_json,
+    write_text,
+)
 
-BLUE = "#1f6feb"
 FAIR = 3.0  # p99 of those accepted under overload, of p99 at capacity
 AT_ONCE_MS = 50.0  # in which the others are refused, at the median
 NEARLY_ALL = 0.95  # of the greatest throughput: the knee is where the first load reaches that
@@ -122,53 +130,28 @@ def overload_told(overload: Mapping[str, Any]) -> str:
     )
 
 
-def load_table(rows: Sequence[LoadRow], title: str) -> Table:
-    """A line a load."""
-    table = Table(title=title, title_justify="left")
-    for column in ("load", "answered/s", "p50 ms", "p95 ms", "p99 ms", "429", "429 p50 ms", "failed", "MB"):
-        table.add_column(column, justify="left" if column == "load" else "right", no_wrap=True)
+HEAD = ("load", "answered/s", "p50 ms", "p95 ms", "p99 ms", "429", "429 p50 ms", "failed", "MB")
+
+
+def table_lines(rows: Sequence[LoadRow]) -> list[list[str]]:
+    """A line a load, the knee named: the cells under `HEAD`."""
     knee = find_knee(rows)
-    for row in rows:
-        table.add_row(
+    return [
+        [
             load_of(row) + (" (knee)" if row is knee else ""),
-            *(_shown(value) for value in (row.per_second, row.p50_ms, row.p95_ms, row.p99_ms)),
+            *(shown(value) for value in (row.per_second, row.p50_ms, row.p95_ms, row.p99_ms)),
             str(row.refused),
-            _shown(row.refused_p50_ms),
+            shown(row.refused_p50_ms),
             str(row.failed),
-            _shown(row.resident_mb),
-        )
-    return table
+            shown(row.resident_mb),
+        ]
+        for row in rows
+    ]
 
 
 def load_of(row: LoadRow) -> str:
     """What was asked of the server, in words."""
     return f"{row.connections} at a time" if row.loop == "closed" else f"{row.rate:g} a second"
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.{1 if abs(value) >= 100 else 2}f}"
-
-
-def to_csv(rows: Sequence[LoadRow]) -> str:
-    """A header and a line a load."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, [field.name for field in fields(LoadRow)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
-    return out.getvalue()
-
-
-def to_markdown(rows: Sequence[LoadRow], notes: Sequence[str]) -> str:
-    """The table for a README, with what it depends on below."""
-    head = "| load | answered/s | p50 ms | p95 ms | p99 ms | 429 | 429 p50 ms | failed |"
-    knee = find_knee(rows)
-    lines = [
-        f"| {load_of(row)}{' (knee)' if row is knee else ''} | "
-        + " | ".join(_shown(value) for value in (row.per_second, row.p50_ms, row.p95_ms, row.p99_ms))
-        + f" | {row.refused} | {_shown(row.refused_p50_ms)} | {row.failed} |"
-        for row in rows
-    ]
-    return "\n".join([head, "|---|" + "---:|" * 7, *lines, "", *(f"- {note}" for note in notes), ""])
 
 
 def plot_load(rows: Sequence[LoadRow], title: str, notes: Sequence[str], out: Path) -> None:
@@ -180,29 +163,30 @@ def plot_load(rows: Sequence[LoadRow], title: str, notes: Sequence[str], out: Pa
         ("closed", BLUE, "closed loop, connections"),
         ("open", ACCENT, "open loop, requests a second"),
     ):
-        shown = [row for row in rows if row.loop == loop and row.p99_ms]
-        if shown:
+        drawn = [row for row in rows if row.loop == loop and row.p99_ms]
+        if drawn:
             axes.plot(
-                [row.per_second for row in shown],
-                [row.p99_ms or 0.0 for row in shown],
+                [row.per_second for row in drawn],
+                [row.p99_ms or 0.0 for row in drawn],
                 "o-" if loop == "closed" else "s",
                 color=colour,
                 label=told,
             )
-            for row in shown:
+            for row in drawn:
                 _label(axes, row, colour)
     knee = find_knee(rows)
     if knee and knee.p99_ms:
-        told = f"knee: {knee.connections} connections, {_shown(knee.per_second)}/s at p99 {_shown(knee.p99_ms)} ms"
+        told = f"knee: {knee.connections} connections, {shown(knee.per_second)}/s at p99 {shown(knee.p99_ms)} ms"
         axes.plot(knee.per_second, knee.p99_ms, "o", markersize=15, fillstyle="none", color=BLUE, label=told)
     axes.set(xlabel="answered, requests a second", ylabel="p99 of the answered, ms", yscale="log")
+    axes.margins(y=0.12)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.set_xlim(0, 1.15 * max((row.per_second for row in rows), default=1.0) or 1.0)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    style(axes)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize=9)
-    figure.supxlabel("\n".join(notes), fontsize=7.5, color="#5b616b", x=0.01, ha="left", wrap=True)
-    replace_file(out, lambda path: figure.savefig(path, dpi=130, format="png"))
+    save_figure(figure, notes, out)
 
 
 def _label(axes: Axes, row: LoadRow, colour: str) -> None:
@@ -215,9 +199,8 @@ def _label(axes: Axes, row: LoadRow, colour: str) -> None:
 def write_report(rows: Sequence[LoadRow], result: dict[str, Any], title: str, notes: Sequence[str], out: Path) -> None:
     """Write load.json, load.csv, load.md and load.png into the folder `out`, and show the table."""
     write_json(result, out / "load.json")
-    replace_file(out / "load.csv", lambda path: path.write_text(to_csv(rows)))
-    replace_file(out / "load.md", lambda path: path.write_text(to_markdown(rows, notes)))
+    write_text(to_csv(rows), out / "load.csv")
+    write_text(f"{to_markdown(HEAD, table_lines(rows))}\n{bullets(notes)}", out / "load.md")
     plot_load(rows, title, notes, out / "load.png")
-    console.print(load_table(rows, title))
-    for line in (*notes, f"written: {out}/load.json, load.csv, load.md, load.png"):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    written = f"written: {out}/load.json, load.csv, load.md, load.png"
+    tell([to_table(title, HEAD, table_lines(rows))], [*notes, written])

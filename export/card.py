@@ -20,12 +20,12 @@ NAMES = {
 
 
 def model_card(
-    manifest: Manifest, sizes: dict[str, int], judge: Judge, proofs: Sequence[Proof], trained_on: bool
+    manifest: Manifest, sizes: dict[str, int], judge: Judge, proofs: Sequence[Proof], trained_on: bool = False
 ) -> str:
     """Markdown: what the model is, what it was made from, how good it is, and the proof of parity.
 
     sizes       of the bundle's files, in bytes
-    trained_on  whether the network learned from the recordings that it is judged on here
+    trained_on  whether the network is known to have learned from the recordings that it is judged on here
     """
     window = manifest.window
     samples = f"{window.samples} samples, mono, {window.rate_hz} Hz, {window.samples / window.rate_hz:.3f} s"

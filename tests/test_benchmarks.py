@@ -1,6 +1,8 @@
 """The benchmarks: that they measure what serving does, and say what they measured. Never how fast."""
 
+import csv
 import json
+import math
 import os
 import subprocess
 import sys
@@ -10,14 +12,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.latency import embed_clips, main, synthesise
+from benchmarks.agreement import worst_cosine
+from benchmarks.clips import clip_files, gather_clips, synthesise
+from benchmarks.latency import main
+from benchmarks.latency_rows import make_rows, summarise
 from benchmarks.machine import this_machine
-from benchmarks.report import make_rows, replace_file
+from benchmarks.report import replace_file, to_csv, to_markdown
+from benchmarks.runtimes import GPU_RUNTIMES, open_model
+from benchmarks.stages import Key, embed_clips
 from benchmarks.timing import Job, percentiles, time_in_turns, wait_for_rest
 from serving.audio import decode_audio
+from serving.bundle import open_bundle
+from serving.embedder import Embedder
 from serving.errors import UsageError
 
-STAGES = ["decode", "resample", "front_end", "model", "network", "whole"]
+CONFIGURATIONS = [(b, p, t) for t in (1, 2) for b in ("onnxruntime", "openvino") for p in ("fp32", "fp16", "int8")]
 
 # The command in a process where torch is not installed. A None in sys.modules would not do: tyro takes the mere key
 # for a sign that torch is there.
@@ -37,63 +46,119 @@ raise SystemExit(main())
 
 
 @pytest.fixture(scope="module")
-def measured(bundle_folder, tmp_path_factory) -> tuple[list[str], Path]:
-    """The lines that a small measurement prints, and its folder."""
+def measured(precise_bundle, tmp_path_factory) -> tuple[list[str], Path]:
+    """The lines that a small measurement of every precision prints, and its folder."""
+    pytest.importorskip("openvino", reason="openvino is not installed")
     out = tmp_path_factory.mktemp("latency") / "new" / "folder"
-    arguments = f"{bundle_folder} --batch 3,1 --repeats 4 --seconds 0.5 --threads 1 --out {out}"
+    arguments = f"{precise_bundle} --batch 3,1 --repeats 2 --seconds 0.5 --threads 2,1 --out {out}"
+    arguments += " --backends onnxruntime,openvino"
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, *arguments.split()], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", WITHOUT_TORCH, *arguments.split()], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines(), out
 
 
-def test_without_torch_the_last_line_is_json_with_a_row_for_each_stage_and_batch(measured):
-    lines, _ = measured
-    result = json.loads(lines[-1])
-    assert [(row["batch"], row["stage"]) for row in result["rows"]] == [(b, s) for b in (1, 3) for s in STAGES]
+@pytest.fixture(scope="module")
+def result(measured) -> dict:
+    """The last line."""
+    return json.loads(measured[0][-1])
+
+
+def test_without_torch_every_backend_precision_batch_and_thread_count_has_its_line(result):
+    found = [(s["batch"], s["threads"], s["backend"], s["precision"]) for s in result["summaries"]]
+    assert sorted(found) == sorted((n, t, b, p) for n in (1, 3) for b, p, t in CONFIGURATIONS)
     assert result["bundle"]["network"] == "yamnet-compact"
     assert result["machine"]["cores"] == len(os.sched_getaffinity(0))
-    assert result["settings"] == {"repeats": 4, "warm_up": 3, "threads": 1, "batches": [1, 3]}
+    settings = {"repeats": 2, "warm_up": 3, "batches": [1, 3], "threads": [1, 2]}
+    assert settings.items() <= result["settings"].items()
     assert result["clips"]["seconds"] == [0.5, 0.5, 0.5]
 
 
-def test_every_measured_stage_takes_time_and_its_percentiles_rise(measured):
-    rows = json.loads(measured[0][-1])["rows"]
-    timed = [row for row in rows if row["stage"] != "network"]
-    assert len(timed) == 10
+def test_every_measured_stage_takes_time_and_its_percentiles_rise(result):
+    timed = [row for row in result["rows"] if row["stage"] != "network"]
+    # Three stages that no backend runs, a front end for each backend and thread count, a model and a whole for each.
+    assert len(timed) == 2 * (3 + 4 + 2 * 12)
     for row in timed:
         assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
-        assert row["n"] == 4
+        assert row["n"] == 2
         assert row["windows"] == row["batch"]  # half a second is one window
-    for row in rows:
-        assert (row["clips_per_second"] is not None) == (row["stage"] in ("model", "whole"))
+        assert row["clips_per_second"] == pytest.approx(1000 * row["batch"] / row["p50_ms"])
 
 
-def test_the_network_is_the_difference_of_the_medians_and_claims_no_percentiles(measured):
-    rows = {(row["stage"], row["batch"]): row for row in json.loads(measured[0][-1])["rows"]}
-    for batch in (1, 3):
-        network = rows["network", batch]
-        assert network["p50_ms"] == rows["model", batch]["p50_ms"] - rows["front_end", batch]["p50_ms"]
+def test_the_network_is_the_difference_of_the_medians_and_all_stages_sum(result):
+    rows = {tuple(row[name] for name in Key._fields): row for row in result["rows"]}
+    for line in result["summaries"]:
+        of = (line["batch"], line["backend"], line["precision"], line["threads"])
+        network = rows["network", *of]
+        front_end = rows["front_end", line["batch"], line["backend"], None, line["threads"]]
+        assert network["p50_ms"] == rows["model", *of]["p50_ms"] - front_end["p50_ms"] == line["network"]
         assert network["n"] is network["p95_ms"] is network["p99_ms"] is None
+        stages = [line[stage] for stage in ("decode", "resample", "front_end", "network", "pooling")]
+        assert line["sum_of_stages"] == pytest.approx(sum(stages))
+        assert line["whole_p50"] == rows["whole", *of]["p50_ms"]
 
 
-def test_the_worst_cosine_of_the_bundle_stands_beside_the_models_times(measured, bundle_folder):
-    results = json.loads((bundle_folder / "parity.json").read_text())["results"]
-    worst = min(result["worst_cosine"] for result in results)
-    for row in json.loads(measured[0][-1])["rows"]:
-        assert row["worst_cosine"] == (worst if row["stage"] in ("model", "network", "whole") else None)
+def test_parity_stands_beside_speed_and_tells_the_precisions_apart(result, precise_bundle):
+    cosines = {(s["backend"], s["precision"], s["threads"]): s["worst_cosine"] for s in result["summaries"]}
+    for threads in (1, 2):
+        for backend in ("onnxruntime", "openvino"):
+            full, half, eight = (cosines[backend, precision, threads] for precision in ("fp32", "fp16", "int8"))
+            assert full > 1 - 1e-6
+            assert 0.9 < eight < half < full
+    results = json.loads((precise_bundle / "parity.json").read_text())["results"]
+    worst = min(r["worst_cosine"] for r in results if (r["backend"], r["precision"]) == ("onnxruntime", "fp32"))
+    assert result["bundle"]["parity"]["worst_cosine"] == worst
 
 
-def test_json_file_and_plot_are_written_whole(measured):
-    lines, out = measured
-    assert {path.name for path in out.iterdir()} == {"latency.json", "latency.png"}
-    assert json.loads((out / "latency.json").read_text()) == json.loads(lines[-1])
+def test_the_cosine_is_that_of_the_clips_windows(precise_bundle, tmp_path, capsys):
+    flags = "--batch 1 --repeats 1 --seconds 1 --backends onnxruntime --precisions int8 --threads 1"
+    assert main([str(precise_bundle), *flags.split(), "--out", str(tmp_path)]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])["summaries"][0]["worst_cosine"]
+    bundle = open_bundle(precise_bundle)
+    full, eight = (
+        Embedder(bundle, open_model(bundle, "onnxruntime", precision, 1, tmp_path), precision, 1)
+        for precision in ("fp32", "int8")
+    )
+    waves = [decode_audio(data) for data in gather_clips(None, 1.0).values()]
+    rows, reference = (np.stack([each.embed(*wave) for wave in waves]) for each in (eight, full))
+    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(reference, axis=1)
+    assert told == pytest.approx(((rows * reference).sum(axis=1) / lengths).min(), abs=1e-5)
+
+
+def test_every_file_is_written_and_tells_the_same(measured, result):
+    _, out = measured
+    assert {path.name for path in out.iterdir()} == {f"latency.{suffix}" for suffix in ("json", "csv", "md", "png")}
+    assert json.loads((out / "latency.json").read_text()) == result
+    lines = list(csv.DictReader((out / "latency.csv").open()))
+    assert [float(line["p50_ms"]) for line in lines] == [row["p50_ms"] for row in result["rows"]]
+    text = (out / "latency.md").read_text()
+    for line in result["summaries"]:
+        assert f"| {line['backend']} {line['precision']} x{line['threads']} | {line['batch']} |" in text
     assert (out / "latency.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
 def test_few_samples_are_said_beside_their_p99(measured):
-    assert any("p99 of 4 is nearly the slowest" in line for line in measured[0])
+    assert any("p99 of 2 is nearly the slowest" in line for line in measured[0])
+
+
+def test_what_does_not_work_here_is_named_with_the_reason(bundle_folder, tmp_path, capsys):
+    if this_machine().gpus:
+        pytest.skip("there is a GPU")
+    flags = "--batch 1 --repeats 1 --seconds 0.5 --threads 1"
+    assert main([str(bundle_folder), *flags.split(), "--out", str(tmp_path)]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {name: result["not_measured"][name] for name in GPU_RUNTIMES} == dict.fromkeys(GPU_RUNTIMES, "no GPU")
+    assert main([str(bundle_folder), *flags.split(), "--backends", "tensorrt"]) == 2
+    assert "tensorrt does not work here (no GPU)" in capsys.readouterr().err
+
+
+def test_a_bundle_that_takes_log_mel_is_measured_with_its_front_end(log_mel_bundle, tmp_path, capsys):
+    flags = "--batch 2 --repeats 1 --seconds 0.5 --backends onnxruntime --precisions fp32"
+    assert main([str(log_mel_bundle), *flags.split(), "--out", str(tmp_path)]) == 0
+    (line,) = json.loads(capsys.readouterr().out.splitlines()[-1])["summaries"]
+    assert line["front_end"] > 0
+    assert line["worst_cosine"] > 1 - 1e-6
 
 
 def test_the_timed_path_gives_the_embeddings_of_embedder_embed(embedder, recordings):
@@ -108,6 +173,7 @@ def test_the_timed_path_gives_the_embeddings_of_embedder_embed(embedder, recordi
 
 def test_recordings_are_measured_as_they_are(bundle_folder, recordings, tmp_path, capsys):
     arguments = ["--batch", "2", "--repeats", "1", "--recordings", str(recordings), "--out", str(tmp_path)]
+    arguments += ["--backends", "onnxruntime"]
     assert main([str(bundle_folder), *arguments]) == 0
     clips = json.loads(capsys.readouterr().out.splitlines()[-1])["clips"]
     assert clips == {"source": str(recordings), "distinct": 24, "seconds": [3.0, 3.0, 3.0], "rates_hz": [16_000]}
@@ -125,6 +191,9 @@ def test_recordings_are_measured_as_they_are(bundle_folder, recordings, tmp_path
         "--seconds nan",
         "--seconds 1e9",
         "--threads 0",
+        "--threads 1,x",
+        "--backends torch",
+        "--precisions int4",
         "--recordings {empty}",
         "--recordings {empty}/nothing",
         "--recordings {text}",
@@ -204,11 +273,49 @@ def test_waiting_for_rest_ends_though_a_thread_never_rests():
         thread.join()
 
 
-def test_clips_a_second_are_the_batch_over_its_median():
-    durations = {("model", 8): np.array([100, 200, 900]) * 1_000_000, ("front_end", 8): np.array([50]) * 1_000_000}
-    model, network, _ = make_rows(durations, 1.5, 6.0, "runtime", 1.0)
-    assert (model.p50_ms, model.clips_per_second, model.windows) == (200.0, 40.0, 12.0)
-    assert network.p50_ms == 150.0
+def test_a_model_that_cannot_be_split_has_no_network_and_no_front_end():
+    of = (8, "tensorrt", "fp16", 2)
+    milliseconds = {
+        Key("decode", 8): 1, Key("resample", 8): 2, Key("pooling", 8): 3, Key("model", *of): 200, Key("whole", *of): 400
+    }  # fmt: skip
+    durations = {key: np.array([value, value, 9 * value]) * 1_000_000 for key, value in milliseconds.items()}
+    rows = make_rows(durations, 1.5, {("tensorrt", "fp16", 2): 0.999})
+    assert {row.stage for row in rows} == {"decode", "resample", "pooling", "model", "whole"}
+    (line,) = summarise(rows)
+    assert (line.front_end, line.network, line.model, line.sum_of_stages) == (None, None, 200.0, 206.0)
+    assert (line.whole_p50, line.clips_per_second, line.worst_cosine) == (400.0, 20.0, 0.999)
+    assert rows[-1].windows == 12.0
+
+
+def test_the_worst_row_decides_and_nothing_broken_agrees():
+    rows = np.random.default_rng(0).standard_normal((100, 8))
+    assert worst_cosine(rows, 3 * rows) == pytest.approx(1.0)
+    turned = rows.copy()
+    turned[57] *= -1
+    assert worst_cosine(turned, rows) == pytest.approx(-1.0)
+    for value in (math.nan, math.inf):
+        broken = rows.copy()
+        broken[3, 3] = value
+        assert worst_cosine(broken, rows) == -1.0
+    empty = rows.copy()
+    empty[5] = 0
+    assert worst_cosine(empty, rows) == 0.0
+    assert worst_cosine(empty, empty) == pytest.approx(1.0)
+
+
+def test_clips_are_repeated_as_files_until_there_are_enough(recordings):
+    clips = gather_clips(recordings, 5.0, 3)
+    with clip_files(clips, 8) as paths:
+        assert len(set(paths)) == 8
+        assert [path.read_bytes() for path in paths] == [list(clips.values())[i % 3] for i in range(8)]
+        folder = paths[0].parent
+    assert not folder.exists()
+
+
+def test_tables_of_one_row_tell_its_fields():
+    line = percentiles(np.array([2_500_000]))
+    assert to_csv([line]) == "n,p50_ms,p95_ms,p99_ms\n1,2.5,2.5,2.5\n"
+    assert to_markdown(("a", "b"), [["x", "1"]]) == "| a | b |\n|---|---:|\n| x | 1 |\n"
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):

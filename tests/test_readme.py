@@ -26,7 +26,7 @@ def test_a_command_of_the_readme_knows_the_flags_it_is_shown_with(command):
         assert flag in told.stdout
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "check", "help", "setup"])
+@pytest.mark.parametrize("target", ["demo", "bench", "test", "check", "help", "setup"])
 def test_make_knows_its_targets(target):
     done = subprocess.run(["make", "--dry-run", target], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr

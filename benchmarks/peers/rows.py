@@ -1,0 +1,149 @@
+"""What was measured of each peer, and how ours compare with the others."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.peers.peer import Peer
+from benchmarks.report import shown
+from benchmarks.timing import percentiles
+
+
+@dataclass(frozen=True)
+class PeerRow:
+    """One way from files to embeddings, and the numbers of `Computes`.
+
+    clips_per_second   in bulk, by the fastest of its ways: bulk; the median over rounds
+    p50_ms .. p99_ms   of a single clip, file to embedding; n durations
+    worst_cosine       of its embeddings with those of its bundle in FP32 on ONNX Runtime; None: other weights
+    """
+
+    name: str
+    network: str
+    ours: bool
+    clips_per_second: float
+    bulk: str
+    n: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    worst_cosine: float | None
+    layers: int
+    windows: int
+    window_s: float
+    network_macs: int
+    front_end_macs: int | None
+    resampler: str
+    front_end: str
+    runtime: str
+    weights: str
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One of ours against another: above 1 ours is ahead, in clips a second and in the median of a single clip."""
+
+    ours: str
+    peer: str
+    throughput: float
+    latency: float
+
+
+def make_row(
+    peer: Peer,
+    n_clips: int,
+    bulk_ns: Mapping[str, NDArray[np.int64]],
+    one_ns: NDArray[np.int64],
+    worst_cosine: float | None,
+) -> PeerRow:
+    """The row of a peer. bulk_ns: durations of n_clips clips, by way; one_ns: of one clip."""
+    rates = {way: 1e9 * n_clips / float(np.median(samples)) for way, samples in bulk_ns.items()}
+    fastest = max(rates, key=lambda way: rates[way])
+    single = percentiles(one_ns)
+    return PeerRow(
+        peer.name, peer.network, peer.ours, rates[fastest], fastest, single.n, single.p50_ms, single.p95_ms,
+        single.p99_ms, worst_cosine, **asdict(peer.computes),
+    )  # fmt: skip
+
+
+def make_ratios(rows: Sequence[PeerRow]) -> list[Ratio]:
+    """Each of ours against each of the others."""
+    return [
+        Ratio(mine.name, other.name, mine.clips_per_second / other.clips_per_second, other.p50_ms / mine.p50_ms)
+        for mine in rows
+        if mine.ours
+        for other in rows
+        if not other.ours
+    ]
+
+
+def best_of_ours(rows: Sequence[PeerRow]) -> list[PeerRow]:
+    """Of each of our networks the backend with the most clips a second."""
+    ours = [row for row in rows if row.ours]
+    networks = dict.fromkeys(row.network for row in ours)
+    return [
+        max((row for row in ours if row.network == name), key=lambda row: row.clips_per_second) for name in networks
+    ]
+
+
+SPEED_HEAD = ("files to embeddings", "clips/s", "p50 ms", "p95 ms", "p99 ms", "parity")
+COMPUTES_HEAD = ("", "layers", "windows", "MMAC network", "MMAC front end", "front end", "resampler", "weights", "bulk")
+
+
+def speed_lines(rows: Sequence[PeerRow]) -> list[list[str]]:
+    """The cells under `SPEED_HEAD`."""
+    return [
+        [
+            row.name,
+            *(shown(value) for value in (row.clips_per_second, row.p50_ms, row.p95_ms, row.p99_ms)),
+            "-" if row.worst_cosine is None else f"{row.worst_cosine:.7f}",
+        ]
+        for row in rows
+    ]
+
+
+def computes_lines(rows: Sequence[PeerRow]) -> list[list[str]]:
+    """The cells under `COMPUTES_HEAD`: multiply-accumulates of a clip, in millions."""
+    return [
+        [
+            row.name,
+            str(row.layers),
+            f"{row.windows} x {row.window_s:.2f} s",
+            f"{row.network_macs / 1e6:.0f}",
+            "FFT" if row.front_end_macs is None else f"{row.front_end_macs / 1e6:.0f}",
+            row.front_end,
+            row.resampler,
+            row.weights,
+            row.bulk,
+        ]
+        for row in rows
+    ]
+
+
+def ratio_head(rows: Sequence[PeerRow]) -> list[str]:
+    """The columns of `ratio_lines`: one for each of our networks, with its backend."""
+    return ["times ahead: clips/s, p50", *(mine.name.removeprefix("Unheard ") for mine in best_of_ours(rows))]
+
+
+def ratio_lines(rows: Sequence[PeerRow], ratios: Sequence[Ratio]) -> list[list[str]]:
+    """A line for each of the others: how many times ours is ahead in bulk, and in the median of a single clip."""
+    found = {(ratio.ours, ratio.peer): ratio for ratio in ratios}
+    return [
+        [
+            other.name,
+            *(
+                f"{found[mine.name, other.name].throughput:.1f}, {found[mine.name, other.name].latency:.1f}"
+                for mine in best_of_ours(rows)
+            ),
+        ]
+        for other in rows
+        if not other.ours
+    ]
+
+
+def rows_of(result: Mapping[str, Any]) -> tuple[list[PeerRow], list[Ratio]]:
+    """The rows and the ratios of a peers.json."""
+    return [PeerRow(**row) for row in result["rows"]], [Ratio(**ratio) for ratio in result["ratios"]]

@@ -1,0 +1,58 @@
+"""Ours: each bundle on each backend of this machine."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.graphs import count_work, front_end_graph, network_graph
+from benchmarks.peers.peer import Computes, Peer, Setting
+from benchmarks.runtimes import RUNTIMES, missing, open_model
+from serving.audio import read_audio
+from serving.bundle import Bundle
+from serving.embedder import Embedder
+
+RESAMPLER = "soxr HQ"
+FRONT_END = "in the graph"
+
+
+def peers(setting: Setting, gpus: list[str]) -> Iterator[Peer]:
+    """FP32 on every backend that works here."""
+    for bundle in setting.bundles:
+        for backend in RUNTIMES:
+            if missing(backend, gpus) is None and (backend != "tensorrt" or any(bundle.folder.glob("engines/*"))):
+                yield _peer(setting, bundle, backend)
+
+
+def _peer(setting: Setting, bundle: Bundle, backend: str) -> Peer:
+    with tempfile.TemporaryDirectory(prefix="unheard-peers-") as cache:
+        runtime = open_model(bundle, backend, "fp32", setting.threads, Path(cache))
+    embedder = Embedder(bundle, runtime, "fp32", setting.threads)
+    network = bundle.manifest.network
+    windows = len(embedder.windows(*read_audio(setting.sample)))
+    return Peer(
+        f"Unheard {network}, {backend}",
+        network,
+        True,
+        computes_of(bundle, windows, f"{runtime.name} {runtime.version}", FRONT_END, RESAMPLER),
+        lambda path: embedder.embed(*read_audio(path)),
+        {"embed_files": embedder.embed_files},
+        bundle,
+    )
+
+
+def computes_of(bundle: Bundle, windows: int, runtime: str, front_end: str, resampler: str) -> Computes:
+    """What a clip of so many windows takes, counted in the bundle's graphs."""
+    network = count_work(network_graph(bundle))
+    window = bundle.manifest.window
+    in_graph = front_end == FRONT_END
+    return Computes(
+        layers=network.layers,
+        windows=windows,
+        window_s=window.samples / window.rate_hz,
+        network_macs=windows * network.macs,
+        front_end_macs=windows * count_work(front_end_graph(bundle)).macs if in_graph else None,
+        resampler=resampler,
+        front_end=front_end,
+        runtime=runtime,
+        weights="the bundle's",
+    )

@@ -1,0 +1,182 @@
+"""The whole of the benchmarks, as short as they can be: each program runs, and its numbers fit together."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.page import write_page
+from benchmarks.scaling import ScalingRow, growth
+from benchmarks.suite import Options, main, plan
+from serving.errors import DataError, UsageError
+
+pytestmark = pytest.mark.timeout(1800)  # a minute on two idle cores, but much longer on busy ones
+
+FLAGS = (
+    "peers --clips 2 --rounds 1 --repeats 2 --seconds 1.2",
+    "latency --batch 1 --repeats 2 --seconds 1",
+    "load --connections 1,2 --load-seconds 0.5 --seconds 1",
+    "training --clips 4 --rounds 1 --batch-size 2 --seconds 1",
+    "efficiency --batch 1 --repeats 1",
+    "scaling --clips 2,5 --seconds 1",
+)
+
+
+@pytest.fixture(scope="module")
+def results(bundle_folder, tmp_path_factory) -> Path:
+    """The folder that a run of all programs leaves, with the page in it."""
+    for package in ("librosa", "torch_vggish_yamnet", "torchvggish", "resampy"):
+        pytest.importorskip(package, reason="not installed: pip install .[peers]")
+    root = tmp_path_factory.mktemp("bench")
+    line = [sys.executable, "-m", "benchmarks.suite", str(bundle_folder), "--out", str(root)]
+    line += ["--page", str(root / "docs" / "benchmarks.md"), "--flags", *FLAGS]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=1700, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["page"] == str(root / "docs" / "benchmarks.md")
+    assert all(Path(path).is_file() for path in told["written"])
+    return root
+
+
+def record(results: Path, folder: str) -> dict:
+    return json.loads((results / folder / f"{folder.split('-')[0]}.json").read_text())
+
+
+def page_of(results: Path) -> str:
+    return (results / "docs" / "benchmarks.md").read_text()
+
+
+def test_ratios_are_those_of_the_rows_and_each_of_ours_meets_each_other(results):
+    found = record(results, "peers")
+    rows = {row["name"]: row for row in found["rows"]}
+    ours = [name for name, row in rows.items() if row["ours"]]
+    others = [name for name, row in rows.items() if not row["ours"]]
+    assert len(others) == 6
+    assert {(ratio["ours"], ratio["peer"]) for ratio in found["ratios"]} == {(a, b) for a in ours for b in others}
+    for ratio in found["ratios"]:
+        mine, other = rows[ratio["ours"]], rows[ratio["peer"]]
+        assert ratio["throughput"] == pytest.approx(mine["clips_per_second"] / other["clips_per_second"])
+        assert ratio["latency"] == pytest.approx(other["p50_ms"] / mine["p50_ms"])
+    assert found["not_measured"] == {}
+
+
+def test_each_peer_states_what_it_computes(results):
+    rows = {row["name"]: row for row in record(results, "peers")["rows"]}
+    # Counted in ONNX graphs and by PyTorch: the same network is the same work.
+    same = [row for row in rows.values() if row["network"] == "yamnet-compact"]
+    assert len(same) >= 4
+    assert len({row["network_macs"] for row in same}) == len({row["layers"] for row in same}) == 1
+    assert {row["windows"] for row in same} == {1}
+    counted = {row["front_end_macs"] for row in same} - {None}
+    assert len(counted) == 1, "LogMel in PyTorch and in the graph"
+    vggish, other = rows["torchvggish"], rows["torch-vggish-yamnet, vggish"]
+    assert vggish["network_macs"] == other["network_macs"] > 800e6
+    assert (vggish["layers"], vggish["windows"], vggish["resampler"]) == (9, 1, "resampy kaiser_best")
+    yamnet = rows["torch-vggish-yamnet, yamnet"]
+    assert yamnet["layers"] == 28
+    assert yamnet["network_macs"] == pytest.approx(69e6, rel=0.02)  # the 69.2 million of YAMNet's own README
+
+
+def test_only_the_same_weights_are_compared_and_they_agree(results):
+    for row in record(results, "peers")["rows"]:
+        if row["ours"]:
+            assert row["worst_cosine"] > 1 - 1e-6
+        elif row["name"].startswith("librosa"):
+            assert 0.99 < row["worst_cosine"] < 1.0  # its mel filters are others
+        else:
+            assert (row["worst_cosine"], row["weights"]) == (None, "untrained")
+        assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
+        assert row["n"] == 2
+
+
+def test_training_times_are_those_of_its_rates(results):
+    rows = {row["stage"]: row for row in record(results, "training")["rows"]}
+    assert list(rows) == ["decode", "log-mel", "windows", "step", "epoch"]
+    assert rows["windows"]["plain_per_second"] is None
+    for stage, row in rows.items():
+        assert row["ours_per_second"] > 0
+        if stage != "windows":
+            assert row["times"] == pytest.approx(row["ours_per_second"] / row["plain_per_second"])
+
+
+def test_achieved_flops_follow_from_the_graph_and_the_time(results):
+    found = record(results, "efficiency")
+    assert found["peak_gflops"] == max(found["peaks_gflops"].values())
+    assert {row["part"] for row in found["rows"]} == {"front end", "network"}
+    for row in found["rows"]:
+        assert row["gflops"] == pytest.approx(2 * row["macs"] / 1e6 / row["p50_ms"])
+        assert row["share_of_peak"] == pytest.approx(row["gflops"] / found["peak_gflops"])
+
+
+def test_cost_and_memory_are_told_for_each_number_of_clips(results):
+    found = record(results, "scaling")
+    assert [(row["way"], row["clips"]) for row in found["rows"]] == [
+        (way, clips) for way in ("embed_files", "serving.embed") for clips in (2, 5)
+    ]
+    for row in found["rows"]:
+        assert row["ms_a_clip"] == pytest.approx(1000 * row["seconds"] / row["clips"])
+        assert 50 < row["most_mb"] < 5_000
+
+
+def test_growth_is_of_the_last_row_over_the_first():
+    rows = [ScalingRow("embed_files", n, n * s, 1000 * s, 1 / s, mb) for n, s, mb in ((10, 1, 100), (100, 2, 150))]
+    rows += [ScalingRow("serving.embed", 10, 10, 1000, 1, None)]
+    assert growth(rows) == {
+        "embed_files": {"time_a_clip": 2.0, "memory": 1.5},
+        "serving.embed": {"time_a_clip": 1.0, "memory": None},
+    }
+
+
+def test_the_page_tells_the_numbers_of_the_run(results):
+    page = page_of(results)
+    peers = csv.DictReader((results / "peers" / "peers.csv").open())
+    for row in peers:
+        line = next(line for line in page.splitlines() if line.startswith(f"| {row['name']} |"))
+        assert line.split("|")[3].strip() == f"{float(row['p50_ms']):.{1 if float(row['p50_ms']) >= 100 else 2}f}"
+    knee = record(results, "load")["knee"]
+    assert f"| {knee['connections']} at a time (knee) |" in page
+    for line in page.splitlines():
+        if line.startswith("!["):
+            picture = results / "docs" / line.split("(")[-1].rstrip(")")
+            assert picture.read_bytes().startswith(b"\x89PNG")
+    assert page.count("![") == 6
+    if not record(results, "peers")["machine"]["gpus"]:
+        for name in ("onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt"):
+            assert f"- {name}: not measured: no GPU" in page
+
+
+def test_a_page_is_not_written_from_half_a_run(results, tmp_path):
+    half = tmp_path / "half"
+    half.mkdir()
+    for folder in results.iterdir():
+        if folder.name != "scaling":
+            (half / folder.name).symlink_to(folder)
+    page = tmp_path / "benchmarks.md"
+    with pytest.raises(DataError, match="scaling: not what a benchmark leaves"):
+        write_page(half, page)
+    assert [path.name for path in tmp_path.iterdir()] == ["half"]
+    with pytest.raises(DataError, match="holds no latency-BUNDLE"):
+        write_page(tmp_path, page)
+
+
+def test_every_program_is_planned_for_every_bundle():
+    options = Options((Path("a/x"), Path("b/y")), recordings=Path("sounds"), flags=("latency --repeats 3",))
+    lines = plan(options)
+    assert list(lines) == ["peers", "latency-x", "latency-y", "load", "training", "efficiency", "scaling"]
+    assert lines["peers"][:3] == ["peers", "a/x", "b/y"]
+    assert lines["latency-y"][:2] == ["latency", "b/y"]
+    assert lines["latency-y"][-4:] == ["--repeats", "3", "--out", "runs/bench/latency-y"]
+    assert [name for name, words in lines.items() if "--recordings" not in words] == ["efficiency"]
+    with pytest.raises(UsageError, match="two of one name"):
+        plan(Options((Path("a/x"), Path("b/x"))))
+    with pytest.raises(UsageError, match="--flags: got speed"):
+        plan(Options((Path("a"),), flags=("speed --repeats 3",)))
+
+
+def test_a_bundle_that_is_none_ends_it_before_anything_is_measured(tmp_path, capsys):
+    assert main([str(tmp_path), "--out", str(tmp_path / "out"), "--page", str(tmp_path / "page.md")]) == 2
+    assert "manifest.json" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
