@@ -323,3 +323,14 @@ def test_help_tells_each_limit_with_its_unit_default_and_answer(capsys):
     for words in ("--max-queue-seconds", "--request-timeout-s", "else 429", "else 413", "(default: 300.0)"):
         assert words in told
     assert "--limits" not in told
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="nice is of threads on Linux alone")
+def test_what_computes_steps_back_for_what_answers(server):
+    assert httpx.post(f"{server.address}/v1/embed", content=SOUND).status_code == 200
+    nice = {}
+    for thread in Path(f"/proc/{server.process.pid}/task").iterdir():
+        name, fields = (thread / "stat").read_text().rsplit(") ", 1)
+        nice[int(thread.name)] = name.split("(", 1)[1], int(fields.split()[16])
+    own = nice[server.process.pid][1]
+    assert sum(level > own for _, level in nice.values()) >= 2  # the batcher, and a decoder

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.server.priority import step_back
+
 Embed = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
@@ -109,6 +111,7 @@ class Batcher:
         self._thread.join()
 
     def _work(self) -> None:
+        step_back()
         while parts := self._next_batch():
             self._run(parts)
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +17,7 @@ from serving.server.app import create_app
 from serving.server.keys import Keys
 from serving.server.limits import Limits
 from serving.server.pipeline import Pipeline
+from serving.server.priority import step_back
 from serving.server.process import address_of, listen, serve
 
 logger = logging.getLogger(__name__)
@@ -67,7 +69,9 @@ def work(options: Options) -> None:
     keys = Keys.read(options.api_key_file) if options.api_key_file else None
     with listen(options.host, options.port) as listener:  # first: a model can take long to load
         address = address_of(listener)
-        embedder = Embedder.load(options.bundle, options.backend, options.precision, options.threads)
+        with ThreadPoolExecutor(1, "load", step_back) as thread:  # a backend's own threads take after it
+            wanted = options.bundle, options.backend, options.precision, options.threads
+            embedder = thread.submit(Embedder.load, *wanted).result()
         log.set_up(options.log_level)
         pipeline = Pipeline(embedder, options.limits)
         app = create_app(pipeline, keys, options.cors_origin)

@@ -20,6 +20,7 @@ from serving.server.batching import Batched, Batcher
 from serving.server.clip import Clip, read_clip
 from serving.server.limits import Limits
 from serving.server.metrics import Metrics
+from serving.server.priority import step_back
 from serving.server.upload import File, Upload, read_upload
 
 Result = TypeVar("Result")
@@ -72,7 +73,7 @@ class Pipeline:
         self.batcher = Batcher(embedder.runtime, max_batch, limits.max_wait_ms / 1000, self.metrics.on_batch)
         # Headers are read at once, while decoding waits for its turn: that is how long the queue is known.
         self._headers = ThreadPoolExecutor(1, "header")
-        self._decodes = ThreadPoolExecutor(limits.max_decodes or usable_cores(), "decode")
+        self._decodes = ThreadPoolExecutor(limits.max_decodes or usable_cores(), "decode", step_back)
 
     def close(self) -> None:
         """Finish what was accepted and end the threads."""
