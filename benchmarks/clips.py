@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from serving.audio import FORMATS, SUFFIXES
+from serving.audio import FORMATS, sound_files
 from serving.errors import AudioError, DataError
 
 RATE_HZ = 44_100  # of the synthesised clips
@@ -30,7 +30,7 @@ def read_recordings(folder: Path, most: int = DISTINCT) -> dict[str, bytes]:
     """Path and bytes of the first sound files below `folder`. DataError: no such folder, or none in it."""
     if not folder.is_dir():
         raise DataError(f"--recordings: {folder}: no such folder; give one with {FORMATS} files")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = sound_files(folder.rglob("*"))
     if not paths:
         raise DataError(f"--recordings: {folder}: has no {FORMATS} file; give a folder with some")
     try:

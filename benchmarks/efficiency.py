@@ -28,16 +28,7 @@ from benchmarks.efficiency_report import HEAD, EfficiencyRow, plot_efficiency, t
 from benchmarks.flags import at_least
 from benchmarks.graphs import count_work, front_end_graph, network_graph
 from benchmarks.machine import this_machine
-from benchmarks.report import (
-    bullets,
-    make_folder,
-    tell,
-    to_csv,
-    to_markdown,
-    to_table,
-    write_json,
-    write_text,
-)
+from benchmarks.report import make_folder, write_report
 from benchmarks.runtimes import CPU_RUNTIMES, missing, open_graph
 from benchmarks.timing import Job, time_in_turns
 from serving.bundle import Bundle, open_bundle
@@ -188,13 +179,8 @@ def measure(options: Options) -> dict[str, Any]:
         f"{machine}; load average before: {load_before:.2f}",
     ]
     title = f"achieved GFLOP/s in FP32, {threads} threads"
-    write_json(result, options.out / "efficiency.json")
-    write_text(to_csv(rows), options.out / "efficiency.csv")
-    lines = table_lines(rows, options.batch)
-    write_text(f"{to_markdown(HEAD, lines)}\n{bullets(notes)}", options.out / "efficiency.md")
-    plot_efficiency(rows, peaks[fastest], title, notes, options.out / "efficiency.png")
-    written = f"written: {options.out}/efficiency.json, efficiency.csv, efficiency.md, efficiency.png"
-    tell([to_table(title, HEAD, lines)], [*notes, written])
+    plot = partial(plot_efficiency, rows, peaks[fastest], title, notes)
+    write_report("efficiency", rows, result, title, HEAD, table_lines(rows, options.batch), plot, notes, options.out)
     return result
 
 

@@ -24,7 +24,6 @@ import numpy as np
 import tyro
 from rich.progress import Progress
 
-from benchmarks.agreement import worst_cosine
 from benchmarks.clips import gather_clips, told
 from benchmarks.configurations import Settings, make_jobs, open_all
 from benchmarks.flags import at_least, names, numbers
@@ -43,6 +42,7 @@ from benchmarks.report import bullets, make_folder, tell, to_csv, to_markdown, t
 from benchmarks.runtimes import REFERENCE, RUNTIMES, open_model
 from benchmarks.stages import Clips
 from benchmarks.timing import time_in_turns
+from serving.agreement import worst_cosine
 from serving.audio import decode_audio
 from serving.bundle import PRECISIONS, Bundle, open_bundle
 from serving.command import progress_console, run_command

@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +29,7 @@ from benchmarks.clips import gather_clips, told
 from benchmarks.flags import at_least, numbers
 from benchmarks.in_process import InProcess
 from benchmarks.load_report import (
+    HEAD,
     LoadRow,
     codes,
     find_knee,
@@ -35,11 +37,12 @@ from benchmarks.load_report import (
     make_row,
     overload_of,
     overload_told,
-    write_report,
+    plot_load,
+    table_lines,
 )
 from benchmarks.loops import Run, closed_loop, open_loop
 from benchmarks.machine import this_machine
-from benchmarks.report import make_folder
+from benchmarks.report import make_folder, write_report
 from benchmarks.server_process import pid_of, resident_mb
 from serving.command import progress_console, run_command
 from serving.errors import UsageError
@@ -172,7 +175,9 @@ def measure(options: Options) -> dict[str, Any]:
         checks.append(overload_told(result["overload"]))
         result["passed"] = result["overload"]["passed"]
     notes = (*checks, *_notes(options, result))
-    write_report(rows, result, f"load on {options.url}", notes, options.out)
+    title = f"load on {options.url}"
+    plot = partial(plot_load, rows, title, notes)
+    write_report("load", rows, result, title, HEAD, table_lines(rows), plot, notes, options.out)
     return result
 
 

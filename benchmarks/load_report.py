@@ -1,4 +1,4 @@
-"""What a load leaves behind: a table for people, load.csv, load.md and load.json for programs, load.png."""
+"""What was measured of each load, what is told of it, and its picture."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,20 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.loops import Run, Sample
-from benchmarks.report import (
-    ACCENT,
-    BLUE,
-    bullets,
-    save_figure,
-    shown,
-    style,
-    tell,
-    to_csv,
-    to_markdown,
-    to_table,
-    write_json,
-    write_text,
-)
+from benchmarks.report import ACCENT, BLUE, save_figure, shown, style
 
 FAIR = 3.0  # p99 of those accepted under overload, of p99 at capacity
 AT_ONCE_MS = 50.0  # in which the others are refused, at the median
@@ -194,13 +181,3 @@ def _label(axes: Axes, row: LoadRow, colour: str) -> None:
     axes.annotate(
         told, (row.per_second, row.p99_ms or 0.0), (6, 5), textcoords="offset points", color=colour, fontsize=9
     )
-
-
-def write_report(rows: Sequence[LoadRow], result: dict[str, Any], title: str, notes: Sequence[str], out: Path) -> None:
-    """Write load.json, load.csv, load.md and load.png into the folder `out`, and show the table."""
-    write_json(result, out / "load.json")
-    write_text(to_csv(rows), out / "load.csv")
-    write_text(f"{to_markdown(HEAD, table_lines(rows))}\n{bullets(notes)}", out / "load.md")
-    plot_load(rows, title, notes, out / "load.png")
-    written = f"written: {out}/load.json, load.csv, load.md, load.png"
-    tell([to_table(title, HEAD, table_lines(rows))], [*notes, written])

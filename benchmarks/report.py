@@ -15,6 +15,7 @@ from rich.table import Table
 
 from serving.command import console
 from serving.errors import UsageError
+from serving.whole import replace_whole
 
 BLUE = "#1f6feb"
 ACCENT = "#d4572a"
@@ -91,17 +92,39 @@ def make_folder(out: Path) -> None:
 
 
 def replace_file(out: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `out`, then rename it; a failure leaves what was there.
+    """Let `write` fill a file, whole or not at all.
 
     errors   UsageError: the place cannot be written
     """
-    temporary = out.with_name(f".{out.name}.tmp")
     try:
-        write(temporary)
-        temporary.replace(out)
+        replace_whole(out, write)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UsageError(f"{out}: cannot be written ({error.strerror}); give another --out") from error
+
+
+def write_report(
+    name: str,
+    rows: Sequence[Any],
+    result: dict[str, Any],
+    title: str,
+    head: Sequence[str],
+    lines: Sequence[Sequence[str]],
+    plot: Callable[[Path], None],
+    notes: Sequence[str],
+    out: Path,
+) -> None:
+    """Write NAME.json, .csv, .md and .png into the folder `out`, and show the table.
+
+    rows, result   dataclass instances, at least one, for the CSV; all that was measured, for the JSON
+    head, lines    the table's;  notes: what the numbers depend on
+    plot           draws the PNG
+    """
+    write_json(result, out / f"{name}.json")
+    write_text(to_csv(rows), out / f"{name}.csv")
+    write_text(f"{to_markdown(head, lines)}\n{bullets(notes)}", out / f"{name}.md")
+    plot(out / f"{name}.png")
+    written = f"written: {out}/{name}.json, {name}.csv, {name}.md, {name}.png"
+    tell([to_table(title, head, lines)], [*notes, written])
 
 
 def tell(tables: Sequence[Table], notes: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 import importlib.util
 from pathlib import Path
 
-from serving.backends.choose import Runtime, WithFrontEnd, open_front_end
+from serving.backends.choose import Runtime, for_waveforms, open_front_end
 from serving.backends.onnxruntime import OnnxRuntime, missing_for
 from serving.bundle import Bundle
 
@@ -43,8 +43,7 @@ def open_model(bundle: Bundle, name: str, precision: str, threads: int, cache: P
         from serving.backends.tensorrt import TensorRT, find_engine
 
         return TensorRT(find_engine(bundle, precision), bundle)
-    model = open_graph(bundle.model(precision), name, threads, cache)
-    return WithFrontEnd(model, open_front_end(bundle)) if bundle.manifest.input == "log_mel" else model
+    return for_waveforms(bundle, open_graph(bundle.model(precision), name, threads, cache))
 
 
 def front_end_of(bundle: Bundle, name: str, threads: int, cache: Path) -> Runtime | None:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,20 +28,7 @@ from rich.progress import Progress
 from benchmarks.clips import clip_files, gather_clips, told
 from benchmarks.flags import at_least, numbers
 from benchmarks.machine import this_machine
-from benchmarks.report import (
-    COLOURS,
-    bullets,
-    make_folder,
-    save_figure,
-    shown,
-    style,
-    tell,
-    to_csv,
-    to_markdown,
-    to_table,
-    write_json,
-    write_text,
-)
+from benchmarks.report import COLOURS, make_folder, save_figure, shown, style, write_report
 from benchmarks.server_process import resident_mb
 from serving.command import progress_console, run_command
 from serving.cores import usable_cores
@@ -187,12 +175,8 @@ def measure(options: Options) -> dict[str, Any]:
         f"{machine}; load average before: {load_before:.2f}",
     ]
     title = f"{options.bundle.resolve().name} ({embedder.manifest.network}): cost by the number of clips"
-    write_json(result, options.out / "scaling.json")
-    write_text(to_csv(rows), options.out / "scaling.csv")
-    write_text(f"{to_markdown(HEAD, table_lines(rows))}\n{bullets(notes)}", options.out / "scaling.md")
-    plot_scaling(rows, title, notes, options.out / "scaling.png")
-    written = f"written: {options.out}/scaling.json, scaling.csv, scaling.md, scaling.png"
-    tell([to_table(title, HEAD, table_lines(rows))], [*notes, written])
+    plot = partial(plot_scaling, rows, title, notes)
+    write_report("scaling", rows, result, title, HEAD, table_lines(rows), plot, notes, options.out)
     return result
 
 

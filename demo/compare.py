@@ -18,6 +18,7 @@ from demo.hearing import hear
 from demo.looks import hint, words
 from demo.models import Models
 from demo.sound import add_sound
+from serving.agreement import worst_cosine
 from serving.backends.choose import BACKENDS, Runtime, open_backend
 from serving.embedder import Embedder, pool
 from serving.errors import UnheardError
@@ -78,16 +79,9 @@ def _outcome(
         if turn >= WARM_UP:
             seconds.append(time.perf_counter() - start)
     label, probability = embedder.zeroshot.rank(pool(rows))[0]
-    worst = min(cosine(row, wanted) for row, wanted in zip(rows, reference, strict=True))
-    clip = cosine(pool(rows), pool(reference))
+    worst = worst_cosine(rows, reference)
+    clip = worst_cosine(pool(rows)[None], pool(reference)[None])
     return Outcome(*pair, runtime.version, clip, worst, 1000 * statistics.median(seconds), label, probability)
-
-
-def cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Of two embeddings, in float64; 1 for two that are zero, 0 for one that is."""
-    one, other = a.astype(np.float64), b.astype(np.float64)
-    lengths = np.linalg.norm(one) * np.linalg.norm(other)
-    return float(one @ other / lengths) if lengths else float(not one.any() and not other.any())
 
 
 def _open(embedder: Embedder, backend: str, precision: str) -> Runtime:

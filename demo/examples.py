@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 from typing import TypeVar
 
-from serving.audio import SUFFIXES
+from serving.audio import SUFFIXES, sound_files
 from serving.errors import UsageError
 
 MAX_EXAMPLES = 12
@@ -32,7 +32,7 @@ def _pick(folder: Path) -> list[tuple[Path, str]]:
     classes = _class_folders(folder) or _esc50(folder)
     if len(classes) > 1:
         return [(path, name.replace("_", " ")) for name, path in _spread(sorted(classes.items()))]
-    files = list(classes.values()) or _recordings(folder)
+    files = list(classes.values()) or sound_files(folder.iterdir())
     if not files:
         raise UsageError(f"--examples: {folder}: has no {', '.join(SUFFIXES)} file; give a folder with recordings")
     return [(path, path.stem.replace("_", " ")) for path in _spread(files)]
@@ -41,7 +41,7 @@ def _pick(folder: Path) -> list[tuple[Path, str]]:
 def _class_folders(folder: Path) -> dict[str, Path]:
     """The first recording of each folder in it."""
     places = sorted(place for place in folder.iterdir() if place.is_dir() and place.name != "audio")
-    return {place.name: files[0] for place in places if (files := _recordings(place))}
+    return {place.name: files[0] for place in places if (files := sound_files(place.iterdir()))}
 
 
 def _esc50(folder: Path) -> dict[str, Path]:
@@ -56,10 +56,6 @@ def _esc50(folder: Path) -> dict[str, Path]:
             if path.is_file():
                 first.setdefault(row.get("category") or path.stem, path)
     return first
-
-
-def _recordings(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
 def _spread(items: list[Item]) -> list[Item]:

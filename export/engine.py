@@ -15,6 +15,7 @@ from serving.backends.sidecar import Sidecar, Tensor, this_platform, write_sidec
 from serving.bundle import Bundle, record_of
 from serving.command import progress_console, say
 from serving.errors import EngineError
+from serving.whole import replace_whole
 
 if TYPE_CHECKING:
     import tensorrt
@@ -185,9 +186,4 @@ def _progress(flavour: str, config: "tensorrt.IBuilderConfig", title: str) -> It
 def _write(path: Path, content: "tensorrt.IHostMemory") -> None:
     """Write whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        temporary.write_bytes(memoryview(content))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    replace_whole(path, lambda temporary: temporary.write_bytes(memoryview(content)))

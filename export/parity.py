@@ -23,8 +23,8 @@ from export.card import model_card
 from export.proof import BATCHES, Judge, ParityError, Proof, Reference, run_in_batches
 from export.record import PARITY, parity_record, proof_table
 from export.samples import collect_samples, spread
-from serving.audio import SUFFIXES
-from serving.backends.choose import Runtime, WithFrontEnd, open_front_end
+from serving.audio import SUFFIXES, sound_files
+from serving.backends.choose import Runtime, for_waveforms
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.backends.openvino import OpenVino
 from serving.backends.tensorrt import TensorRT, find_engine
@@ -145,7 +145,7 @@ def find_recordings(folder: Path | None) -> list[Path]:
     """Every recording in a folder and below; none without a folder. DataError: it holds none."""
     if folder is None:
         return []
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    found = sound_files(folder.rglob("*"))
     if not found:
         raise DataError(f"--data-dir: {folder} holds no recordings; wanted {', '.join(SUFFIXES)}")
     return found
@@ -165,11 +165,6 @@ def runtimes(bundle: Bundle) -> Iterator[tuple[str, str, Callable[[], Runtime]]]
 
 def _open_engine(bundle: Bundle, precision: str) -> Runtime:
     return TensorRT(find_engine(bundle, precision), bundle)
-
-
-def for_waveforms(bundle: Bundle, runtime: Runtime) -> Runtime:
-    """A runtime that takes waveforms, whatever the bundle's models take."""
-    return WithFrontEnd(runtime, open_front_end(bundle)) if bundle.manifest.input == "log_mel" else runtime
 
 
 def update_card(bundle: Bundle, judge: Judge, proofs: Sequence[Proof]) -> None:

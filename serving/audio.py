@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,11 @@ class Window:
     def reach(self, n_samples: int) -> int:
         """The sample after the end of a clip's last window: more than n_samples where that one is zero-padded."""
         return self.samples + (self.count(n_samples) - 1) * self.hop_samples
+
+
+def sound_files(paths: Iterable[Path]) -> list[Path]:
+    """Those of the paths that are files of FORMATS, by their suffixes, in the order of their names."""
+    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
 def read_audio(path: str | Path, max_seconds: float | None = None) -> tuple[NDArray[np.float32], int]:

@@ -41,16 +41,20 @@ def recordings(tmp_path_factory) -> Path:
     return root
 
 
-@pytest.fixture(scope="session")
-def run_folder(recordings, tmp_path_factory) -> Path:
-    """A run of yamnet-compact on `recordings`, made by the command."""
+def train_compact(recordings: Path, root: Path, epochs: int) -> Path:
+    """A run of yamnet-compact on a folder of class folders, made by the command, in root/run."""
     from training.run import main
 
-    root = tmp_path_factory.mktemp("run")
-    arguments = f"--dataset folder --data-dir {recordings} --objective classes --epochs 6 --batch-size 8"
+    arguments = f"--dataset folder --data-dir {recordings} --objective classes --epochs {epochs} --batch-size 8"
     arguments += " --network yamnet-compact"
     assert main([*arguments.split(), "--out", str(root / "run"), "--cache-dir", str(root / "cache")]) == 0
     return root / "run"
+
+
+@pytest.fixture(scope="session")
+def run_folder(recordings, tmp_path_factory) -> Path:
+    """A run of yamnet-compact on `recordings`, made by the command."""
+    return train_compact(recordings, tmp_path_factory.mktemp("run"), epochs=6)
 
 
 @pytest.fixture(scope="session")
@@ -77,13 +81,7 @@ def bundle_folder(named_bundle, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def settled_run(recordings, tmp_path_factory) -> Path:
     """A run like `run_folder`, trained until its classes lie apart: what INT8 blurs does not change a ranking then."""
-    from training.run import main
-
-    root = tmp_path_factory.mktemp("settled")
-    arguments = f"--dataset folder --data-dir {recordings} --objective classes --epochs 15 --batch-size 8"
-    arguments += " --network yamnet-compact"
-    assert main([*arguments.split(), "--out", str(root / "run"), "--cache-dir", str(root / "cache")]) == 0
-    return root / "run"
+    return train_compact(recordings, tmp_path_factory.mktemp("settled"), epochs=15)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.agreement import worst_cosine
 from benchmarks.clips import clip_files, gather_clips, synthesise
 from benchmarks.latency import main
 from benchmarks.latency_rows import make_rows, summarise
@@ -21,6 +20,7 @@ from benchmarks.report import replace_file, to_csv, to_markdown
 from benchmarks.runtimes import GPU_RUNTIMES, open_model
 from benchmarks.stages import Key, embed_clips
 from benchmarks.timing import Job, percentiles, time_in_turns, wait_for_rest
+from serving.agreement import worst_cosine
 from serving.audio import decode_audio
 from serving.bundle import open_bundle
 from serving.embedder import Embedder

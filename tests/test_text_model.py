@@ -110,7 +110,8 @@ def test_a_texts_vector_does_not_depend_on_the_texts_beside_it(model):
 
 def test_rankings_are_those_of_trainings_encoder(model, encoder):
     """Embeddings near each class's text, with noise that makes some rank another class first."""
-    from training.text import class_descriptions, text_encoder, unit_rows
+    from serving.zeroshot import unit_rows
+    from training.text import class_descriptions, text_encoder
 
     texts = list(class_descriptions().values())
     centred = [unit_rows(rows - rows.mean(axis=0)) for rows in (text_encoder(encoder)(texts), model.encode(texts))]
@@ -187,7 +188,8 @@ def test_known_names_have_the_bundles_own_vectors_and_open_no_text_model(talking
 
 def test_a_typed_class_gets_the_vector_that_training_would_have_given_it(talking):
     """A name and its description, centred as the bundle's class vectors are, are the same class."""
-    from training.text import class_descriptions, text_encoder, unit_rows
+    from serving.zeroshot import unit_rows
+    from training.text import class_descriptions, text_encoder
 
     names = ["chainsaw", "Sea Waves", "church_bells"]
     lines = [class_descriptions()[name.lower().replace(" ", "_")] for name in names]

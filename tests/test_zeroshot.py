@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from training.text import unit_rows
+from serving.zeroshot import unit_rows
 from training.zeroshot import GAMMAS, LAMBDAS, TEMPERATURES, accuracy, fit_zeroshot
 
 NAMES = [f"class {i}" for i in range(8)]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
 from serving.errors import DataError
-from serving.zeroshot import ZeroShot
+from serving.zeroshot import ZeroShot, unit_rows
 from training.config import RunConfig
 from training.data.clips import Clip
 from training.learn import Learner
@@ -21,7 +21,6 @@ from training.plots import draw_confusion, draw_tradeoff, save_figure
 from training.quality import embedding_quality
 from training.scoring import area_under_tradeoff, best_offset, gzsl, tradeoff, zsl
 from training.statistics import clip_statistics
-from training.text import unit_rows
 from training.zeroshot import class_vectors, ridge_scores
 
 RANDOM_DRAWS = 10

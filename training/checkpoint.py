@@ -11,22 +11,20 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from serving.errors import RunError
+from serving.whole import replace_whole
 
 WEIGHTS = "weights.safetensors"  # of the best epoch: what is exported
 LAST = "last.safetensors"  # of the last epoch, with the optimiser: what --resume continues
 
 
 def save_whole(path: Path, save: Callable[[Path], object]) -> None:
-    """Let `save` write a file of the same kind under a temporary name beside `path`, and rename it.
+    """Let `save` write a file, whole or not at all.
 
     errors   RunError: the disk is full or the folder cannot be written; the file that was there stays
     """
-    temporary = path.with_name(f".tmp-{path.name}")
     try:
-        save(temporary)
-        temporary.replace(path)
+        replace_whole(path, save)
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or error
         raise RunError(f"{path}: cannot be written ({reason}); free some space or give another --out") from error
 

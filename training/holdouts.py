@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.zeroshot import unit_rows
 from training.checkpoint import write_text
 from training.config import RunConfig
 from training.data.splits import ClassSplit, split_clips
@@ -21,7 +22,6 @@ from training.learn import Learner
 from training.networks import TextHead
 from training.scoring import best_offset, gzsl, zsl
 from training.statistics import clip_statistics
-from training.text import unit_rows
 from training.zeroshot import class_vectors, fit_zeroshot, ridge_scores, text_zeroshot
 
 PSEUDO_SHARE = 0.3  # of the seen classes, held out to choose the offset

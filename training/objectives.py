@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from serving.zeroshot import unit_rows
 from training.augment import mixup, random_gain
 from training.data.vocabulary import Vocabulary
 from training.data.windows import ClipSet
 from training.networks import Network, TextHead
-from training.text import unit_rows
 
 Targets = tuple[Tensor, ...]
 WORD_GAIN_DB = 3.0  # little, for the words "quiet" and "loud" must stay true

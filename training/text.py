@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import DataError, UsageError
+from serving.glove import split_words
+from serving.zeroshot import unit_rows
 
 TextEncoder = Callable[[Sequence[str]], NDArray[np.float32]]
 DEFAULT_ENCODER = "glove+minilm"
@@ -35,11 +37,6 @@ def describe(class_name: str) -> str:
     """A class's description; of an unknown class, its name in words."""
     words = class_name.strip().replace("_", " ")
     return class_descriptions().get(words.lower().replace(" ", "_"), words)
-
-
-def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows scaled to length 1; a zero row stays zero."""
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
 @cache
@@ -62,8 +59,7 @@ def glove(texts: Sequence[str]) -> NDArray[np.float32]:
 def _glove_means(texts: Sequence[str]) -> NDArray[np.float32]:
     """[n, 50] float32, zeros for a text without a known word."""
     index, vectors = glove_table()
-    words = [re.findall(r"[a-z0-9]+", text.lower()) for text in texts]
-    return _means([[index[word] for word in some if word in index] for some in words], vectors)
+    return _means([[index[word] for word in split_words(text) if word in index] for text in texts], vectors)
 
 
 def _means(rows: Sequence[list[int]], vectors: NDArray[np.float32]) -> NDArray[np.float32]:

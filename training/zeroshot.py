@@ -16,9 +16,9 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
-from serving.zeroshot import ZeroShot
+from serving.zeroshot import ZeroShot, unit_rows
 from training.networks import TextHead
-from training.text import TextEncoder, describe, unit_rows
+from training.text import TextEncoder, describe
 
 # gamma holds back the side of the sounds, lambda that of the texts. A lambda without end is ridge regression.
 GAMMAS = tuple(10.0**power for power in range(-2, 5))

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 from threadpoolctl import threadpool_limits
 
-from benchmarks.agreement import worst_cosine
 from benchmarks.clips import clip_files, gather_clips, told
 from benchmarks.flags import at_least, names
 from benchmarks.machine import this_machine
@@ -42,6 +41,7 @@ from benchmarks.peers.rows import (
 )
 from benchmarks.report import bullets, make_folder, tell, to_csv, to_markdown, to_table, write_json, write_text
 from benchmarks.timing import Job, time_in_turns
+from serving.agreement import worst_cosine
 from serving.bundle import Bundle, open_bundle
 from serving.command import progress_console, run_command
 from serving.cores import usable_cores

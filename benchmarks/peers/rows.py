@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,8 +141,3 @@ def ratio_lines(rows: Sequence[PeerRow], ratios: Sequence[Ratio]) -> list[list[s
         for other in rows
         if not other.ours
     ]
-
-
-def rows_of(result: Mapping[str, Any]) -> tuple[list[PeerRow], list[Ratio]]:
-    """The rows and the ratios of a peers.json."""
-    return [PeerRow(**row) for row in result["rows"]], [Ratio(**ratio) for ratio in result["ratios"]]

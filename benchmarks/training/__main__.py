@@ -26,20 +26,7 @@ from rich.progress import Progress
 from benchmarks.clips import clip_files, gather_clips, told
 from benchmarks.flags import at_least
 from benchmarks.machine import this_machine
-from benchmarks.report import (
-    BLUE,
-    bullets,
-    make_folder,
-    save_figure,
-    shown,
-    style,
-    tell,
-    to_csv,
-    to_markdown,
-    to_table,
-    write_json,
-    write_text,
-)
+from benchmarks.report import BLUE, make_folder, save_figure, shown, style, write_report
 from benchmarks.timing import Job, time_in_turns
 from benchmarks.training.ours import CLASSES, Ours
 from benchmarks.training.plain import Plain
@@ -179,12 +166,8 @@ def measure(options: Options) -> dict[str, Any]:
         f"{machine}; PyTorch {torch.__version__}; load average before: {load_before:.2f}",
     ]
     title = f"training {options.network}: samples a second by stage"
-    write_json(result, options.out / "training.json")
-    write_text(to_csv(rows), options.out / "training.csv")
-    write_text(f"{to_markdown(HEAD, table_lines(rows))}\n{bullets(notes)}", options.out / "training.md")
-    plot_training(rows, title, notes, options.out / "training.png")
-    written = f"written: {options.out}/training.json, training.csv, training.md, training.png"
-    tell([to_table(title, HEAD, table_lines(rows))], [*notes, written])
+    plot = partial(plot_training, rows, title, notes)
+    write_report("training", rows, result, title, HEAD, table_lines(rows), plot, notes, options.out)
     return result
 
 

@@ -96,9 +96,7 @@ def _open(
 ) -> Runtime:
     """Open one backend and hold it against the canaries."""
     try:
-        runtime = _make(bundle, backend, precision, threads, strict, providers)
-        if bundle.manifest.input == "log_mel":
-            runtime = WithFrontEnd(runtime, open_front_end(bundle))
+        runtime = for_waveforms(bundle, _make(bundle, backend, precision, threads, strict, providers))
         off = canary_difference(bundle, runtime)
     except UnheardError:
         raise
@@ -156,6 +154,11 @@ class WithFrontEnd:
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """[batch, samples] float32 -> [batch, 128] float32."""
         return self._model(self._front_end(batch))
+
+
+def for_waveforms(bundle: Bundle, runtime: Runtime) -> Runtime:
+    """A runtime of a bundle's model that takes waveforms, whatever the model takes."""
+    return WithFrontEnd(runtime, open_front_end(bundle)) if bundle.manifest.input == "log_mel" else runtime
 
 
 def canary_difference(bundle: Bundle, runtime: Runtime) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 from serving.backends.profiles import Profile
 from serving.bundle import Bundle, FileRecord, record_of
 from serving.errors import EngineError
+from serving.whole import replace_whole
 
 SCHEMA_VERSION = 1
 ENGINES = "engines"  # folder in a bundle
@@ -56,11 +57,6 @@ class Sidecar:
     build_seconds: float
     schema_version: int = SCHEMA_VERSION
 
-    @property
-    def file_name(self) -> str:
-        """Of the engine."""
-        return engine_name(self.flavour, self.version, self.compute_capability, self.precision)
-
 
 def engine_name(flavour: str, version: str, compute_capability: str, precision: str) -> str:
     """File name of an engine: tensorrt-rtx-1.7.1.116-sm89-fp16.engine."""
@@ -79,10 +75,8 @@ def sidecar_path(engine: Path) -> Path:
 
 def write_sidecar(engine: Path, sidecar: Sidecar) -> None:
     """Write it beside the engine, whole or not at all."""
-    path = sidecar_path(engine)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(json.dumps(asdict(sidecar), indent=1) + "\n")
-    temporary.replace(path)
+    text = json.dumps(asdict(sidecar), indent=1) + "\n"
+    replace_whole(sidecar_path(engine), lambda temporary: temporary.write_text(text))
 
 
 def read_sidecar(engine: Path) -> Sidecar:

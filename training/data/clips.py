@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.audio import SUFFIXES
+from serving.audio import sound_files
 from serving.errors import DataError
 
 
@@ -196,8 +196,7 @@ def _folder(data_dir: Path) -> ClipTable:
     clips = [
         Clip(path, label, f"{name}/{path.stem}", None)
         for label, name in enumerate(classes)
-        for path in sorted((data_dir / name).rglob("*"))
-        if path.suffix.lower() in SUFFIXES and path.is_file()
+        for path in sound_files((data_dir / name).rglob("*"))
     ]
     empty = set(range(len(classes))) - {clip.label for clip in clips}
     if empty and clips:
