@@ -157,22 +157,28 @@ raise SystemExit(serving.embed.main(sys.argv[1:]))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.errors.csv", "rows.parquet"]
 
 
-@pytest.fixture
-def unfinished(bundle_folder, many, tmp_path, monkeypatch) -> Path:
-    """The --out of a run that was interrupted when half of the parts were done."""
+def interrupt_at(part: int, bundle: Path, folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the command, and interrupt it when it is about to save this part."""
     from serving.job import Job
 
-    monkeypatch.setattr("serving.embed.FILES_PER_PART", 4)
-    real, out = Job.save, tmp_path / "rows.parquet"
+    real = Job.save
 
-    def save(self, part, write):
-        if part == 5:
+    def save(self, number, write):
+        if number == part:
             raise KeyboardInterrupt
-        real(self, part, write)
+        real(self, number, write)
 
     with monkeypatch.context() as patched:
         patched.setattr(Job, "save", save)
-        assert embed(bundle_folder, many, out) == 130
+        assert embed(bundle, folder, out) == 130
+
+
+@pytest.fixture
+def unfinished(bundle_folder, many, tmp_path, monkeypatch) -> Path:
+    """The --out of a run that was interrupted when half of the parts were done."""
+    monkeypatch.setattr("serving.embed.FILES_PER_PART", 4)
+    out = tmp_path / "rows.parquet"
+    interrupt_at(5, bundle_folder, many, out, monkeypatch)
     assert len(list((tmp_path / "rows.parquet.parts").glob("[0-9]*.parquet"))) == 5
     return out
 
@@ -210,20 +216,9 @@ def test_overwrite_begins_an_unfinished_run_anew(unfinished, bundle_folder, reco
 def test_files_that_come_or_go_between_two_runs_change_nothing_that_is_done(
     bundle_folder, recordings, tmp_path, monkeypatch
 ):
-    from serving.job import Job
-
     monkeypatch.setattr("serving.embed.FILES_PER_PART", 4)
-    folder = Path(shutil.copytree(recordings, tmp_path / "sounds"))
-    real, out = Job.save, tmp_path / "rows.parquet"
-
-    def save(self, part, write):
-        if part == 2:
-            raise KeyboardInterrupt
-        real(self, part, write)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Job, "save", save)
-        assert embed(bundle_folder, folder, out) == 130
+    folder, out = Path(shutil.copytree(recordings, tmp_path / "sounds")), tmp_path / "rows.parquet"
+    interrupt_at(2, bundle_folder, folder, out, monkeypatch)
     shutil.copy(folder / "tone" / "0.wav", folder / "a-new-first.wav")
     (folder / "tone" / "7.wav").unlink()
     assert embed(bundle_folder, folder, out) == 0
