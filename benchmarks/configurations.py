@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks.runtimes import front_end_of, missing, open_model
 from benchmarks.stages import Clips, Key, front_end_job, model_jobs, shared_jobs
 from benchmarks.timing import Job
-from serving.bundle import Bundle
+from serving.bundle import BF16, Bundle
 from serving.embedder import Embedder
 from serving.errors import BackendError, UnheardError
 
@@ -53,7 +53,8 @@ def _configurations(settings: Settings) -> Iterator[tuple[str, str, int]]:
     for threads in settings.threads:
         for backend in settings.backends:
             for precision in settings.precisions:
-                yield backend, precision, threads
+                if precision != BF16 or backend == "openvino":
+                    yield backend, precision, threads
 
 
 def make_jobs(

@@ -44,7 +44,7 @@ from benchmarks.stages import Clips
 from benchmarks.timing import time_in_turns
 from serving.agreement import worst_cosine
 from serving.audio import decode_audio
-from serving.bundle import PRECISIONS, Bundle, open_bundle
+from serving.bundle import BF16, PRECISIONS, Bundle, open_bundle
 from serving.command import progress_console, run_command
 from serving.cores import usable_cores
 from serving.embedder import Embedder
@@ -90,9 +90,9 @@ def check(options: Options, bundle: Bundle) -> Settings:
         raise UsageError(f"--seconds: got {options.seconds:g}; wanted more than 0 and at most {most}")
     threads = numbers("--threads", options.threads, "1,2", int, MOST_THREADS) if options.threads else [usable_cores()]
     backends = names("--backends", options.backends or ",".join(RUNTIMES), RUNTIMES)
-    precisions = list(bundle.manifest.models)
+    precisions = [*bundle.manifest.models, BF16]
     if options.precisions:
-        precisions = names("--precisions", options.precisions, list(PRECISIONS))
+        precisions = names("--precisions", options.precisions, [*PRECISIONS, BF16])
         for precision in precisions:
             bundle.model(precision)
     return Settings(backends, precisions, batches, threads)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from serving.backends.choose import Runtime, for_waveforms, open_front_end
 from serving.backends.onnxruntime import OnnxRuntime, missing_for
-from serving.bundle import Bundle
+from serving.bundle import BF16, Bundle
 
 PROVIDERS = {"onnxruntime": "cpu", "onnxruntime-cuda": "cuda", "onnxruntime-tensorrt": "tensorrt"}
 CPU_RUNTIMES = ("onnxruntime", "openvino")
@@ -25,7 +25,7 @@ def missing(name: str, gpus: list[str]) -> str | None:
     return None
 
 
-def open_graph(path: Path, name: str, threads: int, cache: Path) -> Runtime:
+def open_graph(path: Path, name: str, threads: int, cache: Path, bf16: bool = False) -> Runtime:
     """Any ONNX file with one input and one output. cache: folder for engines that are built on the way.
 
     errors   BackendError, UsageError: the backend does not work here
@@ -33,7 +33,7 @@ def open_graph(path: Path, name: str, threads: int, cache: Path) -> Runtime:
     if name == "openvino":
         from serving.backends.openvino import OpenVino
 
-        return OpenVino(path, threads)
+        return OpenVino(path, threads, bf16)
     return OnnxRuntime(path, threads, [PROVIDERS[name]], strict=True, cache=cache)
 
 
@@ -43,7 +43,7 @@ def open_model(bundle: Bundle, name: str, precision: str, threads: int, cache: P
         from serving.backends.tensorrt import TensorRT, find_engine
 
         return TensorRT(find_engine(bundle, precision), bundle)
-    return for_waveforms(bundle, open_graph(bundle.model(precision), name, threads, cache))
+    return for_waveforms(bundle, open_graph(bundle.model(precision), name, threads, cache, precision == BF16))
 
 
 def front_end_of(bundle: Bundle, name: str, threads: int, cache: Path) -> Runtime | None:

@@ -14,6 +14,7 @@ from training.networks import Network
 OPSET = 20  # ONNX Runtime 1.17+ and TensorRT 10+ read it; nothing newer is needed
 # Protobuf ends at 2 GiB. Above this many bytes of weights they lie in a file of their own, NAME.onnx.data.
 EXTERNAL_BYTES = 2**31 - 2**24
+FRONT_END = "log_mel."  # constants of the front end begin so in the graph of a WaveformEmbedder
 
 
 class LogMelEmbedder(nn.Module):

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from export.compare import BOUNDS
 from export.equalise import BATCH, Ranges, equalise, measure_ranges
-from export.graph import Embedder, save_graph
+from export.graph import FRONT_END, Embedder, save_graph
 from export.proof import run_in_batches
 from serving.agreement import row_cosines
 from serving.backends.onnxruntime import OnnxRuntime
@@ -36,7 +36,6 @@ from serving.cores import usable_cores
 from serving.zeroshot import ZeroShot
 
 LAYERS = ("Conv", "Gemm", "MatMul")  # what is quantised
-FRONT_END = "log_mel."  # weights of the front end begin so
 # Sounds that no calibration heard can be louder, and what saturates hurts more than a coarser step: with the ranges of
 # recordings a tone at full scale falls to a cosine of 0.976 in a trained yamnet-compact, with 1.25 times these no row
 # is below 0.995.

@@ -4,6 +4,7 @@ import io
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -124,7 +125,7 @@ def _read_blocks(file: soundfile.SoundFile, name: str, max_seconds: float | None
         blocks: list[NDArray[np.float32]] = []
         n_samples = 0
         while n_samples <= most:
-            block = np.asarray(file.read(block_samples, dtype="float32", always_2d=True), dtype=np.float32)
+            block = _read_block(file, block_samples)
             blocks.append(block)
             n_samples += len(block)
             if len(block) < block_samples and n_samples <= most:
@@ -133,6 +134,15 @@ def _read_blocks(file: soundfile.SoundFile, name: str, max_seconds: float | None
         f"{name}: lasts more than {most / rate_hz:g} s, the most here for {rate_hz} Hz {channels}-channel sound; "
         "send a shorter recording"
     )
+
+
+def _read_block(file: soundfile.SoundFile, n_samples: int) -> NDArray[np.float32]:
+    """The next samples [n_samples or fewer, n_channels] float32."""
+    if file.subtype == "PCM_16":  # libsndfile's own conversion gives the same numbers in six times the time
+        block = np.asarray(file.read(n_samples, dtype="int16", always_2d=True), dtype=np.float32)
+        block *= np.float32(1 / 2**15)
+        return block
+    return np.asarray(file.read(n_samples, dtype="float32", always_2d=True), dtype=np.float32)
 
 
 def _reason(error: Exception) -> str:
@@ -173,13 +183,17 @@ def to_mono(wave: NDArray[np.floating], rate_hz: float, target_hz: int) -> NDArr
     if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
         raise AudioError(f"waveform: got a rate of {rate_hz} Hz; wanted {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}")
     check_wave(wave, "waveform")
-    mono = wave if wave.ndim == 1 else wave.mean(axis=1)  # [n_samples]
-    mono = np.ascontiguousarray(mono, dtype=np.float32)
+    mono = np.ascontiguousarray(_mix(wave), dtype=np.float32)  # [n_samples]
     if rate_hz == target_hz:
         return mono
     resampled = soxr.resample(mono, rate_hz, target_hz, quality="HQ")
     # A few samples at a high rate can round to none; one sample is the least a clip can have.
     return resampled if resampled.size else mono[:1]
+
+
+def _mix(wave: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The channels' mean, added up channel by channel: `wave.mean(axis=1)` takes 30 times as long for two."""
+    return wave if wave.ndim == 1 else reduce(np.add, wave.T) / wave.shape[1]
 
 
 def cut_windows(wave: NDArray[np.float32], window: Window) -> NDArray[np.float32]:

@@ -30,6 +30,7 @@ from serving.errors import BundleError, UsageError
 SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 PRECISIONS = {"fp32": "embedder.onnx", "fp16": "embedder.fp16.onnx", "int8": "embedder.int8.onnx"}  # and their files
+BF16 = "bf16"  # has no file: the FP32 one, its network computed in bfloat16 by OpenVINO
 AGAIN = "python -m export.onnx RUN --out BUNDLE"
 
 
@@ -95,6 +96,8 @@ class Bundle:
 
     def model(self, precision: str) -> Path:
         """The path of the model of a precision; BundleError where the bundle has none."""
+        if precision == BF16:
+            precision = "fp32"
         if precision not in self.manifest.models:
             have = ", ".join(self.manifest.models)
             raise BundleError(f"{self.folder}: has no {precision} model (it has {have}); export it with --precision")

@@ -46,7 +46,7 @@ class Options:
     backend: str = "auto"
     """auto, onnxruntime, openvino or tensorrt"""
     precision: str = "fp32"
-    """of the model: fp32, fp16 or int8, as far as the bundle has them"""
+    """of the model: fp32, fp16 or int8, as far as the bundle has them; bf16: fp32 with OpenVINO in bfloat16"""
     threads: int | None = None
     """CPU threads that decode, and as many for the model; with --ray local, workers; default: the physical cores"""
     max_seconds: float = 3600
@@ -131,6 +131,7 @@ def begun_with(options: Options, bundle: Bundle) -> dict[str, Any]:
     return {
         "embedding_space": bundle.manifest.embedding_space,
         "model": bundle.manifest.files[bundle.model(options.precision).name].sha256,
+        "precision": options.precision,
         "backend": options.backend,
         "per": options.per,
         "folder": str(options.folder.resolve()),

@@ -54,7 +54,7 @@ class Embedder:
         """Open a bundle.
 
         backend    auto (the fastest that is installed and gives the right numbers), onnxruntime, openvino, tensorrt
-        precision  of the model: fp32, fp16 or int8, as far as the bundle has them
+        precision  of the model: fp32, fp16 or int8, as far as the bundle has them; bf16 as `open_backend`
         threads    for one inference; None: the physical cores that this process, or its container, may use
         strict     a backend that does not work as asked is an error, not a warning and the next one
         errors     BundleError: missing or changed files; else as `open_backend`; UsageError: fewer than one thread

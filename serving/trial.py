@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from serving.backends.choose import BACKENDS, canary_difference, open_backend
-from serving.bundle import Bundle, open_bundle
+from serving.bundle import BF16, Bundle, open_bundle
 from serving.cores import usable_cores
 from serving.embedder import MAX_BATCH
 from serving.errors import BackendError, UnheardError
@@ -33,6 +33,7 @@ def examine_bundle(folder: Path) -> Iterator[Finding]:
         for backend in BACKENDS[1:]:
             yield _try_backend(bundle, backend, precision, times)
         yield _try_auto(bundle, precision, times)
+    yield _try_backend(bundle, "openvino", BF16, {})
     yield _try_text_model(bundle)
 
 

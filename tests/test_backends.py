@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from serving.agreement import row_cosines
 from serving.backends import choose
 from serving.backends.choose import TOLERANCES, canary_difference, open_backend
 from serving.bundle import open_bundle
@@ -167,13 +168,46 @@ def test_auto_tries_the_gpu_first_where_there_is_one(bundle_folder, tmp_path, mo
     assert tried == order
 
 
-def test_bfloat16_would_not_pass_as_fp32(bundle_folder, monkeypatch):
+@pytest.fixture(scope="module")
+def bfloat16() -> None:
+    """Skips where it cannot be computed."""
+    openvino = pytest.importorskip("openvino", reason="openvino is not installed")
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this CPU has no bfloat16")
+
+
+@pytest.mark.parametrize("bundle_name", ["bundle_folder", "log_mel_bundle"])
+@pytest.mark.parametrize("backend", ["auto", "openvino"])
+def test_bfloat16_is_computed_where_it_is_asked_for_and_keeps_every_probe(bfloat16, request, bundle_name, backend):
+    folder = request.getfixturevalue(bundle_name)
+    half, full = (Embedder.load(folder, backend, precision) for precision in ("bf16", "fp32"))
+    assert (half.backend, half.precision, half.runtime.providers) == ("openvino", "bf16", ["CPU, bf16"])
+    windows = probe_windows(half.manifest.window)[1]
+    rows, wanted = half.run(windows), full.run(windows)
+    assert not np.array_equal(rows, wanted)
+    # 0.9994 was measured in trained networks. With the front end in bfloat16 too, a full-scale tone falls to 0.84.
+    assert row_cosines(rows, wanted).min() > 0.998
+
+
+def test_bfloat16_needs_openvino_and_a_cpu_that_has_it(bundle_folder, monkeypatch):
+    with pytest.raises(UsageError, match=r"got bf16.*--backend openvino, or fp32"):
+        Embedder.load(bundle_folder, "onnxruntime", "bf16")
+    openvino = pytest.importorskip("openvino", reason="openvino is not installed")
+
+    class OldCpu:
+        def get_property(self, device, name):
+            return ["FP32", "INT8"]
+
+    monkeypatch.setattr(openvino, "Core", OldCpu)
+    with pytest.raises(UsageError, match=r"got bf16, which this CPU does not compute"):
+        Embedder.load(bundle_folder, "openvino", "bf16")
+
+
+def test_bfloat16_would_not_pass_as_fp32(bfloat16, bundle_folder):
     """The tolerance is what keeps a runtime from saving time on precision unasked."""
     import openvino
 
     bundle = open_bundle(bundle_folder)
-    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        pytest.skip("this CPU has no bfloat16")
     compiled = openvino.Core().compile_model(
         str(bundle.model("fp32")), "CPU", {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": 1}
     )

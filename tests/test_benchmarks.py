@@ -51,7 +51,7 @@ def measured(precise_bundle, tmp_path_factory) -> tuple[list[str], Path]:
     pytest.importorskip("openvino", reason="openvino is not installed")
     out = tmp_path_factory.mktemp("latency") / "new" / "folder"
     arguments = f"{precise_bundle} --batch 3,1 --repeats 2 --seconds 0.5 --threads 2,1 --out {out}"
-    arguments += " --backends onnxruntime,openvino"
+    arguments += " --backends onnxruntime,openvino --precisions fp32,fp16,int8"
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_TORCH, *arguments.split()], capture_output=True, text=True, timeout=300
     )

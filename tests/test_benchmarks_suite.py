@@ -83,7 +83,7 @@ def test_each_peer_states_what_it_computes(results):
 def test_only_the_same_weights_are_compared_and_they_agree(results):
     for row in record(results, "peers")["rows"]:
         if row["ours"]:
-            assert row["worst_cosine"] > 1 - 1e-6
+            assert row["worst_cosine"] > 1 - {"fp32": 1e-6, "bf16": 1e-3}[row["precision"]]
         elif row["name"].startswith("librosa"):
             assert 0.99 < row["worst_cosine"] < 1.0  # its mel filters are others
         else:

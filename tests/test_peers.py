@@ -24,9 +24,9 @@ from serving.errors import BackendError
 COMPUTES = Computes(3, 2, 0.96, 10**6, None, "none", "none", "none", "untrained")
 
 
-def row(name: str, network: str, ours: bool, rate: float, p50_ms: float) -> PeerRow:
+def row(name: str, network: str, ours: bool, rate: float, p50_ms: float, precision: str = "fp32") -> PeerRow:
     fields = vars(COMPUTES)
-    return PeerRow(name, network, ours, rate, "one", 9, p50_ms, p50_ms, p50_ms, None, **fields)
+    return PeerRow(name, network, ours, precision, rate, "one", 9, p50_ms, p50_ms, p50_ms, None, **fields)
 
 
 def test_a_package_that_is_missing_is_listed_with_the_way_out(bundle_folder, tmp_path, capsys, monkeypatch):
@@ -98,23 +98,26 @@ def test_multiply_accumulates_are_those_of_the_formula(bundle_folder):
 
 
 def test_the_faster_bulk_counts_and_medians_decide():
-    peer = SimpleNamespace(name="a", network="n", ours=False, computes=COMPUTES)
+    peer = SimpleNamespace(name="a", network="n", ours=False, precision="fp32", computes=COMPUTES)
     bulk = {"slow": np.array([2, 4, 90]) * 10**9, "fast": np.array([1, 2, 90]) * 10**9}
     made = make_row(peer, 10, bulk, np.array([3, 5, 4]) * 10**6, 0.5)
     assert (made.bulk, made.clips_per_second, made.p50_ms, made.n, made.worst_cosine) == ("fast", 5.0, 4.0, 3, 0.5)
     assert (made.layers, made.windows, made.network_macs) == (3, 2, 10**6)
 
 
-def test_the_best_backend_of_each_network_stands_in_the_table():
+def test_the_best_backend_of_each_network_stands_in_the_table_in_fp32_and_where_a_lower_precision_is_faster():
     rows = [
         row("Unheard yamnet, a", "yamnet", True, 100, 10), row("Unheard yamnet, b", "yamnet", True, 200, 8),
-        row("Unheard vggish, a", "vggish", True, 50, 20), row("other", "yamnet", False, 40, 24),
+        row("Unheard yamnet, b int8", "yamnet", True, 400, 4, "int8"),
+        row("Unheard vggish, a", "vggish", True, 50, 20), row("Unheard vggish, a int8", "vggish", True, 40, 24, "int8"),
+        row("other", "yamnet", False, 40, 24),
     ]  # fmt: skip
     ratios = make_ratios(rows)
-    assert len(ratios) == 3
-    assert [best.name for best in best_of_ours(rows)] == ["Unheard yamnet, b", "Unheard vggish, a"]
-    assert ratio_head(rows)[1:] == ["yamnet, b", "vggish, a"]
-    assert ratio_lines(rows, ratios) == [["other", "5.0, 3.0", "1.2, 1.2"]]
+    assert len(ratios) == 5
+    names = ["yamnet, b", "yamnet, b int8", "vggish, a"]
+    assert [best.name for best in best_of_ours(rows)] == [f"Unheard {name}" for name in names]
+    assert ratio_head(rows)[1:] == names
+    assert ratio_lines(rows, ratios) == [["other", "5.0, 3.0", "10.0, 6.0", "1.2, 1.2"]]
 
 
 def test_a_bulk_way_that_gives_other_embeddings_is_no_peer():

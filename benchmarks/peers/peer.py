@@ -42,10 +42,11 @@ class Computes:
 class Peer:
     """A way to be measured.
 
-    network   of ours: which; of others: their own name for it
-    one       path -> embedding [n] float32, the least latency that this way offers
-    bulk      name -> paths -> embeddings [n_files, n]: the ways to do many; the fastest counts
-    bundle    whose weights it runs: its embeddings are compared with that bundle's FP32 ones
+    network    of ours: which; of others: their own name for it
+    one        path -> embedding [n] float32, the least latency that this way offers
+    bulk       name -> paths -> embeddings [n_files, n]: the ways to do many; the fastest counts
+    bundle     whose weights it runs: its embeddings are compared with that bundle's FP32 ones
+    precision  as for `Embedder.load`; the others compute in FP32
     """
 
     name: str
@@ -55,6 +56,7 @@ class Peer:
     one: Callable[[Path], NDArray[np.float32]]
     bulk: Mapping[str, Callable[[Sequence[Path]], NDArray[np.float32]]]
     bundle: Bundle | None = None
+    precision: str = "fp32"
 
 
 @dataclass(frozen=True)

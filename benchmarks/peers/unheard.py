@@ -6,37 +6,51 @@ from pathlib import Path
 
 from benchmarks.graphs import count_work, front_end_graph, network_graph
 from benchmarks.peers.peer import Computes, Peer, Setting
-from benchmarks.runtimes import RUNTIMES, missing, open_model
+from benchmarks.runtimes import GPU_RUNTIMES, RUNTIMES, missing, open_model
 from serving.audio import read_audio
-from serving.bundle import Bundle
+from serving.bundle import BF16, Bundle
 from serving.embedder import Embedder
+from serving.errors import UsageError
 
 RESAMPLER = "soxr HQ"
 FRONT_END = "in the graph"
 
 
+# Beside FP32: what pays on that backend.
+LOWER = {"openvino": ("bf16", "int8")} | {name: ("fp16",) for name in GPU_RUNTIMES}
+
+
 def peers(setting: Setting, gpus: list[str]) -> Iterator[Peer]:
-    """FP32 on every backend that works here."""
+    """FP32 on every backend that works here, and lower precisions where they pay and the bundle has them."""
     for bundle in setting.bundles:
         for backend in RUNTIMES:
             if missing(backend, gpus) is None and (backend != "tensorrt" or any(bundle.folder.glob("engines/*"))):
-                yield _peer(setting, bundle, backend)
+                for precision in ("fp32", *LOWER.get(backend, ())):
+                    if precision == BF16 or precision in bundle.manifest.models:
+                        yield from _peer(setting, bundle, backend, precision)
 
 
-def _peer(setting: Setting, bundle: Bundle, backend: str) -> Peer:
-    with tempfile.TemporaryDirectory(prefix="unheard-peers-") as cache:
-        runtime = open_model(bundle, backend, "fp32", setting.threads, Path(cache))
-    embedder = Embedder(bundle, runtime, "fp32", setting.threads)
+def _peer(setting: Setting, bundle: Bundle, backend: str, precision: str) -> Iterator[Peer]:
+    """One, or none where this processor does not compute bfloat16."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="unheard-peers-") as cache:
+            runtime = open_model(bundle, backend, precision, setting.threads, Path(cache))
+    except UsageError:
+        if precision == BF16:
+            return
+        raise
+    embedder = Embedder(bundle, runtime, precision, setting.threads)
     network = bundle.manifest.network
     windows = len(embedder.windows(*read_audio(setting.sample)))
-    return Peer(
-        f"Unheard {network}, {backend}",
+    yield Peer(
+        f"Unheard {network}, {backend}{'' if precision == 'fp32' else f' {precision}'}",
         network,
         True,
         computes_of(bundle, windows, f"{runtime.name} {runtime.version}", FRONT_END, RESAMPLER),
         lambda path: embedder.embed(*read_audio(path)),
         {"embed_files": embedder.embed_files},
         bundle,
+        precision,
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.backends.sidecar import ENGINES
-from serving.bundle import Bundle
+from serving.bundle import BF16, Bundle
 from serving.command import say
 from serving.errors import BackendError, UnheardError, UsageError
 from serving.probes import PROBES, probe_windows
@@ -23,8 +23,8 @@ BACKENDS = ("auto", "onnxruntime", "openvino", "tensorrt")
 CANARIES = ("chirp 50 Hz to 8 kHz", "square 440 Hz, full scale", "one sample at the start")  # a few of the probes
 # How far a canary's embedding may be from PyTorch's, as a share of its length. fp32: ONNX Runtime and OpenVINO stay
 # below 1e-4; OpenVINO in bfloat16, which it takes by itself where the CPU has it, is 6e-3 to 9e-3 off. fp16 and int8:
-# what the export lets pass, cosines of 0.999 and 0.985, as a length.
-TOLERANCES = {"fp32": 1e-3, "fp16": 0.05, "int8": 0.2}
+# what the export lets pass, cosines of 0.999 and 0.985, as a length; bf16: as fp16.
+TOLERANCES = {"fp32": 1e-3, "fp16": 0.05, BF16: 0.05, "int8": 0.2}
 
 
 class Runtime(Protocol):
@@ -48,7 +48,7 @@ def open_backend(bundle: Bundle, backend: str, precision: str, threads: int, str
     backend    one of BACKENDS. auto: the first that is here and right of TensorRT with an engine for this GPU, ONNX
                Runtime on a GPU, OpenVINO, ONNX Runtime on the CPU; one that is here and does not work, or gives
                other numbers, is passed over with a warning on stderr
-    precision  fp32, fp16 or int8
+    precision  fp32, fp16 or int8; bf16: the FP32 model with its network in bfloat16, on OpenVINO alone
     threads    for one inference on the CPU
     strict     nothing is passed over: what would be a warning is an error
     errors     UsageError: no backend of that name, or not installed; BundleError: no model of that precision;
@@ -74,6 +74,9 @@ def open_backend(bundle: Bundle, backend: str, precision: str, threads: int, str
 
 def _candidates(bundle: Bundle, precision: str) -> Iterator[tuple[str, list[str] | None]]:
     """Backends that are installed and could work, with ONNX Runtime's providers: the fastest first."""
+    if precision == BF16:
+        yield "openvino", None
+        return
     if _sees_gpu():
         if any((bundle.folder / ENGINES).glob(f"*-{precision}.engine")):
             yield "tensorrt", None
@@ -115,6 +118,8 @@ def _make(
     bundle: Bundle, backend: str, precision: str, threads: int, strict: bool, providers: list[str] | None
 ) -> Runtime:
     model = bundle.model(precision)
+    if precision == BF16 and backend != "openvino":
+        raise UsageError(f"--precision: got bf16, which {backend} does not compute; take --backend openvino, or fp32")
     # Imported one at a time: what is not used takes no memory, and may not be installed.
     match backend:
         case "tensorrt":
@@ -124,7 +129,7 @@ def _make(
         case "openvino":
             from serving.backends.openvino import OpenVino
 
-            return OpenVino(model, threads)
+            return OpenVino(model, threads, bf16=precision == BF16)
         case _:
             from serving.backends.onnxruntime import OnnxRuntime
 

@@ -37,7 +37,7 @@ class Options:
     backend: str = "auto"
     """auto (the fastest that is installed and gives the right numbers), onnxruntime, openvino or tensorrt"""
     precision: str = "fp32"
-    """of the model: fp32, fp16 or int8, as far as the bundle has them"""
+    """of the model: fp32, fp16 or int8, as far as the bundle has them; bf16: fp32 with OpenVINO in bfloat16"""
     threads: int | None = None
     """for one inference; default: as many as there are cores"""
     limits: tyro.conf.OmitArgPrefixes[Limits] = field(default_factory=Limits)
