@@ -1,30 +1,37 @@
 """The same clips without HTTP: what a server is compared with."""
 
+import http.client
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.client import Address
 from benchmarks.load_report import LoadRow
 from serving.audio import decode_audio
 from serving.embedder import Embedder, pool
 
-SECONDS = 3.0  # of each measurement
-LEAST = 20  # clips, one after the other
+SECONDS = 3.0  # of bulk
+ROUNDS, TURNS = 20, 12  # of single clips: so many one way, then so many the other way
+SETTLED = 3  # of each turn, which find the machine as the other way left it
 WANTED_SHARE = 0.75  # of embed_files's throughput at the most connections
 WANTED_MS = 2.0  # more for one clip over HTTP
 
 
 @dataclass(frozen=True)
-class Measured:
-    """files_per_second: of `embed_files`; one_ms: file bytes to embedding, the median of one after the other."""
+class Single:
+    """One clip at a time, the median in milliseconds: bytes to embedding here, and the same over HTTP.
 
-    files_per_second: float
-    one_ms: float
+    adds_ms  the median over the rounds of what HTTP takes more
+    """
+
+    here_ms: float
+    http_ms: float
+    adds_ms: float
 
 
 class InProcess:
@@ -38,45 +45,65 @@ class InProcess:
         for path, data in zip(self._paths, self._clips, strict=True):
             path.write_bytes(data)
 
-    def measure(self) -> Measured:
-        """Both, after a round of warm-up."""
+    def files_per_second(self) -> float:
+        """Of `embed_files`, after a round of warm-up."""
         self._embedder.embed_files(self._paths)
         start, count = time.perf_counter(), 0
         while time.perf_counter() - start < SECONDS:
             self._embedder.embed_files(self._paths * 4)
             count += 4 * len(self._paths)
-        files_per_second = count / (time.perf_counter() - start)
-        times: list[float] = []
-        while len(times) < LEAST or sum(times) < SECONDS:
-            data = self._clips[len(times) % len(self._clips)]
-            start = time.perf_counter()
-            pool(self._embedder.run(self._embedder.windows(*decode_audio(data))))
-            times.append(time.perf_counter() - start)
-        return Measured(files_per_second, 1000 * float(np.median(times)))
+        return count / (time.perf_counter() - start)
 
-    def compare(self, before: Measured, after: Measured, rows: Sequence[LoadRow]) -> dict[str, Any]:
-        """The server's first and last closed loops beside this process's numbers, the mean of before and after."""
+    def take_turns(self, address: Address, headers: Mapping[str, str]) -> Single:
+        """One clip at a time here and over HTTP, in turns: a machine that is slow for a while is so for both."""
+        connection = http.client.HTTPConnection(address.host, address.port, timeout=60)
+
+        def ask(data: bytes) -> None:
+            connection.request("POST", "/v1/embed", data, dict(headers))
+            connection.getresponse().read()
+
+        rounds = [(self._time(self._embed), self._time(ask)) for _ in range(ROUNDS)]
+        connection.close()
+        here, over_http = np.array(rounds).T
+        return Single(*(float(np.median(times)) for times in (here, over_http, over_http - here)))
+
+    def _time(self, work: Callable[[bytes], None]) -> float:
+        """The median of a turn, in milliseconds."""
+        times: list[float] = []
+        for turn in range(TURNS):
+            data = self._clips[turn % len(self._clips)]
+            start = time.perf_counter()
+            work(data)
+            times.append(1000 * (time.perf_counter() - start))
+        return float(np.median(times[SETTLED:]))
+
+    def _embed(self, data: bytes) -> None:
+        pool(self._embedder.run(self._embedder.windows(*decode_audio(data))))
+
+    def compare(self, bulk: Sequence[float], single: Single, rows: Sequence[LoadRow]) -> dict[str, Any]:
+        """The server's last closed loop, and a single clip, beside this process's numbers.
+
+        bulk  `files_per_second` before the loads and after them: their mean counts
+        """
         closed = [row for row in rows if row.loop == "closed"]
-        files_per_second = (before.files_per_second + after.files_per_second) / 2
-        one_ms = (before.one_ms + after.one_ms) / 2
-        share = closed[-1].per_second / files_per_second
-        single = closed[0].p50_ms if closed[0].connections == 1 else None
+        share = closed[-1].per_second / float(np.mean(bulk))
         return {
             "backend": self._embedder.backend,
-            "files_per_second": [round(before.files_per_second, 2), round(after.files_per_second, 2)],
-            "one_ms": [round(before.one_ms, 3), round(after.one_ms, 3)],
+            "files_per_second": [round(rate, 2) for rate in bulk],
             "connections": closed[-1].connections,
             "http_share": round(share, 3),
             "http_share_reached": share >= WANTED_SHARE,
-            "http_adds_ms": None if single is None else round(single - one_ms, 3),
-            "http_adds_reached": None if single is None else single - one_ms <= WANTED_MS,
+            "one_ms": round(single.here_ms, 3),
+            "one_http_ms": round(single.http_ms, 3),
+            "http_adds_ms": round(single.adds_ms, 3),
+            "http_adds_reached": single.adds_ms <= WANTED_MS,
         }
 
     def told(self, compared: dict[str, Any]) -> str:
         """The comparison in a line."""
         first, last = compared["files_per_second"]
-        adds = "" if compared["http_adds_ms"] is None else f"; one clip takes {compared['http_adds_ms']:.2f} ms more"
         return (
             f"in this process ({compared['backend']}) embed_files does {first:g} then {last:g} clips a second: the "
-            f"server with {compared['connections']} connections {100 * compared['http_share']:.0f} % of that{adds}"
+            f"server with {compared['connections']} connections {100 * compared['http_share']:.0f} % of that; one clip "
+            f"takes {compared['one_ms']:.2f} ms, over HTTP {compared['http_adds_ms']:.2f} ms more"
         )

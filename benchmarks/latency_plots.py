@@ -12,7 +12,7 @@ from benchmarks.report import COLOURS, save_figure, shown, style
 
 # From the bottom of a bar to its end: what one clip goes through.
 STAGE_COLOURS = dict(zip(STAGES, ("#c9ced6", "#8a8f98", "#8fbcff", "#1f6feb", "#d4572a"), strict=True))
-MARKS = {"fp32": "o", "fp16": "s", "int8": "^", BF16: "D"}
+MARKS = {"fp32": "o", "fp16": "s", "int8": "^", "bf16": "D"}
 LINES = ("-", "--", ":", "-.")  # by thread count
 LEAST_DISTANCE = 1e-8  # of a cosine from 1 that is drawn: below lies rounding
 

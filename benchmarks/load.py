@@ -140,7 +140,7 @@ def measure(options: Options) -> dict[str, Any]:
         report_abuse(found, result, options.out)
         return result
     in_process = InProcess(options.bundle, options.backend, clips) if options.bundle else None
-    before = in_process.measure() if in_process else None
+    bulk = [in_process.files_per_second()] if in_process else []
 
     rows: list[LoadRow] = []
     runs: list[Run] = []
@@ -166,9 +166,10 @@ def measure(options: Options) -> dict[str, Any]:
         "knee": (knee := find_knee(rows)) and asdict(knee),
     }
     checks: list[str] = []
-    if in_process and before:
-        after = in_process.measure()
-        result["in_process"] = in_process.compare(before, after, rows)
+    if in_process:
+        bulk.append(in_process.files_per_second())
+        single = in_process.take_turns(address, headers)
+        result["in_process"] = in_process.compare(bulk, single, rows)
         checks.append(in_process.told(result["in_process"]))
     if options.overload:
         result["overload"] = overload_of(capacity, rows[-1])

@@ -15,7 +15,7 @@ SECTIONS = {
     "peers": (
         "Beside other packages",
         "From 44.1 kHz files to embeddings, in bulk and one by one. `Unheard` is this project, in FP32 where no "
-        "other precision is named, with the cosine to its own FP32 embeddings; what each of the others computes stands below, for a network with more layers has to be slower.",
+        "other precision is named. What each computes stands below, for a network with more layers has to be slower.",
     ),
     "load": (
         "The server under load",

@@ -80,4 +80,4 @@ def _product(
     """What the nodes compute, in FP32: cosines and sines [n_samples, n_bins]."""
     cosines = (coarse_cosines * fine_cosines - coarse_sines * fine_sines) * window  # [coarse, fine, n_bins]
     sines = (coarse_cosines * fine_sines + coarse_sines * fine_cosines) * window
-    return [part.reshape(-1, part.shape[2]) for part in (cosines, sines)]
+    return [np.asarray(part.reshape(-1, part.shape[2]), np.float32) for part in (cosines, sines)]

@@ -14,6 +14,7 @@ NAMES = {
     "zeroshot_map_test_accuracy": "test accuracy, map to class vectors",
     "zeroshot_map_validation_accuracy": "validation accuracy, map to class vectors",
     "folds_accuracy": "this recipe trained anew without each recording fold: accuracy there",
+    "folds_map_accuracy": "the same, by the zero-shot map, which is what ranks here",
     "holdouts_zsl": "this recipe trained anew without some classes: top-1 among those (ZSL)",
     "holdouts_harmonic_mean": "the same, all classes: harmonic mean of seen and unseen (GZSL)",
 }

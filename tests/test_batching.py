@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -80,6 +81,47 @@ def test_an_idle_model_takes_a_request_at_once_however_long_a_busy_one_may_wait(
         assert batched.queue_ms < 10_000
     assert time.perf_counter() - started < 30
     assert model.batches == [[1], [2], [3]]
+    batcher.close()
+
+
+def test_an_idle_model_works_in_the_thread_that_asks_for_it():
+    threads: list[str] = []
+
+    def embed(batch: np.ndarray) -> np.ndarray:
+        threads.append(threading.current_thread().name)
+        return batch[:, :2]
+
+    batcher = Batcher(embed, max_batch=2, max_wait_s=0)
+    mine = threading.current_thread().name
+    here = batcher.submit(windows(1, 2), here=True)
+    assert here.done()
+    elsewhere = batcher.submit(windows(3))
+    assert result(elsewhere) == [[3, 3]]
+    long = batcher.submit(
+        windows(4, 5, 6, 7, 8), here=True
+    )  # the rest of it is the batcher's: this thread has more to do
+    assert len(long.result(timeout=30).rows) == 5
+    assert threads[0] == threads[2] == mine
+    assert mine not in {threads[1], *threads[3:]}
+    assert len(threads) == 5
+    failed = Batcher(Model(guilty=lambda value: True), max_batch=2, max_wait_s=0).submit(windows(1), here=True)
+    with pytest.raises(ValueError, match="guilty"):
+        failed.result(timeout=0)
+    batcher.close()
+
+
+def test_a_busy_model_is_not_waited_for_by_who_would_run_it():
+    model = Model(held=True)
+    batcher = Batcher(model, max_batch=8, max_wait_s=0)
+    with ThreadPoolExecutor(1) as thread:
+        first = thread.submit(lambda: batcher.submit(windows(1), here=True))
+        model.await_call()
+        others = [batcher.submit(windows(2), here=True), batcher.submit(windows(3))]
+        assert not any(other.done() for other in others)
+        model.release(2)
+        assert result(first.result(timeout=30)) == rows(1)
+    assert [result(other) for other in others] == [rows(2), rows(3)]
+    assert model.batches == [[1], [2, 3]]
     batcher.close()
 
 
@@ -289,12 +331,21 @@ def test_thousands_of_requests_from_many_threads_each_get_their_own_rows():
             raise ValueError("bad")
         return batch[:, :2] * [[1, 2]]
 
-    batcher = Batcher(embed, max_batch=7, max_wait_s=0.001)
+    running = threading.Lock()
+
+    def alone(batch: np.ndarray) -> np.ndarray:
+        assert running.acquire(blocking=False), "two batches at once"
+        try:
+            return embed(batch)
+        finally:
+            running.release()
+
+    batcher = Batcher(alone, max_batch=7, max_wait_s=0.001)
     failures: list[str] = []
 
     def ask(values: list[np.ndarray]) -> None:
-        for asked in values:
-            future = batcher.submit(windows(*asked))
+        for i, asked in enumerate(values):
+            future = batcher.submit(windows(*asked), here=i % 2 == 1)
             if asked[0] % 5 == 0:
                 future.cancel()
                 continue

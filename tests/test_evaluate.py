@@ -143,6 +143,10 @@ def test_folds_are_scored_beside_the_control(folder, tmp_path, capsys):
     assert [(score["fold"], score["seed"]) for score in scores] == [(f, s) for s in (0, 1) for f in (1, 2, 3, 4)]
     assert line["folds_accuracy"] == pytest.approx(np.mean([score["accuracy"] for score in scores]))
     assert np.mean([score["statistics"] for score in scores]) > 0.8  # the sounds are easy
+    assert line["folds_map_accuracy"] == pytest.approx(np.mean([score["map_accuracy"] for score in scores]))
+    report = (out / "evaluation" / "report.md").read_text()
+    assert f"| all | {line['folds_accuracy']:.1%}".replace("%", " %") in report
+    assert "| all, seed 1 |" in report
     scores = load_scores(out)  # what an export puts on the model card
     assert scores["folds_accuracy"] == line["folds_accuracy"]
     assert None not in scores.values()  # the run kept no validation clips
@@ -151,18 +155,18 @@ def test_folds_are_scored_beside_the_control(folder, tmp_path, capsys):
 def test_hold_outs_fit_the_runs_map_and_the_controls_keep_ridge(folder, tmp_path, monkeypatch):
     out = tmp_path / "run"
     assert train(options(folder, out, "--objective", "classes", "--epochs", "1", "--map", "eszsl")) == 0
-    fitted = {"training.holdouts": [], "training.zeroshot": []}  # the network's maps, and the controls'
+    fitted = {"training.learn": [], "training.zeroshot": []}  # the network's maps, and the controls'
     for module, kinds in fitted.items():
         spy = partial(_fit_and_note, fit_zeroshot, kinds)
         monkeypatch.setattr(f"{module}.fit_zeroshot", spy)
     assert evaluate([str(out), *cache(out), "--holdouts", "1", "--unseen-classes", "2"]) == 0
-    assert fitted["training.holdouts"] == ["eszsl", "eszsl"]  # of the training, and of the one that chooses the offset
+    assert fitted["training.learn"] == ["eszsl", "eszsl"]  # of the training, and of the one that chooses the offset
     assert set(fitted["training.zeroshot"]) == {"ridge"}
 
 
-def _fit_and_note(real, kinds, *arguments, kind="ridge"):
-    kinds.append(kind)
-    return real(*arguments, kind=kind)
+def _fit_and_note(real, kinds, *arguments):
+    kinds.append(arguments[5] if len(arguments) > 5 else "ridge")
+    return real(*arguments)
 
 
 @pytest.mark.parametrize(

@@ -4,24 +4,31 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import torch
+
 from training.checkpoint import write_text
 from training.config import RunConfig
 from training.learn import Learner
-from training.loop import embed_clips, judge_embeddings
+from training.loop import judge_embeddings
 from training.statistics import clip_statistics, ridge_classifier
+from training.zeroshot import accuracy
 
 
 @dataclass(frozen=True)
 class FoldScore:
     """Accuracy on one recording fold after training on the others.
 
+    accuracy    of the training head
     statistics  of the control without a network: log-mel statistics and ridge regression to the classes
+    map_accuracy  of the zero-shot map over the seen classes, which is what a bundle ranks by; None: finished before it
+                was scored
     """
 
     fold: int
     seed: int
     accuracy: float
     statistics: float
+    map_accuracy: float | None = None
 
 
 class Folds:
@@ -44,10 +51,15 @@ class Folds:
         work = self.folder / "work"
         work.mkdir(parents=True, exist_ok=True)
         network, _ = self.learner.learn(config, clips, work)
-        test = self.learner.recordings.clip_set(clips.test, config.split.seen)
-        device = self.learner.machine.device
-        rows = embed_clips(network, test, device)
-        score = FoldScore(fold, seed, judge_embeddings(network, rows, test.labels, device)[1], self._control(config))
+        embeddings = self.learner.embed(network)
+        train, test = (
+            self.learner.recordings.clip_set(part, tuple(config.classes)) for part in (clips.train, clips.test)
+        )
+        zeroshot = self.learner.zeroshot(config, network, (embeddings[train.clips], train.labels))
+        among_seen = self.learner.recordings.clip_set(clips.test, config.split.seen).labels
+        rows = embeddings[test.clips]
+        head = judge_embeddings(network, torch.from_numpy(rows), among_seen, self.learner.machine.device)[1]
+        score = FoldScore(fold, seed, head, self._control(config), accuracy(zeroshot, rows, test.labels))
         write_text(path, json.dumps(asdict(score)))
         return score
 

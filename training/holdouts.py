@@ -19,10 +19,9 @@ from training.checkpoint import write_text
 from training.config import RunConfig
 from training.data.splits import ClassSplit, split_clips
 from training.learn import Learner
-from training.networks import TextHead
 from training.scoring import best_offset, gzsl, zsl
 from training.statistics import clip_statistics
-from training.zeroshot import class_vectors, fit_zeroshot, ridge_scores, text_zeroshot
+from training.zeroshot import class_vectors, ridge_scores
 
 PSEUDO_SHARE = 0.3  # of the seen classes, held out to choose the offset
 PSEUDO_VALIDATION_SHARE = 0.25  # of the clips: the seen clips of that choice
@@ -128,15 +127,8 @@ class Holdouts:
         # Validation clips would choose the epoch, and are wanted for the offset: the last epoch is taken.
         network, _ = self.learner.learn(config, replace(clips, validation=()), work)
         embeddings = self.learner.embed(network)
-        seen = np.isin(config.classes, config.split.seen)
-        if isinstance(network.head, TextHead):
-            fitted = text_zeroshot(config.classes, seen, self.learner.texts, network.head)
-        else:
-            assert config.map is not None
-            train = self._split(config).train
-            vectors = class_vectors(self.learner.texts, seen)
-            known = embeddings[train], self.labels[train]
-            fitted = fit_zeroshot(config.classes, seen, vectors, known, kind=config.map)
+        train = self._split(config).train
+        fitted = self.learner.zeroshot(config, network, (embeddings[train], self.labels[train]))
         return embeddings, replace(fitted, temperature=1.0).scores(embeddings)
 
     def _split(self, config: RunConfig) -> _Split:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from serving.errors import RunError
+from serving.zeroshot import ZeroShot
 from training.checkpoint import LAST, WEIGHTS, load_tensors, save_tensors
 from training.config import RunConfig
 from training.data.clips import Clip, ClipTable
@@ -24,7 +25,9 @@ from training.objectives import Both, Classes, Objective, Words, word_vectors
 from training.pretrained import load_pretrained
 from training.text import text_encoder
 from training.workers import Workers
+from training.zeroshot import class_vectors, fit_zeroshot, text_zeroshot
 
+Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]
 OnStep = Callable[[int, float], None]
 OnEpoch = Callable[[Epoch], None]
 
@@ -117,6 +120,20 @@ class Learner:
         everything = np.arange(len(self.recordings.table.clips))
         clips = ClipSet(self.recordings.frames, everything, self.recordings.labels())
         return embed_clips(network, clips, self.machine.device).numpy()
+
+    def zeroshot(
+        self, config: RunConfig, network: Network, train: Labelled, validation: Labelled | None = None
+    ) -> ZeroShot:
+        """The map from embeddings to the table's classes: the text head's own, or the closed-form one, fitted.
+
+        train, validation  embeddings [n, 128] of clips of seen classes, and labels [n] among all the table's classes
+        """
+        classes = self.recordings.table.classes
+        seen = np.isin(classes, config.split.seen)
+        if isinstance(network.head, TextHead):
+            return text_zeroshot(classes, seen, self.texts, network.head)
+        assert config.map is not None
+        return fit_zeroshot(classes, seen, class_vectors(self.texts, seen), train, validation, config.map)
 
     def _vocabulary(self, config: RunConfig) -> Vocabulary:
         window = config.front_end.network_window(config.window_frames)

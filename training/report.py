@@ -117,21 +117,29 @@ def fold_table(scores: Sequence[FoldScore]) -> Table:
     return table
 
 
-FOLD_COLUMNS = ("fold", "accuracy", "no network: log-mel statistics, ridge")
+FOLD_COLUMNS = ("fold", "head", "zero-shot map", "no network: log-mel statistics, ridge")
 
 
 def fold_rows(scores: Sequence[FoldScore]) -> list[list[str]]:
-    """One row a fold, and the mean with the standard deviation over seeds of a whole cross-validation."""
-    rows = []
-    for fold in sorted({score.fold for score in scores}):
-        some = [score for score in scores if score.fold == fold]
-        rows.append([str(fold), _share(np.mean([s.accuracy for s in some])), _share(some[0].statistics)])
-    by_seed = [
-        np.mean([score.accuracy for score in scores if score.seed == seed]) for seed in sorted({s.seed for s in scores})
+    """One row a fold, one for a whole cross-validation of each seed where there are several, and the mean of all."""
+    seeds = sorted({score.seed for score in scores})
+
+    def means(some: Sequence[FoldScore]) -> list[str]:
+        """Over these: the head, the map where all have it, the control."""
+        maps = [score.map_accuracy for score in some if score.map_accuracy is not None]
+        return [
+            _share(np.mean([score.accuracy for score in some])),
+            _share(np.mean(maps)) if len(maps) == len(some) else "-",
+            _share(np.mean([score.statistics for score in some])),
+        ]
+
+    rows = [
+        [str(fold), *means([score for score in scores if score.fold == fold])]
+        for fold in sorted({score.fold for score in scores})
     ]
-    spread = f" (seeds: {', '.join(_share(mean) for mean in by_seed)})" if len(by_seed) > 1 else ""
-    control = np.mean([score.statistics for score in scores])
-    return [*rows, ["all", _share(np.mean(by_seed)) + spread, _share(control)]]
+    if len(seeds) > 1:
+        rows += [[f"all, seed {seed}", *means([score for score in scores if score.seed == seed])] for seed in seeds]
+    return [*rows, ["all", *means(scores)]]
 
 
 def markdown(report: dict[str, Any], config: RunConfig, figures: Sequence[str]) -> str:
@@ -174,6 +182,9 @@ def recipe_scores(report: dict[str, Any]) -> dict[str, float]:
     scores = {}
     if "folds" in report:
         scores["folds_accuracy"] = float(np.mean([score["accuracy"] for score in report["folds"]]))
+        maps = [score.get("map_accuracy") for score in report["folds"]]
+        if None not in maps:
+            scores["folds_map_accuracy"] = float(np.mean(maps))
     if "holdouts" in report:
         for name in ("zsl", "harmonic_mean"):
             ours = [row[name] for row in report["holdouts"] if row["method"] == "network"]

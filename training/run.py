@@ -31,12 +31,12 @@ from training.data.duplicates import shared_files
 from training.data.splits import ClipSplit
 from training.learn import Learner, load_recordings
 from training.loop import METRICS, Epoch, Machine, best_epoch, embed_clips, judge_embeddings
-from training.networks import Network, TextHead
+from training.networks import Network
 from training.options import Options, check, choose_machine, configure
 from training.plots import draw_curves, save_figure
 from training.text import text_encoder
 from training.workers import Workers, join_workers
-from training.zeroshot import accuracy, class_vectors, fit_zeroshot, text_vectors, text_zeroshot
+from training.zeroshot import accuracy, text_vectors
 
 SUMMARY = "summary.json"
 ZEROSHOT = "zeroshot.npz"
@@ -125,12 +125,7 @@ def _judge(learner: Learner, config: RunConfig, clips: ClipSplit, network: Netwo
         part: (embed_clips(network, among_seen, learner.machine.device).numpy(), among_all.labels)
         for part, (among_seen, among_all) in sets.items()
     }
-    if isinstance(network.head, TextHead):
-        zeroshot = text_zeroshot(table.classes, seen, learner.texts, network.head)
-    else:
-        assert config.map is not None
-        vectors = class_vectors(learner.texts, seen)
-        zeroshot = fit_zeroshot(table.classes, seen, vectors, embedded["train"], embedded.get("validation"), config.map)
+    zeroshot = learner.zeroshot(config, network, embedded["train"], embedded.get("validation"))
     zeroshot = replace(zeroshot, text_mean=learner.texts[seen].mean(axis=0))  # for labels typed later
     save_whole(out / ZEROSHOT, zeroshot.save)
     scores: dict[str, Any] = {}

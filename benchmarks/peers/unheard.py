@@ -17,7 +17,7 @@ FRONT_END = "in the graph"
 
 
 # Beside FP32: what pays on that backend.
-LOWER = {"openvino": ("bf16", "int8")} | {name: ("fp16",) for name in GPU_RUNTIMES}
+LOWER = {"openvino": ("bf16", "int8")} | dict.fromkeys(GPU_RUNTIMES, ("fp16",))
 
 
 def peers(setting: Setting, gpus: list[str]) -> Iterator[Peer]:

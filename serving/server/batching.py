@@ -61,9 +61,10 @@ class _Part:
 
 
 class Batcher:
-    """One thread that feeds the model, first come, first served.
+    """Feeds the model, one batch at a time, first come, first served.
 
-    A model at rest takes what is there at once. Batches form while it works: then windows wait until `max_batch` of
+    A model at rest takes what is there at once, in the thread that brings it where that may be; what waits while it
+    works goes to the batcher's own thread. Batches form while it works: then windows wait until `max_batch` of
     them are there, or the first of them has waited for `max_wait_s`. A request's windows may be split over batches.
     Where a batch fails, its requests are tried one at a time, and only those that fail alone fail.
     """
@@ -84,13 +85,16 @@ class Batcher:
         self._clock = clock
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
+        self._busy = False  # some thread is running a batch
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
         self._thread.start()
 
-    def submit(self, windows: NDArray[np.float32], first: bool = False) -> Future[Batched]:
+    def submit(self, windows: NDArray[np.float32], first: bool = False, here: bool = False) -> Future[Batched]:
         """Queue windows [n, samples] float32, n >= 1; ahead of all others with `first`.
 
+        here     a model at rest runs them in the calling thread, before this returns: another thread would take some
+                 tenths of a millisecond to wake
         returns  cancel it, and the windows that no batch has taken are dropped
         errors   RuntimeError: closed. From the future: whatever `embed` raises; RuntimeError: rows that are no
                  embeddings, because they are not finite or too few
@@ -100,7 +104,12 @@ class Batcher:
             if self._closed:
                 raise RuntimeError("the batcher is closed")
             self._jobs.appendleft(job) if first else self._jobs.append(job)
-            self._changed.notify()
+            here = here and not self._busy and self._jobs[0] is job
+            parts = self._take() if here else []
+            if not here:
+                self._changed.notify()
+        if here:
+            self._run_and_rest(parts)
         return job.future
 
     def close(self) -> None:
@@ -113,18 +122,31 @@ class Batcher:
     def _work(self) -> None:
         step_back()
         while parts := self._next_batch():
+            self._run_and_rest(parts)
+
+    def _run_and_rest(self, parts: list[_Part]) -> None:
+        """Run a batch that was just taken, and let the next one come."""
+        try:
             self._run(parts)
+        finally:
+            with self._changed:
+                self._busy = False
+                self._changed.notify()
 
     def _next_batch(self) -> list[_Part]:
         """Wait for windows and take the next batch of them; none: closed and nothing left."""
         with self._changed:
             while True:
-                if self._waiting():
+                if self._waiting() and not self._busy:
                     self._fill()
                 else:
-                    while not self._waiting() and not self._closed:
+                    was_busy = False
+                    while self._busy or not (self._waiting() or self._closed):
+                        was_busy = self._busy
                         self._changed.wait()
-                if (parts := self._take()) or self._closed:
+                    if was_busy:
+                        continue  # and fill
+                if not self._busy and ((parts := self._take()) or self._closed):
                     return parts
 
     def _fill(self) -> None:
@@ -145,6 +167,7 @@ class Batcher:
         return count
 
     def _take(self) -> list[_Part]:
+        """Windows for one batch, which the caller has to run."""
         parts: list[_Part] = []
         room = self._max_batch
         while room and self._jobs:
@@ -156,6 +179,7 @@ class Batcher:
                 room -= n_windows
             if not job.left:
                 self._jobs.popleft()
+        self._busy = bool(parts)
         return parts
 
     def _run(self, parts: list[_Part]) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -73,7 +73,9 @@ class Pipeline:
         self.batcher = Batcher(embedder.runtime, max_batch, limits.max_wait_ms / 1000, self.metrics.on_batch)
         # Headers are read at once, while decoding waits for its turn: that is how long the queue is known.
         self._headers = ThreadPoolExecutor(1, "header")
-        self._decodes = ThreadPoolExecutor(limits.max_decodes or usable_cores(), "decode", step_back)
+        decodes = limits.max_decodes or usable_cores()
+        self._decodes = ThreadPoolExecutor(decodes, "decode", step_back)
+        self._runs_model = decodes > 1  # a thread that decodes may run the model: another is there to go on decoding
 
     def close(self) -> None:
         """Finish what was accepted and end the threads."""
@@ -89,49 +91,76 @@ class Pipeline:
         """
         with self.admission.enter() as ticket:
             upload = await read_upload(request, self.limits, ticket)
-            outcomes = await self._read_clips(upload, ticket)
-            clips = [clip for clip in outcomes if isinstance(clip, Clip)]
             names, several = [file.name for file in upload.files], upload.several
-            del upload
-            ticket.release_bytes()
-            heard = iter(await self._embed_clips(clips))
-        request.state.log |= {"files": len(names), "audio_s": round(sum(clip.duration_s for clip in clips), 3)}
-        return Answer(names, [next(heard) if isinstance(clip, Clip) else clip for clip in outcomes], several)
+            with _Company() as company:
+                outcomes = await self._bring_clips(upload, ticket, company)
+                del upload
+                ticket.release_bytes()
+                heard = [each if isinstance(each, AudioError) else await self._hear(each) for each in outcomes]
+        seconds = sum(each.clip.duration_s for each in company.brought)
+        request.state.log |= {"files": len(names), "audio_s": round(seconds, 3)}
+        return Answer(names, heard, several)
 
     async def embed(self, windows: NDArray[np.float32]) -> Batched:
         """Embed windows [n, samples] float32, n >= 1, in company; nobody waiting for them any more, they are dropped.
 
         errors   as the future of `Batcher.submit`
         """
-        batched = await asyncio.wrap_future(self.batcher.submit(windows))
+        return await self._embedded(self.batcher.submit(windows))
+
+    async def _embedded(self, rows: Future[Batched]) -> Batched:
+        batched = rows.result() if rows.done() else await asyncio.wrap_future(rows)
         self.metrics.queue_seconds.observe(batched.queue_ms / 1000)
         return batched
+
+    async def _hear(self, brought: "_Brought") -> Heard:
+        batched = await self._embedded(brought.rows)
+        return Heard(brought.clip, batched.rows, batched.queue_ms, batched.model_ms)
 
     async def decode(self, work: Callable[[], Result]) -> Result:
         """The result of work that costs as much as decoding a recording, in one of the threads for that."""
         return await _in(self._decodes, work)
 
-    async def _read_clips(self, upload: Upload, ticket: Ticket) -> list[Clip | AudioError]:
-        """Every file decoded and cut, or the reason why not, which is raised where there is but one."""
+    async def _bring_clips(self, upload: Upload, ticket: Ticket, company: "_Company") -> "list[_Brought | AudioError]":
+        """Every file decoded, cut and on its way to the model, or the reason why not: raised where there is but one."""
         if upload.several or self.admission.tickets > 1:  # one recording alone may be of any length
             known = await _in(self._headers, lambda: [header_seconds(file.data) or 0.0 for file in upload.files])
             # A file that is too long by itself is not decoded, and tells so itself.
             self._hold(ticket, sum(seconds for seconds in known if 0 < seconds <= self.limits.max_seconds), upload)
         found = 0.0
+        loop = asyncio.get_running_loop()
 
-        async def read(file: File) -> Clip | AudioError:
+        def bring(file: File) -> _Brought | None:
+            clip = read_clip(file, self.embedder, self.limits.max_seconds)
+            loop.call_soon_threadsafe(count, clip)
+            # With nobody else there this thread, which is awake, runs the model too.
+            here = self._runs_model and not upload.several
+            return company.bring(clip, lambda: self.batcher.submit(clip.windows, here=here))
+
+        def count(clip: Clip) -> None:
             nonlocal found
+            self.metrics.decode_seconds.observe((clip.decode_ms + clip.resample_ms) / 1000)
+            found += clip.duration_s
+            if not company.ended:
+                try:
+                    self._hold(ticket, max(found, ticket.seconds), upload)
+                except HTTPException as error:
+                    company.end(error)
+
+        async def read(file: File) -> _Brought | AudioError:
             try:
-                clip = await self.decode(lambda: read_clip(file, self.embedder, self.limits.max_seconds))
+                each = await self.decode(lambda: bring(file))
             except AudioError as error:
                 if not upload.several:
                     raise
                 return error
-            self.metrics.decode_seconds.observe((clip.decode_ms + clip.resample_ms) / 1000)
-            found += clip.duration_s
-            self._hold(ticket, max(found, ticket.seconds), upload)
-            return clip
+            if company.refusal:
+                raise company.refusal
+            assert each is not None, "only a refusal ends the company while this waits"
+            return each
 
+        if not upload.several:
+            return [await read(upload.files[0])]
         tasks = [asyncio.ensure_future(read(file)) for file in upload.files]
         try:
             return await asyncio.gather(*tasks)
@@ -147,16 +176,44 @@ class Pipeline:
             )
         ticket.hold_seconds(seconds)
 
-    async def _embed_clips(self, clips: list[Clip]) -> list[Heard]:
-        if not clips:
-            return []
-        windows = clips[0].windows if len(clips) == 1 else np.concatenate([clip.windows for clip in clips])
-        batched = await self.embed(windows)
-        ends = np.cumsum([len(clip.windows) for clip in clips])[:-1]
-        return [
-            Heard(clip, rows, batched.queue_ms, batched.model_ms)
-            for clip, rows in zip(clips, np.split(batched.rows, ends), strict=True)
-        ]
+
+@dataclass(frozen=True)
+class _Brought:
+    """A recording whose windows are with the batcher."""
+
+    clip: Clip
+    rows: Future[Batched]
+
+
+class _Company:
+    """The recordings of one request; when it ends, however it does, nobody waits for their windows any more.
+
+    refusal  why it ended before its time
+    """
+
+    def __init__(self):
+        self.brought: list[_Brought] = []
+        self.refusal: HTTPException | None = None
+        self.ended = False
+
+    def __enter__(self) -> "_Company":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self, refusal: HTTPException | None = None) -> None:
+        """Take back what is with the batcher."""
+        self.ended, self.refusal = True, self.refusal or refusal
+        for each in self.brought:
+            each.rows.cancel()  # does nothing where they are there
+
+    def bring(self, clip: Clip, submit: Callable[[], Future[Batched]]) -> _Brought | None:
+        """Submit a recording's windows; None: the request ended while it was decoded."""
+        if self.ended:
+            return None
+        self.brought.append(_Brought(clip, submit()))
+        return self.brought[-1]
 
 
 async def _in(threads: Executor, work: Callable[[], Result]) -> Result:
