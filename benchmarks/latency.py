@@ -98,6 +98,16 @@ def check(options: Options, bundle: Bundle) -> Settings:
     return Settings(backends, precisions, batches, threads)
 
 
+def tell_runtimes(embedders: Sequence[tuple[str, Embedder]]) -> dict[str, str]:
+    """Backend -> its version and what it ran on, each of them once: "2026.4.1, CPU, f32; CPU, bf16"."""
+    providers: dict[str, list[str]] = {}
+    for backend, each in embedders:
+        told = providers.setdefault(backend, [f"{each.runtime.version}, {each.runtime.providers[0]}"])
+        if (other := each.runtime.providers[0]) not in "; ".join(told):
+            told.append(other)
+    return {backend: "; ".join(told) for backend, told in providers.items()}
+
+
 def read_parity(bundle: Bundle) -> dict[str, Any]:
     """What ONNX Runtime's FP32 model was compared with, and the worst cosine of its rows. BundleError: nothing."""
     path = bundle.path("parity.json")
@@ -154,7 +164,7 @@ def measure(options: Options) -> dict[str, Any]:
             "parity": parity,
         },
         "settings": {"repeats": options.repeats, "warm_up": WARM_UP, **asdict(settings)},
-        "runtimes": {backend: f"{each.runtime.version}, {each.runtime.providers[0]}" for backend, each in embedders},
+        "runtimes": tell_runtimes(embedders),
         "not_measured": refused,
         "clips": {
             "source": told(options.recordings, options.seconds),

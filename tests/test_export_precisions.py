@@ -153,7 +153,8 @@ def test_weights_above_the_limit_go_to_a_file_of_their_own(bundle_folder, tmp_pa
     path = tmp_path / "embedder.onnx"
     write_graph(model, path, {"precision": "fp32"}, external_bytes=1_000_000)
     assert path.stat().st_size < 100_000
-    assert (tmp_path / "embedder.onnx.data").stat().st_size > 2_000_000
+    whole_bytes = (bundle_folder / "embedder.onnx").stat().st_size
+    assert (tmp_path / "embedder.onnx.data").stat().st_size > 0.95 * whole_bytes
     assert {entry.key: entry.value for entry in onnx.load(path).metadata_props} == {"precision": "fp32"}
     _, windows = probe_windows(open_bundle(bundle_folder).manifest.window)
     whole, split = (OnnxRuntime(file, 1, ["cpu"])(windows) for file in (bundle_folder / "embedder.onnx", path))
