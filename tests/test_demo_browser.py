@@ -236,7 +236,8 @@ def test_the_microphone_is_heard(visit):
     visit.page.click("#sound .record-button")
     visit.page.wait_for_timeout(4_500)
     visit.page.click("#sound .stop-button")
-    assert visit.bars()[0][0] == "tone"
+    # Chromium's microphone beeps once a second: tones, and where the recording begins says how much like clicks.
+    assert visit.bars()[-1][0] == "noise"
     assert float(visit.page.inner_text("#ranking .facts").split(" s")[0]) > 3
 
 
