@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 
 from starlette.exceptions import HTTPException
@@ -16,7 +17,7 @@ BRISK_BYTES, BRISK_S = 65_536, 1.0
 
 
 class Admission:
-    """Counts the sound and the bytes that are taken in and not yet answered. For the event loop's thread only.
+    """Counts the sound and the bytes that are taken in and not yet answered. For the event loop's thread alone.
 
     tickets               that are out
     sound_ms, held_bytes  of all tickets together; whole milliseconds, so that they come back to zero
@@ -33,10 +34,25 @@ class Admission:
         self.answer_s = 0.0  # running mean, from a ticket to its end
         self.typical_s = FIRST_GUESS_S  # running mean of the sound in a request
         self._reading: set[Ticket] = set()  # those whose sound is not known yet
+        self._news: deque[Callable[[], None]] = deque()
 
     @property
     def seconds(self) -> float:
+        """Of sound, with all that was told."""
+        self.catch_up()
         return self.sound_ms / 1000
+
+    def tell(self, news: Callable[[], None]) -> None:
+        """From any thread, unlike the rest: what the event loop is to do before its next decision.
+
+        It is not woken for it: while a model works, that would take a core from it.
+        """
+        self._news.append(news)
+
+    def catch_up(self) -> None:
+        """Do what was told, in the event loop."""
+        while self._news:
+            self._news.popleft()()
 
     def enter(self) -> "Ticket":
         """Let a request in before its body is read.
@@ -126,6 +142,7 @@ class Ticket:
         A recording longer than half the queue counts as half of it here: under load it would never get in else.
         """
         admission = self._admission
+        admission.catch_up()
         sound_ms = round(1000 * seconds)
         others_ms = admission.sound_ms - self.sound_ms
         most_ms = 1000 * admission.limits.max_queue_seconds

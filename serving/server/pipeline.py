@@ -128,11 +128,10 @@ class Pipeline:
             # A file that is too long by itself is not decoded, and tells so itself.
             self._hold(ticket, sum(seconds for seconds in known if 0 < seconds <= self.limits.max_seconds), upload)
         found = 0.0
-        loop = asyncio.get_running_loop()
 
         def bring(file: File) -> _Brought | None:
             clip = read_clip(file, self.embedder, self.limits.max_seconds)
-            loop.call_soon_threadsafe(count, clip)
+            self.admission.tell(lambda: count(clip))
             # With nobody else there this thread, which is awake, runs the model too.
             here = self._runs_model and not upload.several
             return company.bring(clip, lambda: self.batcher.submit(clip.windows, here=here))
@@ -154,6 +153,7 @@ class Pipeline:
                 if not upload.several:
                     raise
                 return error
+            self.admission.catch_up()
             if company.refusal:
                 raise company.refusal
             assert each is not None, "only a refusal ends the company while this waits"
