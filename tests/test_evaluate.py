@@ -152,6 +152,19 @@ def test_folds_are_scored_beside_the_control(folder, tmp_path, capsys):
     assert None not in scores.values()  # the run kept no validation clips
 
 
+def test_class_numbers_begin_with_what_the_vocabulary_taught(folder, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train(options(folder, out, "--objective", "classes", "--epochs", "1")) == 0
+    (learned,) = (tmp_path / "cache").glob("pretrained-*/weights.safetensors")
+    assert load_file(learned)["head.projection.weight"].shape[1] == 128  # it compared with texts
+    assert load_file(out / "weights.safetensors")["head.1.weight"].shape == (6, 128)  # and the run with numbers
+    learned.unlink()
+    assert (
+        train(options(folder, out, "--objective", "classes", "--epochs", "1", "--vocabulary", "0", "--overwrite")) == 0
+    )
+    assert not learned.exists()
+
+
 def test_hold_outs_fit_the_runs_map_and_the_controls_keep_ridge(folder, tmp_path, monkeypatch):
     out = tmp_path / "run"
     assert train(options(folder, out, "--objective", "classes", "--epochs", "1", "--map", "eszsl")) == 0

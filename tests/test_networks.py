@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from training.networks import NETWORKS, WINDOW_FRAMES, NetworkConfig, build_network
+from training.objectives import Classes
 
 
 def build(name: str) -> nn.Module:
@@ -75,3 +76,38 @@ def test_scaling_the_embedding_leaves_the_class_scores_alone(name):
         network.scale_embedding(0.1)
         torch.testing.assert_close(network.embed(log_mel), 0.1 * embedding)
         torch.testing.assert_close(network(log_mel), scores, rtol=1e-4, atol=1e-4)
+
+
+def test_yamnets_repeated_layers_begin_by_passing_on_what_comes():
+    network = build("yamnet").train()
+    first = len(build("yamnet-compact").features) - 2  # without the pooling
+    maps = torch.relu(torch.randn(4, 512, 30, 4))
+    with torch.no_grad():
+        later = network.features[first:-2](maps)
+        earlier = network.features[first - 2 : first](torch.relu(torch.randn(4, 256, 60, 8)))
+    assert nn.functional.cosine_similarity(later.flatten(1), maps.flatten(1)).min() > 0.97
+    assert earlier.shape == maps.shape  # the layer before changes the shape: nothing it could pass on
+
+
+@pytest.mark.parametrize(
+    ("name", "text_size", "columns"), [("yamnet", 0, 135), ("yamnet", 50, 128), ("vggish", 0, 128)]
+)
+def test_a_guide_stands_beside_yamnets_embedding_and_changes_nothing_of_it(name, text_size, columns):
+    torch.manual_seed(0)
+    network = build_network(NetworkConfig(name, 7, 0.2, text_size)).eval()
+    log_mel = torch.randn(3, WINDOW_FRAMES[name], 64)
+    with torch.inference_mode():
+        guided = network.embed_guided(log_mel)
+        assert guided.shape == (3, columns)
+        torch.testing.assert_close(guided[:, :128], network.embed(log_mel))
+
+
+def test_the_guides_scores_are_trained_on_too():
+    network = build("yamnet")
+    objective = Classes(None, 7, mixup=0.0, gain_db=0.0, crop_frames=480)
+    rows = torch.randn(4, 135, requires_grad=True)
+    wanted = torch.eye(7)[:4]
+    loss, right = objective.loss(network, rows, (wanted,))
+    apart = [nn.functional.cross_entropy(scores, wanted) for scores in (network.classify(rows[:, :128]), rows[:, 128:])]
+    torch.testing.assert_close(loss, sum(apart))
+    assert right == (network.classify(rows[:, :128]).argmax(1) == wanted.argmax(1)).sum()

@@ -20,7 +20,7 @@ from training.data.splits import ClipSplit
 from training.data.vocabulary import VERSION, Vocabulary, load_vocabulary
 from training.data.windows import ClipSet, Frames, load_frames
 from training.loop import Epoch, Machine, Recipe, embed_clips, fit
-from training.networks import Network, NetworkConfig, TextHead, build_network
+from training.networks import FRESH_WEIGHTS, Network, NetworkConfig, TextHead, build_network
 from training.objectives import Both, Classes, Objective, Words, word_vectors
 from training.pretrained import load_pretrained
 from training.text import text_encoder
@@ -98,15 +98,15 @@ class Learner:
                 say(line)
         crop = round(config.recipe.crop * config.window_frames)
         objective: Objective = Classes(train, len(classes), config.recipe.mixup, config.recipe.gain_db, crop)
+        vocabulary = self._vocabulary(config) if config.vocabulary else None
+        encoded = text_encoder(config.text)(vocabulary.texts) if vocabulary else None
+        if vocabulary and encoded is not None and not resume:
+            self._pretrain(network, config, vocabulary, encoded, on_pretraining, say)
         if isinstance(network.head, TextHead):
             seen = [self.recordings.table.classes.index(name) for name in classes]
             mean = self.texts[seen].mean(axis=0)
             network.head.class_vectors.copy_(torch.from_numpy(word_vectors(self.texts[seen], mean)))
-            if config.vocabulary:
-                vocabulary = self._vocabulary(config)
-                encoded = text_encoder(config.text)(vocabulary.texts)
-                if not resume:
-                    self._pretrain(network, config, vocabulary, encoded, on_pretraining, say)
+            if vocabulary and encoded is not None:
                 objective = Both(objective, Words(vocabulary, word_vectors(encoded, mean), crop))
         history = fit(
             network, objective, validation, config.recipe, config.seed, self.machine, run,
@@ -152,8 +152,9 @@ class Learner:
         """Let the network learn the vocabulary first. No recording takes part, so that all runs can share it."""
         recipe = replace(pretraining_recipe(config), epochs=config.vocabulary_epochs)
         # Neither the number of classes nor their vectors matter here, but the fresh weights depend on the number.
-        learner = NetworkConfig(config.network.name, 1, config.network.dropout, config.network.text_size)
+        learner = NetworkConfig(config.network.name, 1, config.network.dropout, encoded.shape[1])
         depends = {"version": VERSION, "network": asdict(learner), "recipe": asdict(recipe), "seed": config.seed}
+        depends |= {"fresh_weights": FRESH_WEIGHTS}
         depends |= {"text": config.text, "sounds": config.vocabulary, "front_end": asdict(config.front_end)}
         if ":" in config.text:  # another file may come to lie in that place
             depends["vectors"] = hashlib.sha256(encoded.tobytes()).hexdigest()
@@ -188,8 +189,9 @@ class Learner:
                 workers=self.workers,
             )
             learned = pupil.state_dict()
-        learned = {name: value for name, value in learned.items() if name != "head.class_vectors"}
-        network.load_state_dict(learned, strict=False)
+        # A head of class numbers begins anew; of a head that compares with texts only the texts are others.
+        kept = "head.class_vectors" if config.network.text_size else "head."
+        network.load_state_dict({name: value for name, value in learned.items() if not name.startswith(kept)}, False)
 
     def _scale_to_unit_length(self, network: Network, train: ClipSet, run: Path) -> None:
         """Scale the embedding so that the training clips' have a mean length of 1, and save the weights again.

@@ -93,7 +93,7 @@ class _Step(nn.Module):
         self.objective = objective
         self.workers = workers
         self.machine = machine
-        self.embed = torch.compile(network.embed) if machine.compile else network.embed
+        self.embed = torch.compile(network.embed_guided) if machine.compile else network.embed_guided
 
     def forward(self, log_mel: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
         with torch.autocast(self.machine.device.type, self.machine.dtype, self.machine.dtype is not torch.float32):

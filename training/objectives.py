@@ -18,7 +18,7 @@ from serving.zeroshot import unit_rows
 from training.augment import mixup, random_gain
 from training.data.vocabulary import Vocabulary
 from training.data.windows import ClipSet
-from training.networks import Network, TextHead
+from training.networks import EMBEDDING_SIZE, Network, TextHead
 
 Targets = tuple[Tensor, ...]
 WORD_GAIN_DB = 3.0  # little, for the words "quiet" and "loud" must stay true
@@ -38,7 +38,7 @@ class Objective(Protocol):
         ...
 
     def loss(self, network: Network, embeddings: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
-        """The loss, and how many rows of `order` were right."""
+        """The loss, and how many rows of `order` were right. embeddings: of `Network.embed_guided`."""
         ...
 
 
@@ -73,10 +73,14 @@ class Classes:
         return log_mel, (targets,)
 
     def loss(self, network: Network, embeddings: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
-        """Cross-entropy, and how many rows' best class is their larger share."""
+        """Cross-entropy, the guide's on top where there is one, and how many rows' best class is their larger share."""
+        embeddings, guided = embeddings[:, :EMBEDDING_SIZE], embeddings[:, EMBEDDING_SIZE:]
         scores = network.classify(embeddings)  # [batch, n_classes]
         (wanted,) = targets
-        return nn.functional.cross_entropy(scores, wanted), (scores.argmax(1) == wanted.argmax(1)).sum()
+        loss = nn.functional.cross_entropy(scores, wanted)
+        if guided.shape[1]:
+            loss = loss + nn.functional.cross_entropy(guided, wanted)
+        return loss, (scores.argmax(1) == wanted.argmax(1)).sum()
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from training.networks import NETWORKS, WINDOW_FRAMES, NetworkConfig
 from training.text import DEFAULT_ENCODER, describe, full_name, text_encoder
 from training.zeroshot import LAMBDAS
 
+LEARNED_RATE = 1e-3  # for weights that the vocabulary has taught already
 # Targets made of the class descriptions, or cross-entropy over the seen classes' numbers.
 RECIPES = {
-    "text": Recipe(epochs=8, learning_rate=1e-3),
+    "text": Recipe(epochs=8, learning_rate=LEARNED_RATE),
     "classes": Recipe(),
 }
 VGGISH_EPOCHS = 12  # of its short windows an epoch has five from each clip
@@ -60,8 +61,9 @@ class Options(MachineOptions):
     """the run folder; default: runs/DATASET-NETWORK-SPLIT"""
     objective: str = "text"
     """text: targets made of class descriptions, for unseen classes; classes: class numbers, for seen ones"""
-    vocabulary: int = VOCABULARY
-    """with --objective text: synthesised sounds with descriptions that are learned beside the recordings; 0: none"""
+    vocabulary: int | None = None
+    """synthesised sounds with descriptions that are learned before the recordings, with --objective text beside them
+    too; 0: none; default: 1500, with --objective classes for yamnet alone"""
     vocabulary_epochs: int = VOCABULARY_EPOCHS
     """passes over the vocabulary alone, before the recordings"""
     validation_share: float = VALIDATION_SHARE
@@ -73,7 +75,7 @@ class Options(MachineOptions):
     batch_size: int = Recipe.batch_size
     """windows of recordings in a step; with --objective text as many sounds of the vocabulary are added"""
     learning_rate: float | None = None
-    """the largest of the one-cycle schedule; default: 0.002, with --objective text 0.001"""
+    """the largest of the one-cycle schedule; default: 0.002, with --objective text or a vocabulary 0.001"""
     weight_decay: float = Recipe.weight_decay
     """AdamW's"""
     dropout: float | None = None
@@ -96,6 +98,13 @@ class Options(MachineOptions):
     """replace an existing run folder"""
     resume: bool = False
     """continue an interrupted run of the same options"""
+
+    @property
+    def sounds(self) -> int:
+        """How many of the vocabulary are learned."""
+        if self.vocabulary is not None:
+            return self.vocabulary
+        return VOCABULARY if self.objective == "text" or self.network == "yamnet" else 0
 
     @property
     def recordings(self) -> Path:
@@ -130,7 +139,7 @@ def check(options: Options) -> None:
         "weight_decay": 0 <= options.weight_decay < largest,
         "mixup": 0 <= options.mixup < largest,
         "gain_db": 0 <= options.gain_db < 200,
-        "vocabulary": options.vocabulary == 0 or options.vocabulary >= 2,
+        "vocabulary": options.sounds == 0 or options.sounds >= 2,
         "vocabulary_epochs": options.vocabulary_epochs >= 1,
         "validation_share": options.validation_share == 0 or 0.02 <= options.validation_share <= 0.5,
         "dropout": options.dropout is None or 0 <= options.dropout < 1,
@@ -145,6 +154,8 @@ def recipe_of(options: Options) -> Recipe:
     recipe = RECIPES[options.objective]
     if options.network == "vggish":  # whose fully connected layers want the whole window
         recipe = replace(recipe, epochs=min(recipe.epochs, VGGISH_EPOCHS), crop=1.0)
+    if options.sounds:
+        recipe = replace(recipe, learning_rate=LEARNED_RATE)
     return Recipe(
         epochs=recipe.epochs if options.epochs is None else options.epochs,
         batch_size=options.batch_size,
@@ -203,7 +214,7 @@ def configure(options: Options, table: ClipTable) -> RunConfig:
         test_fold=options.test_fold,
         seed=options.seed,
         objective=options.objective,
-        vocabulary=options.vocabulary if options.objective == "text" else 0,
+        vocabulary=options.sounds,
         vocabulary_epochs=options.vocabulary_epochs,
         validation_share=options.validation_share,
         network=NetworkConfig(options.network, len(classes.seen), dropout, text_size),

@@ -69,7 +69,7 @@ class Ours:
     def steps(self, batches: Sequence[tuple[torch.Tensor, tuple[torch.Tensor, ...]]]) -> None:
         """Forward, backward and the optimiser's step on every batch."""
         for log_mel, targets in batches:
-            loss, _ = self._objective.loss(self._trained, self._trained.embed(log_mel), targets)
+            loss, _ = self._objective.loss(self._trained, self._trained.embed_guided(log_mel), targets)
             self._optimiser.zero_grad(set_to_none=True)
             loss.backward()
             self._optimiser.step()
