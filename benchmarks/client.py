@@ -1,6 +1,7 @@
 """A small HTTP/1.1 client that costs little beside the server which it measures, and can be rude on purpose."""
 
 import asyncio
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -48,6 +49,34 @@ def make_request(path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
     told = {"host": "load", "content-length": str(len(body)), **headers}
     lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in told.items()), "", ""]
     return "\r\n".join(lines).encode() + body
+
+
+class Caller:
+    """A connection that waits for each answer: what it takes beside the server is a socket's time, and no library's.
+
+    errors   OSError: nobody answers
+    """
+
+    def __init__(self, address: Address):
+        self._socket = socket.create_connection((address.host, address.port), timeout=60)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._answers = self._socket.makefile("rb")
+
+    def ask(self, request: bytes) -> Reply:
+        """Send a request of `make_request` and read its answer."""
+        self._socket.sendall(request)
+        lines: list[str] = []
+        while (line := self._answers.readline()) != b"\r\n":
+            if not line:
+                raise OSError("the server closed the connection")
+            lines.append(line.decode("latin-1"))
+        headers = {name.lower(): value.strip() for name, value in (line.split(":", 1) for line in lines[1:])}
+        return Reply(int(lines[0].split(" ", 2)[1]), headers, self._answers.read(int(headers["content-length"])))
+
+    def close(self) -> None:
+        """Close it."""
+        self._answers.close()
+        self._socket.close()
 
 
 class Connection:

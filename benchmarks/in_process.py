@@ -1,6 +1,5 @@
 """The same clips without HTTP: what a server is compared with."""
 
-import http.client
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.client import Address
+from benchmarks.client import Address, Caller, make_request
 from benchmarks.load_report import LoadRow
 from serving.audio import decode_audio
 from serving.embedder import Embedder, pool
+from serving.errors import UsageError
 
 SECONDS = 3.0  # of bulk
 ROUNDS, TURNS = 20, 12  # of single clips: so many one way, then so many the other way
@@ -56,26 +56,18 @@ class InProcess:
 
     def take_turns(self, address: Address, headers: Mapping[str, str]) -> Single:
         """One clip at a time here and over HTTP, in turns: a machine that is slow for a while is so for both."""
-        connection = http.client.HTTPConnection(address.host, address.port, timeout=60)
+        caller = Caller(address)
+        requests = [make_request("/v1/embed", data, headers) for data in self._clips]
 
-        def ask(data: bytes) -> None:
-            connection.request("POST", "/v1/embed", data, dict(headers))
-            connection.getresponse().read()
+        def ask(request: bytes) -> None:
+            reply = caller.ask(request)
+            if reply.status != 200:
+                raise UsageError(f"the server answered a single clip with {reply.status}: {reply.body[:300]!r}")
 
-        rounds = [(self._time(self._embed), self._time(ask)) for _ in range(ROUNDS)]
-        connection.close()
+        rounds = [(_time(self._embed, self._clips), _time(ask, requests)) for _ in range(ROUNDS)]
+        caller.close()
         here, over_http = np.array(rounds).T
         return Single(*(float(np.median(times)) for times in (here, over_http, over_http - here)))
-
-    def _time(self, work: Callable[[bytes], None]) -> float:
-        """The median of a turn, in milliseconds."""
-        times: list[float] = []
-        for turn in range(TURNS):
-            data = self._clips[turn % len(self._clips)]
-            start = time.perf_counter()
-            work(data)
-            times.append(1000 * (time.perf_counter() - start))
-        return float(np.median(times[SETTLED:]))
 
     def _embed(self, data: bytes) -> None:
         pool(self._embedder.run(self._embedder.windows(*decode_audio(data))))
@@ -107,3 +99,14 @@ class InProcess:
             f"server with {compared['connections']} connections {100 * compared['http_share']:.0f} % of that; one clip "
             f"takes {compared['one_ms']:.2f} ms, over HTTP {compared['http_adds_ms']:.2f} ms more"
         )
+
+
+def _time(work: Callable[[bytes], object], things: Sequence[bytes]) -> float:
+    """The median of a turn, in milliseconds."""
+    times: list[float] = []
+    for turn in range(TURNS):
+        thing = things[turn % len(things)]
+        start = time.perf_counter()
+        work(thing)
+        times.append(1000 * (time.perf_counter() - start))
+    return float(np.median(times[SETTLED:]))
