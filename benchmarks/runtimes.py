@@ -3,9 +3,11 @@
 import importlib.util
 from pathlib import Path
 
-from serving.backends.choose import Runtime, for_waveforms, open_front_end
+from serving.backends.choose import for_waveforms, open_front_end, open_openvino
 from serving.backends.onnxruntime import OnnxRuntime, missing_for
-from serving.bundle import BF16, Bundle
+from serving.backends.runtime import FrontEnd, Runtime
+from serving.bundle import Bundle
+from serving.frontend import LogMelConfig
 
 PROVIDERS = {"onnxruntime": "cpu", "onnxruntime-cuda": "cuda", "onnxruntime-tensorrt": "tensorrt"}
 CPU_RUNTIMES = ("onnxruntime", "openvino")
@@ -25,7 +27,7 @@ def missing(name: str, gpus: list[str]) -> str | None:
     return None
 
 
-def open_graph(path: Path, name: str, threads: int, cache: Path, bf16: bool = False) -> Runtime:
+def open_graph(path: Path, name: str, threads: int, cache: Path) -> Runtime:
     """Any ONNX file with one input and one output. cache: folder for engines that are built on the way.
 
     errors   BackendError, UsageError: the backend does not work here
@@ -33,7 +35,7 @@ def open_graph(path: Path, name: str, threads: int, cache: Path, bf16: bool = Fa
     if name == "openvino":
         from serving.backends.openvino import OpenVino
 
-        return OpenVino(path, threads, bf16)
+        return OpenVino(path, threads)
     return OnnxRuntime(path, threads, [PROVIDERS[name]], strict=True, cache=cache)
 
 
@@ -43,13 +45,19 @@ def open_model(bundle: Bundle, name: str, precision: str, threads: int, cache: P
         from serving.backends.tensorrt import TensorRT, find_engine
 
         return TensorRT(find_engine(bundle, precision), bundle)
-    return for_waveforms(bundle, open_graph(bundle.model(precision), name, threads, cache, precision == BF16))
+    if name == "openvino":
+        return open_openvino(bundle, precision, threads)
+    return for_waveforms(bundle, open_graph(bundle.model(precision), name, threads, cache))
 
 
-def front_end_of(bundle: Bundle, name: str, threads: int, cache: Path) -> Runtime | None:
+def front_end_of(bundle: Bundle, name: str, threads: int, cache: Path) -> FrontEnd | None:
     """The front end alone, as it runs inside this backend's model; None: an engine cannot be split."""
     if name == "tensorrt":
         return None
     if bundle.manifest.input == "log_mel":
         return open_front_end(bundle)
+    if name == "openvino":
+        from serving.backends.fft import FftLogMel
+
+        return FftLogMel(LogMelConfig(**bundle.manifest.front_end))
     return open_graph(bundle.path("frontend.onnx"), name, threads, cache)

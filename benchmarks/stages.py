@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from benchmarks.timing import Job
 from serving.audio import decode_audio
-from serving.backends.choose import Runtime
+from serving.backends.runtime import FrontEnd
 from serving.embedder import Embedder, pool_clips
 
 SHARED = ("decode", "resample", "pooling")  # the same whatever runs the model
@@ -86,7 +86,7 @@ def shared_jobs(embedder: Embedder, clips: Clips, batch: int) -> dict[Key, Job]:
     }
 
 
-def front_end_job(front_end: Runtime, most: int, clips: Clips, batch: int) -> Job:
+def front_end_job(front_end: FrontEnd, most: int, clips: Clips, batch: int) -> Job:
     """Log-mel of a batch's windows, at most `most` of them at a time, as the model takes them."""
 
     def log_mel(windows: NDArray[np.float32]) -> None:

@@ -19,7 +19,8 @@ from demo.looks import hint, words
 from demo.models import Models
 from demo.sound import add_sound
 from serving.agreement import worst_cosine
-from serving.backends.choose import BACKENDS, Runtime, open_backend
+from serving.backends.choose import BACKENDS, open_backend
+from serving.backends.runtime import Runtime
 from serving.embedder import Embedder, pool
 from serving.errors import UnheardError
 

@@ -11,8 +11,8 @@ from export.graph import OPSET, LogMelEmbedder, export_graph, fold_batch_norm, w
 from export.precision import Quantised, half_precision, quantise
 from export.proof import Runtime
 from export.source import Source
-from serving.backends.choose import WithFrontEnd
 from serving.backends.onnxruntime import OnnxRuntime
+from serving.backends.runtime import WithFrontEnd
 from serving.bundle import PRECISIONS
 from serving.cores import usable_cores
 from serving.probes import probe_windows

@@ -24,9 +24,9 @@ from export.proof import BATCHES, Judge, ParityError, Proof, Reference, run_in_b
 from export.record import PARITY, parity_record, proof_table
 from export.samples import collect_samples, spread
 from serving.audio import SUFFIXES, sound_files
-from serving.backends.choose import Runtime, for_waveforms
+from serving.backends.choose import for_waveforms, open_openvino
 from serving.backends.onnxruntime import OnnxRuntime
-from serving.backends.openvino import OpenVino
+from serving.backends.runtime import Runtime
 from serving.backends.tensorrt import TensorRT, find_engine
 from serving.bundle import MANIFEST, Bundle, new_folder, open_bundle, write_manifest
 from serving.command import console, run_command, say
@@ -159,7 +159,7 @@ def runtimes(bundle: Bundle) -> Iterator[tuple[str, str, Callable[[], Runtime]]]
         yield CPU, precision, partial(OnnxRuntime, path, threads, ["cpu"])
         for provider in ("cuda", "tensorrt"):
             yield f"{CPU} {provider}", precision, partial(OnnxRuntime, path, threads, [provider], strict=True)
-        yield "openvino", precision, partial(OpenVino, path, threads)
+        yield "openvino", precision, partial(open_openvino, bundle, precision, threads)
         yield "tensorrt", precision, partial(_open_engine, bundle, precision)
 
 

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.audio import cut_windows, read_audio, to_mono
-from serving.backends.choose import Runtime, open_backend, open_front_end, runs_on_gpu
+from serving.backends.choose import open_backend, open_front_end, runs_on_gpu
+from serving.backends.runtime import Runtime, WithFrontEnd
 from serving.bundle import Bundle, Manifest, open_bundle
 from serving.cores import usable_cores
 from serving.errors import AudioError, UsageError
@@ -84,8 +85,19 @@ class Embedder:
 
     def run(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Embed windows [n, samples] float32, n >= 1 -> [n, 128] float32, at most max_batch of them at a time."""
-        parts = np.array_split(windows, -(-len(windows) // self.max_batch))
-        rows = [self.runtime(part) for part in parts]
+        return self.run_prepared(self.prepare(windows))
+
+    def prepare(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Windows [n, samples] float32 as the runtime's network takes them: [n, ...] float32.
+
+        Their log-mel, where the front end is no part of what the runtime runs; several threads can prepare at a time.
+        """
+        return self.runtime.front_end(windows) if isinstance(self.runtime, WithFrontEnd) else windows
+
+    def run_prepared(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Embed what `prepare` made of n >= 1 windows -> [n, 128] float32, at most max_batch of them at a time."""
+        network = self.runtime.network if isinstance(self.runtime, WithFrontEnd) else self.runtime
+        rows = [network(part) for part in np.array_split(inputs, -(-len(inputs) // self.max_batch))]
         return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
     def embed_windows(self, wave: NDArray[np.floating], rate_hz: float) -> NDArray[np.float32]:
@@ -109,7 +121,7 @@ class Embedder:
         embeddings = np.empty((len(paths), self.manifest.embedding_size), np.float32)
         files = map(Path, paths)
         with closing(
-            embed_each(files, file_size, self.decode_file, self.run, self.max_batch, self.threads)
+            embed_each(files, file_size, self.decode_file, self.run_prepared, self.max_batch, self.threads)
         ) as outcomes:
             for row, (_, outcome) in zip(embeddings, outcomes, strict=True):
                 if isinstance(outcome, AudioError):
@@ -118,12 +130,13 @@ class Embedder:
         return embeddings
 
     def decode_file(self, path: Path, max_seconds: float | None = None) -> DecodedFile:
-        """A file's duration and windows; AudioError naming it, also where it is longer than max_seconds."""
+        """A file's duration and prepared windows; AudioError naming it, also where it is longer than max_seconds."""
         wave, rate_hz = read_audio(path, max_seconds)
         try:
-            return DecodedFile(len(wave) / rate_hz, self.windows(wave, rate_hz))
+            windows = self.windows(wave, rate_hz)
         except AudioError as error:
             raise AudioError(f"{path}: {error}") from error
+        return DecodedFile(len(wave) / rate_hz, self.prepare(windows))
 
     def classify(
         self,

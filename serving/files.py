@@ -19,7 +19,7 @@ AHEAD_BYTES = 2**26  # of files decoded ahead of the runtime, so that a few long
 
 @dataclass(frozen=True)
 class DecodedFile:
-    """duration_s: of the recording; windows: [n_windows, samples] float32 at the model's rate."""
+    """duration_s: of the recording; windows: [n_windows, ...] float32, as the model takes them."""
 
     duration_s: float
     windows: NDArray[np.float32]
@@ -46,7 +46,7 @@ def embed_each(
     files    whatever names them
     size     of a file, in bytes
     decode   called in `threads` threads at the same time; AudioError: this file has no embeddings
-    run      windows [n, samples] -> rows [n, 128]; called in the caller's thread, with windows of several files
+    run      windows [n, ...] -> rows [n, 128]; called in the caller's thread, with windows of several files
     batch    how many windows make a call of `run` worth it
     However many files there are, only a few of them are in memory.
     """

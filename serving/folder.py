@@ -72,7 +72,7 @@ class FolderEmbedder:
     def embed(self, names: Iterable[str]) -> Generator[tuple[str, EmbeddedFile | AudioError]]:
         """Each file in order, with the embeddings of its windows, or with the reason why there are none."""
         embedder = self.embedder
-        return embed_each(names, self._size, self._decode, embedder.run, embedder.max_batch, self.threads)
+        return embed_each(names, self._size, self._decode, embedder.run_prepared, embedder.max_batch, self.threads)
 
     def _size(self, name: str) -> int:
         return file_size(self.folder / name)

@@ -46,7 +46,7 @@ def train_compact(recordings: Path, root: Path, epochs: int) -> Path:
     from training.run import main
 
     arguments = f"--dataset folder --data-dir {recordings} --objective classes --epochs {epochs} --batch-size 8"
-    arguments += " --network yamnet-compact"
+    arguments += " --network yamnet-compact --vocabulary 0"
     assert main([*arguments.split(), "--out", str(root / "run"), "--cache-dir", str(root / "cache")]) == 0
     return root / "run"
 

@@ -62,7 +62,8 @@ def test_every_backend_gives_pytorchs_embeddings_of_the_canaries(precise_bundle,
     assert runtime.name == backend
     assert canary_difference(bundle, runtime) <= TOLERANCES[precision]
     if precision == "fp32":
-        assert canary_difference(bundle, runtime) < 1e-4
+        # 1.2e-4 was measured with OpenVINO, whose front end rounds in an FFT; one in FP64 takes half as long again.
+        assert canary_difference(bundle, runtime) < (3e-4 if backend == "openvino" else 1e-4)
 
 
 @pytest.mark.parametrize("backend", ON_CPU)
@@ -241,18 +242,21 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
     )
 
 
-def test_openvino_that_is_not_installed_names_the_extra_and_auto_does_without(bundle_folder):
+@pytest.mark.parametrize("missing", ["openvino", "scipy.fft"])
+def test_openvino_that_is_not_installed_names_the_extra_and_auto_does_without(bundle_folder, missing):
     done = run_python(f"""
 import sys
-sys.modules["openvino"] = None
+sys.modules["{missing}"] = None
 from serving.embedder import Embedder
 from serving.errors import UsageError
 try:
     Embedder.load({str(bundle_folder)!r}, "openvino")
 except UsageError as error:
     print(error)
+print(Embedder.load({str(bundle_folder)!r}).backend)
 """)
     assert 'pip install "unheard[openvino]"' in done.stdout, done.stderr
+    assert done.stdout.endswith("\nonnxruntime\n"), done.stderr
 
 
 def test_auto_without_openvino_takes_onnxruntime_and_says_nothing(bundle_folder, tmp_path):

@@ -6,9 +6,9 @@ import pytest
 from export.compare import BOUNDS, NEIGHBOURS, Bound, compare, neighbours_kept
 from export.proof import Judge, Reference, run_in_batches
 from export.samples import Samples
+from serving.frontend import LogMelConfig
 from serving.probes import probe_windows
 from serving.zeroshot import ZeroShot
-from training.frontend import LogMelConfig
 
 ROWS = np.random.default_rng(0).standard_normal((1000, 128)).astype(np.float32)
 NAMES = [f"row {i}" for i in range(len(ROWS))]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from serving.frontend import LogMelConfig
 from training.data.clips import Clip
 from training.data.windows import load_frames
-from training.frontend import LogMelConfig
 from training.statistics import clip_statistics, log_mel_statistics
 
 CONFIG = LogMelConfig()

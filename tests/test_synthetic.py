@@ -10,10 +10,11 @@ import soundfile
 import torch
 
 from serving.errors import UsageError
+from serving.frontend import LogMelConfig
 from training.data import synthetic
 from training.data.clips import load_clips
 from training.data.synthetic import RATE_HZ, SOUNDS, TARGETS, main, write_bank
-from training.frontend import LogMel, LogMelConfig
+from training.frontend import LogMel
 
 CLIPS_PER_CLASS = 6
 

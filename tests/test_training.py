@@ -21,7 +21,7 @@ from training.run import main
 
 
 def arguments(recordings: Path, out: Path, *more: str) -> list[str]:
-    fixed = f"--dataset folder --data-dir {recordings} --objective classes --batch-size 8 --epochs 3"
+    fixed = f"--dataset folder --data-dir {recordings} --objective classes --vocabulary 0 --batch-size 8 --epochs 3"
     fixed += " --network yamnet-compact"
     return [*fixed.split(), "--cache-dir", str(out.parent / "cache"), "--out", str(out), *more]
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from serving.frontend import LogMelConfig
 from training.data.vocabulary import N_SAMPLES, RATE_HZ, draw_qualities, draw_sound, load_vocabulary
-from training.frontend import LogMelConfig
 
 CONFIG = LogMelConfig()
 

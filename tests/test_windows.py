@@ -9,9 +9,10 @@ import torch
 
 from serving.audio import cut_windows
 from serving.errors import DataError
+from serving.frontend import LogMelConfig
 from training.data.clips import Clip
 from training.data.windows import Frames, load_frames
-from training.frontend import LogMel, LogMelConfig
+from training.frontend import LogMel
 
 CONFIG = LogMelConfig()
 WINDOW = CONFIG.network_window(96)  # 15 600 samples, hop 15 360

@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from serving.errors import RunError
+from serving.frontend import LogMelConfig
 from training.checkpoint import write_text
 from training.data.clips import ClipTable
 from training.data.splits import ClassSplit, ClipSplit, split_clips
-from training.frontend import LogMelConfig
 from training.loop import Recipe
 from training.networks import NETWORKS, WINDOW_FRAMES, NetworkConfig
 

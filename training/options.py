@@ -7,10 +7,10 @@ import torch
 
 from serving.bundle import record_of
 from serving.errors import UsageError
+from serving.frontend import LogMelConfig
 from training.config import RunConfig
 from training.data.clips import DATASETS, ClipTable
 from training.data.splits import VALIDATION_SHARE, split_classes
-from training.frontend import LogMelConfig
 from training.loop import Machine, Recipe
 from training.networks import NETWORKS, WINDOW_FRAMES, NetworkConfig
 from training.text import DEFAULT_ENCODER, describe, full_name, text_encoder
@@ -63,7 +63,7 @@ class Options(MachineOptions):
     """text: targets made of class descriptions, for unseen classes; classes: class numbers, for seen ones"""
     vocabulary: int | None = None
     """synthesised sounds with descriptions that are learned before the recordings, with --objective text beside them
-    too; 0: none; default: 1500, with --objective classes for yamnet alone"""
+    too; 0: none; default: 1500, with --objective classes none for vggish"""
     vocabulary_epochs: int = VOCABULARY_EPOCHS
     """passes over the vocabulary alone, before the recordings"""
     validation_share: float = VALIDATION_SHARE
@@ -104,7 +104,8 @@ class Options(MachineOptions):
         """How many of the vocabulary are learned."""
         if self.vocabulary is not None:
             return self.vocabulary
-        return VOCABULARY if self.objective == "text" or self.network == "yamnet" else 0
+        # vggish takes minutes for each epoch of them, and whether class numbers gain by that was not measured.
+        return 0 if self.objective == "classes" and self.network == "vggish" else VOCABULARY
 
     @property
     def recordings(self) -> Path:

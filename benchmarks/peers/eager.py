@@ -14,7 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.peers.peer import Computes, Peer, Setting, make_peer
 from serving.audio import cut_windows, read_audio, to_mono
 from serving.bundle import Bundle
-from training.frontend import LogMel, LogMelConfig
+from serving.frontend import LogMelConfig
+from training.frontend import LogMel
 from training.networks import Network, NetworkConfig, build_network
 
 

@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from serving.audio import read_audio, to_mono
+from serving.frontend import LogMelConfig
 from training.data.windows import ClipSet, cached_frames, padded_wave
-from training.frontend import LogMel, LogMelConfig
+from training.frontend import LogMel
 from training.loop import Machine, Recipe, fit
 from training.networks import WINDOW_FRAMES, NetworkConfig, build_network
 from training.objectives import Classes

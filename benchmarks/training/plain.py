@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from training.frontend import LogMelConfig
+from serving.frontend import LogMelConfig
 from training.networks import NetworkConfig, build_network
 
 

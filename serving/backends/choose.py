@@ -7,39 +7,25 @@ import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from serving.backends.runtime import Runtime, WithFrontEnd
 from serving.backends.sidecar import ENGINES
 from serving.bundle import BF16, Bundle
 from serving.command import say
 from serving.errors import BackendError, UnheardError, UsageError
+from serving.frontend import LogMelConfig
 from serving.probes import PROBES, probe_windows
 
 BACKENDS = ("auto", "onnxruntime", "openvino", "tensorrt")
 
 CANARIES = ("chirp 50 Hz to 8 kHz", "square 440 Hz, full scale", "one sample at the start")  # a few of the probes
-# How far a canary's embedding may be from PyTorch's, as a share of its length. fp32: ONNX Runtime and OpenVINO stay
-# below 1e-4; OpenVINO in bfloat16, which it takes by itself where the CPU has it, is 6e-3 to 9e-3 off. fp16 and int8:
-# what the export lets pass, cosines of 0.999 and 0.985, as a length; bf16: as fp16.
+# How far a canary's embedding may be from PyTorch's, as a share of its length. fp32: ONNX Runtime stays below
+# 1e-4, OpenVINO below 2e-4, for its front end's FFT rounds on the full-scale chirp; in bfloat16, which it takes by
+# itself where the CPU has it, it is 6e-3 to 9e-3 off. fp16 and int8: what the export lets pass, cosines of 0.999 and
+# 0.985, as a length; bf16: as fp16.
 TOLERANCES = {"fp32": 1e-3, "fp16": 0.05, BF16: 0.05, "int8": 0.2}
-
-
-class Runtime(Protocol):
-    """Waveforms [batch, samples] float32 -> embeddings [batch, 128] float32. Safe to call from several threads.
-
-    name       onnxruntime, openvino or tensorrt
-    version    of the library
-    providers  what of this machine it runs on
-    """
-
-    name: str
-    version: str
-    providers: list[str]
-
-    def __call__(self, batch: NDArray[np.float32], /) -> NDArray[np.float32]: ...
 
 
 def open_backend(bundle: Bundle, backend: str, precision: str, threads: int, strict: bool = False) -> Runtime:
@@ -117,7 +103,6 @@ def _open(
 def _make(
     bundle: Bundle, backend: str, precision: str, threads: int, strict: bool, providers: list[str] | None
 ) -> Runtime:
-    model = bundle.model(precision)
     if precision == BF16 and backend != "openvino":
         raise UsageError(f"--precision: got bf16, which {backend} does not compute; take --backend openvino, or fp32")
     # Imported one at a time: what is not used takes no memory, and may not be installed.
@@ -127,13 +112,28 @@ def _make(
 
             return TensorRT(find_engine(bundle, precision), bundle)
         case "openvino":
-            from serving.backends.openvino import OpenVino
-
-            return OpenVino(model, threads, bf16=precision == BF16)
+            return open_openvino(bundle, precision, threads)
         case _:
             from serving.backends.onnxruntime import OnnxRuntime
 
-            return OnnxRuntime(model, threads, providers, strict=strict)
+            return OnnxRuntime(bundle.model(precision), threads, providers, strict=strict)
+
+
+def open_openvino(bundle: Bundle, precision: str, threads: int) -> WithFrontEnd:
+    """A bundle's model for waveforms, in fp32, fp16, int8 or bf16, its front end by FFT.
+
+    errors   as `OpenVino` and `Bundle.model`; UsageError: SciPy is not installed
+    """
+    from serving.backends.openvino import OpenVino
+
+    network = OpenVino(bundle.model(precision), threads, precision == BF16, network=True)
+    try:
+        from serving.backends.fft import FftLogMel
+    except ImportError as error:
+        raise UsageError(
+            'scipy is not installed; get it with: pip install "unheard[openvino]", or take --backend onnxruntime'
+        ) from error
+    return WithFrontEnd(network, FftLogMel(LogMelConfig(**bundle.manifest.front_end)))
 
 
 def runs_on_gpu(runtime: Runtime) -> bool:
@@ -148,22 +148,11 @@ def open_front_end(bundle: Bundle) -> Runtime:
     return OnnxRuntime(bundle.path("frontend.onnx"), 1, ["cpu"])
 
 
-class WithFrontEnd:
-    """The runtime of a model that takes log-mel, for waveforms."""
-
-    def __init__(self, model: Runtime, front_end: Runtime):
-        self.name, self.version, self.providers = model.name, model.version, model.providers
-        self._model = model
-        self._front_end = front_end
-
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """[batch, samples] float32 -> [batch, 128] float32."""
-        return self._model(self._front_end(batch))
-
-
 def for_waveforms(bundle: Bundle, runtime: Runtime) -> Runtime:
-    """A runtime of a bundle's model that takes waveforms, whatever the model takes."""
-    return WithFrontEnd(runtime, open_front_end(bundle)) if bundle.manifest.input == "log_mel" else runtime
+    """A runtime of a bundle's model that takes waveforms, whatever the model or the runtime takes."""
+    if bundle.manifest.input == "waveform" or isinstance(runtime, WithFrontEnd):
+        return runtime
+    return WithFrontEnd(runtime, open_front_end(bundle))
 
 
 def canary_difference(bundle: Bundle, runtime: Runtime) -> float:

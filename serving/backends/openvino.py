@@ -18,8 +18,10 @@ REPORTING = "openvino.tools.ovc"
 class OpenVino:
     """A callable over one ONNX file with one input and one output, both with a dynamic batch.
 
-    bf16     compute the network in bfloat16, which takes half of the time where the CPU has it. The front end stays
-             FP32 even then: in bfloat16 a full-scale tone leaves noise in all other bands, and the cosine of its
+    network  only what follows the log-mel of an embedder's graph, whose front end an FFT computes in half of the time
+             (serving.backends.fft)
+    bf16     compute in bfloat16, which takes half of the time where the CPU has it: of an embedder, the network alone.
+             In bfloat16 a full-scale tone would leave noise in all other bands of the front end, and the cosine of its
              embedding with the right one falls to 0.84. Without it everything is FP32, whatever the CPU, for OpenVINO
              itself would take bfloat16. The quantised layers of an INT8 file stay so.
 
@@ -30,7 +32,7 @@ class OpenVino:
 
     name = "openvino"
 
-    def __init__(self, path: Path, threads: int, bf16: bool = False):
+    def __init__(self, path: Path, threads: int, bf16: bool = False, network: bool = False):
         openvino = load_openvino()
         core = openvino.Core()
         if bf16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
@@ -40,40 +42,32 @@ class OpenVino:
             "NUM_STREAMS": 1,  # one call at a time has all threads: the least latency, and one copy of the buffers
             # Pinned threads of two processes would share the first cores and leave the others idle.
             "ENABLE_CPU_PINNING": False,
+            "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
         }
         model = core.read_model(str(path))
-        *front_end, network = _cut_at_log_mel(openvino, model) if bf16 else [model]
-        parts = [(part, "f32") for part in front_end] + [(network, "bf16" if bf16 else "f32")]
-        compiled = [
-            core.compile_model(part, "CPU", options | {"INFERENCE_PRECISION_HINT": precision})
-            for part, precision in parts
-        ]
-        self._requests = [part.create_infer_request() for part in compiled]
+        compiled = core.compile_model(_after_log_mel(openvino, model) if network else model, "CPU", options)
+        self._request = compiled.create_infer_request()
         self._turn = Lock()
         self.version: str = openvino.__version__.split("-")[0]
-        self.providers: list[str] = [f"CPU, {compiled[-1].get_property('INFERENCE_PRECISION_HINT').get_type_name()}"]
+        self.providers: list[str] = [f"CPU, {compiled.get_property('INFERENCE_PRECISION_HINT').get_type_name()}"]
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """[batch, ...] float32 -> [batch, ...] float32, as the graph says."""
         with self._turn:
-            rows = batch
-            for request in self._requests:
-                rows = request.infer([rows], share_inputs=True, share_outputs=True)[0]
-            return np.array(rows)  # a copy: the request's own is written again
+            # A copy: the request's own is written again.
+            return np.array(self._request.infer([batch], share_inputs=True, share_outputs=True)[0])
 
 
-def _cut_at_log_mel(openvino: Any, model: Any) -> list[Any]:
-    """The front end and the network of an embedder's graph, or the network alone where it takes log-mel."""
+def _after_log_mel(openvino: Any, model: Any) -> Any:
+    """The network of an embedder's graph, which is all of it where it takes log-mel."""
     logarithms = [node for node in model.get_ops() if node.get_type_name() == "Log"]
     if not logarithms:
-        return [model]
+        return model
     (log_mel,) = (node.output(0) for node in logarithms)
-    readers = list(log_mel.get_target_inputs())
     source = openvino.opset13.parameter(log_mel.get_partial_shape(), openvino.Type.f32)
-    for reader in readers:
+    for reader in log_mel.get_target_inputs():
         reader.replace_source_output(source.output(0))
-    result = openvino.opset13.result(log_mel)
-    return [openvino.Model([result], model.get_parameters()), openvino.Model(model.get_results(), [source])]
+    return openvino.Model(model.get_results(), [source])
 
 
 def load_openvino() -> Any:

@@ -28,9 +28,9 @@ from sklearn.preprocessing import StandardScaler
 
 from serving.command import console, progress_console, run_command
 from serving.errors import DataError, UsageError
+from serving.frontend import LogMelConfig
 from training.data.clips import ClipTable, load_clips
 from training.data.windows import load_frames
-from training.frontend import LogMelConfig
 from training.networks import WINDOW_FRAMES
 from training.statistics import clip_statistics, ridge_classifier
 

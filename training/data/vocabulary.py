@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from serving.audio import Window
+from serving.frontend import LogMelConfig
 from training.data.synthesis import Rng, Wave, add_at, harmonics, noise, wander
 from training.data.windows import Frames, cached_frames
-from training.frontend import LogMelConfig
 
 RATE_HZ = 16_000
 LENGTH_S = 5.0

@@ -26,8 +26,9 @@ from serving.bundle import new_folder, record_of
 from serving.command import progress_console
 from serving.embedder import usable_cores
 from serving.errors import AudioError, DataError
+from serving.frontend import LogMelConfig
 from training.data.clips import Clip
-from training.frontend import LogMel, LogMelConfig
+from training.frontend import LogMel
 
 INDEX = "index.npz"
 CACHE_VERSION = 1  # raised when the meaning of the cached numbers changes

@@ -1,0 +1,70 @@
+"""The numbers of the front end: frames, mel filters, log offset. The only definition of them.
+
+They are those of Google's VGGish and YAMNet (tensorflow/models, research/audioset). PyTorch and every exported graph
+compute it with training.frontend.LogMel; serving.backends.fft does where an FFT is faster.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.audio import Window
+
+
+@dataclass(frozen=True)
+class LogMelConfig:
+    """Every number of the front end; derived sizes are properties. Stored whole in runs and bundles."""
+
+    rate_hz: int = 16_000
+    window_s: float = 0.025
+    hop_s: float = 0.010
+    fft_bins: int = 512
+    mel_bands: int = 64
+    low_hz: float = 125.0
+    high_hz: float = 7_500.0
+    log_offset: float = 0.01
+
+    @property
+    def window_samples(self) -> int:
+        """400"""
+        return round(self.window_s * self.rate_hz)
+
+    @property
+    def hop_samples(self) -> int:
+        """160"""
+        return round(self.hop_s * self.rate_hz)
+
+    @property
+    def silence(self) -> float:
+        """The log-mel value of digital silence: ln(log_offset)."""
+        return float(np.log(self.log_offset))
+
+    def frames(self, n_samples: int) -> int:
+        """Whole frames in n_samples: no padding, an incomplete last frame is dropped."""
+        return max(0, 1 + (n_samples - self.window_samples) // self.hop_samples)
+
+    def network_window(self, n_frames: int) -> Window:
+        """The window of a network that sees n_frames frames: 480 -> 77 040 samples, hop 76 800."""
+        samples = (n_frames - 1) * self.hop_samples + self.window_samples
+        return Window(self.rate_hz, samples, n_frames * self.hop_samples)
+
+
+def mel_weights(config: LogMelConfig) -> NDArray[np.float64]:
+    """Triangular filters, linear in mel (not in Hz), of height 1. [fft_bins // 2 + 1, mel_bands] float64.
+
+    mel = 1127 ln(1 + f / 700); the DC bin weighs 0.
+    Source: mel_features.spectrogram_to_mel_matrix in tensorflow/models, research/audioset/vggish.
+    """
+    bins_mel = _mel(np.linspace(0, config.rate_hz / 2, config.fft_bins // 2 + 1))
+    edges = np.linspace(_mel(config.low_hz), _mel(config.high_hz), config.mel_bands + 2)
+    low, centre, high = edges[:-2], edges[1:-1], edges[2:]
+    rising = (bins_mel[:, None] - low) / (centre - low)
+    falling = (high - bins_mel[:, None]) / (high - centre)
+    weights = np.maximum(0.0, np.minimum(rising, falling))
+    weights[0] = 0.0
+    return weights
+
+
+def _mel(hertz):
+    return 1127.0 * np.log1p(np.asarray(hertz) / 700.0)
