@@ -14,7 +14,7 @@ from serving.errors import UsageError
 
 RESAMPLER = "soxr HQ"
 FRONT_END = "in the graph"
-
+FFT = "SciPy FFT"
 
 # Beside FP32: what pays on that backend.
 LOWER = {"openvino": ("bf16", "int8")} | dict.fromkeys(GPU_RUNTIMES, ("fp16",))
@@ -42,11 +42,12 @@ def _peer(setting: Setting, bundle: Bundle, backend: str, precision: str) -> Ite
     embedder = Embedder(bundle, runtime, precision, setting.threads)
     network = bundle.manifest.network
     windows = len(embedder.windows(*read_audio(setting.sample)))
+    front_end = FFT if backend == "openvino" else FRONT_END
     yield Peer(
         f"Unheard {network}, {backend}{'' if precision == 'fp32' else f' {precision}'}",
         network,
         True,
-        computes_of(bundle, windows, f"{runtime.name} {runtime.version}", FRONT_END, RESAMPLER),
+        computes_of(bundle, windows, f"{runtime.name} {runtime.version}", front_end, RESAMPLER),
         lambda path: embedder.embed(*read_audio(path)),
         {"embed_files": embedder.embed_files},
         bundle,
