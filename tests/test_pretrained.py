@@ -204,7 +204,7 @@ def test_the_report_tells_loaded_skipped_and_fresh_and_warns(weights, tmp_path):
     assert {name.split(".")[0] for name in report.skipped} == {"layer13", "layer14", "classifier"}
     counters = {name for name in weights if name.endswith("num_batches_tracked")}
     assert {*report.loaded, *report.skipped} == set(weights) - counters
-    assert {name.split(".")[0] for name in report.fresh} == {"embedding", "head"}
+    assert {name.split(".")[0] for name in report.fresh} == {"embedding", "guide", "head"}
     assert report.line().startswith("115 tensors of torch_audioset's YAMNet loaded; 22 skipped (layer13, layer14, cl")
     assert report.warnings[0] == WARNING
     for word in ("AudioSet", "ESC-50", "FSC22", "zero-shot"):

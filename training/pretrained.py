@@ -82,7 +82,7 @@ class PretrainedReport:
     source    the module whose names the file has
     loaded    names in the file of the tensors that were used
     skipped   names in the file that our network has no place for: further layers, a classifier
-    fresh     names in our network that stay as they were: the head, and for yamnet* the embedding
+    fresh     names in our network that stay as they were: the head, yamnet's guide, and for yamnet* the embedding
     warnings  one line each, to be printed: WARNING first
     """
 

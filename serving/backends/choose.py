@@ -122,17 +122,12 @@ def _make(
 def open_openvino(bundle: Bundle, precision: str, threads: int) -> WithFrontEnd:
     """A bundle's model for waveforms, in fp32, fp16, int8 or bf16, its front end by FFT.
 
-    errors   as `OpenVino` and `Bundle.model`; UsageError: SciPy is not installed
+    errors   as `OpenVino`, `Bundle.model` and `FftLogMel`
     """
+    from serving.backends.fft import FftLogMel
     from serving.backends.openvino import OpenVino
 
     network = OpenVino(bundle.model(precision), threads, precision == BF16, network=True)
-    try:
-        from serving.backends.fft import FftLogMel
-    except ImportError as error:
-        raise UsageError(
-            'scipy is not installed; get it with: pip install "unheard[openvino]", or take --backend onnxruntime'
-        ) from error
     return WithFrontEnd(network, FftLogMel(LogMelConfig(**bundle.manifest.front_end)))
 
 

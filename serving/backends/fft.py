@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.fft import rfft
-from scipy.sparse import csr_array
 
+from serving.errors import UsageError
 from serving.frontend import LogMelConfig, mel_weights
 
 PART_FRAMES = 240  # computed at a time: they and their spectra stay in a core's cache
@@ -21,10 +20,20 @@ PART_FRAMES = 240  # computed at a time: they and their spectra stay in a core's
 class FftLogMel:
     """waveforms [batch, n_samples] float32 in [-1, 1] -> log-mel [batch, n_frames, mel_bands] float32.
 
+    errors   UsageError: SciPy is not installed
+
     In the caller's thread: what two gain here they lose to each other's turns in Python. Safe to call from several.
     """
 
     def __init__(self, config: LogMelConfig):
+        try:  # an optional extra, as OpenVINO itself
+            from scipy.fft import rfft
+            from scipy.sparse import csr_array
+        except ImportError as error:
+            raise UsageError(
+                'scipy is not installed; get it with: pip install "unheard[openvino]", or take --backend onnxruntime'
+            ) from error
+        self._rfft = rfft
         self._config = config
         turns = np.arange(config.window_samples) / config.window_samples
         self._hann = (0.5 - 0.5 * np.cos(2 * np.pi * turns)).astype(np.float32)
@@ -50,7 +59,7 @@ class FftLogMel:
             self._scratch.padded = np.zeros((PART_FRAMES, self._config.fft_bins), np.float32)
         padded = self._scratch.padded[: len(frames)]
         np.multiply(frames, self._hann, out=padded[:, : len(self._hann)])
-        spectrum: Any = rfft(padded, axis=1)  # [n_frames, fft_bins // 2 + 1] complex64
+        spectrum: Any = self._rfft(padded, axis=1)  # [n_frames, fft_bins // 2 + 1] complex64
         magnitude: Any = np.abs(spectrum[:, self._bins])
         np.add(magnitude @ self._mel, np.float32(self._config.log_offset), out=log_mel)
         np.log(log_mel, out=log_mel)
