@@ -63,7 +63,7 @@ bundles/$(NAME)/manifest.json: runs/$(NAME)/summary.json
 
 runs/$(NAME)/summary.json: runs/.$(NAME).asked | $(if $(filter synthetic,$(DATASET)),synthesise,setup)
 	$(BIN)/python -m training.run --dataset $(DATASET) --data-dir "$(DATA_DIR)" --network yamnet-compact \
-	  --objective $(OBJECTIVE) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(TEST_FOLD),--test-fold $(TEST_FOLD)) --out runs/$(NAME) --overwrite
+	  --objective $(OBJECTIVE) $(if $(filter classes,$(OBJECTIVE)),--vocabulary 0) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(TEST_FOLD),--test-fold $(TEST_FOLD)) --out runs/$(NAME) --overwrite
 
 # What was asked for last time: its date changes with its content, so that other settings train anew.
 runs/.$(NAME).asked: FORCE
