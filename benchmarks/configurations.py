@@ -63,7 +63,7 @@ def make_jobs(
     """All that is timed: the front end once for all precisions of a backend, for it is FP32 in each."""
     jobs: dict[Key, Job] = {}
     front_ends = {
-        (backend, each.threads): (front_end_of(each.bundle, backend, each.threads, cache), each.max_batch)
+        (backend, each.threads): (front_end_of(each.bundle, each.runtime, backend, each.threads, cache), each.max_batch)
         for backend, each in embedders
     }
     for batch in batches:

@@ -3,11 +3,10 @@
 import importlib.util
 from pathlib import Path
 
-from serving.backends.choose import for_waveforms, open_front_end, open_openvino
+from serving.backends.choose import for_waveforms, open_openvino
 from serving.backends.onnxruntime import OnnxRuntime, missing_for
-from serving.backends.runtime import FrontEnd, Runtime
+from serving.backends.runtime import FrontEnd, Runtime, WithFrontEnd
 from serving.bundle import Bundle
-from serving.frontend import LogMelConfig
 
 PROVIDERS = {"onnxruntime": "cpu", "onnxruntime-cuda": "cuda", "onnxruntime-tensorrt": "tensorrt"}
 CPU_RUNTIMES = ("onnxruntime", "openvino")
@@ -50,14 +49,8 @@ def open_model(bundle: Bundle, name: str, precision: str, threads: int, cache: P
     return for_waveforms(bundle, open_graph(bundle.model(precision), name, threads, cache))
 
 
-def front_end_of(bundle: Bundle, name: str, threads: int, cache: Path) -> FrontEnd | None:
-    """The front end alone, as it runs inside this backend's model; None: an engine cannot be split."""
-    if name == "tensorrt":
-        return None
-    if bundle.manifest.input == "log_mel":
-        return open_front_end(bundle)
-    if name == "openvino":
-        from serving.backends.fft import FftLogMel
-
-        return FftLogMel(LogMelConfig(**bundle.manifest.front_end))
-    return open_graph(bundle.path("frontend.onnx"), name, threads, cache)
+def front_end_of(bundle: Bundle, runtime: Runtime, name: str, threads: int, cache: Path) -> FrontEnd | None:
+    """The front end alone, as it runs in this backend's runtime of the model; None: an engine cannot be split."""
+    if isinstance(runtime, WithFrontEnd):
+        return runtime.front_end
+    return None if name == "tensorrt" else open_graph(bundle.path("frontend.onnx"), name, threads, cache)
