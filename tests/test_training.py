@@ -1,6 +1,7 @@
 """The training command: what it writes, what it promises, what it refuses."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -69,22 +70,46 @@ def test_the_same_seed_gives_the_same_weights(recordings, tmp_path):
     assert all((a[name] == b[name]).all() for name in a)
 
 
-def test_a_run_killed_and_resumed_ends_with_the_weights_of_an_uninterrupted_one(recordings, tmp_path):
-    assert main(arguments(recordings, tmp_path / "whole", "--epochs", "6")) == 0
-    options = arguments(recordings, tmp_path / "cut", "--epochs", "6")
+@pytest.mark.parametrize("epoch", [1, 4])  # before, and in the midst of the finishing ones
+def test_a_run_killed_and_resumed_ends_with_the_weights_of_an_uninterrupted_one(recordings, tmp_path, epoch):
+    recipe = ["--epochs", "8", "--finishing-epochs", "5"]
+    assert main(arguments(recordings, tmp_path / "whole", *recipe)) == 0
+    options = arguments(recordings, tmp_path / "cut", *recipe)
     process = subprocess.Popen([sys.executable, "-m", "training.run", *options], stderr=subprocess.DEVNULL)
-    while not (tmp_path / "cut" / "metrics.jsonl").is_file():
+    metrics = tmp_path / "cut" / "metrics.jsonl"
+    while not metrics.is_file() or len(metrics.read_text().splitlines()) < epoch:
         assert process.poll() is None
         time.sleep(0.01)
     process.kill()
     process.wait()
-    done = len((tmp_path / "cut" / "metrics.jsonl").read_text().splitlines())
-    assert done < 6
+    done = len(metrics.read_text().splitlines())
+    assert done < 8
     assert main([*options, "--resume"]) == 0
     for name in ("weights.safetensors", "last.safetensors"):
         whole, cut = load_file(tmp_path / "whole" / name), load_file(tmp_path / "cut" / name)
         assert whole.keys() == cut.keys()
         assert [key for key in whole if not torch.equal(whole[key], cut[key])] == []
+
+
+def test_a_run_killed_in_its_first_epoch_is_resumed_as_well(recordings, tmp_path):
+    assert main(arguments(recordings, tmp_path / "whole", "--epochs", "1")) == 0
+    (tmp_path / "cut").mkdir()
+    shutil.copy(tmp_path / "whole" / "config.json", tmp_path / "cut")
+    assert main(arguments(recordings, tmp_path / "cut", "--epochs", "1", "--resume")) == 0
+    whole, cut = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "cut"))
+    assert [key for key in whole if not torch.equal(whole[key], cut[key])] == []
+
+
+def test_weights_to_start_from_are_read_before_a_run_is_replaced(recordings, tmp_path, capsys):
+    assert main(arguments(recordings, tmp_path / "run", "--epochs", "1")) == 0
+    before = (tmp_path / "run" / "weights.safetensors").read_bytes()
+    (tmp_path / "wrong.safetensors").write_bytes(b"junk")
+    capsys.readouterr()
+    for out, flags in (("run", ["--overwrite"]), ("new", [])):
+        init = ["--epochs", "1", "--init", str(tmp_path / "wrong.safetensors"), *flags]
+        one_line(capsys, main(arguments(recordings, tmp_path / out, *init)), "wrong.safetensors")
+    assert (tmp_path / "run" / "weights.safetensors").read_bytes() == before
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_full_disk_ends_the_run_with_one_line_and_keeps_the_last_checkpoint(recordings, tmp_path):
@@ -162,14 +187,17 @@ def test_patience_stops_a_run_early(recordings, tmp_path, capsys):
         (["--split", "fold04"], ["fold04", "all", "random"]),
         (["--data-dir", "/nowhere"], ["/nowhere"]),
         (["--epochs", "0"], ["--epochs", "0"]),
+        (["--finishing-epochs", "3"], ["--finishing-epochs", "3"]),
         (["--epochs", "many"], ["--epochs", "many"]),
         (["--batch-size", "1"], ["--batch-size", "1"]),
         (["--dropout", "1"], ["--dropout"]),
         (["--seed", "-1"], ["--seed", "-1"]),
         (["--learning-rate", "inf"], ["--learning-rate", "inf"]),
         (["--mixup", "inf"], ["--mixup"]),
+        (["--mixing", "waves"], ["waves", "sound"]),
         (["--gain-db", "inf"], ["--gain-db"]),
         (["--device", "meta"], ["meta", "cuda"]),
+        (["--device", "cpu:5"], ["cpu:5", "cuda"]),
         (["--unseen", "tone,tone"], ["once"]),
         (["--unseen", "tone,noise"], ["two or more"]),
         (["--cache-dir", "/proc/nothing"], ["--cache-dir", "/proc/nothing"]),
@@ -292,3 +320,8 @@ def test_a_run_can_start_from_published_weights_and_says_so(recordings, tmp_path
     assert code == 0
     assert "not zero-shot in the strict sense" in told
     assert "yamnet.safetensors" in json.loads((tmp_path / "run" / "config.json").read_text())["init"]
+
+
+def test_weights_can_be_read_by_whoever_can_read_the_rest_of_the_run(run_folder):
+    modes = {path.name: path.stat().st_mode for path in run_folder.iterdir() if path.is_file()}
+    assert modes["weights.safetensors"] == modes["last.safetensors"] == modes["config.json"]

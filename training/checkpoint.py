@@ -37,7 +37,14 @@ def write_text(path: Path, text: str) -> None:
 def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any] | None = None) -> None:
     """Write tensors with a JSON object of facts, whole."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_whole(path, lambda temporary: save_file(contiguous, temporary, {"facts": json.dumps(facts or {})}))
+
+    def save(temporary: Path) -> None:
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        save_file(contiguous, temporary, {"facts": json.dumps(facts or {})})
+        temporary.chmod(mode)  # safetensors makes it its owner's alone
+
+    save_whole(path, save)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -96,8 +96,9 @@ class Learner:
             report = load_pretrained(network, init)
             for line in (report.line(), *report.warnings):
                 say(line)
-        crop = round(config.recipe.crop * config.window_frames)
-        objective: Objective = Classes(train, len(classes), config.recipe.mixup, config.recipe.gain_db, crop)
+        recipe = config.recipe
+        crop = round(recipe.crop * config.window_frames)
+        objective: Objective = Classes(train, len(classes), recipe.mixup, recipe.gain_db, crop, recipe.mixing)
         vocabulary = self._vocabulary(config) if config.vocabulary else None
         encoded = text_encoder(config.text)(vocabulary.texts) if vocabulary else None
         if vocabulary and encoded is not None and not resume:

@@ -25,6 +25,7 @@ from training.checkpoint import (
 from training.data.windows import ClipSet
 from training.networks import Network
 from training.objectives import Objective, Targets
+from training.schedule import Schedule
 from training.workers import Workers, share_statistics
 
 MIN_EPOCHS = 5  # the first epochs' running statistics are no guide: no best epoch and no stop before this one
@@ -36,19 +37,23 @@ METRICS = "metrics.jsonl"
 class Recipe:
     """How to train. Stored in the run folder.
 
-    learning_rate  the largest of the one-cycle schedule (Smith 2018, arXiv:1708.07120)
+    finishing      how many of the epochs, at the end, hear whole windows, unmixed (Touvron 2019, arXiv:1906.06423)
+    learning_rate  the largest of the schedule
     batch_size     windows of recordings in a step; as many of the vocabulary's sounds are added to them
     mixup          alpha of the Beta distribution; 0 is none
+    mixing         what it mixes: one of objectives.MIXINGS
     gain_db        largest random gain, either way
     crop           length of the random crops that are trained on, as a share of the network's window
     patience       epochs without a better validation loss before stopping; None never stops early
     """
 
-    epochs: int = 80
+    epochs: int = 88
+    finishing: int = 0
     batch_size: int = 16
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
     mixup: float = 0.3
+    mixing: str = "log-mel"
     gain_db: float = 6.0
     crop: float = 0.5
     patience: int | None = None
@@ -134,9 +139,8 @@ def fit(
         step_module = nn.parallel.DistributedDataParallel(step_module, forward_sync_buffers=False)
     order = objective.order
     steps = steps_per_epoch(len(order), recipe.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=recipe.learning_rate, total_steps=recipe.epochs * steps + 1
-    )
+    cycle = recipe.epochs - recipe.finishing
+    schedule = Schedule(optimiser, recipe.learning_rate, cycle * steps, recipe.finishing * steps)
     history = _resume(network, optimiser, scaler, run, device) if resume else []
     if history:
         optimiser.step()  # without gradients it does nothing, but the schedule insists on one before its own
@@ -145,13 +149,14 @@ def fit(
 
     while len(history) < recipe.epochs and not should_stop(history, recipe):
         epoch = len(history) + 1
+        heard = objective if epoch <= cycle else objective.finishing()
         rng = np.random.default_rng([seed, epoch])
         torch.manual_seed(int(rng.integers(2**62)))  # dropout
         started = time.perf_counter()
         network.train()
         loss_sum, correct = torch.zeros(2, device=device)
         for step, rows in enumerate(np.array_split(rng.permutation(order), steps)):
-            log_mel, targets = objective.batch(rows, rng)
+            log_mel, targets = heard.batch(rows, rng)
             loss, right = step_module(log_mel.to(device), tuple(target.to(device) for target in targets))
             optimiser.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
@@ -169,7 +174,7 @@ def fit(
             train_accuracy=correct.item() / len(order),
             validation_loss=validation_loss,
             validation_accuracy=validation_accuracy,
-            learning_rate=float(schedule.get_last_lr()[0]),
+            learning_rate=schedule.rate,
             seconds=seconds,
             samples_per_second=len(order) / seconds,
         )

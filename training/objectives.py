@@ -6,7 +6,7 @@ Words     an acoustic vocabulary: each sound is to be near the words that descri
 Both      a batch of clips and a batch of the vocabulary's sounds in one step
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from serving.zeroshot import unit_rows
-from training.augment import mixup, random_gain
+from training.augment import mix_sounds, mixup, random_gain
 from training.data.vocabulary import Vocabulary
 from training.data.windows import ClipSet
 from training.networks import EMBEDDING_SIZE, Network, TextHead
 
 Targets = tuple[Tensor, ...]
+MIXINGS = ("log-mel", "sound")  # what mixup mixes: log-mels, or the sounds themselves, made equally loud
 WORD_GAIN_DB = 3.0  # little, for the words "quiet" and "loud" must stay true
 WORD_TEMPERATURE = 0.05  # of the cosines between descriptions: near-synonyms share a target
 
@@ -41,12 +42,17 @@ class Objective(Protocol):
         """The loss, and how many rows of `order` were right. embeddings: of `Network.embed_guided`."""
         ...
 
+    def finishing(self) -> "Objective":
+        """The same for the last epochs: windows as serving cuts them, whole and unmixed. The loss is the same."""
+        ...
+
 
 @dataclass(frozen=True)
 class Classes:
     """Cross-entropy over the seen classes.
 
     mixup        alpha of the Beta distribution; 0 is none
+    mixing       one of MIXINGS
     gain_db      largest random gain, either way
     crop_frames  of a random crop
     """
@@ -56,6 +62,7 @@ class Classes:
     mixup: float
     gain_db: float
     crop_frames: int
+    mixing: str = "log-mel"
 
     @property
     def order(self) -> NDArray[np.int64]:
@@ -69,7 +76,10 @@ class Classes:
         labels = torch.from_numpy(self.clips.labels[rows])
         targets = nn.functional.one_hot(labels, self.n_classes).float()
         log_mel = random_gain(log_mel, rng, self.gain_db, frames.config.log_offset)
-        log_mel, targets = mixup(log_mel, targets, rng, self.mixup)
+        if self.mixing == "sound":
+            log_mel, targets = mix_sounds(log_mel, targets, rng, self.mixup, frames.config.log_offset)
+        else:
+            log_mel, targets = mixup(log_mel, targets, rng, self.mixup)
         return log_mel, (targets,)
 
     def loss(self, network: Network, embeddings: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
@@ -81,6 +91,10 @@ class Classes:
         if guided.shape[1]:
             loss = loss + nn.functional.cross_entropy(guided, wanted)
         return loss, (scores.argmax(1) == wanted.argmax(1)).sum()
+
+    def finishing(self) -> "Classes":
+        """Whole windows, unmixed; the gain stays."""
+        return replace(self, mixup=0.0, crop_frames=self.clips.frames.window_frames)
 
 
 @dataclass(frozen=True)
@@ -118,6 +132,10 @@ class Words:
         both = nn.functional.cross_entropy(scores, wanted) + nn.functional.cross_entropy(scores.T, wanted)
         return both / 2, (scores.argmax(1) == torch.arange(len(scores), device=scores.device)).sum()
 
+    def finishing(self) -> "Words":
+        """Whole windows."""
+        return replace(self, crop_frames=self.vocabulary.frames.window_frames)
+
 
 @dataclass(frozen=True)
 class Both:
@@ -144,6 +162,10 @@ class Both:
         classes, right = self.classes.loss(network, embeddings[: len(wanted)], (wanted,))
         words, _ = self.words.loss(network, embeddings[len(wanted) :], (texts,))
         return classes + words, right
+
+    def finishing(self) -> "Both":
+        """Whole windows of both, the clips unmixed."""
+        return Both(self.classes.finishing(), self.words.finishing())
 
 
 def word_vectors(texts: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:

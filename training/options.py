@@ -13,16 +13,18 @@ from training.data.clips import DATASETS, ClipTable
 from training.data.splits import VALIDATION_SHARE, split_classes
 from training.loop import Machine, Recipe
 from training.networks import NETWORKS, WINDOW_FRAMES, NetworkConfig
+from training.objectives import MIXINGS
 from training.text import DEFAULT_ENCODER, describe, full_name, text_encoder
 from training.zeroshot import LAMBDAS
 
-LEARNED_RATE = 1e-3  # for weights that the vocabulary has taught already
-# Targets made of the class descriptions, or cross-entropy over the seen classes' numbers.
-RECIPES = {
-    "text": Recipe(epochs=8, learning_rate=LEARNED_RATE),
-    "classes": Recipe(),
+LOW_RATE = 1e-3  # for weights that the vocabulary has taught already, and for vggish's fully connected ones
+OBJECTIVES = ("text", "classes")
+TEXT = Recipe(epochs=8)  # what a finish would do for it: docs/zero-shot.md
+CLASSES = {
+    "yamnet": Recipe(epochs=96, finishing=16, mixing="sound"),
+    "yamnet-compact": Recipe(epochs=88, finishing=8),
+    "vggish": Recipe(epochs=11, finishing=1),  # of its short windows an epoch has five from each clip
 }
-VGGISH_EPOCHS = 12  # of its short windows an epoch has five from each clip
 VOCABULARY = 1500
 VOCABULARY_EPOCHS = 12
 
@@ -69,19 +71,26 @@ class Options(MachineOptions):
     validation_share: float = VALIDATION_SHARE
     """of the training clips, kept to choose the best epoch (0 to 0.5); 0: train on all, keep the last epoch"""
     epochs: int | None = None
-    """at most this many passes over the training windows; default: 8, with --objective classes 80 (vggish 12)"""
+    """at most this many passes over the training windows; default: 8, with --objective classes 96 (yamnet-compact 88,
+    vggish 11)"""
+    finishing_epochs: int | None = None
+    """the last of them, on whole windows without mixup; default with --objective classes: one in 6 (yamnet-compact and
+    vggish 11), else 0"""
     patience: int | None = Recipe.patience
     """stop after this many epochs without a better validation loss; default: never early"""
     batch_size: int = Recipe.batch_size
     """windows of recordings in a step; with --objective text as many sounds of the vocabulary are added"""
     learning_rate: float | None = None
-    """the largest of the one-cycle schedule; default: 0.002, with --objective text or a vocabulary 0.001"""
+    """the largest of the one-cycle schedule; default: 0.002, with a vocabulary, --objective text or vggish 0.001"""
     weight_decay: float = Recipe.weight_decay
     """AdamW's"""
     dropout: float | None = None
     """probability in the fully connected layers; default: 0.5 for yamnet-compact, 0.2 for the others"""
     mixup: float = Recipe.mixup
     """alpha of the Beta distribution; 0 is none"""
+    mixing: str | None = None
+    """what mixup mixes: log-mel, or sound (magnitudes, made equally loud); default: sound for yamnet with --objective
+    classes, else log-mel"""
     gain_db: float = Recipe.gain_db
     """largest random gain, either way, in decibels"""
     text: str = DEFAULT_ENCODER
@@ -119,8 +128,8 @@ def check(options: Options) -> None:
         raise UsageError(f"dataset: got {options.dataset}; wanted one of {', '.join(DATASETS)}")
     if options.network not in NETWORKS:
         raise UsageError(f"network: got {options.network}; wanted one of {', '.join(NETWORKS)}")
-    if options.objective not in RECIPES:
-        raise UsageError(f"objective: got {options.objective}; wanted one of {', '.join(RECIPES)}")
+    if options.objective not in OBJECTIVES:
+        raise UsageError(f"objective: got {options.objective}; wanted one of {', '.join(OBJECTIVES)}")
     if options.map is not None and options.map not in LAMBDAS:
         raise UsageError(f"--map: got {options.map}; wanted one of {', '.join(LAMBDAS)}")
     if options.map is not None and options.objective == "text":
@@ -128,12 +137,14 @@ def check(options: Options) -> None:
             f"--map: got {options.map}, but with --objective text the network learns its own projection onto the class "
             "vectors; leave --map out, or give --objective classes"
         )
+    if options.mixing is not None and options.mixing not in MIXINGS:
+        raise UsageError(f"--mixing: got {options.mixing}; wanted one of {', '.join(MIXINGS)}")
     text_encoder(options.text)
-    recipe = recipe_of(options)
-    largest = float("inf")
+    recipe, largest = recipe_of(options), float("inf")
     limits = {
         "seed": 0 <= options.seed < 2**32,
         "epochs": recipe.epochs >= 1,
+        "finishing_epochs": 0 <= recipe.finishing < recipe.epochs,
         "patience": options.patience is None or options.patience >= 1,
         "batch_size": recipe.batch_size >= 2,
         "learning_rate": 0 < recipe.learning_rate < largest,
@@ -152,17 +163,21 @@ def check(options: Options) -> None:
 
 def recipe_of(options: Options) -> Recipe:
     """The objective's recipe, with what the flags say otherwise."""
-    recipe = RECIPES[options.objective]
+    recipe = TEXT if options.objective == "text" else CLASSES[options.network]
     if options.network == "vggish":  # whose fully connected layers want the whole window
-        recipe = replace(recipe, epochs=min(recipe.epochs, VGGISH_EPOCHS), crop=1.0)
-    if options.sounds:
-        recipe = replace(recipe, learning_rate=LEARNED_RATE)
+        recipe = replace(recipe, crop=1.0)
+    if options.sounds or options.network == "vggish":
+        recipe = replace(recipe, learning_rate=LOW_RATE)
+    epochs = recipe.epochs if options.epochs is None else options.epochs
+    finishing = epochs * recipe.finishing // recipe.epochs
     return Recipe(
-        epochs=recipe.epochs if options.epochs is None else options.epochs,
+        epochs=epochs,
+        finishing=finishing if options.finishing_epochs is None else options.finishing_epochs,
         batch_size=options.batch_size,
         learning_rate=recipe.learning_rate if options.learning_rate is None else options.learning_rate,
         weight_decay=options.weight_decay,
         mixup=options.mixup,
+        mixing=options.mixing or recipe.mixing,
         gain_db=options.gain_db,
         crop=recipe.crop,
         patience=options.patience,
@@ -190,7 +205,7 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        if device.type not in ("cpu", "cuda"):
+        if device.type not in ("cpu", "cuda") or name.startswith("cpu:"):
             raise UsageError(f"device: got {name}; wanted auto, cpu, cuda or cuda:N")
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:

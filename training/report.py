@@ -148,7 +148,7 @@ def markdown(report: dict[str, Any], config: RunConfig, figures: Sequence[str]) 
     parts = [
         f"# {config.network.name} on {config.dataset}\n\nObjective {config.objective}, split {config.split.name}, "
         f"{config.vocabulary} sounds of the acoustic vocabulary, {recipe.epochs} epochs of batches of "
-        f"{recipe.batch_size}, text encoder {config.text}."
+        f"{recipe.batch_size}, {recipe.finishing} of them finishing, text encoder {config.text}."
     ]
     if "run" in report:
         rows = [

@@ -18,12 +18,13 @@ import numpy as np
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from serving.bundle import refuse_existing, refuse_unwritable
 from serving.command import console, progress_console, run_command, say
 from serving.errors import UsageError
 from training.board import Board
-from training.checkpoint import save_whole, write_text
+from training.checkpoint import LAST, save_whole, write_text
 from training.config import CONFIG, RunConfig
 from training.data.clips import load_clips
 from training.data.download import download
@@ -31,9 +32,10 @@ from training.data.duplicates import shared_files
 from training.data.splits import ClipSplit
 from training.learn import Learner, load_recordings
 from training.loop import METRICS, Epoch, Machine, best_epoch, embed_clips, judge_embeddings
-from training.networks import Network
+from training.networks import Network, build_network
 from training.options import Options, check, choose_machine, configure
 from training.plots import draw_curves, save_figure
+from training.pretrained import load_pretrained
 from training.text import text_encoder
 from training.workers import Workers, join_workers
 from training.zeroshot import accuracy, text_vectors
@@ -67,6 +69,9 @@ def _train(options: Options, machine: Machine, workers: Workers) -> dict[str, An
     config = configure(options, table)
     if options.resume:
         _refuse_other_options(config, RunConfig.load(out))
+    elif options.init:
+        load_pretrained(build_network(config.network), options.init)  # refused before a run is replaced
+    begun = options.resume and (out / LAST).is_file()  # else no epoch was finished, and it starts as if anew
     texts = text_vectors(table.classes, text_encoder(config.text))  # a text can be wrong: see it now
     clips = config.clips(table)
     with workers.first_alone():
@@ -82,10 +87,10 @@ def _train(options: Options, machine: Machine, workers: Workers) -> dict[str, An
             config.save(out)
     workers.wait()
     learner = Learner(recordings, texts, machine, options.cache_dir, workers)
-    board = Board(out, _epochs_done(out) if options.resume else None) if workers.first else None
+    board = Board(out, _epochs_done(out) if begun else None) if workers.first else None
     with _progress(workers) as progress:
         network, history = learner.learn(
-            config, clips, out, options.init, options.resume, **_bars(progress, options.network, config, board)
+            config, clips, out, options.init, begun, **_bars(progress, options.network, config, board)
         )
     if not board:
         return None
@@ -205,7 +210,7 @@ def _describe(options: Options, config: RunConfig, clips: ClipSplit, machine: Ma
 
 
 def _report(summary: dict[str, Any]) -> None:
-    grid = Table(title=f"run {summary['out']}", title_justify="left")
+    grid = Table(title=Text(f"run {summary['out']}"), title_justify="left")
     grid.add_column("what")
     grid.add_column("value", justify="right")
     for name, value in summary.items():

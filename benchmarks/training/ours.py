@@ -32,12 +32,12 @@ class Ours:
         self._network = NetworkConfig(network, CLASSES, 0.2)
         self._paths = paths
         self._folder = folder
-        self._recipe = Recipe(epochs=1, batch_size=batch_size)
+        recipe = self._recipe = Recipe(epochs=1, batch_size=batch_size, mixing="sound")
         self._rng = np.random.default_rng(0)
         waves: list[Callable[[], NDArray[np.float32]]] = [partial(self._decode, path) for path in paths]
         frames = cached_frames(folder / "cache", waves, "decoding", self.front_end, self.window)
         clips = ClipSet(frames, np.arange(len(paths)), np.arange(len(paths)) % CLASSES)
-        self._objective = Classes(clips, CLASSES, self._recipe.mixup, self._recipe.gain_db, self.frames)
+        self._objective = Classes(clips, CLASSES, recipe.mixup, recipe.gain_db, self.frames, recipe.mixing)
         self._log_mel = LogMel(self.front_end)
         torch.manual_seed(0)
         self._trained = build_network(self._network).train().to(memory_format=torch.channels_last)
