@@ -92,4 +92,4 @@ lock: setup  ## write requirements.lock anew from pyproject.toml (needs uv)
 	mv requirements.lock.new requirements.lock
 
 clean:  ## remove what make made, but not .venv
-	rm -rf cache runs bundles data/synthetic
+	rm -rf cache data/synthetic $(foreach made,$(NAME) bench-*,runs/$(made) runs/.$(made).asked bundles/$(made))

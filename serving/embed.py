@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from serving.bundle import Bundle, open_bundle, refuse_unwritable
 from serving.cluster import work_on_ray
@@ -166,7 +167,7 @@ def _progress() -> Progress:
 
 
 def _report(result: dict[str, Any]) -> None:
-    table = Table(title=f"{result['out']}", title_justify="left", show_header=False)
+    table = Table(title=Text(result["out"]), title_justify="left", show_header=False)
     for name in ("rows", "files", "errors", "seconds", "files_per_s"):
         table.add_row(name.replace("_", " "), str(result[name]))
     console.print(table)

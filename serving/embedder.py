@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from serving.audio import cut_windows, read_audio, to_mono
 from serving.backends.choose import open_backend, open_front_end, runs_on_gpu
-from serving.backends.runtime import Runtime, WithFrontEnd
+from serving.backends.runtime import FrontEnd, Runtime, WithFrontEnd
 from serving.bundle import Bundle, Manifest, open_bundle
 from serving.cores import usable_cores
 from serving.errors import AudioError, UsageError
@@ -94,10 +94,14 @@ class Embedder:
         """
         return self.runtime.front_end(windows) if isinstance(self.runtime, WithFrontEnd) else windows
 
+    @property
+    def network(self) -> Runtime:
+        """What makes embeddings of that which `prepare` gives."""
+        return self.runtime.network if isinstance(self.runtime, WithFrontEnd) else self.runtime
+
     def run_prepared(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Embed what `prepare` made of n >= 1 windows -> [n, 128] float32, at most max_batch of them at a time."""
-        network = self.runtime.network if isinstance(self.runtime, WithFrontEnd) else self.runtime
-        rows = [network(part) for part in np.array_split(inputs, -(-len(inputs) // self.max_batch))]
+        rows = [self.network(part) for part in np.array_split(inputs, -(-len(inputs) // self.max_batch))]
         return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
     def embed_windows(self, wave: NDArray[np.floating], rate_hz: float) -> NDArray[np.float32]:
@@ -186,9 +190,9 @@ class Embedder:
         return self._front_end(self.windows(wave, rate_hz))
 
     @cached_property
-    def _front_end(self) -> Runtime:
-        """Only pictures need it: opened for the first."""
-        return open_front_end(self.bundle)
+    def _front_end(self) -> FrontEnd:
+        """The runtime's own, or one that only pictures need and that is opened for the first of them."""
+        return self.runtime.front_end if isinstance(self.runtime, WithFrontEnd) else open_front_end(self.bundle)
 
 
 def pool(rows: NDArray[np.float32]) -> NDArray[np.float32]:

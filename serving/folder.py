@@ -1,6 +1,7 @@
 """The recordings of a folder: which there are, and their embeddings."""
 
 import os
+import stat
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -83,6 +84,17 @@ class FolderEmbedder:
             name.encode()
         except UnicodeEncodeError as error:
             raise AudioError(f"{str(path)!r}: its name is not UTF-8, as Parquet wants it; rename it") from error
+        if _waits(path):
+            raise AudioError(f"{path}: is a pipe, a socket or a device; give files")
         if name.endswith("/"):
             raise AudioError(f"{path}: the files in this folder cannot be listed; mend its permissions")
         return self.embedder.decode_file(path, self.max_seconds)
+
+
+def _waits(path: Path) -> bool:
+    """Whether reading it could last for ever: a pipe, a socket or a device."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False  # decoding tells why
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))

@@ -302,6 +302,13 @@ def test_a_name_that_is_not_text_is_listed(bundle_folder, recordings, tmp_path):
     assert "UTF-8" in next(iter(read_errors(tmp_path / "rows.errors.csv").values()))
 
 
+def test_a_pipe_is_listed_and_not_waited_for(bundle_folder, recordings, tmp_path):
+    folder = Path(shutil.copytree(recordings, tmp_path / "[/odd]"))
+    os.mkfifo(folder / "pipe.wav")
+    assert main([str(bundle_folder), str(folder), "--out", str(tmp_path / "rows[/x].parquet")]) == 0
+    assert "is a pipe" in read_errors(tmp_path / "rows[/x].errors.csv")["pipe.wav"]
+
+
 def test_help_names_units_and_defaults(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])

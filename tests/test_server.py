@@ -15,6 +15,7 @@ import soxr
 from fastapi.testclient import TestClient
 
 from serving.audio import decode_audio, read_audio
+from serving.backends.runtime import WithFrontEnd
 from serving.embedder import Embedder
 from tests.servers import client_of, refused, with_network
 from tests.sounds import encoded, flac_that_claims, harmonics
@@ -67,8 +68,9 @@ def test_the_answer_is_the_embedding_that_python_gives_for_the_same_bytes(client
         assert [float(np.float32(x)) for x in got["embedding"]] == got["embedding"]
         assert got["embedding_space"] == embedder.manifest.embedding_space
         assert (got["duration_s"], got["rate_hz"], got["channels"], got["windows"]) == (12.0, 44_100, 1, None)
-        assert set(got["timings_ms"]) == {"decode", "resample", "queue", "model"}
-        assert min(got["timings_ms"].values()) > 0
+        assert set(got["timings_ms"]) == {"decode", "resample", "front_end", "queue", "model"}
+        assert min(ms for stage, ms in got["timings_ms"].items() if stage != "front_end") > 0
+        assert (got["timings_ms"]["front_end"] > 0.1) == isinstance(embedder.runtime, WithFrontEnd)
 
 
 def test_windows_come_with_their_starts_and_average_to_the_embedding(client, embedder):
@@ -235,6 +237,25 @@ def test_a_multipart_form_must_hold_one_file_or_a_list_of_them(client):
     assert "boundary" in refused(client.post("/v1/embed", content=sound, headers=form), 400)
 
 
+def test_a_form_that_is_cut_off_loses_no_file_silently(client):
+    part = b'--xyz\r\ncontent-disposition: form-data; name="files"; filename="a.wav"\r\n\r\n' + encoded(
+        harmonics(8_000)
+    )
+    form = {"content-type": "multipart/form-data; boundary=xyz"}
+    whole = part + b"\r\n" + part + b"\r\n--xyz--\r\n"
+    assert len(client.post("/v1/embed", content=whole, headers=form).json()["results"]) == 2
+    for cut in (whole[:-6], whole[: -len(part)], part):
+        assert "not a whole multipart form" in refused(client.post("/v1/embed", content=cut, headers=form), 400)
+
+
+@pytest.mark.parametrize("charset", ["undefined", "punycode", "unicode_escape", "raw_unicode_escape"])
+def test_an_odd_charset_of_a_form_is_no_fault_of_the_server(client, charset):
+    head = b'--xyz\r\ncontent-disposition: form-data; name="files"; filename="\\ud800"\r\n\r\n'
+    form = {"content-type": f"multipart/form-data; boundary=xyz; charset={charset}"}
+    body = head + encoded(harmonics(8_000)) + b"\r\n--xyz--\r\n"
+    assert client.post("/v1/embed", content=body, headers=form).status_code in (200, 400, 422)
+
+
 def test_each_file_of_a_list_has_its_own_answer_in_its_place(client):
     long, short = encoded(harmonics(44_100, 12.0), 44_100), encoded(harmonics(8_000, 1.0), 8_000, "FLAC")
     sent = [("files", ("a.wav", long)), ("files", ("b.txt", b"Dear reader,")), ("files", ("c.flac", short))]
@@ -313,6 +334,7 @@ def test_a_packed_body_is_unpacked_up_to_the_limit(client, small_client, packing
     assert len(bomb) < 40_000
     assert "larger than 0.1 MB" in refused(small_client.post("/v1/embed", content=bomb, headers=headers), 413)
     assert "cut off" in refused(client.post("/v1/embed", content=pack(data)[:-9], headers=headers), 400)
+    assert "goes on" in refused(client.post("/v1/embed", content=2 * pack(data), headers=headers), 400)
     assert f"is not {packing}" in refused(client.post("/v1/embed", content=data, headers=headers), 400)
     other = {"content-encoding": "br"}
     assert "got br" in refused(client.post("/v1/embed", content=data, headers=other), 415)

@@ -77,6 +77,7 @@ def _common(heard: Heard, embedding_space: str) -> dict[str, Any]:
     stages = {
         "decode": clip.decode_ms,
         "resample": clip.resample_ms,
+        "front_end": clip.front_end_ms,
         "queue": heard.queue_ms,
         "model": heard.model_ms,
     }

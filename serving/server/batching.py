@@ -77,7 +77,7 @@ class Batcher:
         on_batch: Callable[[int, float], None] = lambda windows, seconds: None,
         clock: Callable[[], float] = time.perf_counter,
     ):
-        """embed: windows [n, samples] -> rows [n, size]; on_batch: told the windows and seconds of each call of it."""
+        """embed: prepared windows [n, ...] -> rows [n, size]; on_batch: told windows and seconds of each call of it."""
         self._embed = embed
         self._max_batch = max_batch
         self._max_wait_s = max_wait_s
@@ -91,7 +91,7 @@ class Batcher:
         self._thread.start()
 
     def submit(self, windows: NDArray[np.float32], first: bool = False, here: bool = False) -> Future[Batched]:
-        """Queue windows [n, samples] float32, n >= 1; ahead of all others with `first`.
+        """Queue prepared windows [n, ...] float32, n >= 1; ahead of all others with `first`.
 
         here     a model at rest runs them in the calling thread, before this returns: another thread would take some
                  tenths of a millisecond to wake

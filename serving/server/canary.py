@@ -30,6 +30,7 @@ class Canary:
     def __init__(self, embedder: Embedder, batcher: Batcher, clock: Callable[[], float] = time.perf_counter):
         names, windows = probe_windows(embedder.manifest.window)
         self._sound = windows[[names.index(SOUND)]]  # [1, samples]
+        self._embedder = embedder
         self._batcher = batcher
         self._clock = clock
         self._reference = embedder.run(self._sound)[0]  # [size]
@@ -45,7 +46,7 @@ class Canary:
         """
         if self._future is None or (self._future.done() and self._clock() - self._asked > KEPT_S):
             self._asked = self._clock()
-            self._future = self._batcher.submit(self._sound, first=True)
+            self._future = self._batcher.submit(self._embedder.prepare(self._sound), first=True)
         batched = await asyncio.shield(asyncio.wrap_future(self._future))  # others may wait for it too
         off, length = np.linalg.norm(batched.rows[0] - self._reference), np.linalg.norm(self._reference)
         if not off <= TOLERANCE * length:

@@ -1,4 +1,4 @@
-"""One uploaded recording on its way to the model, with what each stage took."""
+"""One uploaded recording on its way to the network, with what each stage took."""
 
 import time
 from collections.abc import Callable
@@ -17,29 +17,32 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording, decoded and cut.
+    """A recording, decoded, cut and prepared.
 
     duration_s, rate_hz, channels   of the recording as it came
-    windows                         [n_windows, samples] float32 at the model's rate
-    decode_ms, resample_ms          what the two stages took; resample: mix to mono, resample, cut
+    inputs                          [n_windows, ...] float32: its windows, as `Embedder.prepare` makes them
+    decode_ms, resample_ms, front_end_ms
+                                    what the stages took; resample: mix to mono, resample, cut
     """
 
     duration_s: float
     rate_hz: int
     channels: int
-    windows: NDArray[np.float32]
+    inputs: NDArray[np.float32]
     decode_ms: float
     resample_ms: float
+    front_end_ms: float
 
 
 def read_clip(file: File, embedder: Embedder, max_seconds: float) -> Clip:
-    """Decode one audio file and cut it as the embedder does.
+    """Decode one audio file, cut it and prepare its windows as the embedder does.
 
     errors   AudioError, see `decode_audio` and `to_mono`
     """
     (wave, rate_hz), decode_ms = timed(lambda: decode_audio(file.data, file.name, max_seconds))
     windows, resample_ms = timed(lambda: embedder.windows(wave, rate_hz))
-    return Clip(len(wave) / rate_hz, rate_hz, wave.shape[1], windows, decode_ms, resample_ms)
+    inputs, front_end_ms = timed(lambda: embedder.prepare(windows))
+    return Clip(len(wave) / rate_hz, rate_hz, wave.shape[1], inputs, decode_ms, resample_ms, front_end_ms)
 
 
 def timed(work: Callable[[], Result]) -> tuple[Result, float]:

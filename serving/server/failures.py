@@ -30,7 +30,8 @@ def status_of(error: AudioError | LabelError) -> int:
 
 def failure(request: Request, status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """The answer for one failed request, its message on one line."""
-    content = {"error": " ".join(message.split()), "request_id": request.state.request_id}
+    told = " ".join(message.split()).encode("utf-8", "backslashreplace").decode()  # half a surrogate pair is no UTF-8
+    content = {"error": told, "request_id": request.state.request_id}
     return JSONResponse(content, status, headers)
 
 

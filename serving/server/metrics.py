@@ -24,7 +24,7 @@ class Metrics:
             registry=self.registry,
         )  # fmt: skip
         self.request_seconds = self._histogram("request_seconds", "from a request's headers to its answer", ["route"])
-        self.decode_seconds = self._histogram("decode_seconds", "decoding, resampling and cutting of one recording")
+        self.decode_seconds = self._histogram("decode_seconds", "all that comes before the model, for one recording")
         self.queue_seconds = self._histogram("queue_seconds", "a request's windows waited so long for the model")
         self.model_seconds = self._histogram("model_seconds", "one call of the model")
         self.batch_windows = Histogram(

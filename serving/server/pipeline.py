@@ -70,7 +70,7 @@ class Pipeline:
             },
         )
         max_batch = limits.max_batch or embedder.max_batch
-        self.batcher = Batcher(embedder.runtime, max_batch, limits.max_wait_ms / 1000, self.metrics.on_batch)
+        self.batcher = Batcher(embedder.network, max_batch, limits.max_wait_ms / 1000, self.metrics.on_batch)
         # Headers are read at once, while decoding waits for its turn: that is how long the queue is known.
         self._headers = ThreadPoolExecutor(1, "header")
         decodes = limits.max_decodes or usable_cores()
@@ -106,7 +106,8 @@ class Pipeline:
 
         errors   as the future of `Batcher.submit`
         """
-        return await self._embedded(self.batcher.submit(windows))
+        inputs = await self.decode(lambda: self.embedder.prepare(windows))
+        return await self._embedded(self.batcher.submit(inputs))
 
     async def _embedded(self, rows: Future[Batched]) -> Batched:
         batched = rows.result() if rows.done() else await asyncio.wrap_future(rows)
@@ -134,11 +135,11 @@ class Pipeline:
             self.admission.tell(lambda: count(clip))
             # With nobody else there this thread, which is awake, runs the model too.
             here = self._runs_model and not upload.several
-            return company.bring(clip, lambda: self.batcher.submit(clip.windows, here=here))
+            return company.bring(clip, lambda: self.batcher.submit(clip.inputs, here=here))
 
         def count(clip: Clip) -> None:
             nonlocal found
-            self.metrics.decode_seconds.observe((clip.decode_ms + clip.resample_ms) / 1000)
+            self.metrics.decode_seconds.observe((clip.decode_ms + clip.resample_ms + clip.front_end_ms) / 1000)
             found += clip.duration_s
             if not company.ended:
                 try:

@@ -39,7 +39,8 @@ class Timings(BaseModel):
     decode: float = Field(description="the file's bytes to samples")
     resample: float = Field(description="mix to mono, resample and cut into windows")
     queue: float = Field(description="its windows waited so long for the model")
-    model: float = Field(description="windows to embeddings, shared with others that came at the same time")
+    front_end: float = Field(description="windows to log-mel; 0 where the model does that")
+    model: float = Field(description="windows or log-mel to embeddings, shared with others that came at the same time")
 
 
 class Heard(BaseModel):
@@ -51,7 +52,9 @@ class Heard(BaseModel):
     embedding_space: str = Field(
         description="embeddings compare only where this is equal", examples=["c5bcdf06b371a5a6..."]
     )
-    timings_ms: Timings = Field(examples=[{"decode": 1.9, "resample": 0.8, "queue": 0.1, "model": 5.2}])
+    timings_ms: Timings = Field(
+        examples=[{"decode": 1.9, "resample": 0.8, "front_end": 0.7, "queue": 0.1, "model": 4.5}]
+    )
 
 
 class WindowEmbedding(BaseModel):

@@ -15,6 +15,7 @@ from serving.audio import check_wave
 from serving.errors import AudioError
 
 INPUT, OUTPUT, DATATYPE = "waveform", "embedding", "FP32"
+MOST_WINDOWS = 1_000_000  # that a request may speak of; what it may bring is limited elsewhere
 
 
 class ProtocolError(Exception):
@@ -44,7 +45,12 @@ def read_inference(body: bytes, header_length: str | None, samples: int) -> Infe
     """
     n_json = len(body)
     if header_length is not None:
-        if not (header_length.isascii() and header_length.isdigit() and int(header_length) <= len(body)):
+        if not (
+            header_length.isascii()
+            and header_length.isdigit()
+            and len(header_length) <= 12
+            and int(header_length) <= len(body)
+        ):
             raise ProtocolError(
                 f"inference-header-content-length: got {header_length[:80]}; wanted bytes of JSON, at most {len(body)}"
             )
@@ -57,9 +63,9 @@ def read_inference(body: bytes, header_length: str | None, samples: int) -> Infe
     shape, datatype = _field(tensor, "shape", list), _field(tensor, "datatype", str)
     if datatype != DATATYPE:
         raise ProtocolError(f"{INPUT}: got datatype {datatype[:80]}; wanted {DATATYPE}")
-    if len(shape) != 2 or type(shape[0]) is not int or shape[0] < 1 or shape[1] != samples:
+    if len(shape) != 2 or type(shape[0]) is not int or shape[1] != samples or not 1 <= shape[0] <= MOST_WINDOWS:
         got = str(shape)[:80]
-        raise ProtocolError(f"{INPUT}: got shape {got}; wanted [windows, {samples}], with one window or more")
+        raise ProtocolError(f"{INPUT}: got shape {got}; wanted [windows, {samples}], with 1 to {MOST_WINDOWS} windows")
     n_values = shape[0] * samples
     size = _parameters(tensor).get("binary_data_size")
     values = _from_json(tensor, n_values) if size is None else _from_bytes(body[n_json:], size, n_values)
@@ -90,14 +96,27 @@ def write_inference(
 
 
 def _from_json(tensor: dict[str, Any], n_values: int) -> NDArray[np.float32]:
+    data = _field(tensor, "data", list)
+    # Before NumPy sees them: it would give every value the room that the longest text needs.
+    if odd := _kinds(data) - {int, float}:
+        got = " and ".join(sorted(kind.__name__ for kind in odd))
+        raise ProtocolError(f"{INPUT}: got {got} in its data; wanted {n_values} numbers")
     try:
-        values = np.asarray(_field(tensor, "data", list))
+        values = np.asarray(data)
     except ValueError as error:  # lists of unequal length
         raise ProtocolError(f"{INPUT}: its data is no array of numbers") from error
     if values.dtype.kind not in "iuf" or values.size != n_values:
         raise ProtocolError(f"{INPUT}: got data of {values.size} {values.dtype}; wanted {n_values} numbers")
     with np.errstate(over="ignore"):  # becomes infinite, and is refused for that
         return values.ravel().astype(np.float32)
+
+
+def _kinds(values: list[Any]) -> set[type]:
+    """The types of all values, also of those in lists in the list."""
+    kinds = set(map(type, values))
+    if list not in kinds:
+        return kinds
+    return (kinds - {list}).union(*(_kinds(value) for value in values if type(value) is list))
 
 
 def _from_bytes(data: bytes, size: Any, n_values: int) -> NDArray[np.float32]:

@@ -5,6 +5,7 @@ import zlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -15,6 +16,7 @@ from serving.server.limits import Limits
 
 FIELD, LIST_FIELD = "file", "files"  # of a multipart form: one file, or as many as there are
 MAX_FILES = 256  # in one form
+TAIL = 4096  # bytes at the end of a form in which its last boundary stands
 CHUNK = 2**18  # bytes unpacked at a time
 EMPTY = "the upload is empty; send the bytes of one audio file"
 PACKINGS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}  # as zlib calls them; HTTP's deflate is zlib's own
@@ -74,13 +76,26 @@ async def read_upload(request: Request, limits: Limits, ticket: Ticket) -> Uploa
         if not data:
             raise HTTPException(400, EMPTY)
         return Upload([File("audio", data)], several=False)
-    parser = MultiPartParser(request.headers, stream, max_files=MAX_FILES)
+    tail = b""
+
+    async def watched() -> AsyncGenerator[bytes, None]:
+        nonlocal tail
+        async for chunk in stream:
+            tail = (tail + chunk[-TAIL:])[-TAIL:]
+            yield chunk
+
+    parser = MultiPartParser(request.headers, watched(), max_files=MAX_FILES)
     parser.spool_max_size = limits.max_upload_bytes  # in memory like any other body, not in a temporary file
     try:
         form = await parser.parse()
     except MultiPartException as error:
         raise HTTPException(400, f"not a whole multipart form ({error.message.rstrip('.')}); send it again") from error
+    except UnicodeError as error:
+        raise HTTPException(400, f"multipart form: its charset does not fit ({error}); leave it out") from error
     try:
+        boundary = parse_options_header(request.headers["content-type"])[1][b"boundary"]
+        if b"--" + boundary + b"--" not in tail:  # the parser takes what is there for all
+            raise HTTPException(400, "not a whole multipart form (its end is missing); send it again")
         return await _files_of(form)
     finally:
         await form.close()
@@ -102,9 +117,12 @@ async def _files_of(form: FormData) -> Upload:
         )
     if one and not one[0].size:
         raise HTTPException(400, EMPTY)
-    return Upload(
-        [File((file.filename or "audio")[:80], await file.read()) for file in one or several], several=bool(several)
-    )
+    return Upload([File(_name_of(file), await file.read()) for file in one or several], several=bool(several))
+
+
+def _name_of(file: UploadFile) -> str:
+    """For messages; some charsets give half a surrogate pair, which no answer could hold."""
+    return (file.filename or "audio")[:80].encode("utf-8", "backslashreplace").decode()
 
 
 def _kind_of(value: UploadFile | str) -> str:
@@ -150,3 +168,5 @@ async def _unpack(stream: AsyncGenerator[bytes, None], packing: str) -> AsyncGen
         raise HTTPException(400, f"the body is not {packing} ({error}); send it again") from error
     if not unpacker.eof:
         raise HTTPException(400, f"the {packing} body is cut off; send it again")
+    if unpacker.unused_data:
+        raise HTTPException(400, f"the {packing} body goes on after its end; pack it in one piece")
