@@ -93,11 +93,26 @@ def header_seconds(data: bytes) -> float | None:
 
     None where it does not say, or cannot be read: `decode_audio` tells why. What it says need not be true.
     """
+    if seconds := _vorbis_seconds(data):
+        return seconds
     try:
         with soundfile.SoundFile(_Memory(data)) as file:
             return None if file.frames == UNKNOWN_LENGTH else file.frames / file.samplerate
     except soundfile.SoundFileError:
         return None
+
+
+def _vorbis_seconds(data: bytes) -> float | None:
+    """As an OGG Vorbis file's first and last page say: libsndfile would set up a decoder for it, which takes 0.6 ms.
+
+    Source: RFC 3533, section 6 (pages); Vorbis I specification, section 4.2.2 (identification header).
+    """
+    last = data.rfind(b"OggS")
+    if data[:4] != b"OggS" or data[28:35] != b"\x01vorbis" or len(data) < max(44, last + 14):
+        return None
+    rate_hz = int.from_bytes(data[40:44], "little")
+    samples = int.from_bytes(data[last + 6 : last + 14], "little", signed=True)
+    return samples / rate_hz if rate_hz > 0 and samples > 0 else None
 
 
 class _Memory(io.BytesIO):
