@@ -2,7 +2,12 @@
 
 from dataclasses import dataclass, fields
 
+from serving.cores import usable_cores
 from serving.errors import UsageError
+
+# Half a second of work here for yamnet-compact: 36 recordings of 5 s on two cores.
+QUEUE_SECONDS_A_CORE = 90.0
+MOST = 1e9  # of megabytes and seconds: what is far from overflowing anywhere
 
 
 @dataclass(frozen=True)
@@ -15,8 +20,9 @@ class Limits:
     """most of all request bodies held at once, in megabytes; else 429"""
     max_seconds: float = 300.0
     """most sound in one request, all its files together, in seconds; else 413"""
-    max_queue_seconds: float = 240.0
-    """most sound taken in and not yet answered, in seconds; a recording over half of it counts as half; else 429"""
+    max_queue_seconds: float | None = None
+    """most sound taken in and not yet answered, in seconds; a recording over half of it counts as half; else 429;
+    default: 90 for each core, and no less than 180"""
     max_decodes: int | None = None
     """recordings decoded at the same time, the others wait; default: as many as there are cores"""
     request_timeout_s: float = 30.0
@@ -34,6 +40,10 @@ class Limits:
     def max_held_bytes(self) -> int:
         return round(self.max_held_mb * 1_000_000)
 
+    @property
+    def queue_seconds(self) -> float:
+        return self.max_queue_seconds or QUEUE_SECONDS_A_CORE * max(2, usable_cores())
+
     def check(self) -> None:
         """UsageError naming the flag that is out of its range."""
         for field in fields(self):
@@ -45,5 +55,5 @@ class Limits:
             elif field.name in ("max_decodes", "max_batch"):
                 if value is not None and not 1 <= value <= 1024:
                     raise UsageError(f"{flag}: got {value}; wanted 1 to 1024")
-            elif not 0 < value < float("inf"):
-                raise UsageError(f"{flag}: got {value:g}; wanted a positive number")
+            elif value is not None and not 0 < value <= MOST:
+                raise UsageError(f"{flag}: got {value:g}; wanted a positive number up to {MOST:g}")
