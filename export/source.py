@@ -22,12 +22,11 @@ from serving.audio import Window
 from serving.command import progress_console
 from serving.errors import DataError, RunError
 from serving.zeroshot import ZeroShot
-from training.checkpoint import WEIGHTS, load_tensors
-from training.config import RunConfig
+from training.config import RunConfig, load_network
 from training.data.clips import Clip, load_clips
 from training.data.splits import ClipSplit
 from training.frontend import LogMel
-from training.networks import Network, build_network
+from training.networks import Network
 from training.report import recipe_scores
 from training.run import SUMMARY, ZEROSHOT
 
@@ -118,18 +117,6 @@ class Source:
         with torch.inference_mode():
             best = self.network.classify(torch.from_numpy(embeddings)).argmax(dim=1)
         return [self.config.split.seen[i] for i in best.tolist()]
-
-
-def load_network(run: Path, config: RunConfig) -> Network:
-    """The run's network with its best weights, in eval mode; RunError where they are missing or do not fit."""
-    tensors, _ = load_tensors(run / WEIGHTS)
-    network = build_network(config.network)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0].rstrip(":")
-        raise RunError(f"{run / WEIGHTS}: are not {config.network.name}'s weights ({reason}); train again") from error
-    return network.eval()
 
 
 def load_zeroshot(run: Path) -> ZeroShot:

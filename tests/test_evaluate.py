@@ -2,20 +2,24 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from functools import partial
+from math import comb
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from safetensors.torch import load_file
+import torch
+from safetensors.torch import load_file, save_file
 
 from export.source import load_scores
 from serving.zeroshot import ZeroShot
 from training.data.vocabulary import RATE_HZ
 from training.evaluate import main as evaluate
+from training.holdouts import draw_holdouts
 from training.run import main as train
 from training.zeroshot import fit_zeroshot
 
@@ -187,6 +191,10 @@ def _fit_and_note(real, kinds, *arguments):
     [
         (["--seeds", "a"], ["seeds", "0,1,2"]),
         (["--seeds", "1,1"], ["seeds", "different"]),
+        (["--seeds", "4294967296"], ["seeds: got 4294967296", "0 to 4294967295"]),
+        (["--holdouts", "-1"], ["holdouts: got -1"]),
+        (["--holdouts", "2", "--holdout-seed", "-1"], ["holdout seed: got -1"]),
+        (["--holdouts", "16", "--unseen-classes", "2"], ["holdouts: got 16", "6 classes have 15 sets of 2"]),
         (["--holdouts", "2", "--unseen-classes", "5"], ["unseen classes: got 5 of 6", "2 to 2"]),
     ],
 )
@@ -196,6 +204,63 @@ def test_wrong_input_gets_one_line(run, flags, parts, capsys):
     assert len(error) == 1
     for part in parts:
         assert part in error[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("config.json", "[]", "not a run's configuration"),
+        ("config.json", "[" * 100_000, "not a run's configuration"),
+        ("weights.safetensors", None, "not yamnet-compact's weights"),
+    ],
+)
+def test_a_run_folder_that_is_damaged_is_named(run, tmp_path, capsys, name, content, words):
+    shutil.copytree(run, tmp_path / "run")
+    if content is None:
+        save_file({"head.weight": torch.zeros(1)}, tmp_path / "run" / name)
+    else:
+        (tmp_path / "run" / name).write_text(content)
+    assert evaluate([str(tmp_path / "run"), *cache(run)]) == 2
+    (error,) = capsys.readouterr().err.strip().splitlines()
+    assert name in error
+    assert words in error
+
+
+def test_hold_outs_are_different_sets_of_classes():
+    for n_classes in (6, 22):  # few enough to list them, and more
+        names = [f"class {i}" for i in range(n_classes)]
+        every = comb(n_classes, 2)
+        drawn = draw_holdouts(names, every, 2)
+        assert len(set(drawn)) == every
+        assert draw_holdouts(names, 5, 2) == drawn[:5]
+        with pytest.raises(ValueError, match=f"{every} sets"):
+            draw_holdouts(names, every + 1, 2)
+
+
+def test_trainings_that_share_a_cache_take_turns(folder, tmp_path):
+    """Both want the same log-mels, the same vocabulary and the same network that learned it."""
+    commands = [[sys.executable, "-m", "training.run", *options(folder, tmp_path / name)] for name in ("one", "two")]
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_environment())
+        for command in commands
+    ]
+    outputs = [process.communicate(timeout=300) for process in running]
+    assert [process.returncode for process in running] == [0, 0], outputs
+    told = "".join(error for _, error in outputs)
+    assert told.count("the acoustic vocabulary first") == 1
+    assert "another training is making it" in told
+    one, two = (load_file(tmp_path / name / "weights.safetensors") for name in ("one", "two"))
+    assert all((one[name] == two[name]).all() for name in one)
+
+
+def test_a_damaged_checkpoint_in_the_cache_is_made_again(folder, tmp_path):
+    assert train(options(folder, tmp_path / "run")) == 0
+    (learned,) = (tmp_path / "cache").glob("pretrained-*/weights.safetensors")
+    learned.unlink()
+    learned.with_name("last.safetensors").write_bytes(b"cut off")
+    assert train(options(folder, tmp_path / "again")) == 0
+    one, two = (load_file(tmp_path / name / "weights.safetensors") for name in ("run", "again"))
+    assert all((one[name] == two[name]).all() for name in one)
 
 
 def test_a_text_run_killed_while_it_learns_goes_on_to_the_same_weights(folder, tmp_path):

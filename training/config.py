@@ -6,11 +6,11 @@ from pathlib import Path
 
 from serving.errors import RunError
 from serving.frontend import LogMelConfig
-from training.checkpoint import write_text
+from training.checkpoint import WEIGHTS, load_tensors, write_text
 from training.data.clips import ClipTable
 from training.data.splits import ClassSplit, ClipSplit, split_clips
 from training.loop import Recipe
-from training.networks import NETWORKS, WINDOW_FRAMES, NetworkConfig
+from training.networks import NETWORKS, WINDOW_FRAMES, Network, NetworkConfig, build_network
 
 CONFIG = "config.json"
 
@@ -72,5 +72,17 @@ class RunConfig:
             names = ("seen", "unseen_validation", "unseen_test")
             split = ClassSplit(raw["split"]["name"], *(tuple(raw["split"][name]) for name in names))
             return cls(**raw | {"split": split})
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise RunError(f"{path}: not a run's configuration ({error}); train again") from error
+
+
+def load_network(run: Path, config: RunConfig) -> Network:
+    """The run's network with its best weights, in eval mode; RunError where they are missing or do not fit."""
+    tensors, _ = load_tensors(run / WEIGHTS)
+    network = build_network(config.network)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0].rstrip(":")
+        raise RunError(f"{run / WEIGHTS}: are not {config.network.name}'s weights ({reason}); train again") from error
+    return network.eval()

@@ -11,6 +11,7 @@ same command goes on where it was interrupted.
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from math import comb
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,13 +22,12 @@ from rich.table import Table
 from serving.command import console, progress_console, run_command
 from serving.errors import DataError, UsageError
 from training.assess import Assessment, assess
-from training.checkpoint import WEIGHTS, load_tensors, write_text
-from training.config import RunConfig
+from training.checkpoint import write_text
+from training.config import RunConfig, load_network
 from training.data.clips import load_clips
 from training.folds import Folds, FoldScore
 from training.holdouts import Holdout, Holdouts, draw_holdouts
 from training.learn import Learner, fingerprint, load_recordings
-from training.networks import build_network
 from training.options import MachineOptions, choose_machine
 from training.plots import draw_zero_shot, save_figure
 from training.report import fold_table, holdout_table, markdown, mean_and_error, recipe_scores
@@ -61,6 +61,10 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     """Score, write the report, and return its numbers."""
     config = RunConfig.load(options.run)
     seeds = _seeds(options.seeds)
+    if options.holdouts < 0:
+        raise UsageError(f"holdouts: got {options.holdouts}; wanted how many sets of unseen classes, 0 for none")
+    if options.holdout_seed < 0:
+        raise UsageError(f"holdout seed: got {options.holdout_seed}; wanted a whole number from 0")
     folder = options.data_dir or Path(config.data_dir)
     table = load_clips(config.dataset, folder)
     if list(table.classes) != config.classes:
@@ -88,9 +92,10 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
 
 def _stored(out: Path) -> dict[str, Any]:
     try:
-        return json.loads((out / "report.json").read_text())
-    except (OSError, ValueError):
+        stored = json.loads((out / "report.json").read_text())
+    except (OSError, ValueError, RecursionError):
         return {}
+    return stored if isinstance(stored, dict) else {}
 
 
 def _seeds(text: str) -> list[int]:
@@ -98,15 +103,13 @@ def _seeds(text: str) -> list[int]:
         seeds = [int(part) for part in text.split(",")]
     except ValueError as error:
         raise UsageError(f"seeds: got {text}; wanted whole numbers with commas between: 0,1,2") from error
-    if len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise UsageError(f"seeds: got {text}; wanted different numbers, none below 0")
+    if len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**32:
+        raise UsageError(f"seeds: got {text}; wanted different numbers from 0 to 4294967295")
     return seeds
 
 
 def _this_run(learner: Learner, config: RunConfig, run: Path, out: Path) -> Assessment:
-    network = build_network(config.network)
-    network.load_state_dict(load_tensors(run / WEIGHTS)[0])
-    network.to(learner.machine.device).eval()
+    network = load_network(run, config).to(learner.machine.device)
     assessment = assess(learner, config, network, run, out)
     console.print(f"{run}: {config.network.name}, objective {config.objective}", soft_wrap=True)
     table = Table()
@@ -139,6 +142,10 @@ def _holdouts(
     if not 2 <= options.unseen_classes <= len(classes) - 4:
         raise UsageError(
             f"unseen classes: got {options.unseen_classes} of {len(classes)}; wanted 2 to {len(classes) - 4}"
+        )
+    if options.holdouts > (most := comb(len(classes), options.unseen_classes)):
+        raise UsageError(
+            f"holdouts: got {options.holdouts}; {len(classes)} classes have {most} sets of {options.unseen_classes}"
         )
     if not learner.recordings.table.folds:
         raise UsageError(f"holdouts: {config.dataset} has no recording folds to keep seen clips back; use --unseen")

@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
+from math import comb
 from pathlib import Path
 
 import numpy as np
@@ -51,14 +52,22 @@ class Holdout:
 
 
 def draw_holdouts(classes: Sequence[str], count: int, unseen: int, seed: int = 0) -> list[tuple[str, ...]]:
-    """`count` different sets of `unseen` classes, drawn without regard to what they are."""
+    """`count` different sets of `unseen` classes, drawn without regard to what they are.
+
+    errors   ValueError: there are not so many
+    """
+    if count > comb(len(classes), unseen):
+        raise ValueError(f"{len(classes)} classes have {comb(len(classes), unseen)} sets of {unseen}; got {count}")
     rng = np.random.default_rng(seed)
     if len(classes) <= 20:  # all sets can be listed
         sets = list(combinations(range(len(classes)), unseen))
         drawn = [sets[i] for i in rng.permutation(len(sets))[:count]]
     else:
-        drawn = [tuple(sorted(rng.choice(len(classes), unseen, replace=False))) for _ in range(count)]
-    return [tuple(str(classes[i]) for i in some) for some in drawn]
+        some: dict[tuple[int, ...], None] = {}  # in the order of the draws
+        while len(some) < count:
+            some[tuple(sorted(rng.choice(len(classes), unseen, replace=False).tolist()))] = None
+        drawn = list(some)
+    return [tuple(str(classes[i]) for i in each) for each in drawn]
 
 
 @dataclass(frozen=True)

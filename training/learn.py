@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from serving.errors import RunError
 from serving.zeroshot import ZeroShot
+from training.alone import alone
 from training.checkpoint import LAST, WEIGHTS, load_tensors, save_tensors
 from training.config import RunConfig
 from training.data.clips import Clip, ClipTable
@@ -161,35 +163,24 @@ class Learner:
             depends["vectors"] = hashlib.sha256(encoded.tobytes()).hexdigest()
         depends |= {"init": config.init, "torch": torch.__version__, "machine": str(self.machine)}
         folder = self.cache_dir / f"pretrained-{fingerprint(depends)}"
-        try:
-            learned, facts = load_tensors(folder / WEIGHTS)
-        except RunError:
-            learned, facts = {}, {}
-        if facts.get("epoch") != recipe.epochs:
-            with self.workers.first_alone():
-                folder.mkdir(parents=True, exist_ok=True)
-            torch.manual_seed(config.seed)
-            pupil = build_network(learner)
-            if config.init:
-                pupil.features.load_state_dict(network.features.state_dict())
-                pupil.embedding.load_state_dict(network.embedding.state_dict())
-            crop = round(recipe.crop * config.window_frames)
-            words = Words(vocabulary, word_vectors(encoded, encoded.mean(axis=0)), crop)
-            say(f"the acoustic vocabulary first: {config.vocabulary} synthesised sounds, {recipe.epochs} epochs")
-            begun = (folder / LAST).is_file()
-            fit(
-                pupil,
-                words,
-                None,
-                recipe,
-                config.seed,
-                self.machine,
-                folder,
-                on_step,
-                resume=begun,
-                workers=self.workers,
-            )
-            learned = pupil.state_dict()
+        with self.workers.led(alone(folder)):
+            learned = _finished(folder, recipe.epochs)
+            if learned is None:
+                with self.workers.first_alone():
+                    folder.mkdir(parents=True, exist_ok=True)
+                torch.manual_seed(config.seed)
+                pupil = build_network(learner)
+                if config.init:
+                    pupil.features.load_state_dict(network.features.state_dict())
+                    pupil.embedding.load_state_dict(network.embedding.state_dict())
+                crop = round(recipe.crop * config.window_frames)
+                words = Words(vocabulary, word_vectors(encoded, encoded.mean(axis=0)), crop)
+                say(f"the acoustic vocabulary first: {config.vocabulary} synthesised sounds, {recipe.epochs} epochs")
+                fit(
+                    pupil, words, None, recipe, config.seed, self.machine, folder,
+                    on_step, resume=_readable(folder / LAST), workers=self.workers,
+                )  # fmt: skip
+                learned = pupil.state_dict()
         # A head of class numbers begins anew; of a head that compares with texts only the texts are others.
         kept = "head.class_vectors" if config.network.text_size else "head."
         network.load_state_dict({name: value for name, value in learned.items() if not name.startswith(kept)}, False)
@@ -207,6 +198,24 @@ class Learner:
         self.workers.wait()
         if self.workers.first:
             save_tensors(run / WEIGHTS, network.state_dict(), {"unit_length": True})
+
+
+def _finished(folder: Path, epochs: int) -> dict[str, Tensor] | None:
+    """The network that learned the vocabulary for so many epochs; None where there is none yet."""
+    try:
+        learned, facts = load_tensors(folder / WEIGHTS)
+    except RunError:
+        return None
+    return learned if facts.get("epoch") == epochs else None
+
+
+def _readable(path: Path) -> bool:
+    """Whether a checkpoint is there, and whole; it is the cache's, so a damaged one is only made again."""
+    try:
+        load_tensors(path)
+    except RunError:
+        return False
+    return True
 
 
 def fingerprint(facts: dict[str, Any]) -> str:

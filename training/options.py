@@ -140,25 +140,27 @@ def check(options: Options) -> None:
     if options.mixing is not None and options.mixing not in MIXINGS:
         raise UsageError(f"--mixing: got {options.mixing}; wanted one of {', '.join(MIXINGS)}")
     text_encoder(options.text)
-    recipe, largest = recipe_of(options), float("inf")
+    if options.resume and options.overwrite:
+        raise UsageError("--resume goes on with a run and --overwrite begins it anew; give one of them")
+    recipe, share, largest = recipe_of(options), options.validation_share, float("inf")
     limits = {
-        "seed": 0 <= options.seed < 2**32,
-        "epochs": recipe.epochs >= 1,
-        "finishing_epochs": 0 <= recipe.finishing < recipe.epochs,
-        "patience": options.patience is None or options.patience >= 1,
-        "batch_size": recipe.batch_size >= 2,
-        "learning_rate": 0 < recipe.learning_rate < largest,
-        "weight_decay": 0 <= options.weight_decay < largest,
-        "mixup": 0 <= options.mixup < largest,
-        "gain_db": 0 <= options.gain_db < 200,
-        "vocabulary": options.sounds == 0 or options.sounds >= 2,
-        "vocabulary_epochs": options.vocabulary_epochs >= 1,
-        "validation_share": options.validation_share == 0 or 0.02 <= options.validation_share <= 0.5,
-        "dropout": options.dropout is None or 0 <= options.dropout < 1,
+        "seed": (0 <= options.seed < 2**32, "0 to 4294967295"),
+        "epochs": (recipe.epochs >= 1, "1 or more"),
+        "finishing_epochs": (0 <= recipe.finishing < recipe.epochs, f"0 to {recipe.epochs - 1}, fewer than --epochs"),
+        "patience": (options.patience is None or options.patience >= 1, "1 or more"),
+        "batch_size": (recipe.batch_size >= 2, "2 or more"),
+        "learning_rate": (0 < recipe.learning_rate < largest, "a positive number"),
+        "weight_decay": (0 <= options.weight_decay < largest, "0 or more"),
+        "mixup": (0 <= options.mixup < largest, "0 or more"),
+        "gain_db": (0 <= options.gain_db < 200, "0 to 200"),
+        "vocabulary": (options.sounds == 0 or options.sounds >= 2, "0, or 2 or more"),
+        "vocabulary_epochs": (options.vocabulary_epochs >= 1, "1 or more"),
+        "validation_share": (share == 0 or 0.02 <= share <= 0.5, "0, or 0.02 to 0.5"),
+        "dropout": (options.dropout is None or 0 <= options.dropout < 1, "0 to less than 1"),
     }
-    for name, good in limits.items():
+    for name, (good, wanted) in limits.items():
         if not good:
-            raise UsageError(f"--{name.replace('_', '-')}: got {getattr(options, name)}; see --help for its range")
+            raise UsageError(f"--{name.replace('_', '-')}: got {getattr(options, name)}; wanted {wanted}")
 
 
 def recipe_of(options: Options) -> Recipe:
@@ -215,7 +217,9 @@ def choose_device(name: str) -> torch.device:
 
 def configure(options: Options, table: ClipTable) -> RunConfig:
     """What the run will be made from; UsageError or DataError where the options do not fit the data set."""
-    unseen = tuple(name.strip() for name in options.unseen.split(",")) if options.unseen else ()
+    unseen = tuple(name.strip() for name in (options.unseen or "").split(",") if name.strip())
+    if options.unseen is not None and not unseen:
+        raise UsageError("--unseen: names no class; give class names with commas between, or leave it out")
     classes = split_classes(table, options.split, options.seed, unseen)
     text_size = 0
     if options.objective == "text":

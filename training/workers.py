@@ -6,7 +6,7 @@ the loss over the whole batch, and BatchNorm uses the whole batch's statistics.
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -52,6 +52,13 @@ class Workers:
         yield
         if self.first:
             self.wait()
+
+    @contextmanager
+    def led(self, held: AbstractContextManager[object]) -> Iterator[None]:
+        """A block for all processes, in which rank 0 holds something, like a lock, for all of them."""
+        with held if self.first else nullcontext():
+            self.wait()
+            yield
 
 
 @contextmanager

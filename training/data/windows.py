@@ -27,11 +27,13 @@ from serving.command import progress_console
 from serving.embedder import usable_cores
 from serving.errors import AudioError, DataError
 from serving.frontend import LogMelConfig
+from training.alone import alone
 from training.data.clips import Clip
 from training.frontend import LogMel
 
 INDEX = "index.npz"
 CACHE_VERSION = 1  # raised when the meaning of the cached numbers changes
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # not there, or damaged
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,14 @@ def cached_frames(
     frames = window.hop_samples // config.hop_samples
     try:
         return _read(folder, frames, config)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # not there, or damaged
-        shutil.rmtree(folder, ignore_errors=True)
-        _compute(waves, doing, config, window, folder)
-        return _read(folder, frames, config)
+    except UNREADABLE:
+        with alone(folder):
+            try:  # once more: another training may have made it while this one waited
+                return _read(folder, frames, config)
+            except UNREADABLE:
+                shutil.rmtree(folder, ignore_errors=True)
+                _compute(waves, doing, config, window, folder)
+                return _read(folder, frames, config)
 
 
 def _read(folder: Path, window_frames: int, config: LogMelConfig) -> Frames:
@@ -144,7 +150,6 @@ def _compute(
         done = list(track(pool.map(work, waves), doing, total=len(waves), console=progress_console, transient=True))
     counts = np.array([len(values) for values, _ in done])
     windows = np.array([count for _, count in done])
-    # Replacing is harmless: another process that was first wrote the same.
     with new_folder(folder, overwrite=True, marker=INDEX, flag="--cache-dir") as temporary:
         np.save(temporary / "frames.npy", np.concatenate([values for values, _ in done]))
         np.savez(temporary / INDEX, starts=np.cumsum(counts) - counts, counts=counts, windows=windows)
