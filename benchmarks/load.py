@@ -12,6 +12,7 @@ unless the URL is another's: the client's own work is part of the numbers. Exit 
 """
 
 import asyncio
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -44,6 +45,7 @@ from benchmarks.loops import Run, closed_loop, open_loop
 from benchmarks.machine import this_machine
 from benchmarks.report import make_folder, write_report
 from benchmarks.server_process import pid_of, resident_mb
+from serving.bundle import open_bundle
 from serving.command import progress_console, run_command
 from serving.errors import UsageError
 
@@ -92,6 +94,7 @@ def check(options: Options) -> tuple[list[int], list[float]]:
         ("--load-seconds", options.load_seconds, 0.1, 3600.0),
         ("--overload", options.overload, 0.0, 100.0),
         ("--abuse", options.abuse, 0, 10**7),
+        ("--seed", options.seed, 0, 2**32 - 1),
     ):
         at_least(flag, value, least, most)
     return connections, rates
@@ -111,8 +114,8 @@ def read_headers(options: Options) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
 
-async def check_server(address: Address, request: bytes) -> None:
-    """UsageError where nobody answers there, or not as this program's server does."""
+async def ask_space(address: Address, request: bytes) -> str:
+    """The server's embedding space; UsageError where nobody answers there, or not as this program's server does."""
     connection = Connection(address)
     reply = await connection.ask(request)
     connection.close()
@@ -121,6 +124,10 @@ async def check_server(address: Address, request: bytes) -> None:
         raise UsageError(f"{where}: nobody answers there; start a server with: python -m serving BUNDLE")
     if reply.status != 200:
         raise UsageError(f"{where}: answered {reply.status} to a clip: {reply.body[:300].decode(errors='replace')}")
+    try:
+        return json.loads(reply.body)["embedding_space"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise UsageError(f"{where}: is no server of embeddings; start one with: python -m serving BUNDLE") from error
 
 
 def measure(options: Options) -> dict[str, Any]:
@@ -130,7 +137,12 @@ def measure(options: Options) -> dict[str, Any]:
     headers = read_headers(options)
     clips = gather_clips(options.recordings, options.seconds, seed=options.seed)
     requests = [make_request("/v1/embed", body, headers) for body in clips.values()]
-    asyncio.run(check_server(address, requests[0]))
+    space = asyncio.run(ask_space(address, requests[0]))
+    if options.bundle and (own := open_bundle(options.bundle).manifest.embedding_space) != space:
+        raise UsageError(
+            f"--bundle: {options.bundle} is another network than the server's (embedding space {own[:12]}, there "
+            f"{space[:12]}); give the bundle that is served"
+        )
     make_folder(options.out)
     pid = pid_of(address.host, address.port)
     if options.abuse:

@@ -107,10 +107,10 @@ def check(options: Options, name: str) -> None:
         raise UsageError("--device: got cpu; an engine runs on a GPU, take --backend onnxruntime")
     if options.engine is not None and options.backend != "tensorrt":
         raise UsageError(f"--engine: is for --backend tensorrt, not {options.backend}")
-    if options.instances < 1:
-        raise UsageError(f"--instances: got {options.instances}; wanted at least 1")
-    if options.max_queue_delay_us < 0:
-        raise UsageError(f"--max-queue-delay-us: got {options.max_queue_delay_us}; wanted 0 or more")
+    if not 1 <= options.instances <= 1024:
+        raise UsageError(f"--instances: got {options.instances}; wanted 1 to 1024")
+    if not 0 <= options.max_queue_delay_us <= 10**9:
+        raise UsageError(f"--max-queue-delay-us: got {options.max_queue_delay_us}; wanted 0 to 1000000000")
 
 
 def load_schema() -> Any:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -66,8 +67,9 @@ def read_audio(path: str | Path, max_seconds: float | None = None) -> tuple[NDAr
     path = Path(path)
     try:
         data = path.read_bytes()
-    except OSError as error:
-        raise AudioError(f"{path}: cannot be read ({error.strerror}); give the path of an audio file") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        reason = getattr(error, "strerror", None) or error
+        raise AudioError(f"{path}: cannot be read ({reason}); give the path of an audio file") from error
     return decode_audio(data, str(path), max_seconds)
 
 
@@ -195,7 +197,7 @@ def to_mono(wave: NDArray[np.floating], rate_hz: float, target_hz: int) -> NDArr
         )
     if wave.ndim == 2 and wave.shape[1] > MOST_CHANNELS:
         raise AudioError(f"waveform: got {list(wave.shape)}; wanted [n_samples, n_channels]: transpose it")
-    if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+    if not isinstance(rate_hz, Real) or not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
         raise AudioError(f"waveform: got a rate of {rate_hz} Hz; wanted {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}")
     check_wave(wave, "waveform")
     mono = np.ascontiguousarray(_mix(wave), dtype=np.float32)  # [n_samples]

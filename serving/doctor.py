@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from serving.command import console, progress_console, run_command
+from serving.errors import UsageError
 from serving.machine import Finding, examine_machine
 
 STYLES = {"ok": "", "absent": "dim", "broken": "red"}
@@ -42,7 +43,12 @@ def _examine(bundle: Path | None) -> Iterator[Finding]:
 
 
 def work(options: Options) -> dict[str, Any]:
-    """Report as the findings come; returns what is printed as JSON."""
+    """Report as the findings come; returns what is printed as JSON.
+
+    errors   UsageError: no such bundle folder
+    """
+    if options.bundle is not None and not options.bundle.is_dir():
+        raise UsageError(f"{options.bundle}: no such bundle folder; give one, or none to look at this machine alone")
     table = Table(title="serving.doctor", title_justify="left")
     for column in ("what", "found", "what to do"):
         table.add_column(column, overflow="fold")

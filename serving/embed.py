@@ -61,6 +61,8 @@ class Options:
 def embed(options: Options) -> dict[str, Any]:
     """Do the job and return what is printed as JSON."""
     started = time.perf_counter()
+    if not options.out.name or not _is_text(options.out):
+        raise UsageError(f"--out: got {str(options.out)!r}; wanted the name of a Parquet file")
     errors = options.out.with_name(f"{options.out.stem}.errors.csv")
     parts = options.out.with_name(f"{options.out.name}.parts")
     check(options, (options.out, errors), parts)
@@ -125,6 +127,15 @@ def check(options: Options, outputs: Iterable[Path], parts: Path) -> None:
         if path.is_dir() or (path.exists() and not parts.exists() and not options.overwrite):
             raise UsageError(f"{path}: exists already; give another --out, or --overwrite to replace it")
     refuse_unwritable(options.out.parent, "--out")
+
+
+def _is_text(path: Path) -> bool:
+    """Whether the path is UTF-8, as Arrow wants it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def begun_with(options: Options, bundle: Bundle) -> dict[str, Any]:

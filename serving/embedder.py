@@ -60,8 +60,8 @@ class Embedder:
         strict     a backend that does not work as asked is an error, not a warning and the next one
         errors     BundleError: missing or changed files; else as `open_backend`; UsageError: fewer than one thread
         """
-        if threads is not None and not 1 <= threads <= MAX_THREADS:
-            raise UsageError(f"threads: got {threads}; wanted 1 to {MAX_THREADS}, or none for all cores")
+        if threads is not None and not (isinstance(threads, int) and 1 <= threads <= MAX_THREADS):
+            raise UsageError(f"threads: got {threads!r}; wanted 1 to {MAX_THREADS}, or none for all cores")
         bundle = open_bundle(folder)
         threads = threads or usable_cores()
         model = open_backend(bundle, backend, precision, threads, strict)
@@ -84,7 +84,13 @@ class Embedder:
         return cut_windows(to_mono(wave, rate_hz, window.rate_hz), window)
 
     def run(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Embed windows [n, samples] float32, n >= 1 -> [n, 128] float32, at most max_batch of them at a time."""
+        """Embed windows [n, samples] float32, n >= 1 -> [n, 128] float32, at most max_batch of them at a time.
+
+        errors   AudioError: another shape or dtype
+        """
+        samples = self.manifest.window.samples
+        if windows.ndim != 2 or not len(windows) or windows.shape[1] != samples or windows.dtype != np.float32:
+            raise AudioError(f"windows: got {windows.dtype} {list(windows.shape)}; wanted float32 [n >= 1, {samples}]")
         return self.run_prepared(self.prepare(windows))
 
     def prepare(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -155,7 +161,7 @@ class Embedder:
                  classes of this bundle
         offset   taken from the scores of classes seen in training (generalised zero-shot)
         returns  (label, probability) pairs, likeliest first; the probabilities sum to 1
-        errors   AudioError; LabelError: a label that is not known, or one twice
+        errors   AudioError; LabelError: a label that is not known, or one twice; UsageError: an offset beyond scores
         """
         return self.choose(labels).rank(self.embed(wave, rate_hz), offset=offset)
 

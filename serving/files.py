@@ -108,5 +108,5 @@ def file_size(path: Path) -> int:
     """Bytes of a file; 0 where it cannot be asked, for then it cannot be decoded either."""
     try:
         return path.stat().st_size
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a zero byte in the path
         return 0

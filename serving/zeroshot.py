@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.errors import LabelError
+from serving.errors import LabelError, UsageError
 
+LARGEST_OFFSET = 1e6  # far more than temperature times two, the most that two scores are apart
 TextEncoder = Callable[[Sequence[str]], NDArray[np.float32]]  # texts -> vectors [n, text_size]
 
 
@@ -56,8 +57,10 @@ class ZeroShot:
         labels      names of classes of this bundle, None for all of them
         offset      taken from the seen classes' scores
         returns     [n, n_labels] float32, larger is likelier
-        errors      LabelError, see `choose`
+        errors      LabelError, see `choose`; UsageError: an offset beyond all scores
         """
+        if not -LARGEST_OFFSET <= offset <= LARGEST_OFFSET:
+            raise UsageError(f"offset: got {offset}; wanted {-LARGEST_OFFSET:g} to {LARGEST_OFFSET:g}")
         chosen = self if labels is None else self.choose(labels)
         mapped = (embeddings - self.mean) @ self.projection  # [n, text_size]
         norms = np.linalg.norm(mapped, axis=1, keepdims=True)
@@ -68,8 +71,9 @@ class ZeroShot:
         self, embedding: NDArray[np.float32], labels: Sequence[str] | None = None, offset: float = 0.0
     ) -> list[tuple[str, float]]:
         """Classes of one embedding [128], likeliest first, with probabilities that sum to 1 over the labels."""
-        scores = self.scores(embedding[None], labels, offset)[0].astype(np.float64)
-        names = self.class_names if labels is None else list(labels)
+        chosen = self if labels is None else self.choose(labels)
+        scores = chosen.scores(embedding[None], offset=offset)[0].astype(np.float64)
+        names = chosen.class_names
         odds = np.exp(scores - scores.max())
         shares = odds / odds.sum()
         return [(names[i], float(shares[i])) for i in np.argsort(-shares, kind="stable")]
@@ -80,8 +84,13 @@ class ZeroShot:
         labels   names of this bundle's classes, however cased and spaced, or free text, which counts as unseen
         encode   makes vectors of texts as the class vectors were made; None: only the bundle's own classes are known
         returns  with `class_names` as the labels were typed
-        errors   LabelError: no label, an empty one, one twice, or one that is not known
+        errors   LabelError: no label, an empty one, one twice, one that is not known, or what is no list of texts
         """
+        if isinstance(labels, str):
+            raise LabelError(f"labels: got the text {labels!r}; wanted a list of them: [{labels!r}]")
+        labels = list(labels)
+        if strange := [label for label in labels if not isinstance(label, str)]:
+            raise LabelError(f"labels: got {strange[0]!r}; wanted a list of names or texts")
         known = {plain(name): row for row, name in enumerate(self.class_names)}
         known |= {name: row for row, name in enumerate(self.class_names)}
         rows = np.array([known.get(label, known.get(plain(label), -1)) for label in labels], dtype=np.intp)

@@ -48,6 +48,12 @@ def test_a_sound_machine_has_nothing_broken(bundle_folder, capsys):
     assert report["bundle"]["found"] == "yamnet-compact in fp32; its files are whole"
 
 
+def test_a_bundle_folder_that_is_not_there_is_wrong_usage(tmp_path, capsys):
+    assert main([str(tmp_path / "nope")]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "no such bundle folder" in line
+
+
 def test_the_text_model_is_held_against_the_class_vectors(named_bundle, tmp_path, capsys):
     copy = Path(shutil.copytree(named_bundle, tmp_path / "bundle"))
     assert main([str(copy)]) == 0

@@ -283,6 +283,15 @@ def test_wrong_usage_is_one_line_and_leaves_nothing(bundle_folder, recordings, t
     assert not list(tmp_path.rglob("*.parquet*"))
 
 
+@pytest.mark.parametrize("out", ["", ".", os.fsdecode(b"rows\xff.parquet")])
+def test_an_output_without_a_name_is_refused(bundle_folder, recordings, tmp_path, monkeypatch, capsys, out):
+    monkeypatch.chdir(tmp_path)
+    assert main([str(bundle_folder), str(recordings), "--out", out]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "--out: got" in line
+    assert not list(tmp_path.iterdir())
+
+
 def test_names_come_in_the_order_of_the_whole_paths(tmp_path):
     names = ["a-b.wav", "a.wav", "a/b.wav", "a/c/d.wav", "a0.wav", "B.wav", "é.wav"]
     for name in names:

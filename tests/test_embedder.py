@@ -11,7 +11,7 @@ import soundfile
 
 from serving.audio import read_audio
 from serving.embedder import Embedder, pool
-from serving.errors import AudioError, UsageError
+from serving.errors import AudioError, LabelError, UsageError
 from serving.files import DecodedFile, EmbeddedFile, embed_each
 
 TOLERANCE = 1e-5  # of numbers of embeddings whose mean length is 1
@@ -97,10 +97,47 @@ def test_real_recordings_embed_the_same_from_files_and_from_waves(embedder, esc1
     np.testing.assert_allclose(embedder.embed_files(paths), expected, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("threads", [0, -1, 5000])
+@pytest.mark.parametrize("threads", [0, -1, 5000, "2", 1.5])
 def test_a_number_of_threads_out_of_range_is_refused(bundle_folder, threads):
     with pytest.raises(UsageError, match="threads"):
         Embedder.load(bundle_folder, threads=threads)
+
+
+@pytest.mark.parametrize("offset", [float("nan"), float("inf"), -1e300])
+def test_an_offset_beyond_all_scores_is_refused(embedder, offset):
+    with pytest.raises(UsageError, match="offset: got"):
+        embedder.classify(np.zeros(16_000, np.float32), 16_000, offset=offset)
+
+
+@pytest.mark.parametrize("labels", ["tone", [None], [3], []])
+def test_labels_that_are_no_list_of_texts_are_refused(embedder, labels):
+    with pytest.raises(LabelError, match="labels: got"):
+        embedder.classify(np.zeros(16_000, np.float32), 16_000, labels)
+
+
+def test_labels_may_come_from_a_generator(embedder):
+    names = embedder.zeroshot.class_names[:2]
+    ranked = embedder.classify(np.zeros(16_000, np.float32), 16_000, (name for name in names))
+    assert sorted(name for name, _ in ranked) == sorted(names)
+
+
+@pytest.mark.parametrize("rate_hz", ["16000", None, [16_000], float("nan"), 1j])
+def test_a_rate_that_is_no_number_is_refused(embedder, rate_hz):
+    with pytest.raises(AudioError, match="got a rate of"):
+        embedder.embed(np.zeros(16_000, np.float32), rate_hz)
+
+
+def test_windows_of_another_shape_are_refused(embedder):
+    samples = embedder.manifest.window.samples
+    for shape, dtype in (((0, samples), np.float32), ((1, samples - 1), np.float32), ((samples,), np.float32),
+                         ((1, samples), np.float64)):  # fmt: skip
+        with pytest.raises(AudioError, match="windows: got"):
+            embedder.run(np.zeros(shape, dtype))
+
+
+def test_a_path_that_cannot_be_one_is_named(embedder):
+    with pytest.raises(AudioError, match="cannot be read"):
+        embedder.embed_files(["a\0b.wav"])
 
 
 def test_threads_default_to_the_usable_cores(bundle_folder, monkeypatch):

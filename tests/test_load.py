@@ -4,11 +4,13 @@ import asyncio
 import csv
 import json
 import os
+import shutil
 import socket
 import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +23,13 @@ from benchmarks.loops import Run, Sample, closed_loop, open_loop
 from benchmarks.mixed import SHARES, Found
 from benchmarks.report import to_csv, to_markdown
 from benchmarks.server_process import pid_of, resident_mb
+from serving.bundle import open_bundle, write_manifest
 from serving.errors import UsageError
 from tests.servers import Server, running
 
-EMBEDDING = json.dumps({"embedding": [0.5] * 128}).encode()
+EMBEDDING, CHANGED = (
+    json.dumps({"embedding_space": "fake", "embedding": [0.5] * 127 + [last]}).encode() for last in (0.5, 0.5001)
+)
 
 
 class Stub:
@@ -281,7 +286,7 @@ def test_hundreds_of_mixed_requests_get_the_answers_that_each_gets_alone(bundle_
     ("bad", "words"),
     [
         ((500, b"{}", 0.0), "got 500"),
-        ((200, json.dumps({"embedding": [0.5] * 127 + [0.5001]}).encode(), 0.0), "off by 0.0001"),
+        ((200, CHANGED, 0.0), "off by 0.0001"),
         ((415, b"{}", 0.0), "got 415"),
     ],
     ids=["a fault", "another embedding", "another status"],
@@ -319,6 +324,16 @@ def test_a_server_that_answers_differently_under_load_does_not_pass(tmp_path, ca
     assert (result["abuse"]["faults"] > 0) == (bad[0] == 500)
 
 
+def test_another_network_than_the_servers_is_not_compared_with_it(server, bundle_folder, tmp_path, capsys):
+    other = Path(shutil.copytree(bundle_folder, tmp_path / "other"))
+    write_manifest(other, replace(open_bundle(other).manifest, embedding_space="0" * 64, files={}))
+    assert main([server.address, "--bundle", str(other), "--out", str(tmp_path / "load")]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "--bundle" in line
+    assert "another network than the server's (embedding space 000000000000, there" in line
+    assert not (tmp_path / "load").exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -334,6 +349,7 @@ def test_a_server_that_answers_differently_under_load_does_not_pass(tmp_path, ca
         ("http://127.0.0.1:1 --load-seconds 0", "--load-seconds: got 0"),
         ("http://127.0.0.1:1 --seconds 0", "--seconds: got 0"),
         ("http://127.0.0.1:1 --abuse -1", "--abuse"),
+        ("http://127.0.0.1:1 --seed -1", "--seed: got -1"),
         ("http://127.0.0.1:1 --recordings absent", "absent: no such folder"),
         ("http://127.0.0.1:1 --api-key-file absent", "absent: cannot be read"),
     ],

@@ -48,6 +48,9 @@ def samples(metrics: str) -> dict[str, float]:
 def test_the_health_addresses_answer(client):
     assert client.get("/healthz").json() == {"status": "ok"}
     assert client.get("/readyz").json() == {"status": "ready"}
+    for address in ("/healthz", "/readyz"):  # some load balancers ask without wanting the answer
+        answer = client.head(address)
+        assert (answer.status_code, answer.content) == (200, b"")
 
 
 def test_a_fault_of_ours_is_logged_under_an_id_and_told_without_detail(embedder, caplog):

@@ -132,10 +132,12 @@ def create_app(pipeline: Pipeline, keys: Keys | None = None, cors_origins: Seque
     async def describe_model() -> JSONResponse:
         return JSONResponse(model)
 
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", response_model=Health, summary="The process is alive")
     async def health() -> JSONResponse:
         return JSONResponse({"status": "ok"})
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get(
         "/readyz",
         response_model=Health,
