@@ -66,7 +66,8 @@ class Options:
     """onnxruntime, openvino, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt, with commas between; default: all that
     work on this machine"""
     precisions: str | None = None
-    """fp32, fp16, int8, with commas between; default: all that the bundle has"""
+    """fp32, fp16, int8, with commas between, and bf16: fp32 with OpenVINO in bfloat16; default: all that the bundle has
+    and this CPU computes"""
     batch: str = "1,8,32"
     """clips in one call, with commas between; the model gets as many windows at once as in serving"""
     threads: str | None = None
