@@ -1,12 +1,22 @@
 """From bytes to windows: every edge of the cut, what mixing and resampling keep, and what is refused in what words."""
 
 import io
+import os
 
 import numpy as np
 import pytest
 import soundfile
 
-from serving.audio import HIGHEST_RATE_HZ, Window, check_wave, cut_windows, decode_audio, read_audio, to_mono
+from serving.audio import (
+    HIGHEST_RATE_HZ,
+    Window,
+    check_wave,
+    cut_windows,
+    decode_audio,
+    header_seconds,
+    read_audio,
+    to_mono,
+)
 from serving.errors import AudioError, DurationError, FormatError
 
 YAMNET = Window(rate_hz=16_000, samples=77_040, hop_samples=76_800)
@@ -200,6 +210,39 @@ def test_a_path_that_cannot_be_read_is_named(tmp_path):
 def test_a_truncated_wav_gives_the_samples_that_are_left():
     wave, _ = decode_audio(encoded(tone(440, 16_000))[:-2_000])
     assert len(wave) == 15_000
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="only Linux has files in the kernel's memory")
+@pytest.mark.parametrize("file_format", ["WAV", "FLAC", "OGG", "MP3"])
+def test_files_in_the_kernels_memory_decode_as_those_in_pythons_cut_off_anywhere(file_format, monkeypatch):
+    whole = encoded(tone(440, 44_100, 0.2), 44_100, file_format)
+    cuts = [whole[:length] for length in (*range(0, 120, 7), *range(120, len(whole), len(whole) // 40))]
+    swapped = [whole[:at] + b"\xff\x00\x80" + whole[at + 3 :] for at in range(4, len(whole), len(whole) // 40)]
+
+    def outcomes() -> list[object]:
+        found: list[object] = []
+        for data in (whole, *cuts, *swapped):
+            try:
+                wave, rate_hz = decode_audio(data)
+                found.append((wave.tobytes(), wave.shape, rate_hz))
+            except AudioError as error:
+                found.append(str(error))
+        return found
+
+    here = outcomes()
+    monkeypatch.setattr("serving.audio.MOST_COPIED", -1)
+    assert here == outcomes()
+
+
+def test_an_ogg_tells_its_length_as_libsndfile_finds_it():
+    for seconds in (0.001, 0.2, 3.0):
+        ogg = encoded(tone(440, 44_100, seconds), 44_100, "OGG", "VORBIS")
+        with soundfile.SoundFile(io.BytesIO(ogg)) as file:
+            assert header_seconds(ogg) == file.frames / file.samplerate
+    assert header_seconds(ogg[:40]) is None
+    assert header_seconds(ogg[:40] + bytes(4) + ogg[44:]) is None  # a rate of 0 Hz
+    opus = encoded(tone(440, 48_000, 0.5), 48_000, "OGG", "OPUS")
+    assert header_seconds(opus) == pytest.approx(0.5, abs=0.05)
 
 
 def test_a_limit_in_seconds_lets_exactly_that_much_through():
