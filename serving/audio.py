@@ -1,10 +1,7 @@
 """Bytes or a path -> mono float32 at the model's rate -> the fixed windows a network sees."""
 
-import io
 import math
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
 from numbers import Real
@@ -16,6 +13,7 @@ import soxr
 from numpy.typing import NDArray
 
 from serving.errors import AudioError, DurationError, FormatError
+from serving.libsndfile import UNKNOWN_LENGTH, opened
 
 FORMATS = "WAV, FLAC, OGG or MP3"
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")  # of their files, in lower case
@@ -25,8 +23,6 @@ MOST_CHANNELS = 1024  # libsndfile's own limit; an array with more has its axes 
 LOUDEST = 100.0
 BLOCK_VALUES = 2**20  # samples of all channels decoded at a time
 VALUES_PER_SECOND = 384_000  # all channels together, for a limit on memory: eight channels at 48 kHz
-MOST_COPIED = 2**24  # bytes of a file that libsndfile gets a copy of
-UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's answer for a streamed FLAC
 
 
 @dataclass(frozen=True)
@@ -85,77 +81,12 @@ def decode_audio(data: bytes, name: str = "audio", max_seconds: float | None = N
     errors       FormatError: not readable; DurationError: longer than max_seconds; else as `check_wave`
     """
     try:
-        with _opened(data) as file:
+        with opened(data) as file:
             wave, rate_hz = _read_blocks(file, name, max_seconds), file.samplerate
     except soundfile.SoundFileError as error:
         raise FormatError(f"{name}: not a readable audio file ({_reason(error)}); send {FORMATS}") from error
     check_wave(wave, name)
     return wave, rate_hz
-
-
-def header_seconds(data: bytes) -> float | None:
-    """How long the header of an audio file says that it lasts, in seconds; nothing is decoded.
-
-    None where it does not say, or cannot be read: `decode_audio` tells why. What it says need not be true.
-    """
-    if seconds := _vorbis_seconds(data):
-        return seconds
-    try:
-        with soundfile.SoundFile(_Memory(data)) as file:
-            return None if file.frames == UNKNOWN_LENGTH else file.frames / file.samplerate
-    except soundfile.SoundFileError:
-        return None
-
-
-def _vorbis_seconds(data: bytes) -> float | None:
-    """As an OGG Vorbis file's first and last page say: libsndfile would set up a decoder for it, which takes 0.6 ms.
-
-    Source: RFC 3533, section 6 (pages); Vorbis I specification, section 4.2.2 (identification header).
-    """
-    if data[:4] != b"OggS" or data[28:35] != b"\x01vorbis":
-        return None
-    last = data.rfind(b"OggS")
-    if len(data) < max(44, last + 14):
-        return None
-    rate_hz = int.from_bytes(data[40:44], "little")
-    samples = int.from_bytes(data[last + 6 : last + 14], "little", signed=True)
-    return samples / rate_hz if rate_hz > 0 and samples > 0 else None
-
-
-class _Memory(io.BytesIO):
-    """Bytes in which a damaged file can make libsndfile seek to before the start: that leads to the start."""
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        return super().seek(max(0, offset) if whence == io.SEEK_SET else offset, whence)
-
-
-@contextmanager
-def _opened(data: bytes) -> "Iterator[_ForwardFile]":
-    """The bytes as a file of libsndfile's.
-
-    Of the kernel's memory, where there is such a thing: of Python's, each of a hundred reads would need Python's lock,
-    and a busy server waits for it so often that it answered 9 % fewer OGG files.
-    """
-    fd = None
-    if hasattr(os, "memfd_create") and len(data) <= MOST_COPIED:
-        with suppress(OSError):  # a sandbox may forbid it
-            fd = os.memfd_create("audio")
-    if fd is None:
-        with _ForwardFile(_Memory(data)) as file:
-            yield file
-        return
-    with os.fdopen(fd, "r+b") as memory:
-        memory.write(data)
-        memory.seek(0)
-        with _ForwardFile(fd, closefd=False) as file:
-            yield file
-
-
-class _ForwardFile(soundfile.SoundFile):
-    """Reads from the start to the end without seeking, which fails at the end of a FLAC of unknown length."""
-
-    def seekable(self) -> bool:
-        return False
 
 
 def _read_blocks(file: soundfile.SoundFile, name: str, max_seconds: float | None) -> NDArray[np.float32]:

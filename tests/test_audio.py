@@ -13,11 +13,11 @@ from serving.audio import (
     check_wave,
     cut_windows,
     decode_audio,
-    header_seconds,
     read_audio,
     to_mono,
 )
 from serving.errors import AudioError, DurationError, FormatError
+from serving.libsndfile import header_seconds
 
 YAMNET = Window(rate_hz=16_000, samples=77_040, hop_samples=76_800)
 VGGISH = Window(rate_hz=16_000, samples=15_600, hop_samples=15_360)
@@ -230,7 +230,7 @@ def test_files_in_the_kernels_memory_decode_as_those_in_pythons_cut_off_anywhere
         return found
 
     here = outcomes()
-    monkeypatch.setattr("serving.audio.MOST_COPIED", -1)
+    monkeypatch.setattr("serving.libsndfile.MOST_COPIED", -1)
     assert here == outcomes()
 
 
