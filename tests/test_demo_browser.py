@@ -244,7 +244,7 @@ def test_the_microphone_is_heard(visit):
 def test_live_answers_come_again_and_again_and_end_with_the_microphone(visit):
     visit.open("Live")
     visit.page.click("#microphone .record-button")
-    visit.wait_for_first("tone", "#live")
+    visit.bars("#live")  # what Chromium's beeps are most like, tones or clicks, depends on where the sound begins
     heard = set()
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
