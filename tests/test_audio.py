@@ -7,15 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from serving.audio import (
-    HIGHEST_RATE_HZ,
-    Window,
-    check_wave,
-    cut_windows,
-    decode_audio,
-    read_audio,
-    to_mono,
-)
+from serving.audio import HIGHEST_RATE_HZ, Window, check_wave, cut_windows, decode_audio, read_audio, to_mono
 from serving.errors import AudioError, DurationError, FormatError
 from serving.libsndfile import header_seconds
 

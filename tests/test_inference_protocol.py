@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Iterator
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -190,6 +191,7 @@ TENSOR = {"name": "waveform", "datatype": "FP32", "shape": [1, SAMPLES]}
         ({"inputs": [TENSOR | {"data": [None] * SAMPLES}]}, f"got NoneType in its data; wanted {SAMPLES} numbers"),
         ({"inputs": [TENSOR | {"data": [True] * SAMPLES}]}, f"got bool in its data; wanted {SAMPLES} numbers"),
         ({"inputs": [TENSOR | {"data": [[0.0], [0.0, 1.0]]}]}, "no array of numbers"),
+        ({"inputs": [TENSOR | {"data": reduce(lambda inner, _: [inner], range(700), [0.0])}]}, "no array of numbers"),
         ({"inputs": [TENSOR | {"data": [10**400] * SAMPLES}]}, "got data of 77040 object"),
         ({"inputs": [TENSOR | {"data": ["x" * 10**6, *[0] * (SAMPLES - 1)]}]}, "got str in its data"),
         ({"inputs": [TENSOR | {"data": [1e300] * SAMPLES}]}, "are NaN or infinite"),

@@ -26,7 +26,6 @@ class Admission:
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.perf_counter):
         self.limits = limits
-        self.queue_seconds = limits.queue_seconds  # read once: it looks into /sys
         self.clock = clock
         self.tickets = 0
         self.sound_ms = 0
@@ -67,7 +66,7 @@ class Admission:
         brisk_since = self.clock() - BRISK_S
         reading = sum(ticket.progressed > brisk_since for ticket in self._reading)
         expected = self.seconds + reading * self.typical_s
-        if expected >= self.queue_seconds:
+        if expected >= self.limits.queue_seconds:
             raise self.busy(f"about {expected:.0f} s of sound wait")
         return Ticket(self)
 
@@ -146,7 +145,7 @@ class Ticket:
         admission.catch_up()
         sound_ms = round(1000 * seconds)
         others_ms = admission.sound_ms - self.sound_ms
-        most_ms = 1000 * admission.queue_seconds
+        most_ms = 1000 * admission.limits.queue_seconds
         if sound_ms > ROUGHLY * self.sound_ms and others_ms + min(sound_ms, most_ms / 2) > most_ms:
             raise admission.busy(f"{others_ms / 1000:g} s of sound wait, and this would add {seconds:g}")
         admission.learn(self, sound_ms)

@@ -1,6 +1,7 @@
 """What the server takes on: each limit is a flag of `python -m serving` and has its own answer."""
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 from serving.cores import usable_cores
 from serving.errors import UsageError
@@ -40,7 +41,7 @@ class Limits:
     def max_held_bytes(self) -> int:
         return round(self.max_held_mb * 1_000_000)
 
-    @property
+    @cached_property  # it looks into /sys
     def queue_seconds(self) -> float:
         return self.max_queue_seconds or QUEUE_SECONDS_A_CORE * max(2, usable_cores())
 

@@ -4,6 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from serving.zeroshot import LARGEST_OFFSET
+
 
 class EmbedQuery(BaseModel):
     """Parameters of /v1/embed."""
@@ -26,8 +28,8 @@ class ClassifyQuery(BaseModel):
     )
     offset: float = Field(
         0.0,
-        ge=-1e6,
-        le=1e6,
+        ge=-LARGEST_OFFSET,
+        le=LARGEST_OFFSET,
         allow_inf_nan=False,
         description="taken from the scores of classes seen in training, so that unseen ones stand a chance",
     )

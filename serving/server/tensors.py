@@ -6,6 +6,7 @@ JSON of `inference-header-content-length` bytes, then the tensors' bytes, row af
 
 import json
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -112,11 +113,13 @@ def _from_json(tensor: dict[str, Any], n_values: int) -> NDArray[np.float32]:
 
 
 def _kinds(values: list[Any]) -> set[type]:
-    """The types of all values, also of those in lists in the list."""
-    kinds = set(map(type, values))
-    if list not in kinds:
-        return kinds
-    return (kinds - {list}).union(*(_kinds(value) for value in values if type(value) is list))
+    """The types of all values, also of those in lists in the list, however deep."""
+    kinds: set[type] = set()
+    while values:
+        here = set(map(type, values))
+        kinds |= here
+        values = list(chain.from_iterable(value for value in values if type(value) is list)) if list in here else []
+    return kinds - {list}
 
 
 def _from_bytes(data: bytes, size: Any, n_values: int) -> NDArray[np.float32]:
