@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from gradio.themes import Base
 
-from demo import compare, looks, map, pictures, similar
+from demo import compare, looks, map, pictures, similar, sound
 from demo.action import AT_ONCE, add_action, react
 from demo.compare import add_compare
 from demo.library import Library
@@ -77,7 +77,7 @@ def launch_settings() -> dict[str, Any]:
     return {
         "theme": theme,
         "css": "".join(view.STYLE for view in (looks, pictures, similar, map, compare)),
-        "head": f"<style>{looks.FRAME_STYLE}</style><script>{pictures.PLAYHEAD}</script>",
+        "head": f"<style>{looks.FRAME_STYLE}</style><script>{pictures.PLAYHEAD}{sound.MICROPHONE}</script>",
         "max_file_size": MAX_UPLOAD,
         "footer_links": ["api", "settings"],
         "run_history": False,

@@ -5,6 +5,18 @@ from pathlib import Path
 
 import gradio as gr
 
+# A browser readies its microphone for calls: by itself it takes steady sounds for noise and makes them 20 dB softer.
+MICROPHONE = """
+(() => {
+  const devices = navigator.mediaDevices;
+  if (!devices) return;  // there are none where the page comes neither from this machine nor by HTTPS
+  const open = devices.getUserMedia.bind(devices);
+  const untouched = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+  devices.getUserMedia = (wanted) =>
+    open(wanted?.audio ? { ...wanted, audio: { ...(wanted.audio === true ? {} : wanted.audio), ...untouched } } : wanted);
+})();
+"""
+
 
 def add_sound(examples: Sequence[tuple[Path, str]], elem_id: str) -> gr.Audio:
     """Add the input of one recording, and the examples below it; its value is the path of a file.
