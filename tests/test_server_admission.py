@@ -177,10 +177,12 @@ def test_uploads_on_their_way_count_but_slow_ones_keep_nobody_out(embedder):
 
 def test_an_upload_that_is_refused_before_it_is_read_ends_its_connection_unless_it_is_small(embedder):
     client = client_of(embedder, max_upload_mb=0.01)
-    for content, ends in ((bytes(20_000), False), (bytes(200_000), True)):
+    for content, ends in ((bytes(20_000), False), (bytes(1_000_000), False), (bytes(2_000_000), True)):
         answer = client.post("/v1/embed", content=content)
         assert answer.status_code == 413
         assert (answer.headers.get("connection") == "close") == ends
+    asked = client.post("/v1/embed", content=bytes(20_000), headers={"expect": "100-continue"})
+    assert asked.headers["connection"] == "close"
     assert "connection" not in client.post("/v1/embed", content=b"Dear reader,").headers
 
 

@@ -197,6 +197,19 @@ def test_a_refused_upload_is_answered_although_its_client_goes_on_sending(server
             assert status_of(connection.recv(65_536)) == 413
 
 
+def test_a_refused_upload_of_some_size_leaves_the_connection_to_the_next(server):
+    body = bytes(1_020_000)  # above the limit, and more than a socket holds
+    with connect(server) as connection:
+        for _ in range(3):
+            connection.sendall(head(len(body)) + body)
+            answer = b""
+            while not answer.endswith(b"}"):
+                answer += connection.recv(65_536)
+            assert status_of(answer) == 413
+        connection.sendall(head(len(SOUND), "connection: close") + SOUND)
+        assert status_of(read_all(connection)) == 200
+
+
 def test_a_client_that_asks_first_is_refused_before_it_sends(server):
     with connect(server) as connection:
         connection.sendall(head(2_000_000, "expect: 100-continue"))
