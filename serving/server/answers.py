@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 from fastapi import Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from numpy.typing import NDArray
+from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from serving.audio import Window
@@ -23,7 +24,7 @@ RAW_HEADERS = {
 }
 
 
-def answer_json(answer: Answer, embedding_space: str, describe: Callable[[Heard], dict[str, Any]]) -> JSONResponse:
+def answer_json(answer: Answer, embedding_space: str, describe: Callable[[Heard], dict[str, Any]]) -> Response:
     """One object for the one recording of a request; for a list of files, one for each, heard or not.
 
     describe  the fields that the address adds to responses.Heard
@@ -34,7 +35,8 @@ def answer_json(answer: Answer, embedding_space: str, describe: Callable[[Heard]
         else _common(outcome, embedding_space) | ({"file": name} if answer.several else {}) | describe(outcome)
         for name, outcome in zip(answer.names, answer.outcomes, strict=True)
     ]
-    return JSONResponse({"results": objects} if answer.several else objects[0])
+    content = {"results": objects} if answer.several else objects[0]
+    return Response(to_json(content), media_type="application/json")  # ten times as fast as json.dumps
 
 
 def answer_raw(answer: Answer, embedding_space: str, by_window: bool) -> Response:

@@ -17,7 +17,7 @@ from serving.server.canary import Canary
 from serving.server.pipeline import Pipeline
 from serving.server.responses import Failure
 from serving.server.tensors import DATATYPE, INPUT, OUTPUT, ProtocolError, read_inference, write_inference
-from serving.server.upload import read_stream
+from serving.server.upload import read_stream, read_whole
 
 VERSION = "1"  # of the model: a server has one
 EXTENSIONS = ["binary_tensor_data"]
@@ -115,9 +115,9 @@ def create_router(pipeline: Pipeline, canary: Canary) -> APIRouter:
         check_model(model, version)
         header_length = request.headers.get("inference-header-content-length")
         with pipeline.admission.enter() as ticket:
-            chunks = [chunk async for chunk in read_stream(request, pipeline.limits, ticket)]
-            parse = partial(read_inference, b"".join(chunks), header_length, window.samples)
-            del chunks
+            data = await read_whole(read_stream(request, pipeline.limits, ticket))
+            parse = partial(read_inference, data, header_length, window.samples)
+            del data
             try:
                 inference = await pipeline.decode(parse)
             except ProtocolError as error:

@@ -73,12 +73,10 @@ async def read_upload(request: Request, limits: Limits, ticket: Ticket) -> Uploa
     """
     stream = read_stream(request, limits, ticket)
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        data = BytesIO()  # one growing block: chunks, kept until the last one, would leave malloc's heap full of holes
-        async for chunk in stream:
-            data.write(chunk)
-        if not data.tell():
+        data = await read_whole(stream)
+        if not data:
             raise HTTPException(400, EMPTY)
-        return Upload([File("audio", data.getvalue())], several=False)
+        return Upload([File("audio", data)], several=False)
     tail = b""
 
     async def watched() -> AsyncGenerator[bytes, None]:
@@ -151,6 +149,14 @@ async def read_stream(request: Request, limits: Limits, ticket: Ticket) -> Async
             raise too_large
         ticket.hold_bytes(len(chunk))
         yield chunk
+
+
+async def read_whole(stream: AsyncGenerator[bytes, None]) -> bytes:
+    """All chunks in one growing block: kept until the last one, they would leave malloc's heap full of holes."""
+    data = BytesIO()
+    async for chunk in stream:
+        data.write(chunk)
+    return data.getvalue()
 
 
 async def _unpack(stream: AsyncGenerator[bytes, None], packing: str) -> AsyncGenerator[bytes, None]:
