@@ -13,7 +13,7 @@ MICROPHONE = """
   const open = devices.getUserMedia.bind(devices);
   const untouched = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
   devices.getUserMedia = (wanted) =>
-    open(wanted?.audio ? { ...wanted, audio: { ...(wanted.audio === true ? {} : wanted.audio), ...untouched } } : wanted);
+    open(wanted?.audio ? { ...wanted, audio: { ...Object(wanted.audio), ...untouched } } : wanted);
 })();
 """
 
