@@ -168,7 +168,9 @@ def to_mono(wave: NDArray[np.floating], rate_hz: float, target_hz: int) -> NDArr
 
 def _mix(wave: NDArray[np.floating]) -> NDArray[np.floating]:
     """The channels' mean, added up channel by channel: `wave.mean(axis=1)` takes 30 times as long for two."""
-    return wave if wave.ndim == 1 else reduce(np.add, wave.T) / wave.shape[1]
+    if wave.ndim == 1:
+        return wave
+    return wave[:, 0] if wave.shape[1] == 1 else reduce(np.add, wave.T) / wave.shape[1]
 
 
 def cut_windows(wave: NDArray[np.float32], window: Window) -> NDArray[np.float32]:

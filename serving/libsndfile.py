@@ -16,10 +16,11 @@ def opened(data: bytes) -> Iterator[SoundFile]:
     """The bytes as a file to read from the start to the end. SoundFileError: not one that libsndfile reads.
 
     Of the kernel's memory, where there is such a thing: of Python's, each of a hundred reads would need Python's lock,
-    and a busy server waits for it so often that it answered 9 % fewer OGG files.
+    and a busy server waits for it so often that it answered 9 % fewer OGG files. WAV of 16 bits has its samples read at
+    once, and the copy would take 0.2 ms of 0.3 for five seconds.
     """
     fd = None
-    if hasattr(os, "memfd_create") and len(data) <= MOST_COPIED:
+    if hasattr(os, "memfd_create") and len(data) <= MOST_COPIED and not _is_pcm_16(data):
         with suppress(OSError):  # a sandbox may forbid it
             fd = os.memfd_create("audio")
     if fd is None:
@@ -45,6 +46,11 @@ def header_seconds(data: bytes) -> float | None:
             return None if file.frames == UNKNOWN_LENGTH else file.frames / file.samplerate
     except SoundFileError:
         return None
+
+
+def _is_pcm_16(data: bytes) -> bool:
+    """Whether it is a WAV file whose format stands first, as it mostly does, and gives 16 bits a sample."""
+    return data[:4] == b"RIFF" and data[12:16] == b"fmt " and data[34:36] == b"\x10\0"
 
 
 def _vorbis_seconds(data: bytes) -> float | None:
