@@ -5,6 +5,7 @@ app = create_app(Pipeline(Embedder.load("bundles/first"), Limits()))
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -34,6 +35,7 @@ from serving.server.responses import (
     Health,
     ModelResponse,
 )
+from serving.server.route import QueryRoute
 from serving.server.upload import REQUEST_BODY
 
 DESCRIPTION = """Recordings to 128-number embeddings, and to ranked labels, also of sounds never trained on.
@@ -90,26 +92,12 @@ def create_app(pipeline: Pipeline, keys: Keys | None = None, cors_origins: Seque
     space, window = embedder.manifest.embedding_space, embedder.manifest.window
     model = describe(embedder)
 
-    @app.post(
-        "/v1/embed",
-        response_model=EmbedResponse | EmbedResponses,
-        responses=FAILURES | {200: RAW_CONTENT},
-        openapi_extra={"requestBody": REQUEST_BODY},
-        summary="A recording's embedding",
-    )
     async def embed(request: Request, query: Annotated[EmbedQuery, Query()]) -> Response:
         answer = await pipeline.hear(request)
         if wants_raw(request):
             return answer_raw(answer, space, query.windows)
         return answer_json(answer, space, lambda heard: embedding_fields(heard, window if query.windows else None))
 
-    @app.post(
-        "/v1/classify",
-        response_model=ClassifyResponse | ClassifyResponses,
-        responses=FAILURES,
-        openapi_extra={"requestBody": REQUEST_BODY},
-        summary="A recording's classes, likeliest first",
-    )
     async def classify(request: Request, query: Annotated[ClassifyQuery, Query()]) -> Response:
         answer = await pipeline.hear(request)
         labels = None
@@ -127,6 +115,27 @@ def create_app(pipeline: Pipeline, keys: Keys | None = None, cors_origins: Seque
             return {"ranking": rows, "offset": query.offset}
 
         return answer_json(answer, space, rank)
+
+    add_for_sounds = partial(
+        app.router.add_api_route,
+        methods=["POST"],
+        openapi_extra={"requestBody": REQUEST_BODY},
+        route_class_override=QueryRoute,
+    )
+    add_for_sounds(
+        "/v1/embed",
+        embed,
+        response_model=EmbedResponse | EmbedResponses,
+        responses=FAILURES | {200: RAW_CONTENT},
+        summary="A recording's embedding",
+    )
+    add_for_sounds(
+        "/v1/classify",
+        classify,
+        response_model=ClassifyResponse | ClassifyResponses,
+        responses=FAILURES,
+        summary="A recording's classes, likeliest first",
+    )
 
     @app.get("/v1/model", response_model=ModelResponse, summary="What serves")
     async def describe_model() -> JSONResponse:

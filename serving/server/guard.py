@@ -1,7 +1,6 @@
 """Around every request: an id, a limit of time, an end when its client leaves, a log line, the counters."""
 
 import asyncio
-import logging
 import re
 import time
 import uuid
@@ -12,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.server.failures import REQUEST_ID_HEADER, failure, unexpected
+from serving.server.log import request_line
 from serving.server.metrics import Metrics
 
 CLIENT_LEFT = 499  # as nginx counts it; nobody is there to receive it
@@ -19,8 +19,6 @@ CLIENT_LEFT = 499  # as nginx counts it; nobody is there to receive it
 # clips of 441 kB a refusal came after 1 to 2 s where it ended the connection, after 15 ms where it does not.
 SMALL_REST = 2**20
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-logger = logging.getLogger(__name__)
 
 
 class RequestGuard:
@@ -51,12 +49,12 @@ class RequestGuard:
             self.metrics.on_request(route, exchange.status, seconds)
             fields = {
                 "method": request.method,
-                "path": request.url.path[:200],
+                "path": scope["path"][:200],
                 "status": exchange.status,
                 "ms": round(1000 * seconds, 3),
                 "received_bytes": exchange.received_bytes,
             }
-            logger.info("request", extra=fields | request.state.log)
+            request_line(__name__, **fields, **request.state.log)
 
     async def _answer(self, request: Request, exchange: "_Exchange") -> None:
         status, message, headers = 500, "", {}
