@@ -1,14 +1,16 @@
 """A small HTTP/1.1 client that costs little beside the server which it measures, and can be rude on purpose."""
 
 import asyncio
+import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from serving.errors import UsageError
 
 BROKEN = 0  # status of a reply that never came whole
+LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,14 @@ def make_request(path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
     return "\r\n".join(lines).encode() + body
 
 
+def read_reply(answer: bytes) -> Reply:
+    """A whole answer: its status line, headers and body."""
+    head, body = answer.split(b"\r\n\r\n", 1)
+    first, *lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value.strip() for name, value in (line.split(":", 1) for line in lines)}
+    return Reply(int(first.split(" ", 2)[1]), headers, body)
+
+
 class Caller:
     """A connection that waits for each answer: what it takes beside the server is a socket's time, and no library's.
 
@@ -60,22 +70,27 @@ class Caller:
     def __init__(self, address: Address):
         self._socket = socket.create_connection((address.host, address.port), timeout=60)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._answers = self._socket.makefile("rb")
 
-    def ask(self, request: bytes) -> Reply:
-        """Send a request of `make_request` and read its answer."""
+    def ask(self, request: bytes) -> bytes:
+        """Send a request of `make_request`; its answer as it came, for `read_reply`."""
         self._socket.sendall(request)
-        lines: list[str] = []
-        while (line := self._answers.readline()) != b"\r\n":
-            if not line:
-                raise OSError("the server closed the connection")
-            lines.append(line.decode("latin-1"))
-        headers = {name.lower(): value.strip() for name, value in (line.split(":", 1) for line in lines[1:])}
-        return Reply(int(lines[0].split(" ", 2)[1]), headers, self._answers.read(int(headers["content-length"])))
+        answer = b""
+        while (end := answer.find(b"\r\n\r\n")) < 0:
+            answer += self._receive()
+        length = LENGTH.search(answer, 0, end + 2)
+        whole = end + 4 + int(length[1] if length else 0)
+        while len(answer) < whole:
+            answer += self._receive()
+        return answer
+
+    def _receive(self) -> bytes:
+        some = self._socket.recv(2**16)
+        if not some:
+            raise OSError("the server closed the connection")
+        return some
 
     def close(self) -> None:
         """Close it."""
-        self._answers.close()
         self._socket.close()
 
 
@@ -134,10 +149,9 @@ class Connection:
             writer.write(request[start : start + size])
         # Not waiting until all is sent: a server may refuse an upload while it comes in.
         head = await reader.readuntil(b"\r\n\r\n")
-        first, *lines = head.decode("latin-1").split("\r\n")[:-2]
-        headers = {name.lower(): value.strip() for name, value in (line.split(":", 1) for line in lines)}
-        body = await reader.readexactly(int(headers.get("content-length", "0")))
-        if writer.transport.get_write_buffer_size() or headers.get("connection") == "close":
+        reply = read_reply(head)  # its body is to come
+        body = await reader.readexactly(int(reply.headers.get("content-length", "0")))
+        if writer.transport.get_write_buffer_size() or reply.headers.get("connection") == "close":
             writer.transport.abort()  # what is not sent yet is not worth sending
             self.close()
-        return Reply(int(first.split(" ", 2)[1]), headers, body)
+        return replace(reply, body=body)
