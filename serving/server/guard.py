@@ -44,6 +44,8 @@ class RequestGuard:
         exchange = _Exchange(request, receive, send)
         with structlog.contextvars.bound_contextvars(request_id=request.state.request_id):
             await self._answer(request, exchange)
+            # uvloop sends what it was given when the loop has come round: the answer does not wait for its line.
+            await asyncio.sleep(0)
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "none")
             self.metrics.on_request(route, exchange.status, seconds)
