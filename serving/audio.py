@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
 from numbers import Real
@@ -13,7 +14,7 @@ import soxr
 from numpy.typing import NDArray
 
 from serving.errors import AudioError, DurationError, FormatError
-from serving.libsndfile import UNKNOWN_LENGTH, opened
+from serving.libsndfile import UNKNOWN_LENGTH, opened, opened_path
 
 FORMATS = "WAV, FLAC, OGG or MP3"
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")  # of their files, in lower case
@@ -64,6 +65,10 @@ def read_audio(path: str | Path, max_seconds: float | None = None) -> tuple[NDAr
     What a truncated WAV or MP3 still holds is decoded; a truncated FLAC or OGG is not readable.
     """
     path = Path(path)
+    with suppress(OSError, ValueError, soundfile.SoundFileError):  # whose reason is told below
+        if path.is_file():
+            with opened_path(path) as file:
+                return _decode(file, str(path), max_seconds)
     try:
         data = path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
@@ -82,11 +87,15 @@ def decode_audio(data: bytes, name: str = "audio", max_seconds: float | None = N
     """
     try:
         with opened(data) as file:
-            wave, rate_hz = _read_blocks(file, name, max_seconds), file.samplerate
+            return _decode(file, name, max_seconds)
     except soundfile.SoundFileError as error:
         raise FormatError(f"{name}: not a readable audio file ({_reason(error)}); send {FORMATS}") from error
+
+
+def _decode(file: soundfile.SoundFile, name: str, max_seconds: float | None) -> tuple[NDArray[np.float32], int]:
+    wave = _read_blocks(file, name, max_seconds)
     check_wave(wave, name)
-    return wave, rate_hz
+    return wave, file.samplerate
 
 
 def _read_blocks(file: soundfile.SoundFile, name: str, max_seconds: float | None) -> NDArray[np.float32]:
@@ -181,6 +190,6 @@ def cut_windows(wave: NDArray[np.float32], window: Window) -> NDArray[np.float32
     A rest shorter than half a window is dropped, unless it is all there is.
     """
     needed = window.reach(len(wave))
-    padded = np.pad(wave[:needed], (0, max(0, needed - len(wave))))  # [needed]
+    padded = wave[:needed] if needed <= len(wave) else np.pad(wave, (0, needed - len(wave)))  # [needed]
     views = np.lib.stride_tricks.sliding_window_view(padded, window.samples)
     return np.array(views[:: window.hop_samples])  # [n_windows, samples]

@@ -4,6 +4,7 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from soundfile import SoundFile, SoundFileError
 
@@ -32,6 +33,22 @@ def opened(data: bytes) -> Iterator[SoundFile]:
         memory.seek(0)
         with _ForwardFile(fd, closefd=False) as file:
             yield file
+
+
+@contextmanager
+def opened_path(path: Path) -> Iterator[SoundFile]:
+    """A file to read from the start to the end, by libsndfile alone: it asks for Python's lock only when it is done.
+
+    Not by its name, from which libsndfile would guess a format where the content tells of none.
+
+    errors   OSError: it cannot be opened; SoundFileError: as `opened`
+    """
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        with _ForwardFile(fd, closefd=False) as file:
+            yield file
+    finally:
+        os.close(fd)
 
 
 def header_seconds(data: bytes) -> float | None:

@@ -2,6 +2,9 @@
 
 import io
 import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from serving.errors import AudioError, DurationError, FormatError
 from serving.libsndfile import header_seconds
 
 YAMNET = Window(rate_hz=16_000, samples=77_040, hop_samples=76_800)
+OPEN_FILES = Path("/proc/self/fd")
 VGGISH = Window(rate_hz=16_000, samples=15_600, hop_samples=15_360)
 
 
@@ -206,24 +210,59 @@ def test_a_truncated_wav_gives_the_samples_that_are_left():
 
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="only Linux has files in the kernel's memory")
 @pytest.mark.parametrize("file_format", ["WAV", "FLAC", "OGG", "MP3"])
-def test_files_in_the_kernels_memory_decode_as_those_in_pythons_cut_off_anywhere(file_format, monkeypatch):
+def test_files_by_path_in_the_kernels_memory_and_in_pythons_decode_alike_cut_off_anywhere(
+    file_format, monkeypatch, tmp_path
+):
     whole = encoded(tone(440, 44_100, 0.2), 44_100, file_format)
     cuts = [whole[:length] for length in (*range(0, 120, 7), *range(120, len(whole), len(whole) // 40))]
     swapped = [whole[:at] + b"\xff\x00\x80" + whole[at + 3 :] for at in range(4, len(whole), len(whole) // 40)]
 
-    def outcomes() -> list[object]:
+    path = tmp_path / "sound.vox"  # a name of samples without a header, which libsndfile must not read it as
+
+    def by_path(data: bytes) -> tuple[np.ndarray, int]:
+        path.write_bytes(data)
+        return read_audio(path)
+
+    def outcomes(read: Callable[[bytes], tuple[np.ndarray, int]]) -> list[object]:
         found: list[object] = []
         for data in (whole, *cuts, *swapped):
             try:
-                wave, rate_hz = decode_audio(data)
+                wave, rate_hz = read(data)
                 found.append((wave.tobytes(), wave.shape, rate_hz))
             except AudioError as error:
                 found.append(str(error))
         return found
 
-    here = outcomes()
+    here = outcomes(lambda data: decode_audio(data, str(path)))
+    assert outcomes(by_path) == here
     monkeypatch.setattr("serving.libsndfile.MOST_COPIED", -1)
-    assert here == outcomes()
+    assert outcomes(lambda data: decode_audio(data, str(path))) == here
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_read_to_its_end(tmp_path):
+    wav = encoded(tone(440, 16_000))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(wav,))
+    writer.start()
+    wave, rate_hz = read_audio(pipe)
+    writer.join()
+    np.testing.assert_array_equal(wave, decode_audio(wav)[0])
+    assert rate_hz == 16_000
+
+
+@pytest.mark.skipif(not OPEN_FILES.is_dir(), reason="only Linux tells what is open")
+def test_no_file_stays_open(tmp_path):
+    good, bad = tmp_path / "good.wav", tmp_path / "bad.wav"
+    good.write_bytes(encoded(tone(440, 16_000)))
+    bad.write_bytes(b"no sound")
+    before = len(list(OPEN_FILES.iterdir()))
+    for _ in range(5):
+        read_audio(good)
+        with pytest.raises(FormatError):
+            read_audio(bad)
+    assert len(list(OPEN_FILES.iterdir())) == before
 
 
 def test_an_ogg_tells_its_length_as_libsndfile_finds_it():
