@@ -130,8 +130,9 @@ class Embedder:
         """
         embeddings = np.empty((len(paths), self.manifest.embedding_size), np.float32)
         files = map(Path, paths)
+        batch = max(1, min(self.max_batch, -(-len(paths) // self.threads)))  # of a few files, some for each thread
         with closing(
-            embed_each(files, file_size, self.decode_file, self.run_prepared, self.max_batch, self.threads)
+            embed_each(files, file_size, self.decode_file, self.run_prepared, batch, self.threads)
         ) as outcomes:
             for row, (_, outcome) in zip(embeddings, outcomes, strict=True):
                 if isinstance(outcome, AudioError):

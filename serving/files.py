@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TypeVar
 
 import numpy as np
@@ -14,7 +15,9 @@ from serving.errors import AudioError
 
 Key = TypeVar("Key")
 
-AHEAD_BYTES = 2**26  # of files decoded ahead of the runtime, so that a few long ones do not fill the memory
+Outcome = tuple[Key, "EmbeddedFile | AudioError"]
+
+BYTES_A_WINDOW = 2**19  # of files: 5 s of 16 bits at 44.1 kHz are 441 kB
 
 
 @dataclass(frozen=True)
@@ -40,68 +43,79 @@ def embed_each(
     run: Callable[[NDArray[np.float32]], NDArray[np.float32]],
     batch: int,
     threads: int,
-) -> Generator[tuple[Key, EmbeddedFile | AudioError]]:
+) -> Generator[Outcome[Key]]:
     """Each file in order, with its embeddings or with the reason why there are none.
 
     files    whatever names them
     size     of a file, in bytes
     decode   called in `threads` threads at the same time; AudioError: this file has no embeddings
-    run      windows [n, ...] -> rows [n, 128]; called in the caller's thread, with windows of several files
+    run      windows [n, ...] -> rows [n, 128]; called with windows of several files, by one thread at a time
     batch    how many windows make a call of `run` worth it
-    However many files there are, only a few of them are in memory.
+    Each thread decodes some files and runs the model on them, so that hardly any waits for another. Which files share a
+    call depends on their order and sizes alone. However many there are, only a few of them are in memory.
     """
+    turn = Lock()
+
+    def run_alone(windows: NDArray[np.float32]) -> NDArray[np.float32]:
+        with turn:
+            return run(windows)
+
+    queue: deque[Future[list[Outcome[Key]]]] = deque()
+    with ThreadPoolExecutor(threads, "embed") as pool:
+        try:
+            for some in _groups(files, size, batch):
+                queue.append(pool.submit(_embed_group, some, decode, run_alone, batch))
+                if len(queue) == 2 * threads:
+                    yield from queue.popleft().result()
+            while queue:
+                yield from queue.popleft().result()
+        finally:  # also where the consumer wants no more
+            pool.shutdown(cancel_futures=True)
+
+
+def _groups(files: Iterable[Key], size: Callable[[Key], int], batch: int) -> Iterator[list[Key]]:
+    """Files for one thread, in order: as many as may give a batch, and few where they are large."""
+    some: list[Key] = []
+    n_bytes = 0
+    for file in files:
+        some.append(file)
+        n_bytes += size(file)
+        if len(some) == batch or n_bytes >= batch * BYTES_A_WINDOW:
+            yield some
+            some, n_bytes = [], 0
+    if some:
+        yield some
+
+
+def _embed_group(
+    files: Iterable[Key],
+    decode: Callable[[Key], DecodedFile],
+    run: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    batch: int,
+) -> list[Outcome[Key]]:
+    outcomes: list[Outcome[Key]] = []
     pending: list[tuple[Key, DecodedFile | AudioError]] = []
     n_windows = 0
-    for file, decoded in _decode_ahead(files, size, decode, 2 * batch + threads, threads):
+    for file in files:
+        try:
+            decoded = decode(file)
+            n_windows += len(decoded.windows)
+        except AudioError as error:
+            decoded = error
         pending.append((file, decoded))
-        n_windows += len(decoded.windows) if isinstance(decoded, DecodedFile) else 0
-        if n_windows >= batch or n_windows == 0:
-            yield from _embed(pending, run)
+        if n_windows >= batch:
+            outcomes += _embed(pending, run)
             pending, n_windows = [], 0
-    yield from _embed(pending, run)
+    return [*outcomes, *_embed(pending, run)]
 
 
 def _embed(
     pending: list[tuple[Key, DecodedFile | AudioError]], run: Callable[[NDArray[np.float32]], NDArray[np.float32]]
-) -> Iterator[tuple[Key, EmbeddedFile | AudioError]]:
+) -> Iterator[Outcome[Key]]:
     clips = [decoded.windows for _, decoded in pending if isinstance(decoded, DecodedFile)]
     rows = iter(np.split(run(np.concatenate(clips)), np.cumsum([len(clip) for clip in clips])[:-1]) if clips else [])
     for file, decoded in pending:
         yield file, EmbeddedFile(decoded.duration_s, next(rows)) if isinstance(decoded, DecodedFile) else decoded
-
-
-def _decode_ahead(
-    files: Iterable[Key],
-    size: Callable[[Key], int],
-    decode: Callable[[Key], DecodedFile],
-    most: int,
-    threads: int,
-) -> Iterator[tuple[Key, DecodedFile | AudioError]]:
-    """Decoded files in order, at most so many of them, and AHEAD_BYTES, ahead of the consumer."""
-
-    def outcome(file: Key) -> DecodedFile | AudioError:
-        try:
-            return decode(file)
-        except AudioError as error:
-            return error
-
-    queue: deque[tuple[Key, int, Future[DecodedFile | AudioError]]] = deque()
-    held = 0
-    with ThreadPoolExecutor(threads, "decode") as pool:
-        try:
-            for file in files:
-                bytes_of_file = size(file)
-                while queue and (len(queue) >= most or held + bytes_of_file > AHEAD_BYTES):
-                    first, bytes_of_first, future = queue.popleft()
-                    held -= bytes_of_first
-                    yield first, future.result()
-                queue.append((file, bytes_of_file, pool.submit(outcome, file)))
-                held += bytes_of_file
-            while queue:
-                first, _, future = queue.popleft()
-                yield first, future.result()
-        finally:  # also where the consumer wants no more
-            pool.shutdown(cancel_futures=True)
 
 
 def file_size(path: Path) -> int:

@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from serving.audio import read_audio
 from serving.embedder import Embedder, pool
 from serving.errors import AudioError, LabelError, UsageError
 from serving.files import DecodedFile, EmbeddedFile, embed_each
+from tests.sounds import encoded, harmonics
 
 TOLERANCE = 1e-5  # of numbers of embeddings whose mean length is 1
 RATE_HZ = 16_000
@@ -196,28 +198,57 @@ def test_only_a_few_of_many_files_are_in_memory():
         taken += 1
         most = max(most, given - taken)
     assert taken == 2000
-    assert most <= 2 * 8 + 2 + 8  # ahead, in the threads, and in the batch
+    assert most <= 2 * 2 * 8  # for each thread the batch that it works on, and the next
 
 
-def test_large_files_are_not_decoded_far_ahead(monkeypatch):
-    monkeypatch.setattr("serving.files.AHEAD_BYTES", 1000)
-    started: list[int] = []
+def test_large_files_are_shared_one_by_one():
+    """A batch of hours in one thread would leave the others without work at the end."""
+    both = threading.Barrier(2, timeout=30)
 
-    def slow_decode(number: int) -> DecodedFile:
-        started.append(number)
+    def decode_beside_another(number: int) -> DecodedFile:
+        both.wait()
         return decode(number)
 
-    outcomes = embed_each(range(50), lambda _: 600, slow_decode, double, batch=1, threads=4)
-    for taken, _ in enumerate(outcomes, start=1):
-        assert len(started) <= taken + 2
+    outcomes = embed_each(range(2), lambda _: 2**30, decode_beside_another, double, batch=8, threads=2)
+    assert [number for number, _ in outcomes] == [0, 1]
+
+
+def test_a_few_files_are_shared_by_all_threads(bundle_folder, tmp_path, monkeypatch):
+    both = threading.Barrier(2, timeout=30)
+    decode_file = Embedder.decode_file
+
+    def decode_beside_another(self: Embedder, path: Path) -> DecodedFile:
+        both.wait()
+        return decode_file(self, path)
+
+    paths = [tmp_path / "a.wav", tmp_path / "b.wav"]
+    for path in paths:
+        path.write_bytes(encoded(harmonics(RATE_HZ)))
+    monkeypatch.setattr(Embedder, "decode_file", decode_beside_another)
+    assert Embedder.load(bundle_folder, threads=2).embed_files(paths).shape == (2, 128)
+
+
+def test_which_files_share_a_call_of_the_model_is_no_chance():
+    calls: list[list[float]] = []
+
+    def run(windows: np.ndarray) -> np.ndarray:
+        calls.append(windows[:, 0].tolist())
+        return windows
+
+    def decode_slowly(number: int) -> DecodedFile:
+        time.sleep(0.002 * (number % 2))
+        return DecodedFile(1.0, np.full((1, 1), number, np.float32))
+
+    list(embed_each(range(20), lambda _: 1, decode_slowly, run, batch=8, threads=3))
+    assert sorted(calls) == [[*map(float, range(8))], [*map(float, range(8, 16))], [*map(float, range(16, 20))]]
 
 
 def test_decoding_and_embedding_overlap():
-    """While the model is at work, the next files are decoded: here it does not end before they are."""
+    """While one thread has the model, another decodes: here the model does not end before it has."""
     decoded = threading.Event()
 
     def decode_and_tell(number: int) -> DecodedFile:
-        if number == 2:
+        if number == 1:
             decoded.set()
         return decode(number)
 
@@ -225,7 +256,7 @@ def test_decoding_and_embedding_overlap():
         assert decoded.wait(30), "nothing was decoded while the model was at work"
         return windows
 
-    assert len(list(embed_each(range(6), lambda _: 1, decode_and_tell, run, batch=1, threads=1))) == 6
+    assert len(list(embed_each(range(6), lambda _: 1, decode_and_tell, run, batch=1, threads=2))) == 6
 
 
 def test_a_fault_that_is_not_the_files_ends_it_and_its_threads():

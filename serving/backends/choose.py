@@ -127,7 +127,9 @@ def open_openvino(bundle: Bundle, precision: str, threads: int) -> WithFrontEnd:
     from serving.backends.fft import FftLogMel
     from serving.backends.openvino import OpenVino
 
-    network = OpenVino(bundle.model(precision), threads, precision == BF16, network=True)
+    # What an INT8 file left in FP32 can as well be bfloat16: its embeddings are hardly other ones, 5 to 10 % sooner.
+    bf16 = None if precision == "int8" else precision == BF16
+    network = OpenVino(bundle.model(precision), threads, bf16, network=True)
     return WithFrontEnd(network, FftLogMel(LogMelConfig(**bundle.manifest.front_end)))
 
 

@@ -22,8 +22,8 @@ class OpenVino:
              (serving.backends.fft)
     bf16     compute in bfloat16, which takes half of the time where the CPU has it: of an embedder, the network alone.
              In bfloat16 a full-scale tone would leave noise in all other bands of the front end, and the cosine of its
-             embedding with the right one falls to 0.84. Without it everything is FP32, whatever the CPU, for OpenVINO
-             itself would take bfloat16. The quantised layers of an INT8 file stay so.
+             embedding with the right one falls to 0.84. False: FP32, whatever the CPU, for OpenVINO itself would take
+             bfloat16. None: where the CPU has it. The quantised layers of an INT8 file stay so.
 
     Thread-safe: calls from several threads take turns, each with all the threads.
 
@@ -32,17 +32,18 @@ class OpenVino:
 
     name = "openvino"
 
-    def __init__(self, path: Path, threads: int, bf16: bool = False, network: bool = False):
+    def __init__(self, path: Path, threads: int, bf16: bool | None = False, network: bool = False):
         openvino = load_openvino()
         core = openvino.Core()
-        if bf16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if bf16 and not has_bf16:
             raise UsageError("--precision: got bf16, which this CPU does not compute; take fp32 or int8")
         options: dict[str, Any] = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,  # one call at a time has all threads: the least latency, and one copy of the buffers
             # Pinned threads of two processes would share the first cores and leave the others idle.
             "ENABLE_CPU_PINNING": False,
-            "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if bf16 or (bf16 is None and has_bf16) else "f32",
         }
         model = core.read_model(str(path))
         compiled = core.compile_model(_after_log_mel(openvino, model) if network else model, "CPU", options)
