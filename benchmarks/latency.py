@@ -207,7 +207,7 @@ def describe(result: dict[str, Any], machine: Machine) -> list[str]:
     span = f"{median:g} s" if least == most else f"{least:g} to {most:g} s (median {median:g})"
     few = f", so p99 of {settings['repeats']} is nearly the slowest" if settings["repeats"] < 100 else ""
     load = result["machine"]["load_average_before"]
-    busy = " (busy with other work: expect longer times)" if load > machine.cores / 2 else ""
+    busy = " (at work until just now: expect longer times where that goes on)" if load > machine.cores / 2 else ""
     refused = "; ".join(f"{name} ({why})" for name, why in result["not_measured"].items())
     return [
         f"{clips['distinct']} clips of {span}, {'/'.join(map(str, clips['rates_hz']))} Hz, {clips['source']}",

@@ -33,7 +33,7 @@ class Percentiles:
     p99_ms: float
 
 
-def percentiles(durations_ns: NDArray[np.integer]) -> Percentiles:
+def percentiles(durations_ns: NDArray[np.number]) -> Percentiles:
     """Percentiles of durations [n] in nanoseconds, n >= 1; between two of them by linear interpolation."""
     p50, p95, p99 = np.percentile(durations_ns, (50, 95, 99)) / 1e6
     return Percentiles(len(durations_ns), float(p50), float(p95), float(p99))

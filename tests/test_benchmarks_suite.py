@@ -16,7 +16,7 @@ from serving.errors import DataError, UsageError
 pytestmark = pytest.mark.timeout(1800)  # a minute on two idle cores, but much longer on busy ones
 
 FLAGS = (
-    "peers --clips 2 --rounds 1 --repeats 2 --seconds 1.2",
+    "peers --clips 2 --bulk-seconds 0 --rounds 1 --repeats 2 --seconds 1.2",
     "latency --batch 1 --repeats 2 --seconds 1",
     "load --connections 1,2 --load-seconds 0.5 --seconds 1",
     "training --clips 4 --rounds 1 --batch-size 2 --seconds 1",

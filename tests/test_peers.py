@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +17,7 @@ import pytest
 from benchmarks.clips import clip_files, gather_clips
 from benchmarks.graphs import count_work, front_end_graph, network_graph
 from benchmarks.peers import families
-from benchmarks.peers.__main__ import compare, main
+from benchmarks.peers.__main__ import Options, compare, main, time_all
 from benchmarks.peers.peer import Computes, make_peer
 from benchmarks.peers.rows import PeerRow, best_of_ours, make_ratios, make_row, ratio_head, ratio_lines
 from serving.bundle import open_bundle
@@ -32,7 +34,7 @@ def row(name: str, network: str, ours: bool, rate: float, p50_ms: float, precisi
 def test_a_package_that_is_missing_is_listed_with_the_way_out(bundle_folder, tmp_path, capsys, monkeypatch):
     absent = {"torchvggish", "librosa", "torch_vggish_yamnet"}
     monkeypatch.setattr(families, "find_spec", lambda name: None if name in absent else find_spec(name))
-    flags = "--clips 1 --rounds 1 --repeats 1 --seconds 1 --threads 1"
+    flags = "--clips 1 --bulk-seconds 0 --rounds 1 --repeats 1 --seconds 1 --threads 1"
     names = "Unheard,torch-vggish-yamnet,torchvggish,librosa + ONNX Runtime"
     assert main([str(bundle_folder), *flags.split(), "--families", names, "--out", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -54,6 +56,7 @@ def test_a_package_that_is_missing_is_listed_with_the_way_out(bundle_folder, tmp
         ("absent", "absent: no such bundle folder"),
         ("{bundle} --families speed", "--families: got speed"),
         ("{bundle} --clips 0", "--clips: got 0"),
+        ("{bundle} --bulk-seconds -1", "--bulk-seconds: got -1"),
         ("{bundle} --rounds 0", "--rounds: got 0"),
         ("{bundle} --threads 0", "--threads"),
         ("{bundle} --seconds nan", "--seconds: got nan"),
@@ -99,10 +102,31 @@ def test_multiply_accumulates_are_those_of_the_formula(bundle_folder):
 
 def test_the_faster_bulk_counts_and_medians_decide():
     peer = SimpleNamespace(name="a", network="n", ours=False, precision="fp32", computes=COMPUTES)
-    bulk = {"slow": np.array([2, 4, 90]) * 10**9, "fast": np.array([1, 2, 90]) * 10**9}
-    made = make_row(peer, 10, bulk, np.array([3, 5, 4]) * 10**6, 0.5)
+    bulk = {"slow": np.array([2, 4, 90]) * 1e8, "fast": np.array([1, 2, 90]) * 1e8}
+    made = make_row(peer, bulk, np.array([3, 5, 4]) * 1e6, 0.5)
     assert (made.bulk, made.clips_per_second, made.p50_ms, made.n, made.worst_cosine) == ("fast", 5.0, 4.0, 3, 0.5)
     assert (made.layers, made.windows, made.network_macs) == (3, 2, 10**6)
+
+
+def test_bulk_jobs_repeat_their_files_until_they_last_and_count_every_one():
+    given: list[int] = []
+
+    def bulk(paths: Sequence[Path]) -> None:
+        given.append(len(paths))
+        time.sleep(0.005 * len(paths))
+
+    peer = SimpleNamespace(name="a", one=lambda path: time.sleep(0.005), bulk={"all": bulk})
+    paths = [Path("1.wav"), Path("2.wav")]
+    taken = time_all([peer], paths, Options(rounds=2, repeats=3, bulk_seconds=0.1))
+    assert given[:2] == [2, 2]
+    assert len(set(given[2:])) == 1  # the same files in every round
+    assert 4 <= given[-1] <= 20
+    assert given[-1] % 2 == 0
+    assert {key: len(values) for key, values in taken.items()} == {("a", "all"): 2, ("a", "one"): 3}
+    assert all(5e6 <= value < 50e6 for values in taken.values() for value in values)
+    given.clear()
+    time_all([peer], paths, Options(rounds=1, repeats=1, bulk_seconds=0))
+    assert set(given) == {2}
 
 
 def test_the_best_backend_of_each_network_stands_in_the_table_in_fp32_and_where_a_lower_precision_is_faster():

@@ -4,11 +4,14 @@
 
 The same 44.1 kHz files, the same threads, rounds that all take turns in. In bulk another way is measured as its
 documentation shows, clip by clip, and helped by our pipeline (decoded ahead in threads, several clips a batch): the
-faster counts. Layers, windows and multiply-accumulates are counted in the networks that run, not taken from papers.
+faster counts. All do the files over and over until a second has passed: of a tenth of one, which the fastest need for
+32, starting and ending would be a part. Layers, windows and multiply-accumulates are counted in the networks that run, not taken from papers.
 """
 
+import math
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -62,7 +65,9 @@ class Options:
     families: str | None = None
     """some of: Unheard, eager PyTorch, torch-vggish-yamnet, torchvggish, librosa + ONNX Runtime; with commas between"""
     clips: int = 32
-    """files in one bulk job"""
+    """files of a bulk job"""
+    bulk_seconds: float = 1.0
+    """repeat the files until a bulk job lasts about so long; 0: do them once"""
     rounds: int = 5
     """how often each bulk job is timed"""
     repeats: int = 50
@@ -83,6 +88,7 @@ def check(options: Options) -> tuple[tuple[Bundle, ...], list[str]]:
         raise UsageError("BUNDLES: got none; wanted bundle folders of our networks, made with: python -m export.onnx")
     for flag, value, least, most in (
         ("--clips", options.clips, 1, 10_000),
+        ("--bulk-seconds", options.bulk_seconds, 0, 600),
         ("--rounds", options.rounds, 1, 10_000),
         ("--repeats", options.repeats, 1, 10**6),
         ("--seconds", options.seconds, 0.1, 600),
@@ -107,18 +113,26 @@ def compare(peer: Peer, paths: Sequence[Path]) -> float | None:
     return worst_cosine(rows, Embedder.load(peer.bundle.folder, "onnxruntime").embed_files(paths))
 
 
-def time_all(peers: Sequence[Peer], paths: Sequence[Path], options: Options) -> dict[Any, NDArray[np.int64]]:
-    """Durations by (peer, way), ("one" for a single clip), bulk first; all take turns in each part."""
-    bulk = {
-        (peer.name, way): Job(lambda turn: paths, work) for peer in peers for way, work in peer.bulk.items()
-    }  # what is prepared is the same list each time
+def enough_files(work: Callable[[Sequence[Path]], object], paths: Sequence[Path], seconds: float) -> list[Path]:
+    """The files as often as makes the work last about so many seconds, once at least."""
+    work(paths)  # runtimes make their buffers, numba compiles
+    start = time.perf_counter()
+    work(paths)
+    return list(paths) * max(1, math.ceil(seconds / (time.perf_counter() - start)))
+
+
+def time_all(peers: Sequence[Peer], paths: Sequence[Path], options: Options) -> dict[Any, NDArray[np.floating]]:
+    """Nanoseconds a clip, by (peer, way), ("one" for a single clip), bulk first; all take turns in each part."""
+    ways = {(peer.name, way): work for peer in peers for way, work in peer.bulk.items()}
+    files = {key: enough_files(work, paths, options.bulk_seconds) for key, work in ways.items()}
+    bulk = {key: Job(lambda turn, given=files[key]: given, work) for key, work in ways.items()}
     single = {(peer.name, "one"): Job(lambda turn: paths[turn % len(paths)], peer.one) for peer in peers}
     durations: dict[Any, NDArray[np.int64]] = {}
     with Progress(console=progress_console, auto_refresh=False) as progress:
         for told_, jobs, repeats in (("in bulk", bulk, options.rounds), ("one clip", single, options.repeats)):
             bar = progress.add_task(told_, total=WARM_UP + repeats)
             durations |= time_in_turns(jobs, repeats, WARM_UP, partial(progress.update, bar, advance=1, refresh=True))
-    return durations
+    return {key: taken / len(files.get(key, [None])) for key, taken in durations.items()}
 
 
 def measure(options: Options) -> dict[str, Any]:
@@ -136,7 +150,6 @@ def measure(options: Options) -> dict[str, Any]:
     rows = [
         make_row(
             peer,
-            options.clips,
             {way: durations[peer.name, way] for way in peer.bulk},
             durations[peer.name, "one"],
             cosines[peer.name],
@@ -148,7 +161,9 @@ def measure(options: Options) -> dict[str, Any]:
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": asdict(machine) | {"load_average_before": round(load_before, 2)},
         "bundles": [{"name": each.folder.resolve().name, "network": each.manifest.network} for each in bundles],
-        "settings": {"threads": threads, "clips": options.clips, "rounds": options.rounds, "repeats": options.repeats},
+        "settings": {"threads": threads, "clips": options.clips} | {
+            key: getattr(options, key) for key in ("bulk_seconds", "rounds", "repeats")
+        },
         "clips": {"source": told(options.recordings, options.seconds), "distinct": len(clips)},
         "not_measured": absent,
         "rows": [asdict(row) for row in rows],
@@ -163,8 +178,9 @@ def describe(result: Mapping[str, Any], machine: str) -> list[str]:
     """What the numbers depend on, a line each."""
     settings, clips = result["settings"], result["clips"]
     return [
-        f"{settings['clips']} files in bulk, median of {settings['rounds']} rounds; one clip {settings['repeats']} "
-        f"times; all take turns, {settings['threads']} threads each",
+        f"in bulk {settings['clips']} files, again and again for about {settings['bulk_seconds']:g} s, median of "
+        f"{settings['rounds']} rounds; one clip {settings['repeats']} times, each from rest; all take turns, "
+        f"{settings['threads']} threads each",
         f"{clips['distinct']} distinct clips, {clips['source']}",
         "parity: worst cosine with the bundle in FP32 on ONNX Runtime; - where the weights are others",
         *(f"{family}: {why}" for family, why in result["not_measured"].items()),

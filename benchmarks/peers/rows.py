@@ -55,13 +55,12 @@ class Ratio:
 
 def make_row(
     peer: Peer,
-    n_clips: int,
-    bulk_ns: Mapping[str, NDArray[np.int64]],
-    one_ns: NDArray[np.int64],
+    bulk_ns: Mapping[str, NDArray[np.floating]],
+    one_ns: NDArray[np.floating],
     worst_cosine: float | None,
 ) -> PeerRow:
-    """The row of a peer. bulk_ns: durations of n_clips clips, by way; one_ns: of one clip."""
-    rates = {way: 1e9 * n_clips / float(np.median(samples)) for way, samples in bulk_ns.items()}
+    """The row of a peer. bulk_ns: nanoseconds a clip of each bulk job, by way; one_ns: of single clips."""
+    rates = {way: 1e9 / float(np.median(samples)) for way, samples in bulk_ns.items()}
     fastest = max(rates, key=lambda way: rates[way])
     single = percentiles(one_ns)
     return PeerRow(
