@@ -5,7 +5,8 @@
 The same 44.1 kHz files, the same threads, rounds that all take turns in. In bulk another way is measured as its
 documentation shows, clip by clip, and helped by our pipeline (decoded ahead in threads, several clips a batch): the
 faster counts. All do the files over and over until a second has passed: of a tenth of one, which the fastest need for
-32, starting and ending would be a part. Layers, windows and multiply-accumulates are counted in the networks that run, not taken from papers.
+32, starting and ending would be a part. Layers, windows and multiply-accumulates are counted in the networks that run,
+not taken from papers.
 """
 
 import math
@@ -53,7 +54,7 @@ from serving.errors import BackendError, UsageError
 
 AGREES = 0.999  # the least cosine of a clip in a batch with the same clip alone
 COMPARED = 3  # clips whose embeddings are compared
-WARM_UP = 2  # rounds: runtimes settle their memory, numba compiles
+WARM_UP = 2  # rounds of single clips; bulk jobs have run twice before they are timed
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def compare(peer: Peer, paths: Sequence[Path]) -> float | None:
 
 def enough_files(work: Callable[[Sequence[Path]], object], paths: Sequence[Path], seconds: float) -> list[Path]:
     """The files as often as makes the work last about so many seconds, once at least."""
-    work(paths)  # runtimes make their buffers, numba compiles
+    work(paths)  # warm-up: runtimes make their buffers, numba compiles
     start = time.perf_counter()
     work(paths)
     return list(paths) * max(1, math.ceil(seconds / (time.perf_counter() - start)))
@@ -129,9 +130,10 @@ def time_all(peers: Sequence[Peer], paths: Sequence[Path], options: Options) -> 
     single = {(peer.name, "one"): Job(lambda turn: paths[turn % len(paths)], peer.one) for peer in peers}
     durations: dict[Any, NDArray[np.int64]] = {}
     with Progress(console=progress_console, auto_refresh=False) as progress:
-        for told_, jobs, repeats in (("in bulk", bulk, options.rounds), ("one clip", single, options.repeats)):
-            bar = progress.add_task(told_, total=WARM_UP + repeats)
-            durations |= time_in_turns(jobs, repeats, WARM_UP, partial(progress.update, bar, advance=1, refresh=True))
+        parts = (("in bulk", bulk, options.rounds, 0), ("one clip", single, options.repeats, WARM_UP))
+        for told_, jobs, repeats, warm_up in parts:
+            bar = progress.add_task(told_, total=warm_up + repeats)
+            durations |= time_in_turns(jobs, repeats, warm_up, partial(progress.update, bar, advance=1, refresh=True))
     return {key: taken / len(files.get(key, [None])) for key, taken in durations.items()}
 
 
@@ -161,9 +163,8 @@ def measure(options: Options) -> dict[str, Any]:
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": asdict(machine) | {"load_average_before": round(load_before, 2)},
         "bundles": [{"name": each.folder.resolve().name, "network": each.manifest.network} for each in bundles],
-        "settings": {"threads": threads, "clips": options.clips} | {
-            key: getattr(options, key) for key in ("bulk_seconds", "rounds", "repeats")
-        },
+        "settings": {"threads": threads, "clips": options.clips}
+        | {key: getattr(options, key) for key in ("bulk_seconds", "rounds", "repeats")},
         "clips": {"source": told(options.recordings, options.seconds), "distinct": len(clips)},
         "not_measured": absent,
         "rows": [asdict(row) for row in rows],
