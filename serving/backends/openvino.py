@@ -13,6 +13,7 @@ from serving.errors import UsageError
 
 # Importing openvino imports its model converter, and that reports the import to its makers over the network.
 REPORTING = "openvino.tools.ovc"
+DEQUANTISES = ("Convert", "Subtract", "Multiply")
 
 
 class OpenVino:
@@ -46,7 +47,10 @@ class OpenVino:
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 or (bf16 is None and has_bf16) else "f32",
         }
         model = core.read_model(str(path))
-        compiled = core.compile_model(_after_log_mel(openvino, model) if network else model, "CPU", options)
+        if network:
+            model = _after_log_mel(openvino, model)
+        _quantise_as_it_lies(model)
+        compiled = core.compile_model(model, "CPU", options)
         self._request = compiled.create_infer_request()
         self._turn = Lock()
         self.version: str = openvino.__version__.split("-")[0]
@@ -69,6 +73,26 @@ def _after_log_mel(openvino: Any, model: Any) -> Any:
     for reader in log_mel.get_target_inputs():
         reader.replace_source_output(source.output(0))
     return openvino.Model(model.get_results(), [source])
+
+
+def _quantise_as_it_lies(model: Any) -> None:
+    """Let an INT8 network quantise log-mels [batch, frames, 64] before they become an image of one channel, not after.
+
+    For images OpenVINO's kernel wants blocks of 16 channels: 15 of them zeros here, a seventh of `yamnet-compact`'s
+    time to write and read. In bfloat16 it would also round the log-mels first.
+    """
+    quantise = next((node for node in model.get_ordered_ops() if node.get_type_name() == "FakeQuantize"), None)
+    if quantise is None or quantise.input_value(0).get_node().get_type_name() != "Unsqueeze":
+        return
+    image = quantise.input_value(0).get_node()
+    last = quantise  # of what rounds, and then gives back the range of the log-mels
+    while (readers := list(last.output(0).get_target_inputs()))[0].get_node().get_type_name() in DEQUANTISES:
+        last = readers[0].get_node()
+    quantise.input(0).replace_source_output(image.input_value(0))
+    for reader in readers:
+        reader.replace_source_output(image.output(0))
+    image.input(0).replace_source_output(last.output(0))
+    model.validate_nodes_and_infer_types()
 
 
 def load_openvino() -> Any:
