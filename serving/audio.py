@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 from numpy.typing import NDArray
 
 from serving.errors import AudioError, DurationError, FormatError
 from serving.libsndfile import UNKNOWN_LENGTH, opened, opened_path
+from serving.resample import resample
 
 FORMATS = "WAV, FLAC, OGG or MP3"
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")  # of their files, in lower case
@@ -94,7 +94,8 @@ def decode_audio(data: bytes, name: str = "audio", max_seconds: float | None = N
 
 def _decode(file: soundfile.SoundFile, name: str, max_seconds: float | None) -> tuple[NDArray[np.float32], int]:
     wave = _read_blocks(file, name, max_seconds)
-    check_wave(wave, name)
+    if not wave.size or not file.subtype.startswith("PCM_"):  # integers are finite, and in [-1, 1]
+        check_wave(wave, name)
     return wave, file.samplerate
 
 
@@ -123,9 +124,8 @@ def _read_blocks(file: soundfile.SoundFile, name: str, max_seconds: float | None
 def _read_block(file: soundfile.SoundFile, n_samples: int) -> NDArray[np.float32]:
     """The next samples [n_samples or fewer, n_channels] float32."""
     if file.subtype == "PCM_16":  # libsndfile's own conversion gives the same numbers in six times the time
-        block = np.asarray(file.read(n_samples, dtype="int16", always_2d=True), dtype=np.float32)
-        block *= np.float32(1 / 2**15)
-        return block
+        whole = file.read(n_samples, dtype="int16", always_2d=True)
+        return np.multiply(whole, np.float32(1 / 2**15), dtype=np.float32)
     return np.asarray(file.read(n_samples, dtype="float32", always_2d=True), dtype=np.float32)
 
 
@@ -151,7 +151,7 @@ def check_wave(wave: NDArray[np.floating], name: str = "audio") -> None:
 
 
 def to_mono(wave: NDArray[np.floating], rate_hz: float, target_hz: int) -> NDArray[np.float32]:
-    """Mix the channels to one (their mean) and resample with soxr HQ.
+    """Mix the channels to one (their mean) and resample, see `serving.resample`.
 
     wave     [n_samples] or [n_samples, n_channels], float in [-1, 1] at rate_hz
     returns  [n_samples * target_hz / rate_hz] float32, at least one sample
@@ -170,7 +170,7 @@ def to_mono(wave: NDArray[np.floating], rate_hz: float, target_hz: int) -> NDArr
     mono = np.ascontiguousarray(_mix(wave), dtype=np.float32)  # [n_samples]
     if rate_hz == target_hz:
         return mono
-    resampled = soxr.resample(mono, rate_hz, target_hz, quality="HQ")
+    resampled = resample(mono, rate_hz, target_hz)
     # A few samples at a high rate can round to none; one sample is the least a clip can have.
     return resampled if resampled.size else mono[:1]
 
@@ -190,6 +190,8 @@ def cut_windows(wave: NDArray[np.float32], window: Window) -> NDArray[np.float32
     A rest shorter than half a window is dropped, unless it is all there is.
     """
     needed = window.reach(len(wave))
+    if needed == window.samples <= len(wave):
+        return wave[None, :needed]
     padded = wave[:needed] if needed <= len(wave) else np.pad(wave, (0, needed - len(wave)))  # [needed]
     views = np.lib.stride_tricks.sliding_window_view(padded, window.samples)
     return np.array(views[:: window.hop_samples])  # [n_windows, samples]

@@ -4,6 +4,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+# Multiplications in a matrix product that OpenBLAS, which is NumPy's, does in the caller's thread. More it shares out
+# among threads of its own, for which other callers have to wait, and which take the cores from the runtimes' threads.
+ONE_THREADS_PRODUCTS = 2**18
+
 
 def usable_cores(root: Path = Path("/"), affinity: set[int] | None = None) -> int:
     """Physical cores that this process may use: at least 1.

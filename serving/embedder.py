@@ -107,8 +107,11 @@ class Embedder:
 
     def run_prepared(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Embed what `prepare` made of n >= 1 windows -> [n, 128] float32, at most max_batch of them at a time."""
-        rows = [self.network(part) for part in np.array_split(inputs, -(-len(inputs) // self.max_batch))]
-        return rows[0] if len(rows) == 1 else np.concatenate(rows)
+        if len(inputs) <= self.max_batch:
+            return self.network(inputs)
+        return np.concatenate(
+            [self.network(part) for part in np.array_split(inputs, -(-len(inputs) // self.max_batch))]
+        )
 
     def embed_windows(self, wave: NDArray[np.floating], rate_hz: float) -> NDArray[np.float32]:
         """Embed each window of a clip.
@@ -204,7 +207,7 @@ class Embedder:
 
 def pool(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """A clip's embedding from its windows' [n_windows, 128]: their mean (Xie 2021, arXiv:2011.12133). [128] float32."""
-    return rows.mean(axis=0)
+    return rows[0] if len(rows) == 1 else rows.mean(axis=0)
 
 
 def pool_clips(rows: NDArray[np.float32], counts: Sequence[int]) -> NDArray[np.float32]:

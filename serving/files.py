@@ -113,9 +113,15 @@ def _embed(
     pending: list[tuple[Key, DecodedFile | AudioError]], run: Callable[[NDArray[np.float32]], NDArray[np.float32]]
 ) -> Iterator[Outcome[Key]]:
     clips = [decoded.windows for _, decoded in pending if isinstance(decoded, DecodedFile)]
-    rows = iter(np.split(run(np.concatenate(clips)), np.cumsum([len(clip) for clip in clips])[:-1]) if clips else [])
+    rows = run(np.concatenate(clips)) if clips else None
+    first = 0
     for file, decoded in pending:
-        yield file, EmbeddedFile(decoded.duration_s, next(rows)) if isinstance(decoded, DecodedFile) else decoded
+        if rows is None or not isinstance(decoded, DecodedFile):
+            yield file, decoded
+        else:
+            last = first + len(decoded.windows)
+            yield file, EmbeddedFile(decoded.duration_s, rows[first:last])
+            first = last
 
 
 def file_size(path: Path) -> int:

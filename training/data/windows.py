@@ -32,7 +32,7 @@ from training.data.clips import Clip
 from training.frontend import LogMel
 
 INDEX = "index.npz"
-CACHE_VERSION = 1  # raised when the meaning of the cached numbers changes
+CACHE_VERSION = 2  # raised when the meaning of the cached numbers changes
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # not there, or damaged
 
 
