@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 import soundfile
 import soxr
+from threadpoolctl import threadpool_info
 
 from serving.embedder import usable_cores
 
@@ -19,6 +20,7 @@ class Machine:
     """One machine and its software.
 
     cores   that this process may use, which in a container can be fewer than the machine has
+    blas    of NumPy, with the processor that its kernels are for: not always this one
     gpus    name and driver of each NVIDIA GPU that nvidia-smi shows; empty where there is none
     """
 
@@ -29,6 +31,7 @@ class Machine:
     os: str
     python: str
     numpy: str
+    blas: str
     onnxruntime: str
     soundfile: str
     libsndfile: str
@@ -38,7 +41,8 @@ class Machine:
         gpus = ", ".join(self.gpus) or "no GPU"
         return (
             f"{self.cpu}, {self.cores} cores, {self.ram_gib:g} GiB, {gpus}; {self.os}; Python {self.python}, "
-            f"numpy {self.numpy}, onnxruntime {self.onnxruntime}, libsndfile {self.libsndfile}, soxr {self.soxr}"
+            f"numpy {self.numpy} ({self.blas}), onnxruntime {self.onnxruntime}, libsndfile {self.libsndfile}, "
+            f"soxr {self.soxr}"
         )
 
 
@@ -52,11 +56,20 @@ def this_machine() -> Machine:
         os=_system_name(),
         python=platform.python_version(),
         numpy=np.__version__,
+        blas=_blas(),
         onnxruntime=onnxruntime.__version__,
         soundfile=soundfile.__version__,
         libsndfile=soundfile.__libsndfile_version__,
         soxr=soxr.__version__,
     )
+
+
+def _blas() -> str:
+    """ "openblas for SkylakeX": an environment variable can choose kernels of half the speed."""
+    for library in threadpool_info():
+        if library["user_api"] == "blas" and "numpy" in library["filepath"]:
+            return f"{library['internal_api']} for {library.get('architecture', 'unknown')}"
+    return "unknown"
 
 
 def _cpu_model() -> str:

@@ -17,6 +17,10 @@ SECTIONS = {
         "From 44.1 kHz files to embeddings, in bulk and one by one. `Unheard` is this project, in FP32 where no "
         "other precision is named. What each computes stands below, for a network with more layers has to be slower.",
     ),
+    "resamplers": (
+        "Resamplers",
+        "What a resampler costs, and how far embeddings move from those after soxr's very high quality.",
+    ),
     "load": (
         "The server under load",
         "Closed loop: each connection sends its next clip when the last is answered. Open loop: clips arrive by "
@@ -42,7 +46,8 @@ SECTIONS = {
 def write_page(results: Path, page: Path) -> list[Path]:
     """Write the page, and the pictures beside it as PAGE-NAME.png.
 
-    results   holds a folder for each program: peers, latency-BUNDLE (several), load, training, efficiency, scaling
+    results   holds a folder for each program: peers, latency-BUNDLE (several), resamplers, load, training, efficiency
+              and scaling
     returns   the files written
     errors    DataError: a program's files are missing or not its own
     """

@@ -28,6 +28,7 @@ from serving.errors import BackendError, UsageError
 SHORT = {
     "peers": "--rounds 3 --repeats 20",
     "latency": "--batch 1,8 --repeats 10",
+    "resamplers": "--repeats 20",
     "load": "--connections 1,2,4,8,16 --load-seconds 4",
     "training": "--rounds 3",
     "efficiency": "--repeats 10",
@@ -36,6 +37,7 @@ SHORT = {
 FULL = {
     "peers": "--rounds 9 --repeats 200",
     "latency": "--batch 1,8,32 --repeats 100",
+    "resamplers": "--repeats 100",
     "load": "--connections 1,2,4,8,16,32 --load-seconds 10 --overload 4",
     "training": "--rounds 7 --clips 256",
     "efficiency": "--repeats 50",
@@ -76,7 +78,8 @@ def plan(options: Options) -> dict[str, list[str]]:
         raise UsageError(f"BUNDLES: got two of one name ({', '.join(names)}); rename one")
     lines = {"peers": ["peers", *bundles]}
     lines |= {f"latency-{name}": ["latency", bundle] for name, bundle in zip(names, bundles, strict=True)}
-    lines |= {"load": ["load"], "training": ["training"], "efficiency": ["efficiency", *bundles]}
+    lines |= {"resamplers": ["resamplers", *bundles], "load": ["load"], "training": ["training"]}
+    lines["efficiency"] = ["efficiency", *bundles]
     lines["scaling"] = ["scaling", bundles[0]]
     recordings = ["--recordings", str(options.recordings)] if options.recordings else []
     return {

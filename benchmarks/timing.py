@@ -61,24 +61,38 @@ def time_in_turns(
     settle: Callable[[], None] = wait_for_rest,
     clock_ns: Callable[[], int] = time.perf_counter_ns,
 ) -> dict[Key, NDArray[np.int64]]:
-    """Time every job once a round, round after round, so that a drift of the machine hits all jobs alike.
+    """Time every job once a round, each from rest: see `time_in_rows`. Durations [repeats] in nanoseconds."""
+    rows = time_in_rows(jobs, 1, repeats, warm_up, on_round, settle, clock_ns)
+    return {key: durations[:, 0] for key, durations in rows.items()}
 
+
+def time_in_rows(
+    jobs: Mapping[Key, Job],
+    in_a_row: int,
+    repeats: int,
+    warm_up: int,
+    on_round: Callable[[], None] = lambda: None,
+    settle: Callable[[], None] = wait_for_rest,
+    clock_ns: Callable[[], int] = time.perf_counter_ns,
+) -> dict[Key, NDArray[np.int64]]:
+    """Time every job some times in a row, round after round, so that a drift of the machine hits all jobs alike.
+
+    in_a_row  how often in a round: the first time from rest, and after what other jobs left in the caches
     repeats   rounds that count, at least 1
     warm_up   rounds before them, of all jobs, that do not
     on_round  called after each round of either kind
-    settle    called before each job, so that it matters little which one came before
+    settle    called before each job's row, so that it matters little which one came before
     clock_ns  a clock that only goes forward, in nanoseconds
-    returns   for each job its durations [repeats] in nanoseconds
+    returns   for each job its durations [repeats, in_a_row] in nanoseconds
     """
-    durations = {key: np.empty(repeats, np.int64) for key in jobs}
+    durations = {key: np.empty((warm_up + repeats, in_a_row), np.int64) for key in jobs}
     for turn in range(warm_up + repeats):
         for key, job in jobs.items():
             settle()
-            given = job.prepare(turn)
-            start = clock_ns()
-            job.work(given)
-            end = clock_ns()
-            if turn >= warm_up:
-                durations[key][turn - warm_up] = end - start
+            for i in range(in_a_row):
+                given = job.prepare(turn * in_a_row + i)
+                start = clock_ns()
+                job.work(given)
+                durations[key][turn, i] = clock_ns() - start
         on_round()
-    return durations
+    return {key: taken[warm_up:] for key, taken in durations.items()}

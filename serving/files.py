@@ -113,15 +113,15 @@ def _embed(
     pending: list[tuple[Key, DecodedFile | AudioError]], run: Callable[[NDArray[np.float32]], NDArray[np.float32]]
 ) -> Iterator[Outcome[Key]]:
     clips = [decoded.windows for _, decoded in pending if isinstance(decoded, DecodedFile)]
-    rows = run(np.concatenate(clips)) if clips else None
+    rows = run(np.concatenate(clips)) if clips else np.empty((0, 0), np.float32)
     first = 0
     for file, decoded in pending:
-        if rows is None or not isinstance(decoded, DecodedFile):
+        if isinstance(decoded, AudioError):
             yield file, decoded
-        else:
-            last = first + len(decoded.windows)
-            yield file, EmbeddedFile(decoded.duration_s, rows[first:last])
-            first = last
+            continue
+        last = first + len(decoded.windows)
+        yield file, EmbeddedFile(decoded.duration_s, rows[first:last])
+        first = last
 
 
 def file_size(path: Path) -> int:

@@ -19,7 +19,7 @@ from benchmarks.machine import this_machine
 from benchmarks.report import replace_file, to_csv, to_markdown
 from benchmarks.runtimes import GPU_RUNTIMES, open_model
 from benchmarks.stages import Key, embed_clips
-from benchmarks.timing import Job, percentiles, time_in_turns, wait_for_rest
+from benchmarks.timing import Job, percentiles, time_in_rows, time_in_turns, wait_for_rest
 from serving.agreement import worst_cosine
 from serving.audio import decode_audio
 from serving.bundle import open_bundle
@@ -255,6 +255,13 @@ def test_jobs_take_turns_and_neither_warm_up_nor_preparation_nor_settling_is_tim
     assert order == [(name, turn) for turn in range(5) for name in ("a", "b")]
     assert rounds == [2, 4, 6, 8, 10]
     assert {name: list(values) for name, values in durations.items()} == {"a": [12, 13, 14], "b": [22, 23, 24]}
+    order.clear()
+    rows = time_in_rows(jobs, 3, 2, 1, lambda: None, settle, lambda: now)
+    assert order == [(name, 3 * turn + i) for turn in range(3) for name in ("a", "b") for i in range(3)]
+    assert {name: values.tolist() for name, values in rows.items()} == {
+        "a": [[13, 14, 15], [16, 17, 18]],
+        "b": [[23, 24, 25], [26, 27, 28]],
+    }
 
 
 def test_waiting_for_rest_ends_though_a_thread_never_rests():

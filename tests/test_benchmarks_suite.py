@@ -18,6 +18,7 @@ pytestmark = pytest.mark.timeout(1800)  # a minute on two idle cores, but much l
 FLAGS = (
     "peers --clips 2 --bulk-seconds 0 --rounds 1 --repeats 2 --seconds 1.2",
     "latency --batch 1 --repeats 2 --seconds 1",
+    "resamplers --clips 2 --seconds 1 --repeats 1",
     "load --connections 1,2 --load-seconds 0.5 --seconds 1",
     "training --clips 4 --rounds 1 --batch-size 2 --seconds 1",
     "efficiency --batch 1 --repeats 1",
@@ -60,6 +61,7 @@ def test_ratios_are_those_of_the_rows_and_each_of_ours_meets_each_other(results)
         mine, other = rows[ratio["ours"]], rows[ratio["peer"]]
         assert ratio["throughput"] == pytest.approx(mine["clips_per_second"] / other["clips_per_second"])
         assert ratio["latency"] == pytest.approx(other["p50_ms"] / mine["p50_ms"])
+        assert ratio["rest_latency"] == pytest.approx(other["rest_p50_ms"] / mine["rest_p50_ms"])
     assert found["not_measured"] == {}
 
 
@@ -130,6 +132,16 @@ def test_growth_is_of_the_last_row_over_the_first():
     }
 
 
+def test_the_filter_bank_hardly_moves_embeddings_from_where_soxrs_best_quality_puts_them(results):
+    rows = {row["name"]: row for row in record(results, "resamplers")["rows"]}
+    assert list(rows) == ["filter bank", "soxr VHQ", "soxr HQ", "soxr MQ", "soxr LQ"]
+    assert all(row["ms"] > 0 for row in rows.values())
+    assert rows["soxr VHQ"]["worst"] < 1e-12
+    assert rows["filter bank"]["worst"] < 1e-6
+    assert rows["filter bank"]["worst"] < rows["soxr LQ"]["worst"]
+    assert rows["filter bank"]["same_first"] == 1.0
+
+
 def test_the_page_tells_the_numbers_of_the_run(results):
     page = page_of(results)
     peers = csv.DictReader((results / "peers" / "peers.csv").open())
@@ -142,7 +154,7 @@ def test_the_page_tells_the_numbers_of_the_run(results):
         if line.startswith("!["):
             picture = results / "docs" / line.split("(")[-1].rstrip(")")
             assert picture.read_bytes().startswith(b"\x89PNG")
-    assert page.count("![") == 6
+    assert page.count("![") == 7
     if not record(results, "peers")["machine"]["gpus"]:
         for name in ("onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt"):
             assert f"- {name}: not measured: no GPU" in page
@@ -165,7 +177,9 @@ def test_a_page_is_not_written_from_half_a_run(results, tmp_path):
 def test_every_program_is_planned_for_every_bundle():
     options = Options((Path("a/x"), Path("b/y")), recordings=Path("sounds"), flags=("latency --repeats 3",))
     lines = plan(options)
-    assert list(lines) == ["peers", "latency-x", "latency-y", "load", "training", "efficiency", "scaling"]
+    assert list(lines) == [
+        "peers", "latency-x", "latency-y", "resamplers", "load", "training", "efficiency", "scaling"
+    ]  # fmt: skip
     assert lines["peers"][:3] == ["peers", "a/x", "b/y"]
     assert lines["latency-y"][:2] == ["latency", "b/y"]
     assert lines["latency-y"][-4:] == ["--repeats", "3", "--out", "runs/bench/latency-y"]

@@ -28,7 +28,7 @@ COMPUTES = Computes(3, 2, 0.96, 10**6, None, "none", "none", "none", "untrained"
 
 def row(name: str, network: str, ours: bool, rate: float, p50_ms: float, precision: str = "fp32") -> PeerRow:
     fields = vars(COMPUTES)
-    return PeerRow(name, network, ours, precision, rate, "one", 9, p50_ms, p50_ms, p50_ms, None, **fields)
+    return PeerRow(name, network, ours, precision, rate, "one", 9, p50_ms, p50_ms, p50_ms, 2 * p50_ms, None, **fields)
 
 
 def test_a_package_that_is_missing_is_listed_with_the_way_out(bundle_folder, tmp_path, capsys, monkeypatch):
@@ -103,8 +103,10 @@ def test_multiply_accumulates_are_those_of_the_formula(bundle_folder):
 def test_the_faster_bulk_counts_and_medians_decide():
     peer = SimpleNamespace(name="a", network="n", ours=False, precision="fp32", computes=COMPUTES)
     bulk = {"slow": np.array([2, 4, 90]) * 1e8, "fast": np.array([1, 2, 90]) * 1e8}
-    made = make_row(peer, bulk, np.array([3, 5, 4]) * 1e6, 0.5)
-    assert (made.bulk, made.clips_per_second, made.p50_ms, made.n, made.worst_cosine) == ("fast", 5.0, 4.0, 3, 0.5)
+    single = np.array([[30, 90, 90, 3, 5], [10, 90, 90, 4, 4], [20, 90, 90, 2, 9]]) * 1e6
+    made = make_row(peer, bulk, single, 0.5)
+    assert (made.bulk, made.clips_per_second, made.worst_cosine) == ("fast", 5.0, 0.5)
+    assert (made.p50_ms, made.n, made.rest_p50_ms) == (4.0, 6, 20.0)
     assert (made.layers, made.windows, made.network_macs) == (3, 2, 10**6)
 
 
@@ -123,7 +125,8 @@ def test_bulk_jobs_repeat_their_files_until_they_last_and_count_every_one():
     assert 4 <= given[-1] <= 20
     assert given[-1] % 2 == 0
     assert {key: len(values) for key, values in taken.items()} == {("a", "all"): 2, ("a", "one"): 3}
-    assert all(5e6 <= value < 50e6 for values in taken.values() for value in values)
+    assert taken["a", "one"].shape == (3, 8)
+    assert all(5e6 <= value < 50e6 for values in taken.values() for value in values.ravel())
     given.clear()
     time_all([peer], paths, Options(rounds=1, repeats=1, bulk_seconds=0))
     assert set(given) == {2}
@@ -141,7 +144,7 @@ def test_the_best_backend_of_each_network_stands_in_the_table_in_fp32_and_where_
     names = ["yamnet, b", "yamnet, b int8", "vggish, a"]
     assert [best.name for best in best_of_ours(rows)] == [f"Unheard {name}" for name in names]
     assert ratio_head(rows)[1:] == names
-    assert ratio_lines(rows, ratios) == [["other", "5.0, 3.0", "10.0, 6.0", "1.2, 1.2"]]
+    assert ratio_lines(rows, ratios) == [["other", "5.0, 3.0, 3.0", "10.0, 6.0, 6.0", "1.2, 1.2, 1.2"]]
 
 
 def test_a_bulk_way_that_gives_other_embeddings_is_no_peer():

@@ -33,6 +33,7 @@ from benchmarks.peers.peer import Peer, Setting
 from benchmarks.peers.plot import plot_peers
 from benchmarks.peers.rows import (
     COMPUTES_HEAD,
+    SETTLING,
     SPEED_HEAD,
     PeerRow,
     Ratio,
@@ -44,7 +45,7 @@ from benchmarks.peers.rows import (
     speed_lines,
 )
 from benchmarks.report import bullets, make_folder, tell, to_csv, to_markdown, to_table, write_json, write_text
-from benchmarks.timing import Job, time_in_turns
+from benchmarks.timing import Job, time_in_rows, time_in_turns
 from serving.agreement import worst_cosine
 from serving.bundle import Bundle, open_bundle
 from serving.command import progress_console, run_command
@@ -54,6 +55,7 @@ from serving.errors import BackendError, UsageError
 
 AGREES = 0.999  # the least cosine of a clip in a batch with the same clip alone
 COMPARED = 3  # clips whose embeddings are compared
+IN_A_ROW = 8  # single clips: the first from rest, and those after SETTLING of them one after the other
 WARM_UP = 2  # rounds of single clips; bulk jobs have run twice before they are timed
 
 
@@ -72,7 +74,7 @@ class Options:
     rounds: int = 5
     """how often each bulk job is timed"""
     repeats: int = 50
-    """how often a single clip is timed"""
+    """how often single clips are timed, 8 in a row: the first from rest, the last 5 as one after the other"""
     seconds: float = 5.0
     """length of the synthesised 44.1 kHz clips, in seconds; recordings keep theirs"""
     recordings: Path | None = None
@@ -123,18 +125,21 @@ def enough_files(work: Callable[[Sequence[Path]], object], paths: Sequence[Path]
 
 
 def time_all(peers: Sequence[Peer], paths: Sequence[Path], options: Options) -> dict[Any, NDArray[np.floating]]:
-    """Nanoseconds a clip, by (peer, way), ("one" for a single clip), bulk first; all take turns in each part."""
+    """Nanoseconds a clip by (peer, way), bulk [rounds] first, then "one" clip [repeats, IN_A_ROW]; all take turns."""
     ways = {(peer.name, way): work for peer in peers for way, work in peer.bulk.items()}
     files = {key: enough_files(work, paths, options.bulk_seconds) for key, work in ways.items()}
     bulk = {key: Job(lambda turn, given=files[key]: given, work) for key, work in ways.items()}
     single = {(peer.name, "one"): Job(lambda turn: paths[turn % len(paths)], peer.one) for peer in peers}
-    durations: dict[Any, NDArray[np.int64]] = {}
     with Progress(console=progress_console, auto_refresh=False) as progress:
-        parts = (("in bulk", bulk, options.rounds, 0), ("one clip", single, options.repeats, WARM_UP))
-        for told_, jobs, repeats, warm_up in parts:
-            bar = progress.add_task(told_, total=warm_up + repeats)
-            durations |= time_in_turns(jobs, repeats, warm_up, partial(progress.update, bar, advance=1, refresh=True))
-    return {key: taken / len(files.get(key, [None])) for key, taken in durations.items()}
+
+        def bar(what: str, total: int) -> Callable[[], None]:
+            return partial(progress.update, progress.add_task(what, total=total), advance=1, refresh=True)
+
+        in_bulk = time_in_turns(bulk, options.rounds, 0, bar("in bulk", options.rounds))
+        turns = bar("one clip", WARM_UP + options.repeats)
+        one_clip = time_in_rows(single, IN_A_ROW, options.repeats, WARM_UP, turns)
+    durations: dict[Any, NDArray[np.floating]] = {key: taken / len(files[key]) for key, taken in in_bulk.items()}
+    return durations | {key: taken.astype(np.float64) for key, taken in one_clip.items()}
 
 
 def measure(options: Options) -> dict[str, Any]:
@@ -164,6 +169,7 @@ def measure(options: Options) -> dict[str, Any]:
         "machine": asdict(machine) | {"load_average_before": round(load_before, 2)},
         "bundles": [{"name": each.folder.resolve().name, "network": each.manifest.network} for each in bundles],
         "settings": {"threads": threads, "clips": options.clips}
+        | {"in_a_row": IN_A_ROW}
         | {key: getattr(options, key) for key in ("bulk_seconds", "rounds", "repeats")},
         "clips": {"source": told(options.recordings, options.seconds), "distinct": len(clips)},
         "not_measured": absent,
@@ -180,8 +186,9 @@ def describe(result: Mapping[str, Any], machine: str) -> list[str]:
     settings, clips = result["settings"], result["clips"]
     return [
         f"in bulk {settings['clips']} files, again and again for about {settings['bulk_seconds']:g} s, median of "
-        f"{settings['rounds']} rounds; one clip {settings['repeats']} times, each from rest; all take turns, "
-        f"{settings['threads']} threads each",
+        f"{settings['rounds']} rounds; one clip {settings['repeats']} times {settings['in_a_row']} in a row, of which "
+        f"the first is from rest and p50 to p99 are of the last {settings['in_a_row'] - SETTLING}; all take turns, "
+        f"{settings['threads']} threads each where no other number is named",
         f"{clips['distinct']} distinct clips, {clips['source']}",
         "parity: worst cosine with the bundle in FP32 on ONNX Runtime; - where the weights are others",
         *(f"{family}: {why}" for family, why in result["not_measured"].items()),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.peers.peer import Computes, Peer, Setting, make_peer
+from benchmarks.peers.unheard import RESAMPLER
 from serving.audio import cut_windows, read_audio, to_mono
 from serving.bundle import Bundle
 from serving.frontend import LogMelConfig
@@ -66,7 +67,7 @@ def _with_our_front_end(bundle: Bundle, config: LogMelConfig, network: Network, 
         return cut_windows(to_mono(*read_audio(path), window.rate_hz), window)
 
     waves = torch.from_numpy(decode(setting.sample))
-    computes = _computes(bundle, config, network, len(waves), "soxr HQ", "LogMel", count_macs(log_mel, waves))
+    computes = _computes(bundle, config, network, len(waves), RESAMPLER, "LogMel", count_macs(log_mel, waves))
     run = runner(lambda batch: network.embed(log_mel(batch)))
     name = f"eager PyTorch, {bundle.manifest.network}"
     return make_peer(name, bundle.manifest.network, computes, decode, run, setting.threads)

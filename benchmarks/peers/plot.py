@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from benchmarks.peers.rows import PeerRow
-from benchmarks.report import BLUE, GREY, save_figure, shown, style
+from benchmarks.report import ACCENT, BLUE, GREY, save_figure, shown, style
 
 
 def plot_peers(rows: Sequence[PeerRow], title: str, notes: Sequence[str], out: Path) -> None:
@@ -19,13 +19,18 @@ def plot_peers(rows: Sequence[PeerRow], title: str, notes: Sequence[str], out: P
     places = range(len(ordered))
     for axes, values, what in (
         (left, [row.clips_per_second for row in ordered], "clips a second in bulk (more is better)"),
-        (right, [row.p50_ms for row in ordered], "ms of a single clip: bar p50, line to p99 (less is better)"),
+        (
+            right,
+            [row.p50_ms for row in ordered],
+            "ms of one clip after the other: bar p50, line to p99; dot: from rest",
+        ),
     ):
         axes.barh(places, values, 0.65, color=colours)
         ends = values
         if axes is right:
-            ends = [row.p99_ms for row in ordered]
-            axes.hlines(places, values, ends, color=GREY, linewidth=1.2)
+            ends = [max(row.p99_ms, row.rest_p50_ms) for row in ordered]
+            axes.hlines(places, values, [row.p99_ms for row in ordered], color=GREY, linewidth=1.2)
+            axes.scatter([row.rest_p50_ms for row in ordered], places, s=12, color=ACCENT, zorder=3)
         for place, value, end in zip(places, values, ends, strict=True):
             axes.annotate(shown(value), (max(value, end), place), (5, 0), textcoords="offset points", va="center",
                           fontsize=8)  # fmt: skip

@@ -12,7 +12,7 @@ from serving.bundle import BF16, Bundle
 from serving.embedder import Embedder
 from serving.errors import UsageError
 
-RESAMPLER = "soxr HQ"
+RESAMPLER = "filter bank"
 FRONT_END = "in the graph"
 FFT = "SciPy FFT"
 
@@ -27,24 +27,28 @@ def peers(setting: Setting, gpus: list[str]) -> Iterator[Peer]:
             if missing(backend, gpus) is None and (backend != "tensorrt" or any(bundle.folder.glob("engines/*"))):
                 for precision in ("fp32", *LOWER.get(backend, ())):
                     if precision == BF16 or precision in bundle.manifest.models:
-                        yield from _peer(setting, bundle, backend, precision)
+                        yield from _peer(setting, bundle, backend, precision, setting.threads)
+                        if precision == "int8" and setting.threads > 1:
+                            # So quick that a second thread may take as long to wake as it saves.
+                            yield from _peer(setting, bundle, backend, precision, 1)
 
 
-def _peer(setting: Setting, bundle: Bundle, backend: str, precision: str) -> Iterator[Peer]:
+def _peer(setting: Setting, bundle: Bundle, backend: str, precision: str, threads: int) -> Iterator[Peer]:
     """One, or none where this processor does not compute bfloat16."""
     try:
         with tempfile.TemporaryDirectory(prefix="unheard-peers-") as cache:
-            runtime = open_model(bundle, backend, precision, setting.threads, Path(cache))
+            runtime = open_model(bundle, backend, precision, threads, Path(cache))
     except UsageError:
         if precision == BF16:
             return
         raise
-    embedder = Embedder(bundle, runtime, precision, setting.threads)
+    embedder = Embedder(bundle, runtime, precision, threads)
     network = bundle.manifest.network
     windows = len(embedder.windows(*read_audio(setting.sample)))
     front_end = FFT if backend == "openvino" else FRONT_END
     yield Peer(
-        f"Unheard {network}, {backend}{'' if precision == 'fp32' else f' {precision}'}",
+        f"Unheard {network}, {backend}{'' if precision == 'fp32' else f' {precision}'}"
+        f"{'' if threads == setting.threads else ', 1 thread'}",
         network,
         True,
         computes_of(bundle, windows, f"{runtime.name} {runtime.version}", front_end, RESAMPLER),
