@@ -14,8 +14,9 @@ length); P. P. Vaidyanathan, "Multirate digital filters, filter banks, polyphase
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
+from threading import local
 
 import numpy as np
 import soxr
@@ -40,34 +41,42 @@ class FilterBank:
     half     old samples that a new one depends on, on each side
     hop      old samples in a period
     step     old samples between the first ones that two groups see
+    scratch  of each thread: the old samples that it is at
     """
 
     weights: NDArray[np.float32]
     half: int
     hop: int
     step: int
+    scratch: local = field(default_factory=local)
 
     def apply(self, mono: NDArray[np.floating], n_new: int) -> NDArray[np.float32]:
         """[n_samples] at the old rate -> [n_new] float32 at the new one; beyond its ends is silence."""
         n_groups, _, n_taps, _ = self.weights.shape
         periods = min(MOST_PERIODS, ONE_THREADS_PRODUCTS // (n_taps * COLUMNS))
         part = periods * n_groups * COLUMNS  # new samples
-        n_parts = -(-n_new // part)
-        most = max(1, min(n_parts, BLOCK // part))  # parts at a time
-        near = np.empty((most * periods - 1) * self.hop + (n_groups - 1) * self.step + n_taps, np.float32)
+        most = max(1, BLOCK // part)  # parts at a time
+        if not hasattr(self.scratch, "near"):
+            self.scratch.near = np.empty(self._reach(most * periods), np.float32)
+        near: NDArray[np.float32] = self.scratch.near
         strides = (4 * self.step, 4 * periods * self.hop, 4 * self.hop, 4)
         seen = np.ndarray((n_groups, most, periods, n_taps), np.float32, near, strides=strides)
-        new = np.empty((n_parts, periods, n_groups, COLUMNS), np.float32)
-        for first in range(0, n_parts, most):
+        new = np.empty((-(-n_new // part), periods, n_groups, COLUMNS), np.float32)
+        for first in range(0, len(new), most):
+            some = new[first : first + most]
             start = first * periods * self.hop - self.half
             before = max(0, -start)
             heard = mono[start + before : start + len(near)]
             near[:before] = 0
             near[before : before + len(heard)] = heard
-            near[before + len(heard) :] = 0
-            some = new[first : first + most]
+            near[before + len(heard) : self._reach(len(some) * periods)] = 0
             np.matmul(seen[:, : len(some)], self.weights, out=some.transpose(2, 0, 1, 3))
         return new.reshape(-1)[:n_new]
+
+    def _reach(self, periods: int) -> int:
+        """Old samples that so many periods depend on."""
+        n_groups, _, n_taps, _ = self.weights.shape
+        return (periods - 1) * self.hop + (n_groups - 1) * self.step + n_taps
 
 
 @lru_cache(maxsize=8)
