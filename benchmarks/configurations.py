@@ -60,17 +60,14 @@ def _configurations(settings: Settings) -> Iterator[tuple[str, str, int]]:
 def make_jobs(
     embedders: Sequence[tuple[str, Embedder]], clips: Clips, batches: Sequence[int], cache: Path
 ) -> dict[Key, Job]:
-    """All that is timed: the front end once for all precisions of a backend, for it is FP32 in each."""
+    """All that is timed."""
     jobs: dict[Key, Job] = {}
-    front_ends = {
-        (backend, each.threads): (front_end_of(each.bundle, each.runtime, backend, each.threads, cache), each.max_batch)
-        for backend, each in embedders
-    }
+    front_ends = [front_end_of(each.bundle, each.runtime, backend, each.threads, cache) for backend, each in embedders]
     for batch in batches:
         jobs |= shared_jobs(embedders[0][1], clips, batch)
-        for (backend, threads), (front_end, most) in front_ends.items():
+        for (backend, embedder), front_end in zip(embedders, front_ends, strict=True):
             if front_end is not None:
-                jobs[Key("front_end", batch, backend, None, threads)] = front_end_job(front_end, most, clips, batch)
-        for backend, embedder in embedders:
+                key = Key("front_end", batch, backend, embedder.precision, embedder.threads)
+                jobs[key] = front_end_job(front_end, embedder.max_batch, clips, batch)
             jobs |= model_jobs(embedder, backend, clips, batch)
     return jobs

@@ -3,11 +3,11 @@
     python -m benchmarks.latency bundles/first
     python -m benchmarks.latency bundles/first --threads 1,2 --backends onnxruntime,openvino --precisions fp32
 
-Stages: decode (bytes to samples), resample (mono, 16 kHz, cut into windows), front end (log-mel, alone, in the same
-backend), network (derived: the median of the model less that of its front end), pooling (windows to clips). The
-percentiles are of the whole, bytes to embeddings, one batch after the other as one request is served. Each job starts
-with the runtimes' threads at rest, and all configurations take turns, so that a drift of the machine hits all alike.
-Parity is the worst window's cosine with ONNX Runtime's FP32 embeddings of the same clips.
+Stages: decode (bytes to samples), resample (mono, 16 kHz, cut into windows), front end (log-mel, alone, as this
+backend computes it for this precision), network (derived: the median of the model less that of its front end), pooling
+(windows to clips). The percentiles are of the whole, bytes to embeddings, one batch after the other as one request is
+served. Each job starts with the runtimes' threads at rest, and all configurations take turns, so that a drift of the
+machine hits all alike. Parity is the worst window's cosine with ONNX Runtime's FP32 embeddings of the same clips.
 """
 
 import json

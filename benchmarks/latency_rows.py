@@ -93,7 +93,7 @@ def make_rows(
             rows.append(Row(stage, key.backend, key.precision, key.threads, *fields))  # noqa: B023
 
         add(key.stage, found.n, found.p50_ms, found.p95_ms, found.p99_ms)
-        front_end = durations_ns.get(key._replace(stage="front_end", precision=None))
+        front_end = durations_ns.get(key._replace(stage="front_end"))
         if key.stage == "model" and front_end is not None:
             add("network", None, found.p50_ms - percentiles(front_end).p50_ms, None, None)
     return rows
@@ -111,7 +111,7 @@ def summarise(rows: Sequence[Row]) -> list[Summary]:
             whole.batch, whole.backend or "", whole.precision or "", whole.threads or 0,
             decode=decode,
             resample=resample,
-            front_end=medians.get(key._replace(stage="front_end", precision=None)),
+            front_end=medians.get(key._replace(stage="front_end")),
             network=medians.get(key._replace(stage="network")),
             pooling=pooling,
             model=medians[key],

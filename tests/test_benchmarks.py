@@ -77,8 +77,8 @@ def test_without_torch_every_backend_precision_batch_and_thread_count_has_its_li
 
 def test_every_measured_stage_takes_time_and_its_percentiles_rise(result):
     timed = [row for row in result["rows"] if row["stage"] != "network"]
-    # Three stages that no backend runs, a front end for each backend and thread count, a model and a whole for each.
-    assert len(timed) == 2 * (3 + 4 + 2 * 12)
+    # Three stages that no backend runs; a front end, a model and a whole for each configuration.
+    assert len(timed) == 2 * (3 + 3 * 12)
     for row in timed:
         assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
         assert row["n"] == 2
@@ -91,7 +91,7 @@ def test_the_network_is_the_difference_of_the_medians_and_all_stages_sum(result)
     for line in result["summaries"]:
         of = (line["batch"], line["backend"], line["precision"], line["threads"])
         network = rows["network", *of]
-        front_end = rows["front_end", line["batch"], line["backend"], None, line["threads"]]
+        front_end = rows["front_end", *of]  # its own: in INT8 OpenVINO's computes in FP32, which takes half as long
         assert network["p50_ms"] == rows["model", *of]["p50_ms"] - front_end["p50_ms"] == line["network"]
         assert network["n"] is network["p95_ms"] is network["p99_ms"] is None
         stages = [line[stage] for stage in ("decode", "resample", "front_end", "network", "pooling")]
