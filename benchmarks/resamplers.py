@@ -27,7 +27,7 @@ from benchmarks.machine import this_machine
 from benchmarks.report import BLUE, make_folder, save_figure, shown, style, write_report
 from benchmarks.timing import Job, percentiles, time_in_turns
 from serving.agreement import row_cosines
-from serving.audio import cut_windows, decode_audio
+from serving.audio import cut_windows, decode_audio, to_mono
 from serving.bundle import open_bundle
 from serving.command import progress_console, run_command
 from serving.embedder import Embedder, pool
@@ -116,7 +116,7 @@ def measure(options: Options) -> dict[str, Any]:
     bundles = [open_bundle(folder) for folder in options.bundles]
     files = gather_clips(options.recordings, options.seconds, options.clips)
     decoded = [decode_audio(data, name) for name, data in files.items()]
-    waves = [(np.ascontiguousarray(wave.mean(axis=1), np.float32), rate_hz) for wave, rate_hz in decoded]
+    waves = [(to_mono(wave, rate_hz, rate_hz), rate_hz) for wave, rate_hz in decoded]
     make_folder(options.out)
     target_hz = bundles[0].manifest.window.rate_hz
     found = compare([Embedder.load(bundle.folder, "onnxruntime") for bundle in bundles], waves)

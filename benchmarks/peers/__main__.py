@@ -168,8 +168,7 @@ def measure(options: Options) -> dict[str, Any]:
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": asdict(machine) | {"load_average_before": round(load_before, 2)},
         "bundles": [{"name": each.folder.resolve().name, "network": each.manifest.network} for each in bundles],
-        "settings": {"threads": threads, "clips": options.clips}
-        | {"in_a_row": IN_A_ROW}
+        "settings": {"threads": threads, "clips": options.clips, "in_a_row": IN_A_ROW}
         | {key: getattr(options, key) for key in ("bulk_seconds", "rounds", "repeats")},
         "clips": {"source": told(options.recordings, options.seconds), "distinct": len(clips)},
         "not_measured": absent,
