@@ -25,9 +25,9 @@ from serving.zeroshot import ZeroShot
 from training.config import RunConfig, load_network
 from training.data.clips import Clip, load_clips
 from training.data.splits import ClipSplit
+from training.evaluation.score_report import recipe_scores
 from training.frontend import LogMel
 from training.networks import Network
-from training.report import recipe_scores
 from training.run import SUMMARY, ZEROSHOT
 
 CREDITS = ("ATTRIBUTION.txt", "LICENSE", "LICENSE.txt")  # in a data set's folder: ESC-10's, ESC-50's and FSC22's

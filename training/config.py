@@ -6,10 +6,10 @@ from pathlib import Path
 
 from serving.errors import RunError
 from serving.frontend import LogMelConfig
-from training.checkpoint import WEIGHTS, load_tensors, write_text
 from training.data.clips import ClipTable
 from training.data.splits import ClassSplit, ClipSplit, split_clips
-from training.loop import Recipe
+from training.fit.checkpoint import WEIGHTS, load_tensors, write_text
+from training.fit.loop import Recipe
 from training.networks import NETWORKS, WINDOW_FRAMES, Network, NetworkConfig, build_network
 
 CONFIG = "config.json"
@@ -23,8 +23,8 @@ class RunConfig:
     vocabulary         how many synthesised sounds are learned beside the recordings; 0 is none
     vocabulary_epochs  passes over them alone, before the recordings
     validation_share   of the clips that may be trained on, kept to choose the epoch; 0 keeps none
-    text               the encoder of the class texts, see training.text
-    map                "ridge" or "eszsl", see training.zeroshot; None with the objective "text", which learns its own
+    text               the encoder of the class texts, see training.text_encoders
+    map                "ridge" or "eszsl" (training.zeroshot_maps); None with the objective "text", which learns its own
     init               name and hash of the published weights that it started from, None for random ones
     """
 

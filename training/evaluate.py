@@ -21,18 +21,18 @@ from rich.table import Table
 
 from serving.command import console, progress_console, run_command
 from serving.errors import DataError, UsageError
-from training.assess import Assessment, assess
-from training.checkpoint import write_text
 from training.config import RunConfig, load_network
 from training.data.clips import load_clips
-from training.folds import Folds, FoldScore
-from training.holdouts import Holdout, Holdouts, draw_holdouts
-from training.learn import Learner, fingerprint, load_recordings
+from training.evaluation.assessment import Assessment, assess
+from training.evaluation.folds import Folds, FoldScore
+from training.evaluation.holdouts import Holdout, Holdouts, draw_holdouts
+from training.evaluation.plots import draw_zero_shot, save_figure
+from training.evaluation.score_report import fold_table, holdout_table, markdown, mean_and_error, recipe_scores
+from training.fit.checkpoint import write_text
+from training.learner import Learner, fingerprint, load_recordings
 from training.options import MachineOptions, choose_machine
-from training.plots import draw_zero_shot, save_figure
-from training.report import fold_table, holdout_table, markdown, mean_and_error, recipe_scores
-from training.text import text_encoder
-from training.zeroshot import text_vectors
+from training.text_encoders import text_encoder
+from training.zeroshot_maps import text_vectors
 
 
 @dataclass(frozen=True, kw_only=True)

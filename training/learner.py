@@ -14,20 +14,20 @@ from torch import Tensor
 
 from serving.errors import RunError
 from serving.zeroshot import ZeroShot
-from training.alone import alone
-from training.checkpoint import LAST, WEIGHTS, load_tensors, save_tensors
 from training.config import RunConfig
 from training.data.clips import Clip, ClipTable
+from training.data.file_lock import alone
 from training.data.splits import ClipSplit
-from training.data.vocabulary import VERSION, Vocabulary, load_vocabulary
 from training.data.windows import ClipSet, Frames, load_frames
-from training.loop import Epoch, Machine, Recipe, embed_clips, fit
+from training.fit.checkpoint import LAST, WEIGHTS, load_tensors, save_tensors
+from training.fit.loop import Epoch, Machine, Recipe, embed_clips, fit
+from training.fit.objectives import Both, Classes, Objective, Words, word_vectors
+from training.fit.workers import Workers
 from training.networks import FRESH_WEIGHTS, Network, NetworkConfig, TextHead, build_network
-from training.objectives import Both, Classes, Objective, Words, word_vectors
 from training.pretrained import load_pretrained
-from training.text import text_encoder
-from training.workers import Workers
-from training.zeroshot import class_vectors, fit_zeroshot, text_zeroshot
+from training.synthesis.vocabulary import VERSION, Vocabulary, load_vocabulary
+from training.text_encoders import text_encoder
+from training.zeroshot_maps import class_vectors, fit_zeroshot, text_zeroshot
 
 Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]
 OnStep = Callable[[int, float], None]

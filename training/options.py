@@ -11,11 +11,11 @@ from serving.frontend import LogMelConfig
 from training.config import RunConfig
 from training.data.clips import DATASETS, ClipTable
 from training.data.splits import VALIDATION_SHARE, split_classes
-from training.loop import Machine, Recipe
+from training.fit.loop import Machine, Recipe
+from training.fit.objectives import MIXINGS
 from training.networks import NETWORKS, WINDOW_FRAMES, NetworkConfig
-from training.objectives import MIXINGS
-from training.text import DEFAULT_ENCODER, describe, full_name, text_encoder
-from training.zeroshot import LAMBDAS
+from training.text_encoders import DEFAULT_ENCODER, describe, full_name, text_encoder
+from training.zeroshot_maps import LAMBDAS
 
 LOW_RATE = 1e-3  # for weights that the vocabulary has taught already, and for vggish's fully connected ones
 OBJECTIVES = ("text", "classes")

@@ -23,22 +23,22 @@ from rich.text import Text
 from serving.bundle import refuse_existing, refuse_unwritable
 from serving.command import console, progress_console, run_command, say
 from serving.errors import UsageError
-from training.board import Board
-from training.checkpoint import LAST, save_whole, write_text
 from training.config import CONFIG, RunConfig
 from training.data.clips import load_clips
 from training.data.download import download
 from training.data.duplicates import shared_files
 from training.data.splits import ClipSplit
-from training.learn import Learner, load_recordings
-from training.loop import METRICS, Epoch, Machine, best_epoch, embed_clips, judge_embeddings
+from training.evaluation.plots import draw_curves, save_figure
+from training.fit.checkpoint import LAST, save_whole, write_text
+from training.fit.loop import METRICS, Epoch, Machine, best_epoch, embed_clips, judge_embeddings
+from training.fit.workers import Workers, join_workers
+from training.learner import Learner, load_recordings
 from training.networks import Network, build_network
 from training.options import Options, check, choose_machine, configure
-from training.plots import draw_curves, save_figure
 from training.pretrained import load_pretrained
-from training.text import text_encoder
-from training.workers import Workers, join_workers
-from training.zeroshot import accuracy, text_vectors
+from training.tensorboard_log import Board
+from training.text_encoders import text_encoder
+from training.zeroshot_maps import accuracy, text_vectors
 
 SUMMARY = "summary.json"
 ZEROSHOT = "zeroshot.npz"

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
 from serving.errors import RunError
-from training.loop import Epoch
+from training.fit.loop import Epoch
 
 FOLDER = "tensorboard"
 

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from serving.zeroshot import ZeroShot, unit_rows
 from training.networks import TextHead
-from training.text import TextEncoder, describe
+from training.text_encoders import TextEncoder, describe
 
 # gamma holds back the side of the sounds, lambda that of the texts. A lambda without end is ridge regression.
 GAMMAS = tuple(10.0**power for power in range(-2, 5))

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from serving.audio import read_audio, to_mono
 from serving.frontend import LogMelConfig
 from training.data.windows import ClipSet, cached_frames, padded_wave
+from training.fit.loop import Machine, Recipe, fit
+from training.fit.objectives import Classes
 from training.frontend import LogMel
-from training.loop import Machine, Recipe, fit
 from training.networks import WINDOW_FRAMES, NetworkConfig, build_network
-from training.objectives import Classes
 
 CLASSES = 10
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.augment import mix_sounds, mixup, random_gain
+from training.fit.augment import mix_sounds, mixup, random_gain
 from training.options import Options, recipe_of
 
 OFFSET = 0.01

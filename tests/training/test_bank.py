@@ -1,4 +1,4 @@
-"""training.data.synthetic: the synthesised data set is reproducible, honest in its folds, and learnable."""
+"""training.synthesis.bank: the synthesised data set is reproducible, honest in its folds, and learnable."""
 
 import csv
 import json
@@ -11,10 +11,10 @@ import torch
 
 from serving.errors import UsageError
 from serving.frontend import LogMelConfig
-from training.data import synthetic
 from training.data.clips import load_clips
-from training.data.synthetic import RATE_HZ, SOUNDS, TARGETS, main, write_bank
 from training.frontend import LogMel
+from training.synthesis import bank as bank_module
+from training.synthesis.bank import RATE_HZ, SOUNDS, TARGETS, main, write_bank
 
 CLIPS_PER_CLASS = 6
 
@@ -40,7 +40,7 @@ def waves(bank, rows) -> list[np.ndarray]:
 @pytest.fixture
 def few_sounds(monkeypatch) -> list[str]:
     names = ["dog", "rain", "siren"]
-    monkeypatch.setattr(synthetic, "SOUNDS", {name: SOUNDS[name] for name in names})
+    monkeypatch.setattr(bank_module, "SOUNDS", {name: SOUNDS[name] for name in names})
     return names
 
 
@@ -178,7 +178,7 @@ def test_failed_write_leaves_the_old_bank_in_place(tmp_path, monkeypatch):
     def full_disk(*_args, **_options):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(synthetic.soundfile, "write", full_disk)
+    monkeypatch.setattr(bank_module.soundfile, "write", full_disk)
     with pytest.raises(UsageError, match="no space"):
         write_bank(out, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["bank"]

@@ -7,7 +7,7 @@ import soundfile
 from serving.frontend import LogMelConfig
 from training.data.clips import Clip
 from training.data.windows import load_frames
-from training.statistics import clip_statistics, log_mel_statistics
+from training.evaluation.controls import clip_statistics, log_mel_statistics
 
 CONFIG = LogMelConfig()
 

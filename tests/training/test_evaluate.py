@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 
 from export.source import load_scores
 from serving.zeroshot import ZeroShot
-from training.data.vocabulary import RATE_HZ
 from training.evaluate import main as evaluate
-from training.holdouts import draw_holdouts
+from training.evaluation.holdouts import draw_holdouts
 from training.run import main as train
-from training.zeroshot import fit_zeroshot
+from training.synthesis.vocabulary import RATE_HZ
+from training.zeroshot_maps import fit_zeroshot
 
 # Names whose descriptions the text encoder knows, and sounds that are easily told apart.
 CLASSES = ("clock_tick", "rain", "siren", "engine", "wind", "crickets")
@@ -172,13 +172,13 @@ def test_class_numbers_begin_with_what_the_vocabulary_taught(folder, tmp_path, c
 def test_hold_outs_fit_the_runs_map_and_the_controls_keep_ridge(folder, tmp_path, monkeypatch):
     out = tmp_path / "run"
     assert train(options(folder, out, "--objective", "classes", "--epochs", "1", "--map", "eszsl")) == 0
-    fitted = {"training.learn": [], "training.zeroshot": []}  # the network's maps, and the controls'
+    fitted = {"training.learner": [], "training.zeroshot_maps": []}  # the network's maps, and the controls'
     for module, kinds in fitted.items():
         spy = partial(_fit_and_note, fit_zeroshot, kinds)
         monkeypatch.setattr(f"{module}.fit_zeroshot", spy)
     assert evaluate([str(out), *cache(out), "--holdouts", "1", "--unseen-classes", "2"]) == 0
-    assert fitted["training.learn"] == ["eszsl", "eszsl"]  # of the training, and of the one that chooses the offset
-    assert set(fitted["training.zeroshot"]) == {"ridge"}
+    assert fitted["training.learner"] == ["eszsl", "eszsl"]  # of the training, and of the one that chooses the offset
+    assert set(fitted["training.zeroshot_maps"]) == {"ridge"}
 
 
 def _fit_and_note(real, kinds, *arguments):

@@ -7,7 +7,7 @@ import pytest
 
 from serving.errors import DataError
 from training.data.clips import Clip, ClipTable
-from training.data.leak import Leak, main, measure_leak
+from training.evaluation.leak import Leak, main, measure_leak
 
 
 def table(clips_of_a_source: int, n_sources: int = 24, folds: int | None = 4) -> ClipTable:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from training.fit.objectives import Classes
 from training.networks import NETWORKS, WINDOW_FRAMES, NetworkConfig, build_network
-from training.objectives import Classes
 
 
 def build(name: str) -> nn.Module:

@@ -13,10 +13,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 
 from serving.errors import RunError
-from training.loop import Epoch
-from training.maps import draw_map
-from training.plots import draw_confusion, draw_curves, draw_tradeoff, draw_zero_shot, save_figure
-from training.scoring import Gzsl
+from training.evaluation.embedding_plot import draw_map
+from training.evaluation.plots import draw_confusion, draw_curves, draw_tradeoff, draw_zero_shot, save_figure
+from training.evaluation.scoring import Gzsl
+from training.fit.loop import Epoch
 
 CURVE = [Gzsl(0.0, 0.9, 0.0), Gzsl(0.1, 0.8, 0.4), Gzsl(0.2, 0.6, 0.6), Gzsl(0.3, 0.0, 0.7)]
 

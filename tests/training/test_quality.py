@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from serving.errors import DataError
-from training.quality import embedding_quality
+from training.evaluation.quality import embedding_quality
 
 N = 24
 LABELS = np.repeat([0, 1, 2], 8)

@@ -8,9 +8,9 @@ import torch
 
 from serving.frontend import LogMelConfig
 from training.data.windows import ClipSet, Frames
-from training.objectives import Classes
+from training.fit.objectives import Classes
+from training.fit.schedule import Schedule
 from training.options import Options, recipe_of
-from training.schedule import Schedule
 
 WINDOW = 480
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.scoring import area_under_tradeoff, best_offset, class_mean_accuracy, gzsl, tradeoff, zsl
+from training.evaluation.scoring import area_under_tradeoff, best_offset, class_mean_accuracy, gzsl, tradeoff, zsl
 
 # Classes 0 and 1 are seen, 2 and 3 unseen.
 SEEN = np.array([True, True, False, False])

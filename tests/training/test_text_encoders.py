@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from serving.errors import DataError, UsageError
-from training.text import text_encoder
+from training.text_encoders import text_encoder
 
 VECTORS = {"dog": (1, 2, 2), "rain": (0, 3, 4), "of": (0, 0, -1), "Hund": (5, 0, 0), "straße": (0, 2, 0)}
 TEXTS = ("Dog, rain!", "a dog", "der Hund auf der Straße")

@@ -17,7 +17,7 @@ from serving.zeroshot import ZeroShot
 from tests.conftest import RATE_HZ, small_sound
 from training.config import RunConfig
 from training.evaluate import main as evaluate
-from training.loop import Epoch, Recipe, best_epoch, should_stop, steps_per_epoch
+from training.fit.loop import Epoch, Recipe, best_epoch, should_stop, steps_per_epoch
 from training.run import main
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from serving.frontend import LogMelConfig
-from training.data.vocabulary import N_SAMPLES, RATE_HZ, draw_qualities, draw_sound, load_vocabulary
+from training.synthesis.vocabulary import N_SAMPLES, RATE_HZ, draw_qualities, draw_sound, load_vocabulary
 
 CONFIG = LogMelConfig()
 

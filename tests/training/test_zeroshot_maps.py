@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from serving.zeroshot import unit_rows
-from training.zeroshot import GAMMAS, LAMBDAS, TEMPERATURES, accuracy, fit_zeroshot
+from training.zeroshot_maps import GAMMAS, LAMBDAS, TEMPERATURES, accuracy, fit_zeroshot
 
 NAMES = [f"class {i}" for i in range(8)]
 SEEN = np.arange(8) < 6

@@ -27,8 +27,8 @@ from serving.command import progress_console
 from serving.embedder import usable_cores
 from serving.errors import AudioError, DataError
 from serving.frontend import LogMelConfig
-from training.alone import alone
 from training.data.clips import Clip
+from training.data.file_lock import alone
 from training.frontend import LogMel
 
 INDEX = "index.npz"

@@ -13,15 +13,15 @@ from serving.errors import DataError
 from serving.zeroshot import ZeroShot, unit_rows
 from training.config import RunConfig
 from training.data.clips import Clip
-from training.learn import Learner
-from training.loop import judge_embeddings
-from training.maps import draw_map
+from training.evaluation.controls import clip_statistics
+from training.evaluation.embedding_plot import draw_map
+from training.evaluation.plots import draw_confusion, draw_tradeoff, save_figure
+from training.evaluation.quality import embedding_quality
+from training.evaluation.scoring import area_under_tradeoff, best_offset, gzsl, tradeoff, zsl
+from training.fit.loop import judge_embeddings
+from training.learner import Learner
 from training.networks import Network
-from training.plots import draw_confusion, draw_tradeoff, save_figure
-from training.quality import embedding_quality
-from training.scoring import area_under_tradeoff, best_offset, gzsl, tradeoff, zsl
-from training.statistics import clip_statistics
-from training.zeroshot import class_vectors, ridge_scores
+from training.zeroshot_maps import class_vectors, ridge_scores
 
 RANDOM_DRAWS = 10
 
@@ -47,7 +47,7 @@ class Assessment:
     published_zsl                the study's score on this split
     gzsl_plain_*                 all classes, no offset;  gzsl_area: area under the trade-off curve
     gzsl_offset, gzsl_*          with the offset chosen on the split's validation classes, where it has some
-    quality                      see training.quality, by group of clips
+    quality                      see training.evaluation.quality, by group of clips
     """
 
     seen_accuracy: float | None = None

@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.preprocessing import normalize
 
-from training.plots import DPI, INK, MANY_CLASSES
+from training.evaluation.plots import DPI, INK, MANY_CLASSES
 
 # Ten colours that people with each kind of colour blindness can tell apart (Petroff 2021, arXiv:2107.02270).
 # More classes share them: names tell which is which.

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from training.checkpoint import write_text
 from training.config import RunConfig
-from training.learn import Learner
-from training.loop import judge_embeddings
-from training.statistics import clip_statistics, ridge_classifier
-from training.zeroshot import accuracy
+from training.evaluation.controls import clip_statistics, ridge_classifier
+from training.fit.checkpoint import write_text
+from training.fit.loop import judge_embeddings
+from training.learner import Learner
+from training.zeroshot_maps import accuracy
 
 
 @dataclass(frozen=True)

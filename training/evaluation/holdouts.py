@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.zeroshot import unit_rows
-from training.checkpoint import write_text
 from training.config import RunConfig
 from training.data.splits import ClassSplit, split_clips
-from training.learn import Learner
-from training.scoring import best_offset, gzsl, zsl
-from training.statistics import clip_statistics
-from training.zeroshot import class_vectors, ridge_scores
+from training.evaluation.controls import clip_statistics
+from training.evaluation.scoring import best_offset, gzsl, zsl
+from training.fit.checkpoint import write_text
+from training.learner import Learner
+from training.zeroshot_maps import class_vectors, ridge_scores
 
 PSEUDO_SHARE = 0.3  # of the seen classes, held out to choose the offset
 PSEUDO_VALIDATION_SHARE = 0.25  # of the clips: the seen clips of that choice

@@ -1,6 +1,6 @@
 """How much a validation score gains where clips of one source recording are on both of its sides.
 
-    python -m training.data.leak --dataset ESC-10 --data-dir DIR
+    python -m training.evaluation.leak --dataset ESC-10 --data-dir DIR
 
 Cross-validates two classifiers of log-mel statistics, without a network, on clips shared out at random, on clips
 shared out by source recording, and on the data set's own recording folds where it has them.
@@ -31,8 +31,8 @@ from serving.errors import DataError, UsageError
 from serving.frontend import LogMelConfig
 from training.data.clips import ClipTable, load_clips
 from training.data.windows import load_frames
+from training.evaluation.controls import clip_statistics, ridge_classifier
 from training.networks import WINDOW_FRAMES
-from training.statistics import clip_statistics, ridge_classifier
 
 CLASSIFIERS: dict[str, Callable[[], Pipeline]] = {
     "ridge": ridge_classifier,
@@ -168,7 +168,7 @@ def _report(rows: Sequence[Leak], options: Options) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
-    return run_command(Options, compare, "python -m training.data.leak", argv)
+    return run_command(Options, compare, "python -m training.evaluation.leak", argv)
 
 
 if __name__ == "__main__":

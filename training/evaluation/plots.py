@@ -13,9 +13,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from training.checkpoint import save_whole
-from training.loop import Epoch
-from training.scoring import Gzsl, area_under_tradeoff
+from training.evaluation.scoring import Gzsl, area_under_tradeoff
+from training.fit.checkpoint import save_whole
+from training.fit.loop import Epoch
 
 DPI = 130
 GREY, BLUE, ACCENT, INK = "#8a8f98", "#1f6feb", "#d4572a", "#24292f"
@@ -119,7 +119,7 @@ def draw_zero_shot(scores: Mapping[str, tuple[float, float]], chance: float, con
 def draw_tradeoff(curve: Sequence[Gzsl], chosen: Gzsl | None = None) -> Figure:
     """Generalised zero-shot: accuracy on seen classes against accuracy on unseen ones as the offset moves.
 
-    curve    training.scoring.tradeoff;  chosen: the point of an offset that was calibrated on other clips
+    curve    training.evaluation.scoring.tradeoff;  chosen: the point of an offset that was calibrated on other clips
     The best harmonic mean is marked; each faint line joins points of one harmonic mean.
     """
     figure = Figure(figsize=(5.6, 6.0), dpi=DPI, layout="constrained")

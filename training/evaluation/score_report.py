@@ -7,8 +7,8 @@ import numpy as np
 from rich.table import Table
 
 from training.config import RunConfig
-from training.folds import FoldScore
-from training.holdouts import Holdout
+from training.evaluation.folds import FoldScore
+from training.evaluation.holdouts import Holdout
 
 HOLDOUT_NUMBERS = {
     "zsl": "ZSL top-1",

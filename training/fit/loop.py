@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from serving.errors import RunError
-from training.checkpoint import (
+from training.data.windows import ClipSet
+from training.fit.checkpoint import (
     LAST,
     WEIGHTS,
     load_tensors,
@@ -22,11 +23,10 @@ from training.checkpoint import (
     save_tensors,
     write_text,
 )
-from training.data.windows import ClipSet
+from training.fit.objectives import Objective, Targets
+from training.fit.schedule import Schedule
+from training.fit.workers import Workers, share_statistics
 from training.networks import Network
-from training.objectives import Objective, Targets
-from training.schedule import Schedule
-from training.workers import Workers, share_statistics
 
 MIN_EPOCHS = 5  # the first epochs' running statistics are no guide: no best epoch and no stop before this one
 EMBED_CLIPS = 16  # embedded at once where nothing is learned

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from serving.zeroshot import unit_rows
-from training.augment import mix_sounds, mixup, random_gain
-from training.data.vocabulary import Vocabulary
 from training.data.windows import ClipSet
+from training.fit.augment import mix_sounds, mixup, random_gain
 from training.networks import EMBEDDING_SIZE, Network, TextHead
+from training.synthesis.vocabulary import Vocabulary
 
 Targets = tuple[Tensor, ...]
 MIXINGS = ("log-mel", "sound")  # what mixup mixes: log-mels, or the sounds themselves, made equally loud
@@ -27,7 +27,7 @@ WORD_TEMPERATURE = 0.05  # of the cosines between descriptions: near-synonyms sh
 
 
 class Objective(Protocol):
-    """What `training.loop.fit` needs."""
+    """What `training.fit.loop.fit` needs."""
 
     @property
     def order(self) -> NDArray[np.int64]:

@@ -1,6 +1,6 @@
 """Write a data set of synthesised sounds in ESC-50's layout, for a user who has no recordings.
 
-    python -m training.data.synthetic --out data/synthetic --clips-per-class 24 --seed 0
+    python -m training.synthesis --out data/synthetic --clips-per-class 24 --seed 0
 
     DIR/audio/{fold}-{source}-{take}-{target}.wav   16 kHz, 16-bit, mono, 3.6 to 5.0 s
     DIR/meta/esc50.csv                              filename, fold, target, category, esc10, src_file, take
@@ -30,10 +30,8 @@ from rich.table import Table
 from serving.bundle import new_folder
 from serving.command import run_command
 from serving.errors import UsageError
-from training.data import synthetic_house as house
-from training.data import synthetic_nature as nature
-from training.data import synthetic_street as street
-from training.data.synthesis import Rng, Wave, record
+from training.synthesis import house, nature, street
+from training.synthesis.building_blocks import Rng, Wave, record
 
 RATE_HZ = 16_000  # what the networks hear; a higher rate would only be resampled away
 SHORTEST_S, LONGEST_S = 3.6, 5.0
@@ -79,7 +77,7 @@ _README = """# Synthesised sounds
 
 Nothing here was recorded. {clips} clips of {classes} kinds of sound, computed by
 
-    python -m training.data.synthetic --out DIR --clips-per-class {clips_per_class} --seed {seed}
+    python -m training.synthesis --out DIR --clips-per-class {clips_per_class} --seed {seed}
 
 Layout, category names and target numbers are those of ESC-50 (K. J. Piczak, 2015); the sounds are not.
 Results on them say that the programs work, not how well a network knows real sounds.
@@ -202,8 +200,4 @@ def _work(options: SynthesisOptions) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0 on success, 2 on wrong input."""
-    return run_command(SynthesisOptions, _work, "python -m training.data.synthetic", argv)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    return run_command(SynthesisOptions, _work, "python -m training.synthesis", argv)

@@ -8,7 +8,7 @@ child that `rng` spawns. Two generators of equal state and other children give t
 
 import numpy as np
 
-from training.data.synthesis import (
+from training.synthesis.building_blocks import (
     Rng,
     Wave,
     add_at,

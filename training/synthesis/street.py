@@ -1,11 +1,11 @@
 """Sounds of the street, one function a class, each named as in ESC-50.
 
-What is drawn from `rng` and what from its child is told in training.data.synthetic_nature.
+What is drawn from `rng` and what from its child is told in training.synthesis.nature.
 """
 
 import numpy as np
 
-from training.data.synthesis import (
+from training.synthesis.building_blocks import (
     Rng,
     Wave,
     add_at,

@@ -17,8 +17,8 @@ import numpy as np
 
 from serving.audio import Window
 from serving.frontend import LogMelConfig
-from training.data.synthesis import Rng, Wave, add_at, harmonics, noise, wander
 from training.data.windows import Frames, cached_frames
+from training.synthesis.building_blocks import Rng, Wave, add_at, harmonics, noise, wander
 
 RATE_HZ = 16_000
 LENGTH_S = 5.0
