@@ -16,7 +16,7 @@ from serving.errors import RunError
 from serving.zeroshot import ZeroShot
 from training.config import RunConfig
 from training.data.clips import Clip, ClipTable
-from training.data.file_lock import alone
+from training.data.file_lock import folder_lock
 from training.data.splits import ClipSplit
 from training.data.windows import ClipSet, Frames, load_frames
 from training.fit.checkpoint import LAST, WEIGHTS, load_tensors, save_tensors
@@ -163,7 +163,7 @@ class Learner:
             depends["vectors"] = hashlib.sha256(encoded.tobytes()).hexdigest()
         depends |= {"init": config.init, "torch": torch.__version__, "machine": str(self.machine)}
         folder = self.cache_dir / f"pretrained-{fingerprint(depends)}"
-        with self.workers.led(alone(folder)):
+        with self.workers.held_by_first(folder_lock(folder)):
             learned = _finished(folder, recipe.epochs)
             if learned is None:
                 with self.workers.first_alone():

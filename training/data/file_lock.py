@@ -1,4 +1,4 @@
-"""One training at a time, where several on a machine share a cache folder."""
+"""A lock for a folder that several processes may want to create at the same time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,11 +10,11 @@ from serving.command import say
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time make what lies in `folder`; the others wait, and say so.
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Let one process at a time create `folder`. The others wait, and print one line that says so.
 
-    The lock is a file beside it, and falls with the process that holds it. A cache that cannot be written has none:
-    whoever comes to write into it will tell.
+    The lock is a file beside the folder. It is released when its process ends, even if that is killed. If the lock
+    file cannot be written there is no lock: writing into the folder will then fail with the same cause.
     """
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     with suppress(OSError):
@@ -22,7 +22,7 @@ def alone(folder: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            say(f"{folder}: another training is making it; waiting for that")
+            say(f"{folder}: another process is writing it; waiting until it has finished")
             lock.acquire()
     try:
         yield

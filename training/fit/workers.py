@@ -1,7 +1,7 @@
-"""One process, or several that share each batch: the same global batch and the same loss, however many there are.
+"""Training in one process, or in several that share each batch. The number of processes does not change the losses.
 
-Under torchrun each process embeds its part of the batch; the embeddings are gathered, so that every process computes
-the loss over the whole batch, and BatchNorm uses the whole batch's statistics.
+Under torchrun each process embeds its part of the batch. The embeddings are gathered, so that every process computes
+the loss over the whole batch, and BatchNorm uses the statistics of the whole batch.
 """
 
 import os
@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed._functional_collectives import all_reduce  # what torch 2.14 recommends; it has gradients
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from serving.errors import UsageError
@@ -21,14 +21,14 @@ from serving.errors import UsageError
 
 @dataclass(frozen=True)
 class Workers:
-    """The processes that train together; rank 0 writes files and speaks."""
+    """The processes that train together. Only rank 0 writes files and prints."""
 
     rank: int = 0
     count: int = 1
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes and speaks."""
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
     def part(self, rows: Tensor) -> Tensor:
@@ -36,17 +36,26 @@ class Workers:
         return rows.tensor_split(self.count)[self.rank]
 
     def gather(self, part: Tensor, n_rows: int) -> Tensor:
-        """All processes' parts of a batch of n_rows, in order."""
-        return part if self.count == 1 else _Gather.apply(part, n_rows, self)  # pyright: ignore[reportReturnType]
+        """All processes' parts of a batch of n_rows rows, in the order of the ranks.
+
+        Each process puts its part into zeros, and all are summed. The gradient is summed over the processes too, each
+        of which has the whole loss; DistributedDataParallel divides it by their number again.
+        """
+        if self.count == 1:
+            return part
+        sizes = [len(rows) for rows in torch.empty(n_rows).tensor_split(self.count)]
+        before, after = sum(sizes[: self.rank]), sum(sizes[self.rank + 1 :])
+        columns = [0, 0] * (part.dim() - 1)
+        return sum_over_processes(nn.functional.pad(part, [*columns, before, after]))
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes call this."""
         if self.count > 1:
             dist.barrier()
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:
-        """Let rank 0 do the block alone, then the others: what it leaves on disk is there for them."""
+        """Run the block in rank 0 first, then in the others, which find the files that rank 0 wrote."""
         if not self.first:
             self.wait()
         yield
@@ -54,16 +63,16 @@ class Workers:
             self.wait()
 
     @contextmanager
-    def led(self, held: AbstractContextManager[object]) -> Iterator[None]:
-        """A block for all processes, in which rank 0 holds something, like a lock, for all of them."""
-        with held if self.first else nullcontext():
+    def held_by_first(self, lock: AbstractContextManager[object]) -> Iterator[None]:
+        """Run the block in all processes while rank 0 holds a lock for all of them."""
+        with lock if self.first else nullcontext():
             self.wait()
             yield
 
 
 @contextmanager
 def join_workers(device: torch.device) -> Iterator[Workers]:
-    """The workers that torchrun started, or this process alone.
+    """The processes that torchrun started, or this process alone.
 
     errors   UsageError: more processes than GPUs
     """
@@ -84,16 +93,21 @@ def join_workers(device: torch.device) -> Iterator[Workers]:
 
 
 def share_statistics(network: nn.Module) -> None:
-    """Let every BatchNorm in front of the gathering use the statistics of all processes' rows.
+    """Make every BatchNorm of the network use the statistics of all processes' rows.
 
-    torch.nn.SyncBatchNorm does so on GPUs only.
+    torch.nn.SyncBatchNorm does this on GPUs only.
     """
     for module in network.modules():
         if isinstance(module, _BatchNorm):
-            module.__class__ = type(f"Shared{type(module).__name__}", (_Shared, type(module)), {})
+            module.__class__ = type(f"Shared{type(module).__name__}", (_SharedBatchNorm, type(module)), {})
 
 
-class _Shared(_BatchNorm):
+def sum_over_processes(part: Tensor) -> Tensor:
+    """The sum of all processes' tensors of this shape. Gradients are summed over the processes as well."""
+    return all_reduce(part.contiguous(), "sum", dist.group.WORLD)
+
+
+class _SharedBatchNorm(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
@@ -101,10 +115,10 @@ class _Shared(_BatchNorm):
         shape = [1, -1] + [1] * (input.dim() - 2)
         rows = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
         count = torch.full_like(rows[:1].mean(axes), rows.numel() / rows.shape[1])
-        total, count = _Sum.apply(torch.stack([rows.sum(axes), count]))  # pyright: ignore[reportGeneralTypeIssues]
+        total, count = sum_over_processes(torch.stack([rows.sum(axes), count]))
         mean = total / count
-        centred = rows - mean.view(shape)  # squares of the rows themselves would cancel
-        variance = _Sum.apply(centred.square().sum(axes)) / count  # pyright: ignore[reportOperatorIssue]
+        centred = rows - mean.view(shape)  # the mean of squares less the squared mean would lose precision
+        variance = sum_over_processes(centred.square().sum(axes)) / count
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -115,36 +129,3 @@ class _Shared(_BatchNorm):
             self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
         return (centred * scale.view(shape) + self.bias.view(shape)).to(input.dtype)
-
-
-class _Sum(torch.autograd.Function):
-    """The sum over all processes; each one's gradients count for all of them."""
-
-    @staticmethod
-    def forward(ctx: Any, part: Tensor) -> Tensor:
-        total = part.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
-        total = grad_outputs[0].clone()
-        dist.all_reduce(total)
-        return total
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, part: Tensor, n_rows: int, workers: Workers) -> Tensor:
-        sizes = [len(rows) for rows in torch.empty(n_rows).tensor_split(workers.count)]
-        ctx.start, ctx.end, ctx.count = sum(sizes[: workers.rank]), sum(sizes[: workers.rank + 1]), workers.count
-        padded = part.new_zeros(max(sizes), *part.shape[1:])
-        padded[: len(part)] = part
-        parts = [torch.empty_like(padded) for _ in sizes]
-        dist.all_gather(parts, padded)
-        return torch.cat([rows[:size] for rows, size in zip(parts, sizes, strict=True)])
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
-        # Every process has the whole loss; DistributedDataParallel divides by their number, so multiply by it.
-        return grad_outputs[0][ctx.start : ctx.end] * ctx.count, None, None
