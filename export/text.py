@@ -25,7 +25,8 @@ from serving.minilm import SCALES
 from serving.minilm import WORDS as WORD_TABLE
 from serving.text import CONFIG, DESCRIPTIONS, ENCODERS, FILES, GLOVE, MINILM, TOKENIZER, TextModel
 from serving.zeroshot import ZeroShot, plain
-from training.text_encoders import class_descriptions, glove_table, text_encoder
+from training.data.class_descriptions import class_descriptions
+from training.text_encoders import glove_table, text_encoder
 from training.zeroshot_maps import class_vectors, text_vectors
 
 WORDS = 150_000  # the commonest of GloVe's: "quacking" is the 149 277th, and rarer ones go by MiniLM alone

@@ -29,8 +29,9 @@ from training.evaluation.holdouts import Holdout, Holdouts, draw_holdouts
 from training.evaluation.plots import draw_zero_shot, save_figure
 from training.evaluation.score_report import fold_table, holdout_table, markdown, mean_and_error, recipe_scores
 from training.fit.checkpoint import write_text
-from training.learner import Learner, fingerprint, load_recordings
+from training.learner import Learner, fingerprint
 from training.options import MachineOptions, choose_machine
+from training.recordings import load_recordings
 from training.text_encoders import text_encoder
 from training.zeroshot_maps import text_vectors
 
@@ -109,7 +110,7 @@ def _seeds(text: str) -> list[int]:
 
 
 def _this_run(learner: Learner, config: RunConfig, run: Path, out: Path) -> Assessment:
-    network = load_network(run, config).to(learner.machine.device)
+    network = load_network(run, config).to(learner.compute.device)
     assessment = assess(learner, config, network, run, out)
     console.print(f"{run}: {config.network.name}, objective {config.objective}", soft_wrap=True)
     table = Table()

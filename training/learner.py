@@ -1,4 +1,4 @@
-"""One training, from a run's configuration to a network: what training.run does once and training.evaluate often."""
+"""One training, from a run's configuration to a network: training.run does it once, training.evaluate often."""
 
 import hashlib
 import json
@@ -15,59 +15,37 @@ from torch import Tensor
 from serving.errors import RunError
 from serving.zeroshot import ZeroShot
 from training.config import RunConfig
-from training.data.clips import Clip, ClipTable
 from training.data.file_lock import folder_lock
 from training.data.splits import ClipSplit
-from training.data.windows import ClipSet, Frames, load_frames
-from training.fit.checkpoint import LAST, WEIGHTS, load_tensors, save_tensors
-from training.fit.loop import Epoch, Machine, Recipe, embed_clips, fit
-from training.fit.objectives import Both, Classes, Objective, Words, word_vectors
+from training.data.windows import ClipSet
+from training.fit.checkpoint import load_tensors, save_tensors
+from training.fit.clip_embeddings import embed_clips
+from training.fit.loop import fit
+from training.fit.objectives import ClassObjective, JointObjective, Objective, VocabularyObjective
+from training.fit.recipe import Compute, Epoch, Recipe
 from training.fit.workers import Workers
 from training.networks import FRESH_WEIGHTS, Network, NetworkConfig, TextHead, build_network
 from training.pretrained import load_pretrained
+from training.recordings import Recordings
+from training.run_folder import LAST, WEIGHTS
 from training.synthesis.vocabulary import VERSION, Vocabulary, load_vocabulary
 from training.text_encoders import text_encoder
-from training.zeroshot_maps import class_vectors, fit_zeroshot, text_zeroshot
+from training.zeroshot_maps import Labelled, centred_unit_rows, class_vectors, fit_zeroshot, text_zeroshot
 
-Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]
 OnStep = Callable[[int, float], None]
 OnEpoch = Callable[[Epoch], None]
 
 
 @dataclass(frozen=True)
-class Recordings:
-    """A data set's clips and their log-mel frames, in the same order."""
-
-    table: ClipTable
-    frames: Frames
-
-    def labels(self) -> NDArray[np.int64]:
-        """[n_clips], indices into the table's classes."""
-        return np.array([clip.label for clip in self.table.clips], dtype=np.int64)
-
-    def clip_set(self, part: tuple[Clip, ...], classes: tuple[str, ...]) -> ClipSet:
-        """Some of the clips, their labels counted among `classes`."""
-        rows = {clip.path: row for row, clip in enumerate(self.table.clips)}
-        labels = [classes.index(self.table.classes[clip.label]) for clip in part]
-        return ClipSet(self.frames, np.array([rows[clip.path] for clip in part], np.int64), np.array(labels, np.int64))
-
-
-def load_recordings(config: RunConfig, table: ClipTable, cache_dir: Path) -> Recordings:
-    """The table's clips as the run's front end hears them, from the cache where it has them."""
-    window = config.front_end.network_window(config.window_frames)
-    return Recordings(table, load_frames(table.clips, config.front_end, window, cache_dir))
-
-
-@dataclass(frozen=True)
 class Learner:
-    """All that trainings of one recipe share.
+    """What all trainings of one recipe share.
 
-    texts  [n_classes, text_size] float32: the descriptions' vectors of the table's classes, as encoded
+    texts  [n_classes, text_size] float32: vectors of the class descriptions as encoded, in the table's order
     """
 
     recordings: Recordings
     texts: NDArray[np.float32]
-    machine: Machine
+    compute: Compute
     cache_dir: Path
     workers: Workers = field(default_factory=Workers)
 
@@ -83,11 +61,11 @@ class Learner:
         on_pretraining: OnStep = lambda epoch, share: None,
         say: Callable[[str], None] = lambda line: None,
     ) -> tuple[Network, list[Epoch]]:
-        """Train as `config` says on `clips.train`; `clips.validation`, where it has any, chooses the epoch.
+        """Train as `config` says on `clips.train`; `clips.validation`, if not empty, chooses the best epoch.
 
-        run      the folder that gets weights.safetensors, last.safetensors and metrics.jsonl
+        run      the folder for weights.safetensors, last.safetensors and metrics.jsonl
         init     published weights to start from
-        returns  the network, its embeddings of unit mean length, and the epochs
+        returns  the network, whose embeddings of the training clips have a mean length of 1, and the epochs
         """
         classes = config.split.seen
         train = self.recordings.clip_set(clips.train, classes)
@@ -100,7 +78,7 @@ class Learner:
                 say(line)
         recipe = config.recipe
         crop = round(recipe.crop * config.window_frames)
-        objective: Objective = Classes(train, len(classes), recipe.mixup, recipe.gain_db, crop, recipe.mixing)
+        objective: Objective = ClassObjective(train, len(classes), recipe.mixup, recipe.gain_db, crop, recipe.mixing)
         vocabulary = self._vocabulary(config) if config.vocabulary else None
         encoded = text_encoder(config.text)(vocabulary.texts) if vocabulary else None
         if vocabulary and encoded is not None and not resume:
@@ -108,28 +86,29 @@ class Learner:
         if isinstance(network.head, TextHead):
             seen = [self.recordings.table.classes.index(name) for name in classes]
             mean = self.texts[seen].mean(axis=0)
-            network.head.class_vectors.copy_(torch.from_numpy(word_vectors(self.texts[seen], mean)))
+            network.head.class_vectors.copy_(torch.from_numpy(centred_unit_rows(self.texts[seen], mean)))
             if vocabulary and encoded is not None:
-                objective = Both(objective, Words(vocabulary, word_vectors(encoded, mean), crop))
+                sounds = VocabularyObjective(vocabulary, centred_unit_rows(encoded, mean), crop)
+                objective = JointObjective(objective, sounds)
         history = fit(
-            network, objective, validation, config.recipe, config.seed, self.machine, run,
+            network, objective, validation, config.recipe, config.seed, self.compute, run,
             on_step, on_epoch, resume, self.workers,
         )  # fmt: skip
         self._scale_to_unit_length(network, train, run)
         return network, history
 
     def embed(self, network: Network) -> NDArray[np.float32]:
-        """Every clip of the data set: [n_clips, 128]."""
-        everything = np.arange(len(self.recordings.table.clips))
-        clips = ClipSet(self.recordings.frames, everything, self.recordings.labels())
-        return embed_clips(network, clips, self.machine.device).numpy()
+        """Embeddings of all clips of the data set: [n_clips, 128]."""
+        every_row = np.arange(len(self.recordings.table.clips))
+        clips = ClipSet(self.recordings.frames, every_row, self.recordings.labels())
+        return embed_clips(network, clips, self.compute.device).numpy()
 
     def zeroshot(
         self, config: RunConfig, network: Network, train: Labelled, validation: Labelled | None = None
     ) -> ZeroShot:
-        """The map from embeddings to the table's classes: the text head's own, or the closed-form one, fitted.
+        """The map from embeddings to the table's classes: the text head's own, or a closed-form one that is fitted.
 
-        train, validation  embeddings [n, 128] of clips of seen classes, and labels [n] among all the table's classes
+        train, validation  embeddings [n, 128] of clips of seen classes; labels [n], indices into the table's classes
         """
         classes = self.recordings.table.classes
         seen = np.isin(classes, config.split.seen)
@@ -152,48 +131,58 @@ class Learner:
         on_step: OnStep,
         say: Callable[[str], None],
     ) -> None:
-        """Let the network learn the vocabulary first. No recording takes part, so that all runs can share it."""
+        """Set the network to weights pretrained on the vocabulary. They depend on no recording, so all runs share them.
+
+        encoded  [n_sounds, text_size] float32: vectors of the vocabulary's descriptions
+        """
         recipe = replace(pretraining_recipe(config), epochs=config.vocabulary_epochs)
-        # Neither the number of classes nor their vectors matter here, but the fresh weights depend on the number.
-        learner = NetworkConfig(config.network.name, 1, config.network.dropout, encoded.shape[1])
-        depends = {"version": VERSION, "network": asdict(learner), "recipe": asdict(recipe), "seed": config.seed}
-        depends |= {"fresh_weights": FRESH_WEIGHTS}
-        depends |= {"text": config.text, "sounds": config.vocabulary, "front_end": asdict(config.front_end)}
-        if ":" in config.text:  # another file may come to lie in that place
-            depends["vectors"] = hashlib.sha256(encoded.tobytes()).hexdigest()
-        depends |= {"init": config.init, "torch": torch.__version__, "machine": str(self.machine)}
-        folder = self.cache_dir / f"pretrained-{fingerprint(depends)}"
+        # The number of classes does not matter here, but the random weights depend on it: it is 1 for all runs.
+        shape = NetworkConfig(config.network.name, 1, config.network.dropout, encoded.shape[1])
+        folder = self.cache_dir / f"pretrained-{self._pretraining_key(config, shape, recipe, encoded)}"
         with self.workers.held_by_first(folder_lock(folder)):
-            learned = _finished(folder, recipe.epochs)
-            if learned is None:
+            weights = _finished(folder, recipe.epochs)
+            if weights is None:
                 with self.workers.first_alone():
                     folder.mkdir(parents=True, exist_ok=True)
                 torch.manual_seed(config.seed)
-                pupil = build_network(learner)
+                pretrained = build_network(shape)
                 if config.init:
-                    pupil.features.load_state_dict(network.features.state_dict())
-                    pupil.embedding.load_state_dict(network.embedding.state_dict())
+                    pretrained.features.load_state_dict(network.features.state_dict())
+                    pretrained.embedding.load_state_dict(network.embedding.state_dict())
                 crop = round(recipe.crop * config.window_frames)
-                words = Words(vocabulary, word_vectors(encoded, encoded.mean(axis=0)), crop)
+                objective = VocabularyObjective(vocabulary, centred_unit_rows(encoded, encoded.mean(axis=0)), crop)
                 say(f"the acoustic vocabulary first: {config.vocabulary} synthesised sounds, {recipe.epochs} epochs")
                 fit(
-                    pupil, words, None, recipe, config.seed, self.machine, folder,
-                    on_step, resume=_readable(folder / LAST), workers=self.workers,
+                    pretrained, objective, None, recipe, config.seed, self.compute, folder,
+                    on_step, resume=_is_readable(folder / LAST), workers=self.workers,
                 )  # fmt: skip
-                learned = pupil.state_dict()
-        # A head of class numbers begins anew; of a head that compares with texts only the texts are others.
-        kept = "head.class_vectors" if config.network.text_size else "head."
-        network.load_state_dict({name: value for name, value in learned.items() if not name.startswith(kept)}, False)
+                weights = pretrained.state_dict()
+        # A head of class numbers keeps its random weights. A text head takes all but the class vectors.
+        left_out = "head.class_vectors" if config.network.text_size else "head."
+        taken = {name: value for name, value in weights.items() if not name.startswith(left_out)}
+        network.load_state_dict(taken, strict=False)
+
+    def _pretraining_key(
+        self, config: RunConfig, shape: NetworkConfig, recipe: Recipe, encoded: NDArray[np.float32]
+    ) -> str:
+        """Names the pretrained weights by all that they depend on."""
+        depends = {"version": VERSION, "network": asdict(shape), "recipe": asdict(recipe), "seed": config.seed}
+        depends |= {"fresh_weights": FRESH_WEIGHTS}
+        depends |= {"text": config.text, "sounds": config.vocabulary, "front_end": asdict(config.front_end)}
+        if ":" in config.text:  # a file or a folder, whose content may change
+            depends["vectors"] = hashlib.sha256(encoded.tobytes()).hexdigest()
+        depends |= {"init": config.init, "torch": torch.__version__, "compute": str(self.compute)}
+        return fingerprint(depends)
 
     def _scale_to_unit_length(self, network: Network, train: ClipSet, run: Path) -> None:
-        """Scale the embedding so that the training clips' have a mean length of 1, and save the weights again.
+        """Scale the embedding so that those of the training clips have a mean length of 1, and save the weights.
 
-        The class scores stay the same. It gives the embeddings of every network one scale, on which an absolute
-        difference means something: before, a mean length of 10 was usual, and any bound on it arbitrary.
+        The class scores stay the same. Embeddings of all networks then have one scale, on which a bound for absolute
+        differences is meaningful: unscaled mean lengths of about 10 are usual.
         """
         if load_tensors(run / WEIGHTS)[1].get("unit_length"):
-            return  # a finished run that was resumed
-        length = float(embed_clips(network, train, self.machine.device).norm(dim=1).mean())
+            return  # a finished run was resumed
+        length = float(embed_clips(network, train, self.compute.device).norm(dim=1).mean())
         network.scale_embedding(1.0 / max(length, 1e-12))
         self.workers.wait()
         if self.workers.first:
@@ -201,16 +190,16 @@ class Learner:
 
 
 def _finished(folder: Path, epochs: int) -> dict[str, Tensor] | None:
-    """The network that learned the vocabulary for so many epochs; None where there is none yet."""
+    """The pretrained weights in a cache folder; None if they are missing, damaged or not of so many epochs."""
     try:
-        learned, facts = load_tensors(folder / WEIGHTS)
+        weights, facts = load_tensors(folder / WEIGHTS)
     except RunError:
         return None
-    return learned if facts.get("epoch") == epochs else None
+    return weights if facts.get("epoch") == epochs else None
 
 
-def _readable(path: Path) -> bool:
-    """Whether a checkpoint is there, and whole; it is the cache's, so a damaged one is only made again."""
+def _is_readable(path: Path) -> bool:
+    """Whether a checkpoint in the cache can be resumed; a damaged one is written anew."""
     try:
         load_tensors(path)
     except RunError:
@@ -219,10 +208,10 @@ def _readable(path: Path) -> bool:
 
 
 def fingerprint(facts: dict[str, Any]) -> str:
-    """A short name for these facts, other for other facts."""
+    """A short hash of a JSON object: 16 hexadecimal digits."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def pretraining_recipe(config: RunConfig) -> Recipe:
-    """How the vocabulary is learned: the run's crops, no mixing of sounds whose words would not mix."""
+    """How the vocabulary is learned: the run's crops, no mixup, for the words of two sounds cannot be mixed."""
     return Recipe(epochs=12, batch_size=32, learning_rate=2e-3, crop=config.recipe.crop, mixup=0.0)

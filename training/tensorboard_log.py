@@ -6,12 +6,12 @@ from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
 from serving.errors import RunError
-from training.fit.loop import Epoch
+from training.fit.recipe import Epoch
 
 FOLDER = "tensorboard"
 
 
-class Board:
+class TensorBoardLog:
     """The events of one run folder. RunError where they cannot be written."""
 
     def __init__(self, run: Path, after_epoch: int | None = None):

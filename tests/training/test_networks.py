@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.fit.objectives import Classes
+from training.fit.objectives import ClassObjective
 from training.networks import NETWORKS, WINDOW_FRAMES, NetworkConfig, build_network
 
 
@@ -104,7 +104,7 @@ def test_a_guide_stands_beside_yamnets_embedding_and_changes_nothing_of_it(name,
 
 def test_the_guides_scores_are_trained_on_too():
     network = build("yamnet")
-    objective = Classes(None, 7, mixup=0.0, gain_db=0.0, crop_frames=480)
+    objective = ClassObjective(None, 7, mixup=0.0, gain_db=0.0, crop_frames=480)
     rows = torch.randn(4, 135, requires_grad=True)
     wanted = torch.eye(7)[:4]
     loss, right = objective.loss(network, rows, (wanted,))

@@ -16,7 +16,7 @@ from serving.errors import RunError
 from training.evaluation.embedding_plot import draw_map
 from training.evaluation.plots import draw_confusion, draw_curves, draw_tradeoff, draw_zero_shot, save_figure
 from training.evaluation.scoring import Gzsl
-from training.fit.loop import Epoch
+from training.fit.recipe import Epoch
 
 CURVE = [Gzsl(0.0, 0.9, 0.0), Gzsl(0.1, 0.8, 0.4), Gzsl(0.2, 0.6, 0.6), Gzsl(0.3, 0.0, 0.7)]
 

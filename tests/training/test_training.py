@@ -17,7 +17,7 @@ from serving.zeroshot import ZeroShot
 from tests.conftest import RATE_HZ, small_sound
 from training.config import RunConfig
 from training.evaluate import main as evaluate
-from training.fit.loop import Epoch, Recipe, best_epoch, should_stop, steps_per_epoch
+from training.fit.recipe import Epoch, Recipe, best_epoch, should_stop, steps_per_epoch
 from training.run import main
 
 
@@ -263,16 +263,8 @@ def test_a_run_keeps_its_map_and_its_file_of_word_vectors(recordings, tmp_path, 
     rows -= rows.mean(axis=0)
     np.testing.assert_allclose(ridge.class_vectors, rows / np.linalg.norm(rows, axis=1, keepdims=True), atol=1e-5)
     np.testing.assert_array_equal(ridge.mean, eszsl.mean)  # of the same embeddings
-    unit = [some.projection / np.linalg.norm(some.projection) for some in (ridge, eszsl)]
+    unit = [fitted.projection / np.linalg.norm(fitted.projection) for fitted in (ridge, eszsl)]
     assert np.abs(unit[0] - unit[1]).max() > 1e-4
-
-
-@pytest.mark.parametrize(("objective", "kind"), [("classes", "ridge"), ("text", None)])
-def test_a_run_from_before_there_were_two_maps_has_the_one_that_there_was(run_folder, tmp_path, objective, kind):
-    config = json.loads((run_folder / "config.json").read_text())
-    assert config.pop("map") == "ridge"
-    (tmp_path / "config.json").write_text(json.dumps(config | {"objective": objective}))
-    assert RunConfig.load(tmp_path).map == kind
 
 
 def test_a_class_name_that_no_word_list_knows_is_no_reason_to_fail_after_training(tmp_path):

@@ -13,85 +13,19 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pooch
-import requests
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
 from serving.bundle import record_of
-from serving.command import console, progress_console, run_command, say
+from serving.command import console, run_command, say
 from serving.errors import DataError, UsageError
-from training.data.clips import FSC22_META, load_clips
+from training.data.archives import ARCHIVES, Archive, fetch_archive
+from training.data.clips import load_clips
 from training.data.file_lock import folder_lock
-from training.data.unpack import BROKEN_ARCHIVE, MAX_BYTES, unpack
-
-ATTEMPTS = 4  # requests in one call, the first included
-FIRST_WAIT_S = 1.0  # before the second request; doubles with each further one
-TIMEOUT_S = (10.0, 60.0)  # to connect; between two reads: GitHub may take a while to start an archive
-RETRIED_STATUS = (408, 429)  # and every 5xx
-
-ESC50_COMMIT = "33c8ce9eb2cf0b1c2f8bcf322eb349b6be34dbb6"
-FSC22_COMMIT = "6261396bfb48b3da731f5a74c596f14d554ebe4d"
-
-
-@dataclass(frozen=True)
-class Archive:
-    """Where a data set comes from.
-
-    url         a zip archive of one commit
-    sha256      of the archive; None where nobody has published one
-    holds       what it contains, for people
-    license     as its authors state it
-    size_bytes  of the archive, approximately: GitHub does not send the size
-    clips       known number of clips
-    folder      folder inside the archive that becomes the data set's folder
-    layout      what that folder must contain, for users who unpack it by hand
-    """
-
-    url: str
-    sha256: str | None
-    holds: str
-    license: str
-    size_bytes: int
-    clips: int
-    folder: str
-    layout: tuple[str, ...]
-
-
-_ESC50 = Archive(
-    url=f"https://github.com/karolpiczak/ESC-50/archive/{ESC50_COMMIT}.zip",
-    # Not published by the authors; several public projects that pin this commit record this value.
-    sha256="661183a6f53ef04f12c9bd618fed0ddc1713280d6c94a5a5431e844ba6f6a21f",
-    holds="2000 recordings of 50 kinds of everyday sound",
-    license="CC BY-NC 3.0",
-    size_bytes=645_832_161,
-    clips=2000,
-    folder=f"ESC-50-{ESC50_COMMIT}",
-    layout=("meta/esc50.csv", "audio"),
-)
-ARCHIVES: dict[str, Archive] = {
-    "ESC-50": _ESC50,
-    "ESC-10": replace(
-        _ESC50,
-        holds="400 recordings of 10 kinds of everyday sound, inside the archive of ESC-50",
-        license="CC BY 3.0 (ESC-10's recordings; the rest of the archive is CC BY-NC 3.0)",
-        clips=400,
-    ),
-    "FSC22": Archive(
-        url=f"https://github.com/IRMIOT/FSC22/archive/{FSC22_COMMIT}.zip",
-        sha256=None,
-        holds="2025 recordings of 27 kinds of forest sound",
-        license="CC0 1.0, some recordings CC BY (the repository's LICENSE names each)",
-        size_bytes=600_000_000,
-        clips=2025,
-        folder=f"FSC22-{FSC22_COMMIT}",
-        layout=(FSC22_META, "Audios"),
-    ),
-}
+from training.data.unpack import BROKEN_ARCHIVE, unpack
 
 
 def download(dataset: str, data_dir: Path, archive: Archive | None = None) -> Path:
@@ -158,7 +92,7 @@ def _fetch_and_unpack(dataset: str, archive: Archive, data_dir: Path) -> None:
                 shutil.rmtree(left_over)
             elif left_over != zipped:
                 left_over.unlink()
-        _fetch(dataset, archive, zipped, place, _by_hand(archive, data_dir))
+        fetch_archive(dataset, archive, _expected_sha256(archive, place), zipped, _by_hand(archive, data_dir))
         _unpack(dataset, archive, zipped, unpacked, data_dir)
         record = {"url": archive.url, "sha256": record_of(zipped).sha256, "bytes": zipped.stat().st_size}
         _record_path(place).write_text(json.dumps(record) + "\n")
@@ -187,50 +121,6 @@ def _expected_sha256(archive: Archive, place: Path) -> str | None:
         return None
 
 
-def _fetch(dataset: str, archive: Archive, zipped: Path, place: Path, advice: str) -> None:
-    """Fetch the archive to `zipped` by pooch in at most ATTEMPTS requests; `zipped` appears complete or not at all."""
-    expected = _expected_sha256(archive, place)
-    pooch.get_logger().setLevel("WARNING")
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            with _progress() as progress:
-                fetcher = pooch.HTTPDownloader(
-                    progressbar=_ProgressBar(progress, dataset, archive),
-                    chunk_size=1 << 17,
-                    timeout=TIMEOUT_S,
-                    headers={"Accept-Encoding": "identity"},
-                )
-                pooch.retrieve(
-                    archive.url, expected and f"sha256:{expected}", zipped.name, zipped.parent, None, fetcher
-                )
-            return
-        except requests.RequestException as error:
-            reason = _reason(error)
-            if attempt == ATTEMPTS or not _may_pass(error):
-                raise DataError(f"{archive.url}: cannot be fetched ({reason}); try again, or {advice}") from error
-        except ValueError as error:  # pooch: the SHA-256 does not match
-            raise DataError(
-                f"{archive.url}: the archive's SHA-256 is not the expected {expected}; it has been removed: try again, "
-                f"or check the repository and {advice}"
-            ) from error
-        wait_s = FIRST_WAIT_S * 2 ** (attempt - 1)
-        say(f"{dataset}: {reason}; asking again in {wait_s:g} s (request {attempt + 1} of {ATTEMPTS})")
-        time.sleep(wait_s)
-
-
-def _may_pass(error: requests.RequestException) -> bool:
-    """Whether another request may succeed: the connection failed, or the server says that it is in trouble."""
-    if error.response is not None:
-        return error.response.status_code >= 500 or error.response.status_code in RETRIED_STATUS
-    return isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError)
-
-
-def _reason(error: requests.RequestException) -> str:
-    if error.response is not None:
-        return f"the server answered {error.response.status_code} {error.response.reason}".rstrip()
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def _unpack(dataset: str, archive: Archive, zipped: Path, unpacked: Path, data_dir: Path) -> None:
     """Unpack the archive and load its table of clips. An archive that cannot be used is removed."""
     try:
@@ -246,41 +136,6 @@ def _unpack(dataset: str, archive: Archive, zipped: Path, unpacked: Path, data_d
         ) from error
     if len(table.clips) != archive.clips:
         say(f"{data_dir}: has {len(table.clips)} clips, where {archive.clips} were expected")
-
-
-class _ProgressBar:
-    """What pooch calls while it fetches, shown by rich. It also stops an archive without an end."""
-
-    def __init__(self, progress: Progress, name: str, archive: Archive):
-        self.total = 0  # set by pooch from Content-Length; 0 if the server does not send it
-        self._progress, self._archive, self._done = progress, archive, 0
-        self._task = progress.add_task(name, total=archive.size_bytes)
-
-    def update(self, n_bytes: int) -> None:
-        self._done += n_bytes
-        if self._done > MAX_BYTES:
-            raise DataError(f"{self._archive.url}: the archive is larger than {MAX_BYTES / 1e9:g} GB; fetch it by hand")
-        expected = self.total or (self._archive.size_bytes if self._done <= self._archive.size_bytes else None)
-        self._progress.update(self._task, completed=self._done, total=expected)
-
-    def reset(self) -> None:
-        self._done = 0
-
-    def close(self) -> None:
-        self._progress.stop_task(self._task)
-
-
-def _progress() -> Progress:
-    """Bytes, speed and time left, on stderr."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=progress_console,
-    )
 
 
 @dataclass(frozen=True)

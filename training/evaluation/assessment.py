@@ -18,7 +18,7 @@ from training.evaluation.embedding_plot import draw_map
 from training.evaluation.plots import draw_confusion, draw_tradeoff, save_figure
 from training.evaluation.quality import embedding_quality
 from training.evaluation.scoring import area_under_tradeoff, best_offset, gzsl, tradeoff, zsl
-from training.fit.loop import judge_embeddings
+from training.fit.clip_embeddings import head_loss_and_accuracy
 from training.learner import Learner
 from training.networks import Network
 from training.zeroshot_maps import class_vectors, ridge_scores
@@ -91,7 +91,7 @@ def assess(learner: Learner, config: RunConfig, network: Network, run: Path, out
     if len(judged.kept_back):
         among_seen = np.cumsum(judged.seen) - 1
         rows, wanted = embeddings[judged.kept_back], labels[judged.kept_back]
-        head = judge_embeddings(network, torch.from_numpy(rows), among_seen[wanted], learner.machine.device)
+        head = head_loss_and_accuracy(network, torch.from_numpy(rows), among_seen[wanted], learner.compute.device)
         result = replace(result, seen_accuracy=head[1])
         guesses = zeroshot.scores(rows, zeroshot.seen_names).argmax(axis=1)
         counts = confusion_matrix(among_seen[wanted], guesses, labels=np.arange(judged.seen.sum()))

@@ -9,7 +9,7 @@ import torch
 from training.config import RunConfig
 from training.evaluation.controls import clip_statistics, ridge_classifier
 from training.fit.checkpoint import write_text
-from training.fit.loop import judge_embeddings
+from training.fit.clip_embeddings import head_loss_and_accuracy
 from training.learner import Learner
 from training.zeroshot_maps import accuracy
 
@@ -58,7 +58,7 @@ class Folds:
         zeroshot = self.learner.zeroshot(config, network, (embeddings[train.clips], train.labels))
         among_seen = self.learner.recordings.clip_set(clips.test, config.split.seen).labels
         rows = embeddings[test.clips]
-        head = judge_embeddings(network, torch.from_numpy(rows), among_seen, self.learner.machine.device)[1]
+        head = head_loss_and_accuracy(network, torch.from_numpy(rows), among_seen, self.learner.compute.device)[1]
         score = FoldScore(fold, seed, head, self._control(config), accuracy(zeroshot, rows, test.labels))
         write_text(path, json.dumps(asdict(score)))
         return score

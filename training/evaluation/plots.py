@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from training.evaluation.scoring import Gzsl, area_under_tradeoff
 from training.fit.checkpoint import save_whole
-from training.fit.loop import Epoch
+from training.fit.recipe import Epoch
 
 DPI = 130
 GREY, BLUE, ACCENT, INK = "#8a8f98", "#1f6feb", "#d4572a", "#24292f"

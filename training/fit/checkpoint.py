@@ -1,4 +1,4 @@
-"""Weights and the optimiser's state on disk: safetensors, never pickle; each write replaces the last one whole."""
+"""Weights and optimiser state on disk: safetensors, never pickle. Each write replaces the file as a whole."""
 
 import json
 from collections.abc import Callable
@@ -13,14 +13,11 @@ from torch import Tensor, nn
 from serving.errors import RunError
 from serving.whole import replace_whole
 
-WEIGHTS = "weights.safetensors"  # of the best epoch: what is exported
-LAST = "last.safetensors"  # of the last epoch, with the optimiser: what --resume continues
-
 
 def save_whole(path: Path, save: Callable[[Path], object]) -> None:
-    """Let `save` write a file, whole or not at all.
+    """Let `save` write a file that appears complete or not at all.
 
-    errors   RunError: the disk is full or the folder cannot be written; the file that was there stays
+    errors   RunError: the disk is full or the folder cannot be written; an existing file is kept
     """
     try:
         replace_whole(path, save)
@@ -30,25 +27,25 @@ def save_whole(path: Path, save: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small file whole."""
+    """Write a small text file as a whole. RunError as in `save_whole`."""
     save_whole(path, lambda temporary: temporary.write_text(text))
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any] | None = None) -> None:
-    """Write tensors with a JSON object of facts, whole."""
+    """Write tensors, and a JSON object of facts about them, as a whole. RunError as in `save_whole`."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
     def save(temporary: Path) -> None:
         temporary.touch()
         mode = temporary.stat().st_mode
         save_file(contiguous, temporary, {"facts": json.dumps(facts or {})})
-        temporary.chmod(mode)  # safetensors makes it its owner's alone
+        temporary.chmod(mode)  # safetensors lets only the owner read its files
 
     save_whole(path, save)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save_tensors` wrote. RunError where there is none, or it cannot be read."""
+    """Read the tensors and facts that `save_tensors` wrote. RunError if the file is missing or cannot be read."""
     if not path.is_file():
         raise RunError(f"{path}: is missing; train first with: python -m training.run --out {path.parent}")
     try:
@@ -60,13 +57,13 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """AdamW's moments and step counts by parameter number, as flat names."""
+    """AdamW's moments and step counts, named optimiser.<parameter number>.<key>."""
     state = optimiser.state_dict()["state"]
     return {f"optimiser.{i}.{key}": value for i, entry in state.items() for key, value in entry.items()}
 
 
 def restore(network: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what was saved as `network.state_dict()` under "network." and by `optimiser_tensors`."""
+    """Load `network.state_dict()`, saved with the prefix "network.", and what `optimiser_tensors` returned."""
     network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
     content = optimiser.state_dict()
     content["state"] = {}

@@ -2,13 +2,13 @@
 
 import torch
 
-FINISHING_SHARE = 0.2  # of the cycle's largest rate; its own last rates are too small to get used to other windows
+FINISHING_SHARE = 0.2  # of the cycle's largest rate; the cycle's own last rates are too small to adapt to whole windows
 
 
 class Schedule:
-    """One cycle (Smith 2018, arXiv:1708.07120) over most of the steps, then a line down to 0 over the finishing ones.
+    """One cycle (Smith 2018, arXiv:1708.07120), then a linear decay to 0 over the finishing steps.
 
-    largest  rate of the cycle
+    largest  learning rate at the top of the cycle; the decay starts at FINISHING_SHARE of it
     """
 
     def __init__(self, optimiser: torch.optim.Optimizer, largest: float, cycle_steps: int, finishing_steps: int):
@@ -21,11 +21,11 @@ class Schedule:
 
     @property
     def rate(self) -> float:
-        """The next step's."""
+        """Learning rate of the next step."""
         return float(self.optimiser.param_groups[0]["lr"])
 
     def step(self) -> None:
-        """Call it after each step of the optimiser."""
+        """Set the next step's rate; to be called after each step of the optimiser."""
         self.taken += 1
         finished = self.taken - self.cycle_steps
         if finished <= 0:

@@ -104,6 +104,7 @@ def share_statistics(network: nn.Module) -> None:
 
 def sum_over_processes(part: Tensor) -> Tensor:
     """The sum of all processes' tensors of this shape. Gradients are summed over the processes as well."""
+    assert dist.group.WORLD is not None
     return all_reduce(part.contiguous(), "sum", dist.group.WORLD)
 
 
