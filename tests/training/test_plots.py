@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 
 from serving.errors import RunError
-from training.evaluation.embedding_plot import draw_map
+from training.evaluation.embedding_plot import draw_embedding_map
 from training.evaluation.plots import draw_confusion, draw_curves, draw_tradeoff, draw_zero_shot, save_figure
 from training.evaluation.scoring import Gzsl
 from training.fit.recipe import Epoch
@@ -38,7 +38,7 @@ def every_figure() -> dict[str, Figure]:
     return {
         "curves": draw_curves([epoch(1), epoch(2)], 2),
         "confusion": draw_confusion(np.array([[3, 1], [0, 4]]), ["dog", "rain"]),
-        "map": draw_map(embeddings, labels, ["dog", "rain", "cow", "sea_waves"], seen),
+        "map": draw_embedding_map(embeddings, labels, ["dog", "rain", "cow", "sea_waves"], seen),
         "zero-shot": draw_zero_shot({"network": (0.7, 0.02), "no network": (0.6, 0.02)}, 1 / 3, ["no network"]),
         "tradeoff": draw_tradeoff(CURVE, CURVE[1]),
     }
@@ -105,7 +105,7 @@ def test_every_class_of_a_map_is_named_and_no_name_hides_another(n_classes):
     embeddings, labels = clusters(n_classes)
     names = [f"door_knock_{i}" for i in range(n_classes)]
     seen = np.arange(n_classes) % 3 > 0
-    figure = draw_map(embeddings, labels, names, seen)
+    figure = draw_embedding_map(embeddings, labels, names, seen)
     figure.draw_without_rendering()
     for panel in figure.axes:
         assert sorted(text.get_text() for text in panel.texts) == sorted(name.replace("_", " ") for name in names)
@@ -121,7 +121,7 @@ def test_every_class_of_a_map_is_named_and_no_name_hides_another(n_classes):
 def test_a_map_keeps_clusters_apart_and_ignores_length():
     embeddings, labels = clusters(3, 10)
     lengths = np.random.default_rng(1).uniform(0.1, 10, (30, 1)).astype(np.float32)
-    figure = draw_map(embeddings * lengths, labels, ["a", "b", "c"], np.ones(3, bool))
+    figure = draw_embedding_map(embeddings * lengths, labels, ["a", "b", "c"], np.ones(3, bool))
     for panel in figure.axes:
         points = np.asarray(panel.collections[0].get_offsets())
         distances = np.linalg.norm(points[:, None] - points, axis=2)
@@ -132,7 +132,7 @@ def test_a_map_keeps_clusters_apart_and_ignores_length():
 
 def test_embeddings_that_are_all_the_same_still_give_a_map():
     embeddings = np.ones((12, 16), np.float32)
-    assert draw_map(embeddings, np.arange(12) % 3, ["a", "b", "c"], np.ones(3, bool)).axes
+    assert draw_embedding_map(embeddings, np.arange(12) % 3, ["a", "b", "c"], np.ones(3, bool)).axes
 
 
 def test_zero_shot_bars_give_numbers_chance_and_controls():

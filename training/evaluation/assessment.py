@@ -1,4 +1,4 @@
-"""What one trained network is worth: seen classes, unseen classes with their controls, embeddings; with figures."""
+"""Scores of one trained network: seen classes, unseen classes with their controls, embeddings; with figures."""
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -10,22 +10,20 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
 from serving.errors import DataError
-from serving.zeroshot import ZeroShot, unit_rows
+from serving.zeroshot import ZeroShot
 from training.config import RunConfig
 from training.data.clips import Clip
-from training.evaluation.controls import clip_statistics
-from training.evaluation.embedding_plot import draw_map
+from training.evaluation.controls import RANDOM_DRAWS, clip_statistics, control_scores, random_class_vectors
+from training.evaluation.embedding_plot import draw_embedding_map
 from training.evaluation.plots import draw_confusion, draw_tradeoff, save_figure
 from training.evaluation.quality import embedding_quality
 from training.evaluation.scoring import area_under_tradeoff, best_offset, gzsl, tradeoff, zsl
 from training.fit.clip_embeddings import head_loss_and_accuracy
 from training.learner import Learner
 from training.networks import Network
-from training.zeroshot_maps import class_vectors, ridge_scores
+from training.run_folder import CONFUSION, EMBEDDING_MAP, TRADEOFF, ZEROSHOT
 
-RANDOM_DRAWS = 10
-
-# Unseen top-1 in percent, mean over 10 seeds: the best of the study's two methods for each split.
+# Top-1 accuracy on unseen classes in percent, mean over 10 seeds: the better of the study's two methods per split.
 # Source: results/ of github.com/ysims/ZeroDiffusion.
 PUBLISHED = {
     ("ESC-50", "fold04"): 25.1,
@@ -42,12 +40,12 @@ PUBLISHED = {
 class Assessment:
     """Accuracies 0 to 1; None where the run has no such clips.
 
-    seen_accuracy, seen_clips    the network's head on clips kept back: "test" clips, else "validation"
-    zsl                          unseen classes among themselves, mean over classes; zsl_*: controls and chance
+    seen_accuracy, seen_clips    the training head on held-back clips: those of "test", otherwise of "validation"
+    zsl                          among the unseen classes, mean over classes; zsl_*: chance and controls
     published_zsl                the study's score on this split
-    gzsl_plain_*                 all classes, no offset;  gzsl_area: area under the trade-off curve
-    gzsl_offset, gzsl_*          with the offset chosen on the split's validation classes, where it has some
-    quality                      see training.evaluation.quality, by group of clips
+    gzsl_plain_*                 among all classes, no offset;  gzsl_area: area under the trade-off curve
+    gzsl_offset, gzsl_*          with the offset chosen on the split's validation classes, if it has any to spare
+    quality                      training.evaluation.quality by group of clips
     """
 
     seen_accuracy: float | None = None
@@ -70,102 +68,112 @@ class Assessment:
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """Which classes and clips (rows of the table) take part."""
+class _Parts:
+    """Which classes [n_classes] and clips (rows of the table) take part in the scores.
+
+    offset_classes  unseen classes that choose the GZSL offset and are not scored
+    held_back       clips of seen classes that were not trained on
+    """
 
     seen: NDArray[np.bool_]
     unseen: NDArray[np.bool_]
-    chooses: NDArray[np.bool_]
+    offset_classes: NDArray[np.bool_]
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
-    kept_back: NDArray[np.int64]
+    held_back: NDArray[np.int64]
 
 
 def assess(learner: Learner, config: RunConfig, network: Network, run: Path, out: Path) -> Assessment:
     """Score a network in eval mode and write confusion.png, map.png and tradeoff.png into `out`."""
     table, labels = learner.recordings.table, learner.recordings.labels()
-    judged = _judged(learner, config)
+    parts = _parts(learner, config)
     embeddings = learner.embed(network)
-    zeroshot = ZeroShot.load(run / "zeroshot.npz")
+    zeroshot = ZeroShot.load(run / ZEROSHOT)
     result = Assessment(seen_clips="test" if config.test_fold is not None else "validation")
-    if len(judged.kept_back):
-        among_seen = np.cumsum(judged.seen) - 1
-        rows, wanted = embeddings[judged.kept_back], labels[judged.kept_back]
-        head = head_loss_and_accuracy(network, torch.from_numpy(rows), among_seen[wanted], learner.compute.device)
+    if len(parts.held_back):
+        among_seen = np.cumsum(parts.seen) - 1  # index among the seen classes
+        rows, targets = embeddings[parts.held_back], among_seen[labels[parts.held_back]]
+        head = head_loss_and_accuracy(network, torch.from_numpy(rows), targets, learner.compute.device)
         result = replace(result, seen_accuracy=head[1])
         guesses = zeroshot.scores(rows, zeroshot.seen_names).argmax(axis=1)
-        counts = confusion_matrix(among_seen[wanted], guesses, labels=np.arange(judged.seen.sum()))
-        save_figure(draw_confusion(counts, zeroshot.seen_names), out / "confusion.png")
-    if judged.unseen.any():
+        counts = confusion_matrix(targets, guesses, labels=np.arange(parts.seen.sum()))
+        save_figure(draw_confusion(counts, zeroshot.seen_names), out / CONFUSION)
+    if parts.unseen.any():
         scores = replace(zeroshot, temperature=1.0).scores(embeddings)
-        result = _unseen(learner, config, judged, embeddings, scores, labels, out, result)
-    unseen_rows = np.flatnonzero(judged.unseen[labels])
-    mapped = np.concatenate([judged.kept_back, unseen_rows])
+        control = control_scores(learner, parts.seen, parts.train, clip_statistics(learner.recordings.frames))
+        result = _among_unseen(learner, config, parts, embeddings, scores, control, result)
+        if len(parts.held_back):
+            result = _among_all(parts, scores, control, labels, out, result)
+    unseen_rows = np.flatnonzero(parts.unseen[labels])
+    mapped = np.concatenate([parts.held_back, unseen_rows])
     if len(mapped) >= 3:
-        save_figure(draw_map(embeddings[mapped], labels[mapped], table.classes, judged.seen), out / "map.png")
-    groups = {"seen classes": judged.kept_back, "unseen classes": unseen_rows}
+        figure = draw_embedding_map(embeddings[mapped], labels[mapped], table.classes, parts.seen)
+        save_figure(figure, out / EMBEDDING_MAP)
+    groups = {"seen classes": parts.held_back, "unseen classes": unseen_rows}
     return replace(result, quality={name: _quality(embeddings, table.clips, rows) for name, rows in groups.items()})
 
 
-def _judged(learner: Learner, config: RunConfig) -> _Judged:
+def _parts(learner: Learner, config: RunConfig) -> _Parts:
     table = learner.recordings.table
     clips = config.clips(table)
-    rows = {clip.path: row for row, clip in enumerate(table.clips)}
-    train, validation, test = (
-        np.array([rows[clip.path] for clip in part], np.int64) for part in (clips.train, clips.validation, clips.test)
-    )
+    train, validation, test = (learner.recordings.rows(part) for part in (clips.train, clips.validation, clips.test))
     groups = [np.isin(table.classes, names) for names in (config.split.unseen_validation, config.split.unseen_test)]
-    # foldX4 and "val" judge their validation classes, as published; only FSC22's "test" has others to choose by.
-    chooses, unseen = groups
-    if chooses.any() and not (config.dataset == "FSC22" and config.split.name != "val"):
-        chooses, unseen = np.zeros_like(unseen), chooses
-    kept_back = test if len(test) else validation
-    return _Judged(np.isin(table.classes, config.split.seen), unseen, chooses, train, validation, kept_back)
+    # foldX4 and "val" score their validation classes, as published; only FSC22's "test" has others to choose by.
+    offset_classes, unseen = groups
+    if offset_classes.any() and not (config.dataset == "FSC22" and config.split.name != "val"):
+        offset_classes, unseen = np.zeros_like(unseen), offset_classes
+    held_back = test if len(test) else validation
+    return _Parts(np.isin(table.classes, config.split.seen), unseen, offset_classes, train, validation, held_back)
 
 
-def _unseen(
-    learner: Learner, config: RunConfig, judged: _Judged, embeddings: NDArray[np.float32],
-    scores: NDArray[np.float32], labels: NDArray[np.int64], out: Path, result: Assessment,
+def _among_unseen(
+    learner: Learner, config: RunConfig, parts: _Parts, embeddings: NDArray[np.float32],
+    scores: NDArray[np.float32], control: NDArray[np.float32], result: Assessment,
 ) -> Assessment:  # fmt: skip
-    statistics = clip_statistics(learner.recordings.frames)
-    control = _ridge(learner, judged, statistics, labels)
+    """ZSL: accuracy when only the unseen classes can be guessed. scores, control [n_clips, n_classes]."""
+    labels = learner.recordings.labels()
+    rows = np.flatnonzero(parts.unseen[labels])
+
+    def accuracy(class_scores: NDArray[np.float32]) -> float:
+        return zsl(class_scores[rows], labels[rows], ~parts.unseen)
+
     rng = np.random.default_rng(config.seed)
-    drawn = [unit_rows(np.asarray(rng.standard_normal(learner.texts.shape), np.float32)) for _ in range(RANDOM_DRAWS)]
-    unseen_rows = np.flatnonzero(judged.unseen[labels])
-
-    def among_unseen(some: NDArray[np.float32]) -> float:
-        return zsl(some[unseen_rows], labels[unseen_rows], ~judged.unseen)
-
+    drawn = [random_class_vectors(learner, rng) for _ in range(RANDOM_DRAWS)]
+    random = [accuracy(control_scores(learner, parts.seen, parts.train, embeddings, vectors)) for vectors in drawn]
     published = PUBLISHED.get((config.dataset, config.split.name))
-    result = replace(
+    return replace(
         result,
-        zsl=among_unseen(scores),
-        zsl_chance=float(1 / judged.unseen.sum()),
-        zsl_no_network=among_unseen(control),
-        zsl_random_vectors=float(
-            np.mean([among_unseen(_ridge(learner, judged, embeddings, labels, vectors)) for vectors in drawn])
-        ),
+        zsl=accuracy(scores),
+        zsl_chance=float(1 / parts.unseen.sum()),
+        zsl_no_network=accuracy(control),
+        zsl_random_vectors=float(np.mean(random)),
         published_zsl=None if published is None else published / 100,
     )
-    if not len(judged.kept_back):
-        return result
-    asked = judged.seen | judged.unseen
-    columns = np.cumsum(asked) - 1
-    rows = np.concatenate([judged.kept_back, unseen_rows])
-    curves = [tradeoff(some[rows][:, asked], columns[labels[rows]], judged.seen[asked]) for some in (scores, control)]
-    plain = gzsl(scores[rows][:, asked], columns[labels[rows]], judged.seen[asked], 0.0)
+
+
+def _among_all(
+    parts: _Parts, scores: NDArray[np.float32], control: NDArray[np.float32], labels: NDArray[np.int64],
+    out: Path, result: Assessment,
+) -> Assessment:  # fmt: skip
+    """GZSL: accuracy when all classes can be guessed, and tradeoff.png. scores, control [n_clips, n_classes]."""
+    asked = parts.seen | parts.unseen
+    rows = np.concatenate([parts.held_back, np.flatnonzero(parts.unseen[labels])])
+    seen, targets = parts.seen[asked], (np.cumsum(asked) - 1)[labels[rows]]
+    of_network, of_control = scores[rows][:, asked], control[rows][:, asked]
+    curve = tradeoff(of_network, targets, seen)
+    plain = gzsl(of_network, targets, seen, 0.0)
     result = replace(
         result,
         gzsl_plain_seen=plain.seen,
         gzsl_plain_unseen=plain.unseen,
         gzsl_plain_harmonic_mean=plain.harmonic_mean,
-        gzsl_area=area_under_tradeoff(curves[0]),
-        gzsl_area_no_network=area_under_tradeoff(curves[1]),
+        gzsl_area=area_under_tradeoff(curve),
+        gzsl_area_no_network=area_under_tradeoff(tradeoff(of_control, targets, seen)),
     )
     chosen = None
-    if judged.chooses.any() and len(judged.validation):
-        offset = _choose_offset(judged, scores, labels)
-        chosen = gzsl(scores[rows][:, asked], columns[labels[rows]], judged.seen[asked], offset)
+    if parts.offset_classes.any() and len(parts.validation):
+        offset = _choose_offset(parts, scores, labels)
+        chosen = gzsl(of_network, targets, seen, offset)
         result = replace(
             result,
             gzsl_offset=offset,
@@ -173,25 +181,15 @@ def _unseen(
             gzsl_unseen=chosen.unseen,
             gzsl_harmonic_mean=chosen.harmonic_mean,
         )
-    save_figure(draw_tradeoff(curves[0], chosen), out / "tradeoff.png")
+    save_figure(draw_tradeoff(curve, chosen), out / TRADEOFF)
     return result
 
 
-def _choose_offset(judged: _Judged, scores: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """By the split's validation classes and the validation clips: neither judged classes nor test clips take part."""
-    asked = judged.seen | judged.chooses
-    rows = np.concatenate([judged.validation, np.flatnonzero(judged.chooses[labels])])
-    return best_offset(scores[rows][:, asked], (np.cumsum(asked) - 1)[labels[rows]], judged.seen[asked])
-
-
-def _ridge(
-    learner: Learner, judged: _Judged, features: NDArray[np.float32], labels: NDArray[np.int64],
-    vectors: NDArray[np.float32] | None = None,
-) -> NDArray[np.float32]:  # fmt: skip
-    """A control's scores [n, n_classes] from features [n, D]. vectors: other class vectors than the texts'."""
-    if vectors is None:
-        vectors = class_vectors(learner.texts, judged.seen)
-    return ridge_scores(learner.recordings.table.classes, judged.seen, vectors, features, labels, judged.train)
+def _choose_offset(parts: _Parts, scores: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """The best offset on the validation classes and the validation clips: no scored class or clip takes part."""
+    asked = parts.seen | parts.offset_classes
+    rows = np.concatenate([parts.validation, np.flatnonzero(parts.offset_classes[labels])])
+    return best_offset(scores[rows][:, asked], (np.cumsum(asked) - 1)[labels[rows]], parts.seen[asked])
 
 
 def _quality(embeddings: NDArray[np.float32], clips: tuple[Clip, ...], rows: NDArray[np.int64]) -> dict[str, Any]:

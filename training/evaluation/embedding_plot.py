@@ -23,7 +23,7 @@ MARGIN = 0.06  # of a panel, around its points
 POINT = np.array([6.0, 6.0])  # a marker's size, points
 
 
-def draw_map(
+def draw_embedding_map(
     embeddings: NDArray[np.float32], labels: NDArray[np.integer], names: Sequence[str], seen: NDArray[np.bool_]
 ) -> Figure:
     """Embeddings in the plane, by t-SNE and by PCA, of unit length first: distances stand for cosines.

@@ -1,8 +1,8 @@
-"""Repeat a recipe over class hold-outs and seeds: how well it names classes that it never heard, and how surely.
+"""Repeat a recipe over class hold-outs and seeds: zero-shot accuracy on unseen classes, and its standard error.
 
-Each hold-out trains on the seen classes outside one recording fold. Unseen are all clips of the held-out classes;
-seen are the fold's clips of the seen classes. The GZSL offset comes from a second training, which holds out some of
-the seen classes in the same way: neither the unseen classes nor the test clips have a part in it.
+Each hold-out trains on clips of the seen classes outside one recording fold. It is scored on all clips of the unseen
+classes and on the fold's clips of the seen classes. The GZSL offset comes from a second training, which holds out a
+part of the seen classes as pseudo-unseen: neither the unseen classes nor the test clips take part in it.
 """
 
 import json
@@ -15,27 +15,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.zeroshot import unit_rows
 from training.config import RunConfig
 from training.data.splits import ClassSplit, split_clips
-from training.evaluation.controls import clip_statistics
+from training.evaluation.controls import RANDOM_DRAWS, clip_statistics, control_scores, random_class_vectors
 from training.evaluation.scoring import best_offset, gzsl, zsl
 from training.fit.checkpoint import write_text
 from training.learner import Learner
-from training.zeroshot_maps import class_vectors, ridge_scores
 
-PSEUDO_SHARE = 0.3  # of the seen classes, held out to choose the offset
-PSEUDO_VALIDATION_SHARE = 0.25  # of the clips: the seen clips of that choice
-RANDOM_DRAWS = 10  # of random class vectors
+PSEUDO_SHARE = 0.3  # share of the seen classes that is pseudo-unseen, to choose the offset
+PSEUDO_VALIDATION_SHARE = 0.25  # share of the clips that are scored as seen for this choice
 
 
 @dataclass(frozen=True)
 class Holdout:
-    """One line of the results.
+    """The scores of one method on one hold-out with one seed. Accuracies 0 to 1.
 
     method    "network", or a control: "no network" (log-mel statistics), "random vectors" (the network's embeddings)
-    zsl       unseen classes among themselves
-    offset    chosen on pseudo-unseen classes;  gzsl_*: with it;  gzsl_plain_*: without
+    zsl       among the unseen classes
+    offset    chosen on pseudo-unseen classes;  gzsl_*, harmonic_mean: with it;  plain_harmonic_mean: without
     """
 
     number: int
@@ -52,9 +49,9 @@ class Holdout:
 
 
 def draw_holdouts(classes: Sequence[str], count: int, unseen: int, seed: int = 0) -> list[tuple[str, ...]]:
-    """`count` different sets of `unseen` classes, drawn without regard to what they are.
+    """Draw `count` different sets of `unseen` classes at random.
 
-    errors   ValueError: there are not so many
+    errors   ValueError: there are fewer such sets
     """
     if count > comb(len(classes), unseen):
         raise ValueError(f"{len(classes)} classes have {comb(len(classes), unseen)} sets of {unseen}; got {count}")
@@ -63,16 +60,16 @@ def draw_holdouts(classes: Sequence[str], count: int, unseen: int, seed: int = 0
         sets = list(combinations(range(len(classes)), unseen))
         drawn = [sets[i] for i in rng.permutation(len(sets))[:count]]
     else:
-        some: dict[tuple[int, ...], None] = {}  # in the order of the draws
-        while len(some) < count:
-            some[tuple(sorted(rng.choice(len(classes), unseen, replace=False).tolist()))] = None
-        drawn = list(some)
+        different: dict[tuple[int, ...], None] = {}  # a set that keeps the order of the draws
+        while len(different) < count:
+            different[tuple(sorted(rng.choice(len(classes), unseen, replace=False).tolist()))] = None
+        drawn = list(different)
     return [tuple(str(classes[i]) for i in each) for each in drawn]
 
 
 @dataclass(frozen=True)
 class _Split:
-    """Rows of the clip table: trained on, and scored."""
+    """Seen classes [n_classes], and rows of the clip table that are trained on and scored."""
 
     seen: NDArray[np.bool_]
     train: NDArray[np.int64]
@@ -80,7 +77,7 @@ class _Split:
 
 
 class Holdouts:
-    """A recipe, repeated. Finished parts are kept in `folder` and not done twice."""
+    """A recipe, repeated. Scores are stored in `folder`; those that are there are not computed again."""
 
     def __init__(self, learner: Learner, base: RunConfig, folder: Path):
         self.learner = learner
@@ -90,7 +87,7 @@ class Holdouts:
         self.statistics = clip_statistics(learner.recordings.frames)
 
     def run(self, number: int, unseen: tuple[str, ...], seed: int) -> list[Holdout]:
-        """The network's line and the controls' of one hold-out and one seed."""
+        """Scores of the network and of the controls on one hold-out with one seed."""
         path = self.folder / f"holdout-{number:02d}-seed-{seed}.json"
         if path.is_file():
             lines = [Holdout(**line) for line in json.loads(path.read_text())]
@@ -107,7 +104,7 @@ class Holdouts:
         inner = self._config(unseen, pseudo, test_fold, seed, PSEUDO_VALIDATION_SHARE)
         embedded, scores = zip(*(self._learn(config) for config in (outer, inner)), strict=True)
         splits = [self._split(config) for config in (outer, inner)]
-        methods = {"network": scores, "no network": [self._ridge(self.statistics, split) for split in splits]}
+        methods = {"network": scores, "no network": [self._control(self.statistics, split) for split in splits]}
         lines = [
             self._line(number, seed, method, unseen, test_fold, *both, *splits) for method, both in methods.items()
         ]
@@ -129,11 +126,11 @@ class Holdouts:
         )
 
     def _learn(self, config: RunConfig) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Train; every clip's embedding [n, 128] and its cosines to all classes [n, n_classes]."""
+        """Train; returns every clip's embedding [n, 128] and its cosines to all classes [n, n_classes]."""
         clips = config.clips(self.learner.recordings.table)
         work = self.folder / "work"
         work.mkdir(parents=True, exist_ok=True)
-        # Validation clips would choose the epoch, and are wanted for the offset: the last epoch is taken.
+        # The validation clips choose the offset, so they must not choose the epoch: the last epoch is taken.
         network, _ = self.learner.learn(config, replace(clips, validation=()), work)
         embeddings = self.learner.embed(network)
         train = self._split(config).train
@@ -141,9 +138,8 @@ class Holdouts:
         return embeddings, replace(fitted, temperature=1.0).scores(embeddings)
 
     def _split(self, config: RunConfig) -> _Split:
-        """Scored are the clips of classes held out, and of seen ones those kept back from training."""
-        table = self.learner.recordings.table
-        rows = {clip.path: row for row, clip in enumerate(table.clips)}
+        """Scored are the clips of the held-out classes, and those of seen classes that are not trained on."""
+        table, rows = self.learner.recordings.table, self.learner.recordings.rows
         clips = split_clips(table, config.split, config.test_fold, config.seed, config.validation_share)
         pseudo, unseen = config.split.unseen_validation, config.split.unseen_test
         kept_back = clips.validation if pseudo else clips.test
@@ -154,44 +150,41 @@ class Holdouts:
         ]
         return _Split(
             np.isin(table.classes, config.split.seen),
-            np.array([rows[clip.path] for clip in clips.train]),
-            np.array([rows[clip.path] for clip in (*kept_back, *held_out)]),
+            rows(clips.train),
+            rows((*kept_back, *held_out)),
         )
 
-    def _ridge(
+    def _control(
         self, features: NDArray[np.float32], split: _Split, vectors: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        """A control's scores [n, n_classes] from features [n, D]. vectors: other class vectors than the texts'."""
-        if vectors is None:
-            vectors = class_vectors(self.learner.texts, split.seen)
-        return ridge_scores(self.base.classes, split.seen, vectors, features, self.labels, split.train)
+        return control_scores(self.learner, split.seen, split.train, features, vectors)
 
     def _line(
         self, number: int, seed: int, method: str, unseen: tuple[str, ...], test_fold: int,
         outer_scores: NDArray[np.float32], inner_scores: NDArray[np.float32], outer: _Split, inner: _Split,
     ) -> Holdout:  # fmt: skip
-        # The classes held out by the outer split are no classes at all to the choice of the offset.
+        # The choice of the offset must not know the unseen classes of the outer split.
         known = np.isin(self.base.classes, unseen, invert=True)
         columns = np.cumsum(known) - 1
         offset = best_offset(
             inner_scores[inner.scored][:, known], columns[self.labels[inner.scored]], inner.seen[known]
         )
         scores, labels = outer_scores[outer.scored], self.labels[outer.scored]
-        scored, plain = (gzsl(scores, labels, outer.seen, some) for some in (offset, 0.0))
+        calibrated, plain = (gzsl(scores, labels, outer.seen, each) for each in (offset, 0.0))
         return Holdout(
             number, seed, method, unseen, test_fold, zsl(scores, labels, outer.seen), offset,
-            scored.seen, scored.unseen, scored.harmonic_mean, plain.harmonic_mean,
+            calibrated.seen, calibrated.unseen, calibrated.harmonic_mean, plain.harmonic_mean,
         )  # fmt: skip
 
     def _random_vectors(
         self, number: int, seed: int, unseen: tuple[str, ...], test_fold: int,
         embedded: Sequence[NDArray[np.float32]], splits: Sequence[_Split], rng: np.random.Generator,
     ) -> Holdout:  # fmt: skip
-        """The network's embeddings, but class vectors that say nothing: the mean of several draws."""
+        """Scores of the network's embeddings with random class vectors: the mean over several draws."""
         lines = []
         for _ in range(RANDOM_DRAWS):
-            vectors = unit_rows(np.asarray(rng.standard_normal(self.learner.texts.shape), np.float32))
-            both = [self._ridge(*each, vectors) for each in zip(embedded, splits, strict=True)]
+            vectors = random_class_vectors(self.learner, rng)
+            both = [self._control(*each, vectors) for each in zip(embedded, splits, strict=True)]
             lines.append(self._line(number, seed, "random vectors", unseen, test_fold, both[0], both[1], *splits))
         numbers = ("zsl", "offset", "gzsl_seen", "gzsl_unseen", "harmonic_mean", "plain_harmonic_mean")
         means = {name: float(np.mean([getattr(line, name) for line in lines])) for name in numbers}
@@ -199,4 +192,5 @@ class Holdouts:
 
 
 def _tupled(line: Holdout) -> Holdout:
+    """The line with a tuple for the list that JSON makes of it."""
     return replace(line, unseen_classes=tuple(line.unseen_classes))

@@ -1,4 +1,4 @@
-"""Tables of what was measured: for the screen, and as report.md beside a run."""
+"""Tables of scores, for the terminal and for report.md in the run folder."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +9,7 @@ from rich.table import Table
 from training.config import RunConfig
 from training.evaluation.folds import FoldScore
 from training.evaluation.holdouts import Holdout
+from training.run_folder import ZERO_SHOT_BARS
 
 HOLDOUT_NUMBERS = {
     "zsl": "ZSL top-1",
@@ -19,7 +20,7 @@ HOLDOUT_NUMBERS = {
 }
 LABELS = {
     "seen_accuracy": "seen classes, accuracy",
-    "zsl": "unseen classes among themselves (ZSL)",
+    "zsl": "among the unseen classes (ZSL)",
     "zsl_chance": "ZSL, chance",
     "zsl_no_network": "ZSL, control: no network (log-mel statistics, ridge)",
     "zsl_random_vectors": "ZSL, control: random class vectors",
@@ -38,10 +39,10 @@ NOT_SHARES = {"gzsl_offset", "gzsl_area", "gzsl_area_no_network"}
 
 
 def mean_and_error(lines: Sequence[Holdout], method: str, number: str) -> tuple[float, float]:
-    """A number's mean over hold-outs and seeds, and its standard error.
+    """Mean of a score over hold-outs and seeds, and its standard error.
 
-    Trainings on the same unseen classes are not independent: seeds are averaged first, and the error is that of the
-    mean over hold-outs. nan with a single hold-out.
+    Trainings on the same unseen classes are not independent. So seeds are averaged first, and the error is that of
+    the mean over hold-outs; it is NaN with a single hold-out.
     """
     of_method = [line for line in lines if line.method == method]
     means = [
@@ -53,7 +54,7 @@ def mean_and_error(lines: Sequence[Holdout], method: str, number: str) -> tuple[
 
 
 def seed_means(lines: Sequence[Holdout], method: str, number: str) -> dict[int, float]:
-    """The mean over hold-outs for each seed."""
+    """Mean of a score over the hold-outs, by seed."""
     seeds = sorted({line.seed for line in lines})
     return {
         seed: float(np.mean([getattr(line, number) for line in lines if (line.method, line.seed) == (method, seed)]))
@@ -62,12 +63,12 @@ def seed_means(lines: Sequence[Holdout], method: str, number: str) -> dict[int, 
 
 
 def gain(lines: Sequence[Holdout], control: str, number: str) -> tuple[float, float]:
-    """Mean and standard error of the network's advantage over a control on the same hold-outs."""
-    kept = {(line.number, line.seed): getattr(line, number) for line in lines if line.method == control}
+    """Mean and standard error of the network's score less a control's on the same hold-outs."""
+    of_control = {(line.number, line.seed): getattr(line, number) for line in lines if line.method == control}
     hold_outs = sorted({line.number for line in lines})
     means = [
         np.mean([
-            getattr(line, number) - kept[line.number, line.seed]
+            getattr(line, number) - of_control[line.number, line.seed]
             for line in lines
             if line.method == "network" and line.number == hold_out
         ])
@@ -78,7 +79,7 @@ def gain(lines: Sequence[Holdout], control: str, number: str) -> tuple[float, fl
 
 
 def holdout_table(lines: Sequence[Holdout]) -> Table:
-    """Mean and standard error of each method, in percent: the first two numbers, for a screen is narrow."""
+    """Mean and standard error of each method, in percent: only the first two scores, to fit a narrow terminal."""
     table = Table(title=holdout_title(lines), title_justify="left", min_width=len(holdout_title(lines)) + 2)
     table.add_column("method", no_wrap=True)
     for name in [*HOLDOUT_NUMBERS.values()][:2]:
@@ -89,14 +90,14 @@ def holdout_table(lines: Sequence[Holdout]) -> Table:
 
 
 def holdout_title(lines: Sequence[Holdout]) -> str:
-    """What was repeated, in words."""
+    """The number of hold-outs, unseen classes and seeds, and chance."""
     hold_outs, seeds = len({line.number for line in lines}), len({line.seed for line in lines})
     unseen = len(lines[0].unseen_classes)
     return f"{hold_outs} hold-outs of {unseen} unseen classes, {seeds} seed(s); percent, chance {100 / unseen:.1f}"
 
 
 def holdout_rows(lines: Sequence[Holdout]) -> list[list[str]]:
-    """One row a method."""
+    """One row for each method, then one for the network's advantage over each control."""
     methods = list(dict.fromkeys(line.method for line in lines))
     rows = [
         [method, *(_percent(*mean_and_error(lines, method, number)) for number in HOLDOUT_NUMBERS)]
@@ -108,7 +109,7 @@ def holdout_rows(lines: Sequence[Holdout]) -> list[list[str]]:
 
 
 def fold_table(scores: Sequence[FoldScore]) -> Table:
-    """Accuracy by fold: mean over seeds, and the control."""
+    """Accuracy by fold, mean over seeds, of the head, the map and the control."""
     table = Table(title=f"recording folds, {len({score.seed for score in scores})} seed(s)", title_justify="left")
     for column in FOLD_COLUMNS:
         table.add_column(column, justify="right")
@@ -121,17 +122,12 @@ FOLD_COLUMNS = ("fold", "head", "zero-shot map", "no network: log-mel statistics
 
 
 def fold_rows(scores: Sequence[FoldScore]) -> list[list[str]]:
-    """One row a fold, one for a whole cross-validation of each seed where there are several, and the mean of all."""
+    """One row for each fold; with several seeds, one for the cross-validation of each seed; and the mean of all."""
     seeds = sorted({score.seed for score in scores})
 
-    def means(some: Sequence[FoldScore]) -> list[str]:
-        """Over these: the head, the map where all have it, the control."""
-        maps = [score.map_accuracy for score in some if score.map_accuracy is not None]
-        return [
-            _share(np.mean([score.accuracy for score in some])),
-            _share(np.mean(maps)) if len(maps) == len(some) else "-",
-            _share(np.mean([score.statistics for score in some])),
-        ]
+    def means(selected: Sequence[FoldScore]) -> list[str]:
+        names = ("accuracy", "map_accuracy", "statistics")
+        return [_share(np.mean([getattr(score, name) for score in selected])) for name in names]
 
     rows = [
         [str(fold), *means([score for score in scores if score.fold == fold])]
@@ -143,12 +139,12 @@ def fold_rows(scores: Sequence[FoldScore]) -> list[list[str]]:
 
 
 def markdown(report: dict[str, Any], config: RunConfig, figures: Sequence[str]) -> str:
-    """The report for people. report: what report.json holds;  figures: names of the run's PNG files beside it."""
+    """The page report.md. report: the content of report.json;  figures: file names of the run's figures beside it."""
     recipe = config.recipe
     parts = [
         f"# {config.network.name} on {config.dataset}\n\nObjective {config.objective}, split {config.split.name}, "
-        f"{config.vocabulary} sounds of the acoustic vocabulary, {recipe.epochs} epochs of batches of "
-        f"{recipe.batch_size}, {recipe.finishing} of them finishing, text encoder {config.text}."
+        f"{config.vocabulary} sounds of the acoustic vocabulary, {recipe.epochs} epochs ({recipe.finishing} of them "
+        f"finishing) with batches of {recipe.batch_size}, text encoder {config.text}."
     ]
     if "run" in report:
         rows = [
@@ -162,7 +158,7 @@ def markdown(report: dict[str, Any], config: RunConfig, figures: Sequence[str]) 
             if measured:
                 table = _markdown_table(["what", "value"], measured)
                 parts.append(f"Embeddings of {group} (clips that were not trained on):\n\n{table}")
-        parts += [f"![{name}]({name}.png)" for name in figures]
+        parts += [f"![{name.removesuffix('.png')}]({name})" for name in figures]
     if "folds" in report:
         rows = fold_rows([FoldScore(**score) for score in report["folds"]])
         parts.append(f"## Its recipe over recording folds\n\n{_markdown_table(FOLD_COLUMNS, rows)}")
@@ -172,23 +168,24 @@ def markdown(report: dict[str, Any], config: RunConfig, figures: Sequence[str]) 
         seeds = ", ".join(f"{seed}: {mean:.1%}" for seed, mean in seed_means(lines, "network", "zsl").items())
         parts.append(
             f"## Its recipe over class hold-outs\n\n{holdout_title(lines)}. Mean ± standard error over hold-outs; "
-            f"ZSL by seed {seeds}.\n\n{table}\n\n![zero-shot](zero-shot.png)"
+            f"ZSL by seed {seeds}.\n\n{table}\n\n![zero-shot]({ZERO_SHOT_BARS})"
         )
     return "\n\n".join(parts) + "\n"
 
 
 def recipe_scores(report: dict[str, Any]) -> dict[str, float]:
-    """Means over the folds and over the hold-outs that a report has of the recipe trained anew."""
+    """Mean scores of the repeated recipe over the folds and over the hold-outs, where a report has them.
+
+    errors   KeyError, TypeError: not the content of report.json
+    """
     scores = {}
     if "folds" in report:
-        scores["folds_accuracy"] = float(np.mean([score["accuracy"] for score in report["folds"]]))
-        maps = [score.get("map_accuracy") for score in report["folds"]]
-        if None not in maps:
-            scores["folds_map_accuracy"] = float(np.mean(maps))
+        for name in ("accuracy", "map_accuracy"):
+            scores[f"folds_{name}"] = float(np.mean([score[name] for score in report["folds"]]))
     if "holdouts" in report:
         for name in ("zsl", "harmonic_mean"):
-            ours = [row[name] for row in report["holdouts"] if row["method"] == "network"]
-            scores[f"holdouts_{name}"] = float(np.mean(ours))
+            of_network = [row[name] for row in report["holdouts"] if row["method"] == "network"]
+            scores[f"holdouts_{name}"] = float(np.mean(of_network))
     return scores
 
 

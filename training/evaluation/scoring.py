@@ -1,7 +1,9 @@
-"""Zero-shot scores (ZSL, unseen classes among themselves; GZSL, among all classes) from a matrix of class scores.
+"""Zero-shot scores from a matrix of class scores.
 
-Accuracies are means over classes, as zero-shot work reports them. Source: Xian 2018 (arXiv:1707.00600); the offset
-taken from the seen classes' scores is the calibrated stacking of Chao 2016 (arXiv:1605.04253).
+ZSL   accuracy on clips of unseen classes when only unseen classes can be guessed
+GZSL  accuracies on clips of seen and of unseen classes when all classes can be guessed
+Accuracies are means over classes, as usual in zero-shot work: Xian 2018 (arXiv:1707.00600). The offset that is
+subtracted from the seen classes' scores is the calibrated stacking of Chao 2016 (arXiv:1605.04253).
 """
 
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Gzsl:
-    """Accuracy over all classes of the clips of seen classes and of unseen ones, and their harmonic mean."""
+    """Accuracies on clips of seen and of unseen classes when all classes can be guessed, with one offset."""
 
     offset: float
     seen: float
@@ -28,24 +30,24 @@ class Gzsl:
 
 
 def class_mean_accuracy(guesses: Labels, labels: Labels) -> float:
-    """Top-1 accuracy of each class that occurs, averaged over the classes. ValueError for no clips."""
+    """Top-1 accuracy of each class that occurs, averaged over the classes. ValueError without clips."""
     if not len(labels):
         raise ValueError("accuracy: got no clips; wanted one or more")
     return float(np.mean([(guesses[labels == label] == label).mean() for label in np.unique(labels)]))
 
 
 def zsl(scores: Scores, labels: Labels, seen: NDArray[np.bool_]) -> float:
-    """Accuracy of the unseen classes' clips when only unseen classes are asked for.
+    """Accuracy on the clips of unseen classes when only unseen classes can be guessed.
 
-    scores  [n, n_classes];  labels [n], clips of seen classes are left out;  seen [n_classes]
+    scores  [n, n_classes];  labels [n], clips of seen classes are ignored;  seen [n_classes]
     """
     unseen = np.flatnonzero(~seen)
-    some = np.isin(labels, unseen)
-    return class_mean_accuracy(unseen[scores[some][:, unseen].argmax(axis=1)], labels[some])
+    rows = np.isin(labels, unseen)
+    return class_mean_accuracy(unseen[scores[rows][:, unseen].argmax(axis=1)], labels[rows])
 
 
 def gzsl(scores: Scores, labels: Labels, seen: NDArray[np.bool_], offset: float) -> Gzsl:
-    """Accuracies when all classes are asked for and `offset` is taken from the seen classes' scores."""
+    """Accuracies when all classes can be guessed and `offset` is subtracted from the seen classes' scores."""
     guesses = (scores - offset * seen).argmax(axis=1)
     of_seen = seen[labels]
     return Gzsl(
@@ -56,17 +58,17 @@ def gzsl(scores: Scores, labels: Labels, seen: NDArray[np.bool_], offset: float)
 
 
 def tradeoff(scores: Scores, labels: Labels, seen: NDArray[np.bool_]) -> list[Gzsl]:
-    """The whole curve: one point for every offset at which a guess changes, rising."""
-    gaps = scores[:, seen].max(axis=1) - scores[:, ~seen].max(axis=1)  # the offset at which a clip turns unseen
+    """The whole seen-unseen curve: one point between each two offsets at which a guess changes, ascending."""
+    gaps = scores[:, seen].max(axis=1) - scores[:, ~seen].max(axis=1)  # above this offset the guess is an unseen class
     edges = np.unique(gaps)
     between = np.concatenate([[edges[0] - 1e-3], (edges[1:] + edges[:-1]) / 2, [edges[-1] + 1e-3]])
     return [gzsl(scores, labels, seen, float(offset)) for offset in between]
 
 
 def best_offset(scores: Scores, labels: Labels, seen: NDArray[np.bool_]) -> float:
-    """The offset of the largest harmonic mean; the middle one of several equal ones.
+    """The offset with the largest harmonic mean; of several equal ones, the middle one.
 
-    To be asked with clips and classes that the score to be reported does not use.
+    Choose it on other clips and classes than those that are scored with it.
     """
     curve = tradeoff(scores, labels, seen)
     means = np.array([point.harmonic_mean for point in curve])
@@ -75,7 +77,7 @@ def best_offset(scores: Scores, labels: Labels, seen: NDArray[np.bool_]) -> floa
 
 
 def area_under_tradeoff(curve: list[Gzsl]) -> float:
-    """Area under unseen accuracy as a function of seen accuracy, over all offsets (Chao 2016). 0 to 1."""
+    """Area under unseen accuracy as a function of seen accuracy, over all offsets (Chao 2016): 0 to 1."""
     seen = np.array([point.seen for point in curve])
     unseen = np.array([point.unseen for point in curve])
     order = np.lexsort((-unseen, seen))
