@@ -1,4 +1,4 @@
-"""A map of embeddings: each clip a point of the plane, each class's name beside its points."""
+"""Embeddings in the plane: each clip is a point, each class has its name beside its points."""
 
 from collections.abc import Sequence
 
@@ -13,39 +13,39 @@ from sklearn.preprocessing import normalize
 
 from training.evaluation.plots import DPI, INK, MANY_CLASSES
 
-# Ten colours that people with each kind of colour blindness can tell apart (Petroff 2021, arXiv:2107.02270).
-# More classes share them: names tell which is which.
+# Ten colours that remain distinct with every kind of colour blindness (Petroff 2021, arXiv:2107.02270).
+# More classes share colours and are told apart by their names.
 CLASS_COLOURS = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
 )  # fmt: skip
-LETTERS = 8.5  # points, of the names
-MARGIN = 0.06  # of a panel, around its points
-POINT = np.array([6.0, 6.0])  # a marker's size, points
+LETTERS = 8.5  # font size of the names, points
+MARGIN = 0.06  # around the points, as a share of the panel
+POINT = np.array([6.0, 6.0])  # size of a marker, points
 
 
 def draw_embedding_map(
     embeddings: NDArray[np.float32], labels: NDArray[np.integer], names: Sequence[str], seen: NDArray[np.bool_]
 ) -> Figure:
-    """Embeddings in the plane, by t-SNE and by PCA, of unit length first: distances stand for cosines.
+    """Project embeddings to the plane by t-SNE and by PCA, after normalising them, so that distances follow cosines.
 
     embeddings  [n, size], n >= 3;  labels [n], indices into names;  names, seen [C]
-    Seen classes are circles, unseen ones triangles with a dark edge and a name in bold. t-SNE keeps neighbours, not
-    distances between groups (van der Maaten 2008, JMLR 9); PCA keeps the two widest directions.
+    Seen classes are circles, unseen ones triangles with a dark edge and a name in bold. t-SNE preserves neighbours but
+    not distances between groups (van der Maaten 2008, JMLR 9); PCA keeps the two directions of largest variance.
     """
     if len(embeddings) < 3:
-        raise ValueError(f"embeddings: got {len(embeddings)}; a map takes 3 or more")
+        raise ValueError(f"embeddings: got {len(embeddings)}; a map needs 3 or more")
     unit = np.asarray(normalize(embeddings))
     shape, size = ((2, 1), (9, 14)) if len(names) > MANY_CLASSES else ((1, 2), (11, 5.6))
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
-    panel_size = 72 * 0.95 * np.array([size[0] / shape[1], size[1] / shape[0]])  # points, nearly
+    panel_size = 72 * 0.95 * np.array([size[0] / shape[1], size[1] / shape[0]])  # points, approximately
     panels = figure.subplots(*shape)
     for panel, project in zip(panels, (_t_sne, _pca), strict=True):
         points, title = project(unit)
         _scatter(panel, points, panel_size, labels, names, seen)
         panel.set_title(title, fontsize=11)
     if not seen.all():
-        handles, told = panels[0].get_legend_handles_labels()
-        figure.legend(handles, told, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+        handles, legend = panels[0].get_legend_handles_labels()
+        figure.legend(handles, legend, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return figure
 
 
@@ -68,7 +68,7 @@ def _pca(unit: NDArray[np.floating]) -> tuple[NDArray[np.floating], str]:
 
 
 def _coincide(unit: NDArray[np.floating]) -> bool:
-    """Whether a network collapsed to one point: t-SNE never ends on it."""
+    """Whether all embeddings are equal: t-SNE does not terminate on them."""
     return float(np.ptp(unit, axis=0).max()) < 1e-6
 
 
@@ -80,7 +80,7 @@ def _scatter(
     names: Sequence[str],
     seen: NDArray[np.bool_],
 ) -> None:
-    """Points [n, 2] and names on a panel of panel_size [2] (points of 1/72 inch)."""
+    """Draw points [n, 2] and names on a panel of panel_size [2] (in points of 1/72 inch)."""
     low, high = points.min(axis=0), points.max(axis=0)
     places = MARGIN + (1 - 2 * MARGIN) * (points - low) / np.maximum(high - low, 1e-12)  # [n, 2] of the panel
     panel.set(xlim=(0, 1), ylim=(0, 1), xticks=[], yticks=[])
@@ -106,7 +106,7 @@ def _scatter(
 
 
 def _medoid(points: NDArray[np.floating]) -> NDArray[np.floating]:
-    """The point of [n, 2] nearest to all others: in the midst of the class's own points, unlike their mean."""
+    """The point of [n, 2] with the smallest sum of distances to the others; unlike the mean, it is one of them."""
     distances = np.linalg.norm(points[:, None] - points, axis=2)
     return points[distances.sum(axis=1).argmin()]
 
@@ -117,10 +117,10 @@ def _place_names(
     points: NDArray[np.floating],
     panel_size: NDArray[np.floating],
 ) -> NDArray[np.floating]:
-    """Centres [C, 2] of the names, each near its anchor and where it covers the fewest points, and no other name.
+    """Centres [C, 2] of the names: each near its anchor, covering few points and no other name.
 
     anchors [C, 2], widths [C], points [n, 2], panel_size [2]: in points of 1/72 inch
-    One name after another takes the cheapest of several places around its anchor.
+    Names are placed one after the other, each at the cheapest of several places around its anchor.
     """
     angles = np.linspace(0, 2 * np.pi, 16, endpoint=False)
     around = np.stack([np.cos(angles), np.sin(angles)], axis=1)  # [16, 2]

@@ -1,9 +1,9 @@
-"""How much a validation score gains where clips of one source recording are on both of its sides.
+"""How much accuracy rises when clips of one source recording are in both the training and the test part.
 
     python -m training.evaluation.leak --dataset ESC-10 --data-dir DIR
 
-Cross-validates two classifiers of log-mel statistics, without a network, on clips shared out at random, on clips
-shared out by source recording, and on the data set's own recording folds where it has them.
+Cross-validates two classifiers of log-mel statistics, without a network, with three kinds of parts: clips at random,
+clips grouped by source recording, and the data set's own recording folds if it has them.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ CLASSIFIERS: dict[str, Callable[[], Pipeline]] = {
 
 
 @dataclass(frozen=True)
-class Options:
+class LeakOptions:
     """Compare splits over clips with splits over source recordings, by cross-validation without a network."""
 
     dataset: str = "ESC-50"
@@ -51,7 +51,7 @@ class Options:
     parts: int = 4
     """parts of the cross-validation"""
     seeds: int = 20
-    """how often the clips are shared out anew"""
+    """repetitions with other random parts"""
     cache_dir: Path = Path("cache")
     """where log-mels are kept between runs"""
 
@@ -60,9 +60,9 @@ class Options:
 class Leak:
     """One classifier's accuracies over one choice of clips, 0 to 1; means over the seeds, with standard errors.
 
-    clips       "all", or "shared": only those that share their source recording, all that a leak can touch
-    random      clips shared out one by one;  grouped: by source recording
-    own_folds   on the data set's recording folds, None where it has none: one split, no error
+    clips       "all", or "shared": only clips that share their source recording with others, which a leak can affect
+    random      parts of clips at random;  grouped: parts of whole source recordings
+    own_folds   with the data set's recording folds, None if it has none: a single split, without an error
     """
 
     classifier: str
@@ -76,11 +76,11 @@ class Leak:
 
 
 def measure_leak(table: ClipTable, inputs: NDArray[np.float32], parts: int, seeds: int) -> list[Leak]:
-    """Cross-validate every classifier on every kind of split.
+    """Cross-validate every classifier with every kind of parts.
 
     inputs   [n_clips, size], a row for each of the table's clips
-    parts    parts of a cross-validation, 2 or more;  seeds: times that it is repeated, 2 or more
-    errors   DataError: no two clips share a source recording, or a class has fewer recordings than parts
+    parts    of a cross-validation, 2 or more;  seeds: number of repetitions, 2 or more
+    errors   DataError: no two clips share a source recording, or a class has fewer source recordings than parts
     """
     labels = np.array([clip.label for clip in table.clips])
     names, sources, counts = np.unique([clip.source for clip in table.clips], return_inverse=True, return_counts=True)
@@ -93,8 +93,8 @@ def measure_leak(table: ClipTable, inputs: NDArray[np.float32], parts: int, seed
             name = table.classes[label]
             raise DataError(f"{table.dataset}: {name} has {recordings} source recordings; wanted --parts {parts}")
 
-    def right(make: Callable[[], Pipeline], split: BaseCrossValidator) -> NDArray[np.bool_]:
-        """Which clips are classified right when their part is held out: [n_clips]."""
+    def correct(make: Callable[[], Pipeline], split: BaseCrossValidator) -> NDArray[np.bool_]:
+        """Which clips are classified correctly when their part is held out: [n_clips]."""
         groups = sources if isinstance(split, StratifiedGroupKFold) else None
         return np.equal(cross_val_predict(make(), inputs, labels, groups=groups, cv=split), labels)
 
@@ -102,11 +102,11 @@ def measure_leak(table: ClipTable, inputs: NDArray[np.float32], parts: int, seed
     for name, make in CLASSIFIERS.items():
         random, grouped = [], []
         for seed in track(range(seeds), name, console=progress_console, transient=True):
-            random.append(right(make, StratifiedKFold(parts, shuffle=True, random_state=seed)))
-            grouped.append(right(make, StratifiedGroupKFold(parts, shuffle=True, random_state=seed)))
+            random.append(correct(make, StratifiedKFold(parts, shuffle=True, random_state=seed)))
+            grouped.append(correct(make, StratifiedGroupKFold(parts, shuffle=True, random_state=seed)))
         own = None
         if len(table.folds) > 1:
-            own = right(make, PredefinedSplit([clip.fold for clip in table.clips]))
+            own = correct(make, PredefinedSplit([clip.fold for clip in table.clips]))
         for kind, chosen in (("all", np.ones_like(shared)), ("shared", shared)):
             rows.append(
                 Leak(
@@ -122,13 +122,13 @@ def measure_leak(table: ClipTable, inputs: NDArray[np.float32], parts: int, seed
 
 
 def _mean_and_error(hits: NDArray[np.bool_]) -> tuple[float, float]:
-    """Accuracy of the seeds [n_seeds, n_clips]: their mean and its standard error."""
+    """Mean accuracy over the seeds and its standard error, from hits [n_seeds, n_clips]."""
     accuracies = hits.mean(axis=1)
     return float(accuracies.mean()), float(accuracies.std(ddof=1) / np.sqrt(len(accuracies)))
 
 
-def compare(options: Options) -> dict[str, Any]:
-    """Load, measure, print the table. Returns the numbers."""
+def compare(options: LeakOptions) -> dict[str, Any]:
+    """Load the data set, measure, print the table, and return the numbers."""
     for name, value in (("parts", options.parts), ("seeds", options.seeds)):
         if value < 2:
             raise UsageError(f"--{name}: got {value}; wanted 2 or more")
@@ -149,7 +149,7 @@ def compare(options: Options) -> dict[str, Any]:
     }
 
 
-def _report(rows: Sequence[Leak], options: Options) -> None:
+def _report(rows: Sequence[Leak], options: LeakOptions) -> None:
     title = f"{options.parts}-fold accuracy in %, mean of {options.seeds} seeds and its standard error"
     grid = Table(title=title, title_justify="left")
     for column in ("classifier", "clips", "by clip", "by source", "gain", "own folds"):
@@ -167,8 +167,8 @@ def _report(rows: Sequence[Leak], options: Options) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command."""
-    return run_command(Options, compare, "python -m training.evaluation.leak", argv)
+    """Run the command; returns its exit code, 2 for wrong input."""
+    return run_command(LeakOptions, compare, "python -m training.evaluation.leak", argv)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Figures of a run and of its evaluation: matplotlib objects, to be saved as PNG or handed to TensorBoard.
+"""Figures of a run and of its evaluation: matplotlib objects, to save as PNG or to pass to TensorBoard.
 
-Nothing here touches pyplot, so that drawing is safe in threads and on machines without a screen.
+pyplot is not used, so that drawing works in threads and on machines without a display.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -19,16 +19,16 @@ from training.fit.recipe import Epoch
 
 DPI = 130
 GREY, BLUE, ACCENT, INK = "#8a8f98", "#1f6feb", "#d4572a", "#24292f"
-MANY_CLASSES = 15  # above, cells and letters shrink
+MANY_CLASSES = 15  # with more classes, cells and fonts are smaller
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole. RunError where the folder cannot be written."""
+    """Write a figure as PNG, as a whole. RunError if the folder cannot be written."""
     save_whole(path, lambda temporary: figure.savefig(temporary, format="png"))
 
 
 def draw_curves(history: Sequence[Epoch], best: int) -> Figure:
-    """Loss and accuracy by epoch, for training and, where it took place, validation; the best epoch is marked."""
+    """Loss and accuracy by epoch, of training and (if there are clips for it) validation; the best epoch is marked."""
     epochs = [done.epoch for done in history]
     figure = Figure(figsize=(9, 3.6), dpi=DPI, layout="constrained")
     panels = figure.subplots(1, 2)
@@ -49,13 +49,13 @@ def draw_curves(history: Sequence[Epoch], best: int) -> Figure:
 
 
 def draw_confusion(counts: NDArray[np.integer], names: Sequence[str]) -> Figure:
-    """Which classes are taken for which: counts in the cells, the share of the true class as their colour.
+    """Confusion matrix: counts in the cells, coloured by their share of the true class.
 
     counts   [C, C], rows true, columns predicted (sklearn.metrics.confusion_matrix)
     names    [C]
     """
     totals = counts.sum(axis=1, keepdims=True)
-    shares = counts / np.maximum(totals, 1)  # a class without clips is a blank row
+    shares = counts / np.maximum(totals, 1)  # max: a class without clips is an empty row
     many = len(names) > MANY_CLASSES
     size, letters = ((11, 10), 6.0) if many else ((7.6, 6.6), 9.0)
     figure = Figure(figsize=size, dpi=DPI, layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1))
@@ -78,7 +78,7 @@ def draw_confusion(counts: NDArray[np.integer], names: Sequence[str]) -> Figure:
     panel.spines[:].set_visible(False)
     right = int(np.trace(counts))
     panel.set(xlabel="predicted", ylabel="true")
-    panel.set_title(f"{right} of {int(counts.sum())} clips right, {right / max(1, counts.sum()):.1%}", fontsize=11)
+    panel.set_title(f"{right} of {int(counts.sum())} clips correct, {right / max(1, counts.sum()):.1%}", fontsize=11)
     bar = figure.colorbar(image, ax=panel, shrink=0.5, aspect=30)
     bar.outline.set_visible(False)
     bar.set_label("share of the true class")
@@ -86,9 +86,9 @@ def draw_confusion(counts: NDArray[np.integer], names: Sequence[str]) -> Figure:
 
 
 def draw_zero_shot(scores: Mapping[str, tuple[float, float]], chance: float, controls: Collection[str] = ()) -> Figure:
-    """Mean unseen top-1 of each method as a bar, with its standard error, and the line of chance.
+    """Mean top-1 accuracy on unseen classes of each method as a bar with its standard error, and a line at chance.
 
-    scores     name -> (mean, standard error), 0 to 1, from the top down;  controls: the names drawn in grey
+    scores     name -> (mean, standard error), 0 to 1, from top to bottom;  controls: names that are drawn in grey
     """
     figure = Figure(figsize=(9, 1.1 + 0.42 * len(scores)), dpi=DPI, layout="constrained")
     panel = figure.subplots()
@@ -99,9 +99,9 @@ def draw_zero_shot(scores: Mapping[str, tuple[float, float]], chance: float, con
     panel.barh(places, means, color=colours, height=0.7)
     panel.errorbar(means, places, xerr=errors, fmt="none", ecolor=INK, elinewidth=1.2, capsize=3)
     for place, mean, error in zip(places, means, errors, strict=True):
-        told = f"{100 * mean:.1f} ± {100 * error:.1f} %"
+        label = f"{100 * mean:.1f} ± {100 * error:.1f} %"
         panel.annotate(
-            told, (mean + error, place), (5, 0), textcoords="offset points", va="center",
+            label, (mean + error, place), (5, 0), textcoords="offset points", va="center",
             fontsize=9, color=INK, path_effects=[withStroke(linewidth=3, foreground="white")],
         )  # fmt: skip
     panel.axvline(chance, color=ACCENT, linestyle="--", linewidth=1.2)
@@ -117,15 +117,15 @@ def draw_zero_shot(scores: Mapping[str, tuple[float, float]], chance: float, con
 
 
 def draw_tradeoff(curve: Sequence[Gzsl], chosen: Gzsl | None = None) -> Figure:
-    """Generalised zero-shot: accuracy on seen classes against accuracy on unseen ones as the offset moves.
+    """Generalised zero-shot: accuracy on seen classes over accuracy on unseen classes, for all offsets.
 
-    curve    training.evaluation.scoring.tradeoff;  chosen: the point of an offset that was calibrated on other clips
-    The best harmonic mean is marked; each faint line joins points of one harmonic mean.
+    curve    from `scoring.tradeoff`;  chosen: the point of an offset that was calibrated on other clips
+    The best harmonic mean H is marked; each faint line joins points of equal H.
     """
     figure = Figure(figsize=(5.6, 6.0), dpi=DPI, layout="constrained")
     panel = figure.subplots()
     for level in (0.2, 0.4, 0.6, 0.8):
-        across = np.linspace(level / (2 - level), 1, 200)  # from where the other accuracy is 1
+        across = np.linspace(level / (2 - level), 1, 200)  # starts where the other accuracy is 1
         panel.plot(across, level * across / (2 * across - level), color="#d8dce2", linewidth=0.8, zorder=0)
         panel.annotate(f"H {level:.0%}", (0.99, level / (2 - level)), fontsize=8, color=GREY, ha="right", va="center",
                        path_effects=[withStroke(linewidth=3, foreground="white")])  # fmt: skip
@@ -150,6 +150,7 @@ def draw_tradeoff(curve: Sequence[Gzsl], chosen: Gzsl | None = None) -> Figure:
 
 
 def _plain(panel: Axes) -> None:
+    """Faint grid, no frame at the top and on the right."""
     panel.grid(alpha=0.25)
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""How good embeddings are in themselves, before any classifier or map: do clips of a class lie together?"""
+"""Quality of embeddings without a classifier or a map: do clips of a class lie close together?"""
 
 from dataclasses import dataclass
 
@@ -11,18 +11,18 @@ from serving.errors import DataError
 
 @dataclass(frozen=True)
 class Quality:
-    """Numbers about labelled embeddings. All cosines and neighbours are of the embeddings as they are, not centred.
+    """Measures of labelled embeddings. Cosines and neighbours are of the embeddings as they are, not centred.
 
-    silhouette       mean silhouette with cosine distance, -1 to 1; 0 is no better than overlapping classes
+    silhouette       mean silhouette with cosine distance, -1 to 1; 0 means overlapping classes
                      (Rousseeuw 1987, doi:10.1016/0377-0427(87)90125-7)
     knn5, knn10      share of a clip's 5 or 10 nearest neighbours (cosine) that are of its class, 0 to 1, mean over
-                     clips. Clips of its own source recording are no neighbours; where fewer than 5 or 10 others
-                     are of its class, as many are asked for as there are, so that 1 can be reached
+                     clips. Clips of its own source recording do not count. If its class has fewer than 5 or 10
+                     other clips, only that many neighbours are looked at, so that 1 can be reached
     knn_chance       the same with neighbours drawn at random
     within_cosine    mean cosine between two clips of one class and different source recordings
     between_cosine   mean cosine between two clips of different classes
     effective_rank   exponential of the entropy of the centred embeddings' normalised singular values, 1 to the
-                     embedding's size: how many directions are in use (Roy & Vetterli 2007, EUSIPCO, pp. 606-610)
+                     embedding's size: the number of directions in use (Roy & Vetterli 2007, EUSIPCO, pp. 606-610)
     """
 
     silhouette: float
@@ -37,13 +37,13 @@ class Quality:
 def embedding_quality(
     embeddings: NDArray[np.float32], labels: NDArray[np.integer], sources: NDArray[np.str_]
 ) -> Quality:
-    """Judge labelled embeddings.
+    """Measure the quality of labelled embeddings.
 
     embeddings  [n, size] float, not normalised
     labels      [n] class of each clip
-    sources     [n] source recording of each clip (Clip.source): clips of one recording are alike for that alone
-    errors      DataError: fewer than two classes, a class whose clips are all of one source recording, embeddings
-                that are not finite or are zero
+    sources     [n] source recording of each clip (Clip.source): clips of one recording are alike in any case
+    errors      DataError: fewer than two classes, a class with a single source recording, or embeddings that are
+                zero or not finite
     """
     unit = _unit_rows(embeddings)
     _check(labels, sources)
@@ -86,7 +86,7 @@ def _check(labels: NDArray[np.integer], sources: NDArray[np.str_]) -> None:
     for label in classes:
         if len(np.unique(sources[labels == label])) < 2:
             raise DataError(
-                f"embedding quality: class {label} has clips of one source recording alone; wanted two or more"
+                f"embedding quality: class {label} has clips of only one source recording; wanted two or more"
             )
 
 

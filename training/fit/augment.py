@@ -1,14 +1,14 @@
-"""What training does to a batch of log-mel windows before the network sees it. Each takes its own generator."""
+"""Augmentation of a batch of log-mel windows. All randomness comes from the generator that is passed."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
-SILENCE = 1e-3  # a sum of mel magnitudes, far below any sound's: keeps loudness from being 0
+SILENCE = 1e-3  # a sum of mel magnitudes far below that of any sound, so that no loudness is 0
 
 
 def random_gain(log_mel: Tensor, rng: np.random.Generator, max_db: float, log_offset: float) -> Tensor:
-    """Make each window louder or softer by up to max_db, as if its waveform had been scaled.
+    """Change each window's level by up to max_db up or down, as if its waveform had been scaled.
 
     log_mel  [batch, frames, 64], ln(mel + log_offset)
     """
@@ -19,10 +19,10 @@ def random_gain(log_mel: Tensor, rng: np.random.Generator, max_db: float, log_of
 
 
 def mixup(log_mel: Tensor, targets: Tensor, rng: np.random.Generator, alpha: float) -> tuple[Tensor, Tensor]:
-    """Mix each window and its target with those of another window of the batch.
+    """Mix each window and its target with another window of the batch and its target.
 
     log_mel  [batch, frames, 64];  targets [batch, n_classes], rows that sum to 1
-    alpha    of Beta(alpha, alpha), from which the share of a window in its mixture is drawn; 0 mixes nothing
+    alpha    the window's share in its mixture is drawn from Beta(alpha, alpha); 0 mixes nothing
     Source: Zhang 2018 (arXiv:1710.09412).
     """
     if alpha == 0:
@@ -34,10 +34,10 @@ def mixup(log_mel: Tensor, targets: Tensor, rng: np.random.Generator, alpha: flo
 def mix_sounds(
     log_mel: Tensor, targets: Tensor, rng: np.random.Generator, alpha: float, log_offset: float
 ) -> tuple[Tensor, Tensor]:
-    """As `mixup`, but what is mixed are the sounds, made equally loud, and not their logarithms.
+    """Like `mixup`, but the magnitudes are mixed, after the sounds are made equally loud, and not their logarithms.
 
     log_mel  [batch, frames, 64], ln(mel + log_offset)
-    Each window's share is one of loudness, its loudest frame's; magnitudes are added as if in phase.
+    The loudness of a window is that of its loudest frame. Magnitudes are added as if the sounds were in phase.
     Source: between-class learning (Tokozume 2018, arXiv:1711.10282), which mixes waveforms.
     """
     if alpha == 0:
@@ -46,18 +46,18 @@ def mix_sounds(
     mel = torch.exp(log_mel) - log_offset
     loudness = mel.sum(dim=2).amax(dim=1) + SILENCE
     own, others = share * loudness[other], (1 - share) * loudness
-    length = torch.sqrt(own**2 + others**2)  # so that the energy of sounds that are not in phase stays
+    length = torch.sqrt(own**2 + others**2)  # keeps the energy of sounds that are not in phase
     mixed = _blend(mel, mel[other], own / length, others / length)
     return torch.log(torch.clamp(mixed, min=0.0) + log_offset), _blend(targets, targets[other], share, 1 - share)
 
 
 def _partners(log_mel: Tensor, rng: np.random.Generator, alpha: float) -> tuple[Tensor, Tensor]:
-    """Each window's share in its mixture [batch], and which other window of the batch has the rest [batch]."""
+    """Each window's share in its mixture [batch], and the index of the window that it is mixed with [batch]."""
     share = torch.from_numpy(rng.beta(alpha, alpha, size=len(log_mel))).to(log_mel)
     return share, torch.from_numpy(rng.permutation(len(log_mel))).to(log_mel.device)
 
 
 def _blend(own: Tensor, other: Tensor, own_share: Tensor, other_share: Tensor) -> Tensor:
-    """Row by row: own * own_share + other * other_share, the shares [batch]."""
+    """own * own_share + other * other_share for each row; the shares are [batch]."""
     shape = (-1, *[1] * (own.dim() - 1))
     return own * own_share.view(shape) + other * other_share.view(shape)

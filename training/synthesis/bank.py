@@ -1,15 +1,15 @@
-"""Write a data set of synthesised sounds in ESC-50's layout, for a user who has no recordings.
+"""Write a data set of synthesised sounds in ESC-50's layout, for users without recordings.
 
     python -m training.synthesis --out data/synthetic --clips-per-class 24 --seed 0
 
     DIR/audio/{fold}-{source}-{take}-{target}.wav   16 kHz, 16-bit, mono, 3.6 to 5.0 s
     DIR/meta/esc50.csv                              filename, fold, target, category, esc10, src_file, take
     DIR/synthesised.json                            the seed and the counts
-    DIR/README.md                                   that nothing in it was recorded, and how it was made
+    DIR/README.md                                   says that nothing was recorded, and how the files were made
 
-Category names and target numbers are ESC-50's own. A source is one draw of a sound's size, tempo, timbre
-and place; its takes A and B differ in noise and timing only, so both lie in one fold. The same seed gives the
-same bytes on the same machine.
+Category names and target numbers are those of ESC-50. A source is one random draw of a sound's size, tempo, timbre and
+room. Its takes A and B differ only in noise and timing, so both are in one fold. The same seed gives the same bytes on
+the same machine.
 """
 
 import csv
@@ -31,18 +31,18 @@ from serving.bundle import new_folder
 from serving.command import run_command
 from serving.errors import UsageError
 from training.synthesis import house, nature, street
-from training.synthesis.building_blocks import Rng, Wave, record
+from training.synthesis.building_blocks import Rng, Wave, record_in_room
 
-RATE_HZ = 16_000  # what the networks hear; a higher rate would only be resampled away
+RATE_HZ = 16_000  # the networks' sampling rate; a higher one would be resampled
 SHORTEST_S, LONGEST_S = 3.6, 5.0
 FOLDS = 5
-MARKER = "synthesised.json"  # what tells a bank from a data set of real recordings, which is never replaced
+MARKER = "synthesised.json"  # only folders with this file are replaced, never real recordings
 COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file", "take")
-CHILDREN_PER_TAKE = 100  # generators that one take may spawn
+CHILDREN_PER_TAKE = 100  # upper bound of the generators that one take spawns
 
 Sound = Callable[[Rng, int, int], Wave]
 
-# ESC-50's number of the category, and the function that has its name.
+# ESC-50's target number, and the function with the category's name.
 _TABLE: tuple[tuple[int, Sound], ...] = (
     (0, nature.dog),
     (4, nature.frog),
@@ -80,7 +80,7 @@ Nothing here was recorded. {clips} clips of {classes} kinds of sound, computed b
     python -m training.synthesis --out DIR --clips-per-class {clips_per_class} --seed {seed}
 
 Layout, category names and target numbers are those of ESC-50 (K. J. Piczak, 2015); the sounds are not.
-Results on them say that the programs work, not how well a network knows real sounds.
+Results on them show that the programs work, not how well a network recognises real sounds.
 """
 
 
@@ -99,7 +99,7 @@ class SynthesisOptions:
 
 
 @dataclass(frozen=True)
-class Clip:
+class PlannedClip:
     """One file to write: which sound, which draw of it, which take (0 = A, 1 = B), in which fold (1-5)."""
 
     category: str
@@ -113,10 +113,10 @@ class Clip:
         return f"{self.fold}-{self.source}-{'AB'[self.take]}-{TARGETS[self.category]}.wav"
 
 
-def plan_clips(category: str, clips_per_class: int) -> list[Clip]:
-    """The clips of one class: folds differ by at most one clip; in each, every third source has two takes.
+def plan_clips(category: str, clips_per_class: int) -> list[PlannedClip]:
+    """The clips of one class. Folds differ by at most one clip; in each fold, every third source has two takes.
 
-    A source's number is unique in the bank and tells the class: 100 000 (target + 1) + a running number.
+    A source's number is unique in the data set: 100 000 (target + 1) + a running number.
     """
     clips, source = [], 100_000 * (TARGETS[category] + 1)
     for fold in range(1, FOLDS + 1):
@@ -124,35 +124,35 @@ def plan_clips(category: str, clips_per_class: int) -> list[Clip]:
         first = source
         while wanted:
             takes = min(wanted, 2 if (source - first) % 3 == 0 else 1)
-            clips += [Clip(category, fold, source, take) for take in range(takes)]
+            clips += [PlannedClip(category, fold, source, take) for take in range(takes)]
             source, wanted = source + 1, wanted - takes
     return clips
 
 
-def synthesise(clip: Clip, seed: int) -> Wave:
+def synthesise(clip: PlannedClip, seed: int) -> Wave:
     """One clip, [n_samples] float32 in [-1, 1] at RATE_HZ."""
-    # The takes of a source share the generator that draws its size, tempo and place. Noise and timing come
-    # from children that it spawns: take B starts as if those of take A had been spawned already.
+    # The takes of a source share the generator that draws size, tempo and room. Noise and timing come from child
+    # generators: take B starts as if those of take A had been spawned already.
     origin = np.random.SeedSequence([seed, clip.source], n_children_spawned=CHILDREN_PER_TAKE * clip.take)
     rng = np.random.default_rng(origin)
     take = rng.spawn(1)[0]
     length_s = LONGEST_S if take.uniform() < 0.7 else take.uniform(SHORTEST_S, LONGEST_S)
     dry = SOUNDS[clip.category](rng, round(length_s * RATE_HZ), RATE_HZ)
-    return record(dry, rng, RATE_HZ)
+    return record_in_room(dry, rng, RATE_HZ)
 
 
 def write_bank(out: Path, clips_per_class: int = 24, seed: int = 0, overwrite: bool = False) -> dict[str, Any]:
-    """Write the whole data set; `out` appears when it is complete. Progress goes to stderr.
+    """Write the whole data set. `out` appears when it is complete. Progress goes to stderr.
 
-    returns  out, classes, clips, seconds (that it took), audio_seconds (of sound)
-    errors   UsageError: too few or too many clips, a negative seed, `out` exists and `overwrite` is false
+    returns  out, classes, clips, seconds (run time), audio_seconds (of sound)
+    errors   UsageError: too few or too many clips, a negative seed, or `out` exists and `overwrite` is false
     """
     if not FOLDS <= clips_per_class <= 10_000:
         raise UsageError(
             f"--clips-per-class: got {clips_per_class}; wanted {FOLDS} to 10000, so that every fold has one; try 24"
         )
     if seed < 0:
-        raise UsageError(f"--seed: got {seed}; wanted 0 or more; any such number will do")
+        raise UsageError(f"--seed: got {seed}; wanted 0 or more")
     started, n_samples = time.perf_counter(), 0
     clips = [clip for category in SOUNDS for clip in plan_clips(category, clips_per_class)]
     with new_folder(out, overwrite, MARKER) as folder:
@@ -163,9 +163,9 @@ def write_bank(out: Path, clips_per_class: int = 24, seed: int = 0, overwrite: b
             n_samples += len(wave)
             soundfile.write(folder / "audio" / clip.filename, wave, RATE_HZ, subtype="PCM_16")
         _write_meta(folder / "meta" / "esc50.csv", clips)
-        told = {"clips": len(clips), "classes": len(SOUNDS), "seed": seed}
-        (folder / MARKER).write_text(json.dumps(told) + "\n")
-        (folder / "README.md").write_text(_README.format(clips_per_class=clips_per_class, **told))
+        facts = {"clips": len(clips), "classes": len(SOUNDS), "seed": seed}
+        (folder / MARKER).write_text(json.dumps(facts) + "\n")
+        (folder / "README.md").write_text(_README.format(clips_per_class=clips_per_class, **facts))
     return {
         "out": str(out),
         "classes": len(SOUNDS),
@@ -175,7 +175,7 @@ def write_bank(out: Path, clips_per_class: int = 24, seed: int = 0, overwrite: b
     }
 
 
-def _write_meta(path: Path, clips: Sequence[Clip]) -> None:
+def _write_meta(path: Path, clips: Sequence[PlannedClip]) -> None:
     with path.open("w", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(COLUMNS)
@@ -199,5 +199,5 @@ def _work(options: SynthesisOptions) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; 0 on success, 2 on wrong input."""
+    """Run the command; returns its exit code, 2 for wrong input."""
     return run_command(SynthesisOptions, _work, "python -m training.synthesis", argv)

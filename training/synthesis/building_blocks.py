@@ -1,6 +1,6 @@
-"""The building blocks that synthesised sounds are made of: noise, tones, resonators, events, a room.
+"""Building blocks of synthesised sounds: noise, tones, resonators, events, a room.
 
-Curves and waves are one-dimensional arrays at `rate_hz`. Every block draws from the generator it is given.
+Curves and waves are one-dimensional arrays at `rate_hz`. All randomness comes from the generator that is passed.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from scipy.signal import fftconvolve, lfilter
 Wave = NDArray[np.float32]
 Rng = np.random.Generator
 
-TOP = 0.47  # of the sampling rate: partials above it are left out, so that none folds back
+TOP = 0.47  # of the sampling rate: higher partials are left out, so that none is aliased
 
 
 def noise(rng: Rng, n_samples: int, rate_hz: int, low_hz: float, high_hz: float, tilt_db: float = 0.0) -> Wave:
@@ -37,7 +37,7 @@ def wander(rng: Rng, n_samples: int, rate_hz: int, per_second: float) -> Wave:
 
 
 def phase(pitch_hz: ArrayLike, rate_hz: int) -> NDArray[np.float64]:
-    """Radians travelled along a pitch curve [n_samples]."""
+    """Phase in radians along a pitch curve in Hz [n_samples]."""
     return np.cumsum(np.asarray(pitch_hz, dtype=np.float64)) * (2 * np.pi / rate_hz)
 
 
@@ -46,10 +46,10 @@ def harmonics(pitch_hz: ArrayLike, level: ArrayLike, rate_hz: int) -> Wave:
 
     pitch_hz  [n_samples]
     level     [n_harmonics] or [n_harmonics, n_samples]: amplitude of the 1st, 2nd, ... harmonic
-    returns   [n_samples]; harmonics whose highest pitch passes TOP are left out
+    returns   [n_samples]; harmonics whose highest pitch exceeds TOP are left out
     """
     pitch_hz, level = np.asarray(pitch_hz), np.asarray(level)
-    # Within one turn float32 is fine; many turns on, its steps would be heard as noise.
+    # Modulo 2 pi float32 is precise enough; of a larger phase its rounding would be audible noise.
     angle = np.mod(phase(pitch_hz, rate_hz), 2 * np.pi).astype(np.float32)
     wave = np.zeros(len(pitch_hz), dtype=np.float32)
     for number in range(1, min(len(level), int(TOP * rate_hz / pitch_hz.max())) + 1):
@@ -58,7 +58,7 @@ def harmonics(pitch_hz: ArrayLike, level: ArrayLike, rate_hz: int) -> Wave:
 
 
 def voice(pitch_hz: ArrayLike, formants_hz: Sequence[ArrayLike], width_hz: float, tilt_db: float, rate_hz: int) -> Wave:
-    """Vocal folds behind a throat: harmonics that lose `tilt_db` per octave and swell near each formant.
+    """A voice: harmonics that fall by `tilt_db` per octave and rise near each formant.
 
     formants_hz  each a number or a curve [n_samples]
     returns      [n_samples], peak 1
@@ -74,9 +74,9 @@ def voice(pitch_hz: ArrayLike, formants_hz: Sequence[ArrayLike], width_hz: float
 def resonate(
     excitation: NDArray[np.floating], hertz: ArrayLike, decay_s: ArrayLike, level: ArrayLike, rate_hz: int
 ) -> Wave:
-    """What a body with these modes makes of an excitation [n_samples].
+    """The response of a body with these modes to an excitation [n_samples].
 
-    hertz, decay_s, level  [n_modes]: a unit impulse rings at hertz, from `level`, down to 1/e in decay_s
+    hertz, decay_s, level  [n_modes]: a unit impulse rings at hertz with amplitude `level`, down to 1/e in decay_s
     """
     wave = np.zeros(len(excitation))
     for mode_hz, mode_decay_s, mode_level in np.broadcast(hertz, decay_s, level):
@@ -119,12 +119,12 @@ def group_times(
 
 
 def random_times(rng: Rng, length_s: float, per_second: float) -> NDArray[np.float64]:
-    """Start times in seconds of events that know nothing of each other (a Poisson process); at least one."""
+    """Start times in seconds of independent events (a Poisson process); at least one."""
     return np.sort(rng.uniform(0, length_s, max(1, rng.poisson(length_s * per_second))))
 
 
 def add_at(wave: Wave, start_s: float, event: NDArray[np.floating], rate_hz: int) -> None:
-    """Add an event to a wave in place; what reaches past the end is cut."""
+    """Add an event to a wave in place; samples past the end are cut off."""
     start = int(start_s * rate_hz)
     end = min(len(wave), start + len(event))
     if start < end:
@@ -138,9 +138,9 @@ def impulses(n_samples: int, rate_hz: int, times_s: NDArray[np.floating], level:
 
 
 def room(wave: Wave, rng: Rng, rate_hz: int, decay_s: float, wet: float) -> Wave:
-    """Add the tail of a room: noise that falls by 60 dB in `decay_s`, darker than the sound itself.
+    """Add the reverberation of a room: low-pass noise that falls by 60 dB in `decay_s`.
 
-    wet      loudness of the tail as a share of the sound's own (RMS)
+    wet      RMS of the reverberation as a share of the sound's
     """
     n_tail = max(2, int(decay_s * rate_hz))
     time = np.arange(n_tail) / n_tail
@@ -149,10 +149,10 @@ def room(wave: Wave, rng: Rng, rate_hz: int, decay_s: float, wet: float) -> Wave
     return (wave + echo * (wet * _rms(wave) / max(_rms(echo), 1e-9))).astype(np.float32)
 
 
-def record(sound: Wave, rng: Rng, rate_hz: int) -> Wave:
-    """Put a dry sound in a place and in front of a microphone: a room, other noises, a level.
+def record_in_room(sound: Wave, rng: Rng, rate_hz: int) -> Wave:
+    """Turn a dry sound into a recording: add a room, background noise and a level.
 
-    The place is drawn from `rng`, the other noises from a child of it, so that takes share a place.
+    The room is drawn from `rng`, the background noise from a child of it, so that all takes share the room.
     returns  [n_samples] float32, peak between 0.2 and 0.9
     """
     take = rng.spawn(1)[0]
@@ -164,9 +164,9 @@ def record(sound: Wave, rng: Rng, rate_hz: int) -> Wave:
     gusts = 0.6 + 0.8 * wander(take, len(wave), rate_hz, 1.5)
     other = noise(take, len(wave), rate_hz, low_hz, high_hz, tilt_db) * gusts
     wave = wave / max(_rms(wave), 1e-9) + other * (10 ** (-snr_db / 20) / _rms(other))
-    # One pole for the distance and the microphone, which dull a sound; another for the 20 Hz it hears nothing below.
-    dull, deaf = np.exp(-2 * np.pi * muffled_hz / rate_hz), np.exp(-2 * np.pi * 20 / rate_hz)
-    wave = lfilter([1 - dull, dull - 1], [1, -dull - deaf, dull * deaf], wave)
+    # A low-pass pole for the distance and the microphone, and a high-pass pole at 20 Hz.
+    low_pass, high_pass = np.exp(-2 * np.pi * muffled_hz / rate_hz), np.exp(-2 * np.pi * 20 / rate_hz)
+    wave = lfilter([1 - low_pass, low_pass - 1], [1, -low_pass - high_pass, low_pass * high_pass], wave)
     return (wave * (peak * take.uniform(0.8, 1.05) / np.abs(wave).max())).astype(np.float32)
 
 

@@ -2,8 +2,8 @@
 
     wave = rain(rng, n_samples, rate_hz)      # [n_samples] float32, dry, any level
 
-What belongs to the source (size, tempo, timbre) is drawn from `rng` itself; noise and timing come from a
-child that `rng` spawns. Two generators of equal state and other children give two takes of one source.
+The source (size, tempo, timbre) is drawn from `rng` itself; noise and timing come from a child generator that `rng`
+spawns. Two generators with the same state and different children give two takes of one source.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """Sounds of the street, one function a class, each named as in ESC-50.
 
-What is drawn from `rng` and what from its child is told in training.synthesis.nature.
+training.synthesis.nature explains what is drawn from `rng` and what from its child.
 """
 
 import numpy as np

@@ -1,9 +1,9 @@
-"""An acoustic vocabulary: synthesised sounds that belong to no class, each with the words a listener would use.
+"""The acoustic vocabulary: synthesised sounds that belong to no class, each with a description of how it sounds.
 
-A model that learns only from class descriptions meets a dozen texts, too few to learn which quality of a sound goes
-with which word. Here a sound is drawn by its qualities (kind, pitch, course in time, level, roughness) and described
-by them: "loud irregular short high clicks". No class of a data set is imitated; the words are the general ones of
-acoustic descriptions ("wind" and "engine" among them, which are also names of ESC-50 classes). The idea is domain
+A model that learns only from class descriptions sees a few dozen texts, too few to learn which property of a sound goes
+with which word. Here the properties of a sound (kind, pitch, course in time, level, roughness) are drawn at random and
+give its description: "loud irregular short high clicks". No class of a data set is imitated; the words are general ones
+of acoustic descriptions ("wind" and "engine" among them, which are also names of ESC-50 classes). The idea is domain
 randomisation (Tobin 2017, arXiv:1703.06907).
 """
 
@@ -49,7 +49,7 @@ NOUNS = {
     ("motor", "middle"): ("engine noise", "motor noise"),
     ("motor", "high"): ("buzzing engine noise", "whining motor noise"),
 }
-# Ranges that the pitch words stand for, in Hz.
+# Ranges of the pitch words in Hz.
 TONE_HZ = {"low": (80, 220), "middle": (250, 700), "high": (800, 3000)}
 MOTOR_HZ = {"low": (20, 60), "middle": (60, 120), "high": (120, 250)}
 BAND_HZ = {"low": ((40, 41), (250, 700)), "middle": ((200, 600), (1500, 3500)), "high": ((1500, 3000), (7800, 7801))}
@@ -59,7 +59,7 @@ EVENT_S = {"tone": (0.15, 1.2), "noise": (0.08, 0.6), "click": (0.03, 0.031)}
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Sounds and their descriptions: frames.counts and texts are parallel."""
+    """Sounds and their descriptions, in the same order."""
 
     frames: Frames
     texts: tuple[str, ...]
@@ -67,7 +67,7 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Qualities:
-    """What one sound is to be like."""
+    """The properties of one sound."""
 
     kind: str
     pitch: str
@@ -76,7 +76,7 @@ class Qualities:
     rough: bool
 
     def words(self, rng: Rng) -> str:
-        """One description of many: "quiet regular short low thuds"."""
+        """One of several possible descriptions: "quiet regular short low thuds"."""
         parts = [self.level] if self.level else []
         parts.append(str(rng.choice(COURSE_WORDS[self.course])))
         if self.rough and self.kind == "tone":
@@ -86,9 +86,9 @@ class Qualities:
 
 
 def draw_qualities(rng: Rng) -> tuple[Qualities, str]:
-    """Each quality uniformly, but for courses that a kind cannot have (a click does not last); and their words."""
+    """Draw each property uniformly, but only courses that the kind can have (a click is short); with a description."""
     kind = str(rng.choice(list(COURSES_OF)))
-    pitch, course, level = (str(rng.choice(some)) for some in (PITCHES, COURSES_OF[kind], list(LEVEL)))
+    pitch, course, level = (str(rng.choice(values)) for values in (PITCHES, COURSES_OF[kind], list(LEVEL)))
     wanted = Qualities(kind, pitch, course, level, bool(rng.random() < 0.4))
     return wanted, wanted.words(rng)
 
@@ -96,7 +96,7 @@ def draw_qualities(rng: Rng) -> tuple[Qualities, str]:
 def draw_sound(rng: Rng) -> tuple[Wave, str]:
     """One sound [80 000] float32 in [-1, 1] at 16 kHz, and its description."""
     wanted, words = draw_qualities(rng)
-    source = _Source(wanted, rng)
+    source = _SoundMaker(wanted, rng)
     if wanted.course in ("continuous", "swelling"):
         wave = _lasting(wanted, source, rng)
     else:
@@ -106,8 +106,8 @@ def draw_sound(rng: Rng) -> tuple[Wave, str]:
     return np.clip(wave + background, -1, 1).astype(np.float32), words
 
 
-class _Source:
-    """Makes stretches of one sound: its pitch or band is drawn once, the rest anew each time."""
+class _SoundMaker:
+    """Makes stretches of one sound: pitch and band are drawn once, everything else for each stretch."""
 
     def __init__(self, wanted: Qualities, rng: Rng):
         self.wanted, self.rng = wanted, rng
@@ -116,7 +116,7 @@ class _Source:
         self.band_hz = rng.uniform(*low), rng.uniform(*high)
 
     def make(self, n_samples: int) -> Wave:
-        """[n_samples] of it, peak 1."""
+        """A stretch [n_samples] with peak 1."""
         wave = {"noise": self._noise, "tone": self._tone, "click": self._click, "motor": self._motor}[self.wanted.kind](
             n_samples
         )
@@ -148,18 +148,18 @@ class _Source:
         return (hum / (hum.std() + 1e-9) + self.rng.uniform(0.2, 1.7) * air).astype(np.float32)
 
 
-def _lasting(wanted: Qualities, source: _Source, rng: Rng) -> Wave:
+def _lasting(wanted: Qualities, source: _SoundMaker, rng: Rng) -> Wave:
     wave = source.make(N_SAMPLES)
     time_s = np.arange(N_SAMPLES) / RATE_HZ
     if wanted.course == "swelling":
         swell = 0.5 - 0.5 * np.cos(2 * np.pi * (time_s / rng.uniform(2, 6) + rng.random()))
         return (wave * swell**1.5).astype(np.float32)
-    if wanted.kind == "motor" and rng.random() < 0.5:  # strokes or blades
+    if wanted.kind == "motor" and rng.random() < 0.5:  # strokes of a piston or blades of a rotor
         return (wave * (1 + 0.7 * np.sin(2 * np.pi * rng.uniform(6, 20) * time_s))).astype(np.float32)
     return wave
 
 
-def _events(wanted: Qualities, source: _Source, rng: Rng) -> Wave:
+def _events(wanted: Qualities, source: _SoundMaker, rng: Rng) -> Wave:
     length_s = rng.uniform(*EVENT_S[wanted.kind])
     n_samples = int(length_s * RATE_HZ)
     if wanted.course == "single":
