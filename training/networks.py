@@ -124,7 +124,7 @@ class Network(nn.Module):
         return self.embedding(self.features(log_mel.unsqueeze(1)))
 
     def embed_guided(self, log_mel: Tensor) -> Tensor:
-        """[batch, frames, 64] -> the embedding [batch, 128]; with a guide [batch, 128 + n_classes], its scores on the right."""
+        """[batch, frames, 64] -> the embedding [batch, 128]; with a guide [batch, 128 + n_classes]: its scores too."""
         features = self.features(log_mel.unsqueeze(1))
         embedding = self.embedding(features)
         return embedding if self.guide is None else torch.cat([embedding, self.guide(features)], dim=1)
@@ -170,7 +170,7 @@ def _convolution(channels: int, out: int, stride: int, size: tuple[int, int], gr
 
 
 def _mobilenet(rows: tuple[tuple[int, int], ...], frames: int, repeats: int = 0) -> nn.Sequential:
-    """[batch, 1, frames, 64] -> [batch, channels of the last row]. repeats: number of last layers that start as identity."""
+    """[batch, 1, frames, 64] -> [batch, channels of the last row]. repeats: last layers that start as identity."""
     (stride, channels), *separable = rows
     layers: list[nn.Module] = [_convolution(1, channels, stride, (frames, MEL_BANDS))]
     size = (-(-frames // stride), -(-MEL_BANDS // stride))

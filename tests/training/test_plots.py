@@ -85,7 +85,7 @@ def test_confusion_has_true_classes_in_rows_and_shares_of_them_as_colours():
     assert cells == {(0, 0): "3", (1, 0): "1", (1, 1): "40"}  # x is the column; zeros stay blank
     np.testing.assert_allclose(np.asarray(panel.images[0].get_array()), [[0.75, 0.25, 0], [0, 1, 0], [0, 0, 0]])
     assert [label.get_text() for label in panel.get_yticklabels()] == ["dog", "sea waves", "rain"]
-    assert "43 of 44 clips right, 97.7%" in texts(figure)
+    assert "43 of 44 clips correct, 97.7%" in texts(figure)
 
 
 @pytest.mark.parametrize("n_classes", [10, 50])
