@@ -86,7 +86,7 @@ def _check(labels: NDArray[np.integer], sources: NDArray[np.str_]) -> None:
     for label in classes:
         if len(np.unique(sources[labels == label])) < 2:
             raise DataError(
-                f"embedding quality: class {label} has clips of only one source recording; wanted two or more"
+                f"embedding quality: class {label} has clips of one source recording only; wanted two or more"
             )
 
 
