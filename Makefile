@@ -85,7 +85,7 @@ runs/bench-%/summary.json: | synthesise
 	  --out runs/bench-$* --overwrite
 
 synthesise: setup
-	@test -f "$(DATA_DIR)/meta/esc50.csv" || $(BIN)/python -m training.data.synthetic --out "$(DATA_DIR)"
+	@test -f "$(DATA_DIR)/meta/esc50.csv" || $(BIN)/python -m training.synthesis --out "$(DATA_DIR)"
 
 lock: setup  ## write requirements.lock anew from pyproject.toml (needs uv)
 	{ echo "# Exact versions of everything, for Linux x86-64 and Python 3.11. Written by 'make lock'."; \

@@ -33,7 +33,7 @@ from serving.text import ENCODERS
 from training.data.clips import Clip
 from training.data.splits import ClipSplit
 from training.networks import EMBEDDING_SIZE
-from training.run import ZEROSHOT
+from training.run_folder import ZEROSHOT
 
 MOST_CLIPS = 64  # evenly from all classes: to calibrate INT8 with, and to judge it on from training and validation
 MOST_WINDOWS = 128  # of either

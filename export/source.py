@@ -25,10 +25,10 @@ from serving.zeroshot import ZeroShot
 from training.config import RunConfig, load_network
 from training.data.clips import Clip, load_clips
 from training.data.splits import ClipSplit
+from training.evaluation.score_report import recipe_scores
 from training.frontend import LogMel
 from training.networks import Network
-from training.report import recipe_scores
-from training.run import SUMMARY, ZEROSHOT
+from training.run_folder import EVALUATION, REPORT, SUMMARY, ZEROSHOT
 
 CREDITS = ("ATTRIBUTION.txt", "LICENSE", "LICENSE.txt")  # in a data set's folder: ESC-10's, ESC-50's and FSC22's
 
@@ -132,7 +132,7 @@ def load_scores(run: Path) -> dict[str, float]:
 
     errors   RunError: the run did not end, or a file is damaged
     """
-    path, report = run / SUMMARY, run / "evaluation" / "report.json"
+    path, report = run / SUMMARY, run / EVALUATION / REPORT
     if not path.is_file():
         raise RunError(f"{path}: is missing, so the run did not end; continue it with: training.run ... --resume")
     summary = _read(path, "train again")
@@ -140,7 +140,10 @@ def load_scores(run: Path) -> dict[str, float]:
     scores = {name: value for name, value in summary.items() if name.endswith("accuracy") and value is not None}
     if report.is_file():
         again = "delete it, and run training.evaluate again if its scores are wanted"
-        scores |= recipe_scores(_read(report, again))
+        try:
+            scores |= recipe_scores(_read(report, again))
+        except (KeyError, TypeError) as error:
+            raise RunError(f"{report}: is damaged ({type(error).__name__} {error}); {again}") from error
     return scores
 
 

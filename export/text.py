@@ -25,8 +25,9 @@ from serving.minilm import SCALES
 from serving.minilm import WORDS as WORD_TABLE
 from serving.text import CONFIG, DESCRIPTIONS, ENCODERS, FILES, GLOVE, MINILM, TOKENIZER, TextModel
 from serving.zeroshot import ZeroShot, plain
-from training.text import class_descriptions, glove_table, text_encoder
-from training.zeroshot import class_vectors, text_vectors
+from training.data.class_descriptions import class_descriptions
+from training.text_encoders import glove_table, text_encoder
+from training.zeroshot_maps import class_vectors, text_vectors
 
 WORDS = 150_000  # the commonest of GloVe's: "quacking" is the 149 277th, and rarer ones go by MiniLM alone
 LEAST_COSINE = 0.9995  # with training's encoder, of every description and every name of a class

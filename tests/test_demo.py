@@ -364,8 +364,8 @@ def test_too_many_labels_are_refused():
 
 
 def test_presets_are_the_data_sets_classes_and_each_has_a_description():
+    from training.data.class_descriptions import class_descriptions
     from training.data.clips import FSC22_CLASSES
-    from training.text import class_descriptions
 
     assert (read_labels(ESC50), read_labels(FSC22)) == (ESC50.split(", "), FSC22.split(", "))
     assert [name.replace(" ", "_") for name in FSC22.split(", ")] == FSC22_CLASSES

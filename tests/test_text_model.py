@@ -87,7 +87,8 @@ def talking(talking_bundle) -> Embedder:
 
 
 def test_vectors_are_those_of_trainings_encoder(model, encoder, source):
-    from training.text import class_descriptions, text_encoder
+    from training.data.class_descriptions import class_descriptions
+    from training.text_encoders import text_encoder
 
     texts = [*TEXTS, *class_descriptions().values(), "word " * 400]  # the last is cut off
     if encoder != "glove":  # which does not know every name
@@ -111,7 +112,8 @@ def test_a_texts_vector_does_not_depend_on_the_texts_beside_it(model):
 def test_rankings_are_those_of_trainings_encoder(model, encoder):
     """Embeddings near each class's text, with noise that makes some rank another class first."""
     from serving.zeroshot import unit_rows
-    from training.text import class_descriptions, text_encoder
+    from training.data.class_descriptions import class_descriptions
+    from training.text_encoders import text_encoder
 
     texts = list(class_descriptions().values())
     centred = [unit_rows(rows - rows.mean(axis=0)) for rows in (text_encoder(encoder)(texts), model.encode(texts))]
@@ -189,7 +191,8 @@ def test_known_names_have_the_bundles_own_vectors_and_open_no_text_model(talking
 def test_a_typed_class_gets_the_vector_that_training_would_have_given_it(talking):
     """A name and its description, centred as the bundle's class vectors are, are the same class."""
     from serving.zeroshot import unit_rows
-    from training.text import class_descriptions, text_encoder
+    from training.data.class_descriptions import class_descriptions
+    from training.text_encoders import text_encoder
 
     names = ["chainsaw", "Sea Waves", "church_bells"]
     lines = [class_descriptions()[name.lower().replace(" ", "_")] for name in names]
@@ -200,9 +203,10 @@ def test_a_typed_class_gets_the_vector_that_training_would_have_given_it(talking
 
 
 def test_the_stored_mean_is_that_of_the_seen_classes(talking):
-    from training.text import describe, text_encoder
+    from training.data.class_descriptions import describe_class
+    from training.text_encoders import text_encoder
 
-    texts = [describe(name) for name in talking.zeroshot.seen_names]
+    texts = [describe_class(name) for name in talking.zeroshot.seen_names]
     expected = text_encoder("glove+minilm")(texts).mean(axis=0)
     np.testing.assert_allclose(talking.zeroshot.text_mean, expected, atol=1e-6)
 

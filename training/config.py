@@ -1,4 +1,4 @@
-"""What a run was made from: config.json, the part of a run folder that lets others build the network again."""
+"""What a run was made from: config.json in the run folder, from which the network can be built again."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -6,26 +6,25 @@ from pathlib import Path
 
 from serving.errors import RunError
 from serving.frontend import LogMelConfig
-from training.checkpoint import WEIGHTS, load_tensors, write_text
 from training.data.clips import ClipTable
 from training.data.splits import ClassSplit, ClipSplit, split_clips
-from training.loop import Recipe
+from training.fit.checkpoint import load_tensors, write_text
+from training.fit.recipe import Recipe
 from training.networks import NETWORKS, WINDOW_FRAMES, Network, NetworkConfig, build_network
-
-CONFIG = "config.json"
+from training.run_folder import CONFIG, WEIGHTS
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """What a run was made from. Stored whole as config.json; export reads it back.
 
-    objective          "text" (targets made of class descriptions) or "classes" (cross-entropy over class numbers)
-    vocabulary         how many synthesised sounds are learned beside the recordings; 0 is none
-    vocabulary_epochs  passes over them alone, before the recordings
-    validation_share   of the clips that may be trained on, kept to choose the epoch; 0 keeps none
-    text               the encoder of the class texts, see training.text
-    map                "ridge" or "eszsl", see training.zeroshot; None with the objective "text", which learns its own
-    init               name and hash of the published weights that it started from, None for random ones
+    objective          "text" (targets are vectors of class descriptions) or "classes" (targets are class numbers)
+    vocabulary         number of synthesised sounds of the acoustic vocabulary; 0 for none
+    vocabulary_epochs  epochs of pretraining on these sounds alone, before the recordings
+    validation_share   share of the training clips that is kept to choose the best epoch; 0 for none
+    text               the encoder of the class texts, see training.text_encoders
+    map                "ridge" or "eszsl" (training.zeroshot_maps); None with the objective "text", which learns its own
+    init               name and SHA-256 of the published weights that it started from, None for random ones
     """
 
     dataset: str
@@ -48,7 +47,7 @@ class RunConfig:
     license: str
 
     def clips(self, table: ClipTable) -> ClipSplit:
-        """The run's own clips to train, validate and test on."""
+        """The clips to train, validate and test on."""
         return split_clips(table, self.split, self.test_fold, self.seed, self.validation_share)
 
     def save(self, run: Path) -> None:
@@ -57,13 +56,12 @@ class RunConfig:
 
     @classmethod
     def load(cls, run: Path) -> "RunConfig":
-        """Read a run folder's config.json; RunError where it is missing or not one."""
+        """Read a run folder's config.json. RunError if it is missing or is not a run's configuration."""
         path = run / CONFIG
         if not path.is_file():
-            raise RunError(f"{path}: is missing, so {run} is no run folder; make one with: python -m training.run")
+            raise RunError(f"{path}: is missing, so {run} is not a run folder; make one with: python -m training.run")
         try:
             raw = json.loads(path.read_text())
-            raw.setdefault("map", None if raw["objective"] == "text" else "ridge")  # before there was another
             nested = {"network": NetworkConfig, "front_end": LogMelConfig, "recipe": Recipe}
             for name, kind in nested.items():
                 raw[name] = kind(**raw[name])
@@ -77,7 +75,7 @@ class RunConfig:
 
 
 def load_network(run: Path, config: RunConfig) -> Network:
-    """The run's network with its best weights, in eval mode; RunError where they are missing or do not fit."""
+    """The run's network with the best epoch's weights, in eval mode. RunError if they are missing or do not fit."""
     tensors, _ = load_tensors(run / WEIGHTS)
     network = build_network(config.network)
     try:

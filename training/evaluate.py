@@ -1,11 +1,11 @@
-"""Score a run: its seen classes, its unseen ones (ZSL, GZSL), its embeddings; and its recipe over many trainings.
+"""Score a run: its seen and unseen classes (ZSL, GZSL) and its embeddings; or its recipe over many trainings.
 
     python -m training.evaluate runs/NAME                                       this network
     python -m training.evaluate runs/NAME --folds --seeds 0,1,2                 its recipe over the recording folds
     python -m training.evaluate runs/NAME --holdouts 20 --seeds 0,1             its recipe over class hold-outs
 
-Writes report.json, report.md and figures into RUN/evaluation. What is trained anew is kept there part by part: the
-same command goes on where it was interrupted.
+Writes report.json, report.md and figures into RUN/evaluation. The scores of repeated trainings are stored there one by
+one, so that an interrupted command continues when it is run again.
 """
 
 import json
@@ -21,18 +21,20 @@ from rich.table import Table
 
 from serving.command import console, progress_console, run_command
 from serving.errors import DataError, UsageError
-from training.assess import Assessment, assess
-from training.checkpoint import write_text
 from training.config import RunConfig, load_network
 from training.data.clips import load_clips
-from training.folds import Folds, FoldScore
-from training.holdouts import Holdout, Holdouts, draw_holdouts
-from training.learn import Learner, fingerprint, load_recordings
+from training.evaluation.assessment import Assessment, assess
+from training.evaluation.folds import Folds, FoldScore
+from training.evaluation.holdouts import Holdout, Holdouts, draw_holdouts
+from training.evaluation.plots import draw_zero_shot, save_figure
+from training.evaluation.score_report import fold_table, holdout_table, markdown, mean_and_error, recipe_scores
+from training.fit.checkpoint import write_text
+from training.learner import Learner, fingerprint
 from training.options import MachineOptions, choose_machine
-from training.plots import draw_zero_shot, save_figure
-from training.report import fold_table, holdout_table, markdown, mean_and_error, recipe_scores
-from training.text import text_encoder
-from training.zeroshot import text_vectors
+from training.recordings import load_recordings
+from training.run_folder import CONFUSION, EMBEDDING_MAP, EVALUATION, REPORT, REPORT_PAGE, TRADEOFF, ZERO_SHOT_BARS
+from training.text_encoders import text_encoder
+from training.zeroshot_maps import text_vectors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         choose_machine(options),
         options.cache_dir,
     )
-    out = options.run / "evaluation"
+    out = options.run / EVALUATION
     out.mkdir(exist_ok=True)
     report = _stored(out)
     if options.folds:
@@ -84,16 +86,18 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         report["holdouts"] = _holdouts(learner, config, options, seeds, out)
     if not (options.folds or options.holdouts):
         report["run"] = asdict(_this_run(learner, config, options.run, out))
-    write_text(out / "report.json", json.dumps(report, indent=1) + "\n")
-    figures = [name for name in ("confusion", "map", "tradeoff") if (out / f"{name}.png").is_file()]
-    write_text(out / "report.md", markdown(report, config, figures))
+    write_text(out / REPORT, json.dumps(report, indent=1) + "\n")
+    figures = [name for name in (CONFUSION, EMBEDDING_MAP, TRADEOFF) if (out / name).is_file()]
+    write_text(out / REPORT_PAGE, markdown(report, config, figures))
     return _line(report, out)
 
 
 def _stored(out: Path) -> dict[str, Any]:
+    """The stored report, whose other parts are kept; empty if there is none or it is damaged."""
     try:
-        stored = json.loads((out / "report.json").read_text())
-    except (OSError, ValueError, RecursionError):
+        stored = json.loads((out / REPORT).read_text())
+        recipe_scores(stored)
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return {}
     return stored if isinstance(stored, dict) else {}
 
@@ -109,7 +113,7 @@ def _seeds(text: str) -> list[int]:
 
 
 def _this_run(learner: Learner, config: RunConfig, run: Path, out: Path) -> Assessment:
-    network = load_network(run, config).to(learner.machine.device)
+    network = load_network(run, config).to(learner.compute.device)
     assessment = assess(learner, config, network, run, out)
     console.print(f"{run}: {config.network.name}, objective {config.objective}", soft_wrap=True)
     table = Table()
@@ -159,17 +163,15 @@ def _holdouts(
     methods = list(dict.fromkeys(line.method for line in lines))
     scores = {method: mean_and_error(lines, method, "zsl") for method in methods}
     figure = draw_zero_shot(scores, 1 / options.unseen_classes, controls=methods[1:])
-    save_figure(figure, out / "zero-shot.png")
+    save_figure(figure, out / ZERO_SHOT_BARS)
     return [asdict(line) for line in lines]
 
 
 def _key(config: RunConfig) -> str:
-    """Names the folder of finished parts: another recipe has another one."""
-    neutral = replace(config, split=replace(config.split, name="", seen=()), test_fold=None, seed=0, data_dir="")
-    facts = asdict(neutral)
-    if config.map != "eszsl":
-        del facts["map"]  # parts finished before there was another map stay valid
-    return fingerprint(facts)
+    """Names the folder of stored scores by the recipe alone, whatever its split, test fold, seed and data folder."""
+    return fingerprint(
+        asdict(replace(config, split=replace(config.split, name="", seen=()), test_fold=None, seed=0, data_dir=""))
+    )
 
 
 def _line(report: dict[str, Any], out: Path) -> dict[str, Any]:
@@ -180,7 +182,7 @@ def _line(report: dict[str, Any], out: Path) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Run the command; returns its exit code, 2 for wrong input."""
     return run_command(EvaluateOptions, evaluate, "python -m training.evaluate", argv)
 
 

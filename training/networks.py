@@ -1,4 +1,4 @@
-"""The three networks, each a table of layers: log-mel windows -> embedding of 128 numbers -> class scores.
+"""The three networks, each a table of layers: log-mel windows -> embedding [128] -> class scores.
 
     yamnet          YAMNet's MobileNet-v1 stack without its last two separable layers, FC 4096-4096-128
     yamnet-compact  the first seven of those layers, FC 128
@@ -18,17 +18,17 @@ from torch import Tensor, nn
 EMBEDDING_SIZE = 128
 MEL_BANDS = 64
 BATCH_NORM_EPS = 1e-4  # YAMNet's
-FRESH_WEIGHTS = 2  # raised when the same seed gives other ones
+FRESH_WEIGHTS = 2  # raised when the same seed gives other random weights
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """What is needed to build a network again. Stored in the run folder.
+    """All that is needed to build a network. Stored in the run folder.
 
     name       one of NETWORKS
     n_classes  outputs of the training head
-    dropout    probability, in the fully connected layers
-    text_size  numbers of a class vector, for a head that compares with texts; 0 for a head of class scores
+    dropout    probability in the fully connected layers
+    text_size  size of a class vector for a TextHead; 0 for a head with one output per class
     """
 
     name: str
@@ -68,9 +68,9 @@ class TextHead(nn.Module):
     """Class scores as cosines: a linear projection of the embedding against the classes' text vectors.
 
     projection     [128] -> [text_size]
-    log_scale      natural log of what the cosines are multiplied with, learned
-    class_vectors  [n_classes, text_size] unit rows, given
-    Source: Frome 2013 (DeViSE), with the loss over all seen classes.
+    log_scale      natural log of the learned factor of the cosines
+    class_vectors  [n_classes, text_size] unit rows, not learned
+    Source: Frome 2013 (DeViSE), but with the loss over all seen classes.
     """
 
     class_vectors: Tensor
@@ -83,7 +83,7 @@ class TextHead(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """What cosines are multiplied with before the softmax."""
+        """Factor of the cosines before the softmax."""
         return self.log_scale.exp()
 
     def project(self, embedding: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ class Network(nn.Module):
     features   [batch, 1, frames, 64] -> [batch, n]
     embedding  [batch, n] -> [batch, 128]
     head       [batch, 128] -> [batch, n_classes]
-    guide      [batch, n] -> [batch, n_classes], in training alone: class scores of the features, or None
+    guide      [batch, n] -> [batch, n_classes] in training only: class scores straight from the features; or None
     """
 
     def __init__(
@@ -124,10 +124,7 @@ class Network(nn.Module):
         return self.embedding(self.features(log_mel.unsqueeze(1)))
 
     def embed_guided(self, log_mel: Tensor) -> Tensor:
-        """[batch, frames, 64] -> the embedding, and right of it the guide's scores where there is one.
-
-        returns  [batch, 128] or [batch, 128 + n_classes]
-        """
+        """[batch, frames, 64] -> the embedding [batch, 128]; with a guide [batch, 128 + n_classes]: its scores too."""
         features = self.features(log_mel.unsqueeze(1))
         embedding = self.embedding(features)
         return embedding if self.guide is None else torch.cat([embedding, self.guide(features)], dim=1)
@@ -142,9 +139,10 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def scale_embedding(self, factor: float) -> None:
-        """Multiply every embedding by a positive factor and leave the class scores as they are.
+        """Multiply every embedding by a positive factor without changing the class scores.
 
-        The embedding ends in BatchNorm or BatchNorm and ReLU, and the head begins with (ReLU and) a linear layer.
+        This works because the embedding ends in BatchNorm, with or without ReLU, and the head's first layer with
+        weights is linear: the factor goes into the BatchNorm, its inverse into the linear layer.
         """
         norm = [module for module in self.embedding if isinstance(module, nn.BatchNorm1d)][-1]
         first = next(module for module in self.head.modules() if isinstance(module, nn.Linear))
@@ -154,7 +152,7 @@ class Network(nn.Module):
 
 
 def _same_pad(size: int, stride: int) -> tuple[int, int]:
-    """TensorFlow's SAME padding of a 3-wide kernel: (before, after). Sizes are fixed, so it is a constant."""
+    """TensorFlow's SAME padding for a kernel of width 3: (before, after)."""
     total = max(0, (-(-size // stride) - 1) * stride + 3 - size)
     return total // 2, total - total // 2
 
@@ -172,7 +170,7 @@ def _convolution(channels: int, out: int, stride: int, size: tuple[int, int], gr
 
 
 def _mobilenet(rows: tuple[tuple[int, int], ...], frames: int, repeats: int = 0) -> nn.Sequential:
-    """[batch, 1, frames, 64] -> [batch, channels of the last row]. repeats: last layers that start as the identity."""
+    """[batch, 1, frames, 64] -> [batch, channels of the last row]. repeats: last layers that start as identity."""
     (stride, channels), *separable = rows
     layers: list[nn.Module] = [_convolution(1, channels, stride, (frames, MEL_BANDS))]
     size = (-(-frames // stride), -(-MEL_BANDS // stride))
@@ -193,10 +191,11 @@ def _mobilenet(rows: tuple[tuple[int, int], ...], frames: int, repeats: int = 0)
 
 @torch.no_grad()
 def _start_as_identity(layer: nn.Module) -> None:
-    """Let a convolution of as many channels out as in, its BatchNorm and ReLU begin by passing on what comes.
+    """Initialise a convolution with equal input and output channels, its BatchNorm and ReLU to nearly the identity.
 
-    What comes is a ReLU's: of mean 0.4 and deviation 0.58 where its normal input had 0 and 1, and BatchNorm gives it
-    back with these. A tenth of the usual random weights on top. Source: Chen 2016 (Net2Net, arXiv:1511.05641).
+    The input comes from a ReLU: a standard normal variable has mean 0.4 and standard deviation 0.58 after it, and
+    BatchNorm restores these. A tenth of the usual random weights is kept. Source: Chen 2016 (Net2Net,
+    arXiv:1511.05641).
     """
     kernel = next(module for module in layer.modules() if isinstance(module, nn.Conv2d))
     norm = next(module for module in layer.modules() if isinstance(module, nn.BatchNorm2d))
@@ -223,7 +222,7 @@ def _vgg() -> nn.Sequential:
 
 
 def _fully_connected(sizes: tuple[int, ...], dropout: float) -> list[nn.Module]:
-    """Linear, BatchNorm, ReLU, dropout for each step. Without the BatchNorm these layers hardly train."""
+    """Linear, BatchNorm, ReLU, dropout for each pair of sizes. Without BatchNorm these layers hardly train."""
     layers: list[nn.Module] = []
     for size, out in pairwise(sizes):
         layers += [nn.Linear(size, out), nn.BatchNorm1d(out), nn.ReLU(), nn.Dropout(dropout)]
@@ -231,7 +230,7 @@ def _fully_connected(sizes: tuple[int, ...], dropout: float) -> list[nn.Module]:
 
 
 def _wide_head(features: nn.Module, flat: int, config: NetworkConfig, guide: nn.Module | None = None) -> Network:
-    """The README's head: FC 4096, FC 4096, FC 128 = the embedding; FC 100 -> classes."""
+    """The head of the study's README: FC 4096, FC 4096, FC 128 = the embedding; FC 100 -> classes."""
     embedding = nn.Sequential(
         *_fully_connected((flat, 4096, 4096), config.dropout),
         nn.Linear(4096, EMBEDDING_SIZE),
@@ -244,9 +243,9 @@ def _wide_head(features: nn.Module, flat: int, config: NetworkConfig, guide: nn.
 
 
 def _yamnet(config: NetworkConfig) -> Network:
-    """Its many layers learn slowly from class scores that come through three fully connected ones.
+    """yamnet with a guide: its many layers learn slowly from gradients that pass three fully connected layers.
 
-    A guide of one layer shows them the classes at once: deep supervision (Lee 2015, arXiv:1409.5185).
+    The guide is a single layer from the features to the classes: deep supervision (Lee 2015, arXiv:1409.5185).
     """
     guide = nn.Sequential(nn.Dropout(0.5), nn.Linear(512, config.n_classes))
     features = _mobilenet(YAMNET_LAYERS, 480, repeats=len(YAMNET_LAYERS) - len(COMPACT_LAYERS))
@@ -272,5 +271,5 @@ WINDOW_FRAMES = {"yamnet": 480, "yamnet-compact": 480, "vggish": 96}
 
 
 def build_network(config: NetworkConfig) -> Network:
-    """The network of config.name, with fresh weights from torch's random generator."""
+    """The network of config.name, with random weights from torch's generator."""
     return NETWORKS[config.name](config)

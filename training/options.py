@@ -9,13 +9,14 @@ from serving.bundle import record_of
 from serving.errors import UsageError
 from serving.frontend import LogMelConfig
 from training.config import RunConfig
+from training.data.class_descriptions import describe_class
 from training.data.clips import DATASETS, ClipTable
 from training.data.splits import VALIDATION_SHARE, split_classes
-from training.loop import Machine, Recipe
+from training.fit.objectives import MIXINGS
+from training.fit.recipe import Compute, Recipe
 from training.networks import NETWORKS, WINDOW_FRAMES, NetworkConfig
-from training.objectives import MIXINGS
-from training.text import DEFAULT_ENCODER, describe, full_name, text_encoder
-from training.zeroshot import LAMBDAS
+from training.text_encoders import DEFAULT_ENCODER, full_name, text_encoder
+from training.zeroshot_maps import LAMBDAS
 
 LOW_RATE = 1e-3  # for weights that the vocabulary has taught already, and for vggish's fully connected ones
 OBJECTIVES = ("text", "classes")
@@ -189,7 +190,7 @@ def recipe_of(options: Options) -> Recipe:
 PRECISIONS = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def choose_machine(options: MachineOptions) -> Machine:
+def choose_machine(options: MachineOptions) -> Compute:
     """Device and precision; auto mixes precision where the device is made for it."""
     if options.precision not in PRECISIONS:
         raise UsageError(f"precision: got {options.precision}; wanted one of {', '.join(PRECISIONS)}")
@@ -198,7 +199,7 @@ def choose_machine(options: MachineOptions) -> Machine:
     if dtype is None:
         mixed = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
         dtype = mixed if device.type == "cuda" else torch.float32
-    return Machine(device, dtype, options.compile)
+    return Compute(device, dtype, options.compile)
 
 
 def choose_device(name: str) -> torch.device:
@@ -223,7 +224,7 @@ def configure(options: Options, table: ClipTable) -> RunConfig:
     classes = split_classes(table, options.split, options.seed, unseen)
     text_size = 0
     if options.objective == "text":
-        text_size = text_encoder(options.text)([describe(table.classes[0])]).shape[1]
+        text_size = text_encoder(options.text)([describe_class(table.classes[0])]).shape[1]
     dropout = options.dropout
     if dropout is None:
         dropout = 0.5 if options.network == "yamnet-compact" else 0.2

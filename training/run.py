@@ -23,25 +23,25 @@ from rich.text import Text
 from serving.bundle import refuse_existing, refuse_unwritable
 from serving.command import console, progress_console, run_command, say
 from serving.errors import UsageError
-from training.board import Board
-from training.checkpoint import LAST, save_whole, write_text
-from training.config import CONFIG, RunConfig
+from training.config import RunConfig
 from training.data.clips import load_clips
 from training.data.download import download
 from training.data.duplicates import shared_files
 from training.data.splits import ClipSplit
-from training.learn import Learner, load_recordings
-from training.loop import METRICS, Epoch, Machine, best_epoch, embed_clips, judge_embeddings
+from training.evaluation.plots import draw_curves, save_figure
+from training.fit.checkpoint import save_whole, write_text
+from training.fit.clip_embeddings import embed_clips, head_loss_and_accuracy
+from training.fit.recipe import Compute, Epoch, best_epoch
+from training.fit.workers import Workers, join_workers
+from training.learner import Learner
 from training.networks import Network, build_network
 from training.options import Options, check, choose_machine, configure
-from training.plots import draw_curves, save_figure
 from training.pretrained import load_pretrained
-from training.text import text_encoder
-from training.workers import Workers, join_workers
-from training.zeroshot import accuracy, text_vectors
-
-SUMMARY = "summary.json"
-ZEROSHOT = "zeroshot.npz"
+from training.recordings import load_recordings
+from training.run_folder import CONFIG, CURVES, LAST, METRICS, SUMMARY, ZEROSHOT
+from training.tensorboard_log import TensorBoardLog
+from training.text_encoders import text_encoder
+from training.zeroshot_maps import accuracy, text_vectors
 
 
 def train(options: Options) -> dict[str, Any] | None:
@@ -55,7 +55,7 @@ def train(options: Options) -> dict[str, Any] | None:
         return _train(options, machine, workers)
 
 
-def _train(options: Options, machine: Machine, workers: Workers) -> dict[str, Any] | None:
+def _train(options: Options, machine: Compute, workers: Workers) -> dict[str, Any] | None:
     out = options.out or Path("runs") / f"{options.dataset}-{options.network}-{options.split}"
     if not options.resume and workers.first:
         refuse_existing(out, options.overwrite, CONFIG)
@@ -87,7 +87,7 @@ def _train(options: Options, machine: Machine, workers: Workers) -> dict[str, An
             config.save(out)
     workers.wait()
     learner = Learner(recordings, texts, machine, options.cache_dir, workers)
-    board = Board(out, _epochs_done(out) if begun else None) if workers.first else None
+    board = TensorBoardLog(out, _epochs_done(out) if begun else None) if workers.first else None
     with _progress(workers) as progress:
         network, history = learner.learn(
             config, clips, out, options.init, begun, **_bars(progress, options.network, config, board)
@@ -97,7 +97,7 @@ def _train(options: Options, machine: Machine, workers: Workers) -> dict[str, An
     best = best_epoch(history, config.recipe)
     assert best is not None
     curves = draw_curves(history, best.epoch)
-    save_figure(curves, out / "curves.png")
+    save_figure(curves, out / CURVES)
     board.figure("curves", curves, best.epoch)
     summary: dict[str, Any] = {
         "validation_accuracy": best.validation_accuracy,
@@ -127,7 +127,7 @@ def _judge(learner: Learner, config: RunConfig, clips: ClipSplit, network: Netwo
         if some
     }
     embedded = {
-        part: (embed_clips(network, among_seen, learner.machine.device).numpy(), among_all.labels)
+        part: (embed_clips(network, among_seen, learner.compute.device).numpy(), among_all.labels)
         for part, (among_seen, among_all) in sets.items()
     }
     zeroshot = learner.zeroshot(config, network, embedded["train"], embedded.get("validation"))
@@ -138,7 +138,7 @@ def _judge(learner: Learner, config: RunConfig, clips: ClipSplit, network: Netwo
         scores["zeroshot_map_validation_accuracy"] = accuracy(zeroshot, *embedded["validation"])
     if "test" in embedded:
         rows = torch.from_numpy(embedded["test"][0])
-        head = judge_embeddings(network, rows, sets["test"][0].labels, learner.machine.device)
+        head = head_loss_and_accuracy(network, rows, sets["test"][0].labels, learner.compute.device)
         scores["test_accuracy"] = head[1]
         scores["zeroshot_map_test_accuracy"] = accuracy(zeroshot, *embedded["test"])
     return scores
@@ -178,7 +178,7 @@ def _progress(workers: Workers) -> Progress:
     )
 
 
-def _bars(progress: Progress, name: str, config: RunConfig, board: Board | None) -> dict[str, Any]:
+def _bars(progress: Progress, name: str, config: RunConfig, board: TensorBoardLog | None) -> dict[str, Any]:
     """The callbacks that Learner.learn takes, drawing on two bars, and on the board where there is one."""
     pretraining = progress.add_task("vocabulary", total=config.vocabulary_epochs, numbers="", visible=False)
     bar = progress.add_task(name, total=config.recipe.epochs, numbers="")
@@ -199,7 +199,7 @@ def _bars(progress: Progress, name: str, config: RunConfig, board: Board | None)
     }
 
 
-def _describe(options: Options, config: RunConfig, clips: ClipSplit, machine: Machine, workers: Workers) -> None:
+def _describe(options: Options, config: RunConfig, clips: ClipSplit, machine: Compute, workers: Workers) -> None:
     precision = str(machine.dtype).removeprefix("torch.")
     shared = f", {workers.count} processes" if workers.count > 1 else ""
     say(

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from serving.audio import read_audio, to_mono
 from serving.frontend import LogMelConfig
 from training.data.windows import ClipSet, cached_frames, padded_wave
+from training.fit.loop import fit
+from training.fit.objectives import ClassObjective
+from training.fit.recipe import Compute, Recipe
 from training.frontend import LogMel
-from training.loop import Machine, Recipe, fit
 from training.networks import WINDOW_FRAMES, NetworkConfig, build_network
-from training.objectives import Classes
 
 CLASSES = 10
 
@@ -37,7 +38,7 @@ class Ours:
         waves: list[Callable[[], NDArray[np.float32]]] = [partial(self._decode, path) for path in paths]
         frames = cached_frames(folder / "cache", waves, "decoding", self.front_end, self.window)
         clips = ClipSet(frames, np.arange(len(paths)), np.arange(len(paths)) % CLASSES)
-        self._objective = Classes(clips, CLASSES, recipe.mixup, recipe.gain_db, self.frames, recipe.mixing)
+        self._objective = ClassObjective(clips, CLASSES, recipe.mixup, recipe.gain_db, self.frames, recipe.mixing)
         self._log_mel = LogMel(self.front_end)
         torch.manual_seed(0)
         self._trained = build_network(self._network).train().to(memory_format=torch.channels_last)
@@ -80,4 +81,4 @@ class Ours:
         network = build_network(self._network)
         run = self._folder / "run"
         run.mkdir(exist_ok=True)
-        fit(network, self._objective, None, self._recipe, 0, Machine(torch.device("cpu")), run)
+        fit(network, self._objective, None, self._recipe, 0, Compute(torch.device("cpu")), run)

@@ -3,7 +3,7 @@
 ESC-50     DIR/audio, DIR/meta/esc50.csv                                        (Piczak 2015)
 ESC-10     the same layout; of an ESC-50 folder, the flagged ten classes
 FSC22      the layouts of its GitHub archive and of Kaggle                      (Bandara 2023)
-synthetic  ESC-50's layout, written by training.data.synthetic
+synthetic  ESC-50's layout, written by training.synthesis.bank
 folder     DIR/<class>/<any audio file>
 """
 

@@ -2,128 +2,71 @@
 
     python -m training.data.download --dataset ESC-50 --data-dir data/ESC-50
 
-    data/ESC-50.zip.part        the archive as far as it has come; the next call goes on from there
-    data/ESC-50.zip.part.json   where it is from, which version of it, whether it is whole
-    data/.ESC-50.unpacking      the unpacked archive until every file has been checked; then renamed to data/ESC-50
+    data/.ESC-50.download       the archive and the files unpacked from it; removed when the data set is complete
+    data/ESC-50.archive.json    URL, SHA-256 and size of the archive that the recordings came from
 
-None of the three stays when the data set is there. A download goes on from its middle where the server can prove
-that its file is still the same one (If-Range), and starts over where it cannot. GitHub makes its archives as they
-are sent, tells no size and promises no ranges: be ready for a cut connection to start those over.
+Each archive is of one pinned commit. Where its SHA-256 is known, it must match. Where it is not known, the first
+download is trusted: its SHA-256 is recorded in archive.json, and a later download to the same place must match it.
 """
 
+import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
+from serving.bundle import record_of
 from serving.command import console, run_command, say
 from serving.errors import DataError, UsageError
-from training.data.clips import FSC22_META, load_clips
-from training.data.fetch import Part, fetch, open_part
-from training.data.unpack import BROKEN_ARCHIVE, extract
+from training.data.archives import ARCHIVES, Archive, fetch_archive
+from training.data.clips import load_clips
+from training.data.file_lock import folder_lock
+from training.data.unpack import BROKEN_ARCHIVE, unpack
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where a data set comes from.
+def download(dataset: str, data_dir: Path, archive: Archive | None = None) -> Path:
+    """Put a data set's recordings into `data_dir`; do nothing if they are there. Progress goes to stderr.
 
-    holds       what it is, for people
-    license     as its authors state it
-    size_bytes  of the archive, about: GitHub does not tell
-    clips       that it is known to hold
-    folder      inside the archive: what becomes the data set's folder
-    layout      what must lie in that folder, for who unpacks it by hand
-    """
-
-    url: str
-    holds: str
-    license: str
-    size_bytes: int
-    clips: int
-    folder: str
-    layout: tuple[str, ...]
-
-
-_ESC50 = Source(
-    url="https://github.com/karolpiczak/ESC-50/archive/refs/heads/master.zip",
-    holds="2000 recordings of 50 kinds of everyday sound",
-    license="CC BY-NC 3.0",
-    size_bytes=600_000_000,
-    clips=2000,
-    folder="ESC-50-master",
-    layout=("meta/esc50.csv", "audio"),
-)
-SOURCES: dict[str, Source] = {
-    "ESC-50": _ESC50,
-    "ESC-10": replace(
-        _ESC50,
-        holds="400 recordings of 10 kinds of everyday sound, inside the archive of ESC-50",
-        license="CC BY 3.0 (ESC-10's recordings; the rest of the archive is CC BY-NC 3.0)",
-        clips=400,
-    ),
-    "FSC22": Source(
-        url="https://github.com/IRMIOT/FSC22/archive/refs/heads/main.zip",
-        holds="2025 recordings of 27 kinds of forest sound",
-        license="CC0 1.0, some recordings CC BY (the archive's LICENSE names each)",
-        size_bytes=600_000_000,
-        clips=2025,
-        folder="FSC22-main",
-        layout=(FSC22_META, "Audios"),
-    ),
-}
-
-
-def download(dataset: str, data_dir: Path, source: Source | None = None) -> Path:
-    """Put a data set's recordings into `data_dir`; nothing to do where they are already. Progress goes to stderr.
-
-    source   None takes the data set's own from SOURCES
-    returns  data_dir, which load_clips reads; it appears whole or not at all
+    archive  None takes the data set's own from ARCHIVES
+    returns  data_dir, which load_clips reads; it appears complete or not at all
     errors   UsageError: the data set has no archive to fetch
-             DataError: no network, a refusal by the server, a broken or unsafe archive, no room or no permission on
-             the disk, or a `data_dir` that holds something else. What had come by then is kept for the next call,
-             except an archive that came whole and cannot be used.
+             DataError: no network, a refusal by the server, a wrong SHA-256, a broken or unsafe archive, no space or
+             no permission on the disk, or a `data_dir` that holds something else
     """
-    if source is None and dataset not in SOURCES:
-        raise UsageError(f"dataset: got {dataset}, which has no archive to fetch; wanted one of {', '.join(SOURCES)}")
-    source = source or SOURCES[dataset]
-    there = f"{data_dir}: {dataset} is there already; nothing to fetch"
+    if archive is None and dataset not in ARCHIVES:
+        raise UsageError(f"dataset: got {dataset}, which has no archive to fetch; wanted one of {', '.join(ARCHIVES)}")
+    archive = archive or ARCHIVES[dataset]
+    place = data_dir.resolve()
     try:
-        if _is_there(dataset, data_dir):
-            say(there)
-            return data_dir
-        place = data_dir.resolve()
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with open_part(place.with_name(f"{place.name}.zip.part")) as part:
-            if _is_there(dataset, data_dir):  # another process was first
-                part.remove()
-                say(there)
-                return data_dir
-            say(f"{dataset}: {source.holds}; license {source.license}; from {source.url}")
-            if not part.is_whole(source.url):
-                fetch(dataset, source.url, source.size_bytes, part, _by_hand(source, data_dir))
-            _unpack(dataset, source, part, data_dir)
-            part.remove()
+        if not _is_complete(dataset, data_dir):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with folder_lock(place):
+                if not _is_complete(dataset, data_dir):  # checked again: another process may have fetched it
+                    say(f"{dataset}: {archive.holds}; license {archive.license}; from {archive.url}")
+                    _fetch_and_unpack(dataset, archive, data_dir)
+                    return data_dir
     except OSError as error:
         raise DataError(
-            f"{error.filename or data_dir.parent}: cannot be written ({error.strerror or error}); make room, or give "
-            f"yourself the right to write there, or give another --data-dir"
+            f"{error.filename or data_dir.parent}: cannot be written ({error.strerror or error}); free some space, "
+            "change the folder's permissions, or give another --data-dir"
         ) from error
+    say(f"{data_dir}: {dataset} is there already; nothing to fetch")
     return data_dir
 
 
-def _is_there(dataset: str, data_dir: Path) -> bool:
+def _is_complete(dataset: str, data_dir: Path) -> bool:
     if not data_dir.exists() or (data_dir.is_dir() and not any(data_dir.iterdir())):
         return False
     try:
         load_clips(dataset, data_dir)
     except DataError as error:
         raise DataError(
-            f"{data_dir}: is there already, but is no whole {dataset} ({_without_advice(error)}); "
-            f"move it away to have {dataset} fetched, or give another --data-dir"
+            f"{data_dir}: exists, but is not a complete {dataset} ({_without_advice(error)}); "
+            f"move it away so that {dataset} can be fetched, or give another --data-dir"
         ) from error
     return True
 
@@ -132,39 +75,71 @@ def _without_advice(error: DataError) -> str:
     return str(error).rpartition("; ")[0] or str(error)
 
 
-def _by_hand(source: Source, data_dir: Path) -> str:
-    wanted = " and ".join(str(data_dir / name) for name in source.layout)
-    return f"fetch it by hand and unpack its folder {source.folder} as {data_dir}, so that {wanted} are there"
+def _by_hand(archive: Archive, data_dir: Path) -> str:
+    wanted = " and ".join(str(data_dir / name) for name in archive.layout)
+    return f"fetch it by hand and unpack its folder {archive.folder} as {data_dir}, so that {wanted} are there"
 
 
-def _unpack(dataset: str, source: Source, part: Part, data_dir: Path) -> None:
-    """Unpack the archive beside data_dir, check every file, see that it loads, and rename it to data_dir."""
+def _fetch_and_unpack(dataset: str, archive: Archive, data_dir: Path) -> None:
+    """Work in a hidden folder beside data_dir. A complete archive is kept there if unpacking is interrupted."""
     place = data_dir.resolve()
-    temporary = place.with_name(f".{place.name}.unpacking")
-    if temporary.exists():  # of a call that was killed
-        shutil.rmtree(temporary)
+    work = place.with_name(f".{place.name}.download")
+    work.mkdir(exist_ok=True)
+    zipped, unpacked = work / "archive.zip", work / "unpacked"
     try:
-        temporary.mkdir()
-        extract(part.path, source.folder, temporary)
-        table = load_clips(dataset, temporary)
+        for left_over in work.iterdir():  # from a call that was killed
+            if left_over.is_dir():
+                shutil.rmtree(left_over)
+            elif left_over != zipped:
+                left_over.unlink()
+        fetch_archive(dataset, archive, _expected_sha256(archive, place), zipped, _by_hand(archive, data_dir))
+        _unpack(dataset, archive, zipped, unpacked, data_dir)
+        record = {"url": archive.url, "sha256": record_of(zipped).sha256, "bytes": zipped.stat().st_size}
+        _record_path(place).write_text(json.dumps(record) + "\n")
         if place.exists():
-            place.rmdir()  # empty, or _is_there had refused it
-        temporary.rename(place)
+            place.rmdir()  # it is empty: _is_complete refuses anything else
+        unpacked.rename(place)
+        zipped.unlink()
+    finally:
+        shutil.rmtree(unpacked, ignore_errors=True)
+        if not zipped.exists():
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _record_path(place: Path) -> Path:
+    return place.with_name(f"{place.name}.archive.json")
+
+
+def _expected_sha256(archive: Archive, place: Path) -> str | None:
+    """The known SHA-256, or the one recorded by the first download from the same URL."""
+    if archive.sha256:
+        return archive.sha256
+    try:
+        record = json.loads(_record_path(place).read_text())
+        return str(record["sha256"]) if record["url"] == archive.url else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _unpack(dataset: str, archive: Archive, zipped: Path, unpacked: Path, data_dir: Path) -> None:
+    """Unpack the archive and load its table of clips. An archive that cannot be used is removed."""
+    try:
+        unpacked.mkdir()
+        unpack(zipped, archive.folder, unpacked)
+        table = load_clips(dataset, unpacked)
     except (*BROKEN_ARCHIVE, DataError) as error:
-        part.remove()
+        zipped.unlink()
         reason = _without_advice(error) if isinstance(error, DataError) else " ".join(str(error).split())
         raise DataError(
-            f"{source.url}: what came is no archive of {dataset} ({reason.replace(str(temporary), source.folder)}); "
-            f"it has been removed: try again, or {_by_hand(source, data_dir)}"
+            f"{archive.url}: is not a usable archive of {dataset} ({reason.replace(str(unpacked), archive.folder)}); "
+            f"it has been removed: try again, or {_by_hand(archive, data_dir)}"
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    if len(table.clips) != source.clips:
-        say(f"{data_dir}: has {len(table.clips)} clips, where {source.clips} were known; its authors have changed it")
+    if len(table.clips) != archive.clips:
+        say(f"{data_dir}: has {len(table.clips)} clips, where {archive.clips} were expected")
 
 
 @dataclass(frozen=True)
-class Options:
+class DownloadOptions:
     """Fetch a data set's recordings from its authors' archive; nothing to do where they are already."""
 
     dataset: str = "ESC-50"
@@ -173,7 +148,7 @@ class Options:
     """where to put the recordings; default: data/DATASET"""
 
 
-def _work(options: Options) -> dict[str, Any]:
+def _work(options: DownloadOptions) -> dict[str, Any]:
     started = time.perf_counter()
     folder = download(options.dataset, options.data_dir or Path("data") / options.dataset)
     table = load_clips(options.dataset, folder)
@@ -182,8 +157,8 @@ def _work(options: Options) -> dict[str, Any]:
         "data_dir": str(folder),
         "clips": len(table.clips),
         "classes": len(table.classes),
-        "license": SOURCES[options.dataset].license,
-        "url": SOURCES[options.dataset].url,
+        "license": ARCHIVES[options.dataset].license,
+        "url": ARCHIVES[options.dataset].url,
         "seconds": round(time.perf_counter() - started, 1),
     }
     grid = Table("what", "value", title=f"{options.dataset} in {folder}", title_justify="left")
@@ -194,8 +169,8 @@ def _work(options: Options) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; 0 on success, 2 on wrong input."""
-    return run_command(Options, _work, "python -m training.data.download", argv)
+    """Run the command; returns its exit code, 2 for wrong input."""
+    return run_command(DownloadOptions, _work, "python -m training.data.download", argv)
 
 
 if __name__ == "__main__":

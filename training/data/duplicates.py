@@ -1,4 +1,4 @@
-"""The same file twice in a data set: harmless within the training part, a leak where a score is taken on its twin."""
+"""Files that occur twice in a data set: a leak if one copy is trained on and the other one is scored."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,25 +13,25 @@ from training.data.clips import Clip
 
 @dataclass(frozen=True)
 class SharedFiles:
-    """Contents that two parts of a data set both hold: for each, a clip of the first part and one of the second."""
+    """File contents that occur in two parts of a data set: one pair of clips for each content."""
 
     parts: tuple[str, str]
     pairs: tuple[tuple[Clip, Clip], ...]
 
     def line(self) -> str:
-        """One warning: the parts, how many contents they share, and the first pair's files."""
+        """One warning: the parts, the number of shared contents, and the files of the first pair."""
         first, second = self.parts
         one, other = self.pairs[0]
         count = f"{len(self.pairs)} recording{'s' if len(self.pairs) > 1 else ''}"
         more = f", and {len(self.pairs) - 1} more" if len(self.pairs) > 1 else ""
         return (
             f"warning: {first} and {second} share {count}, byte for byte ({one.path} = {other.path}{more}); "
-            f"remove one of each, or scores on {second} come out too good"
+            f"remove one of each, otherwise scores on {second} are too high"
         )
 
 
 def duplicates(clips: Sequence[Clip]) -> list[tuple[Clip, ...]]:
-    """Groups of two or more clips whose files are the same byte for byte, in the order of the clips.
+    """Groups of two or more clips whose files are equal byte for byte, in the order of the clips.
 
     Only files of equal size are read.
     errors   DataError naming a file that cannot be read
@@ -50,9 +50,9 @@ def duplicates(clips: Sequence[Clip]) -> list[tuple[Clip, ...]]:
 
 
 def shared_files(parts: Mapping[str, Sequence[Clip]]) -> list[SharedFiles]:
-    """The contents that two parts share, for each pair of parts that share any.
+    """The contents that two parts share, for each pair of parts that share at least one.
 
-    parts    clips by the part's name, the one that is learned from first: train, validation, test
+    parts    clips by the part's name, in the order train, validation, test
     errors   as `duplicates`
     """
     part_of: dict[Path, str] = {clip.path: name for name, clips in parts.items() for clip in clips}

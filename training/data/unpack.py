@@ -1,4 +1,4 @@
-"""Unpack a zip archive that nobody has vouched for."""
+"""Unpack an untrusted zip archive: every entry is checked before the first file is written."""
 
 import re
 import shutil
@@ -8,66 +8,62 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from training.data.fetch import progress_bar
+from rich.progress import track
 
-MAX_BYTES = 20_000_000_000  # unpacked: ten times the largest data set
-MAX_RATIO = 200  # unpacked to packed; recordings reach 2
+from serving.command import progress_console
+
+MAX_BYTES = 20_000_000_000  # unpacked size: ten times the largest data set
+MAX_RATIO = 200  # unpacked to compressed size; recordings reach 2
 BROKEN_ARCHIVE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, ValueError)
 
 
-def extract(path: Path, folder: str, out: Path) -> None:
-    """Unpack one folder of an archive into `out`. Every file is compared with its check sum as it is unpacked.
+def unpack(archive: Path, folder: str, out: Path) -> None:
+    """Unpack one folder of a zip archive into `out`. zipfile compares each file with its CRC-32.
 
-    errors   one of BROKEN_ARCHIVE: damaged, unsafe to unpack, or too much to unpack; OSError from the disk
+    errors   one of BROKEN_ARCHIVE: the archive is damaged, has an unsafe entry anywhere, unpacks to too much, or has
+             no such folder; OSError from the disk
     """
-    with zipfile.ZipFile(path) as archive, progress_bar() as bar:
-        entries = _entries_of(archive, folder, path.stat().st_size)
-        task = bar.add_task("unpacking", total=sum(info.file_size for info, _ in entries))
-        for info, path in entries:
-            if info.is_dir():
-                (out / path).mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(archive) as opened:
+        entries = opened.infolist()
+        for entry in entries:
+            if reason := _unsafe(entry):
+                raise zipfile.BadZipFile(f"its entry {entry.orig_filename[:200]!r} {reason}")
+        _check_size(sum(entry.file_size for entry in entries), archive.stat().st_size)
+        paths = [(entry, PurePosixPath(entry.filename).parts) for entry in entries]
+        inside = [(entry, out.joinpath(*parts[1:])) for entry, parts in paths if parts[:1] == (folder,)]
+        if not inside:
+            raise zipfile.BadZipFile(f"it has no folder {folder}")
+        for entry, path in track(inside, "unpacking", console=progress_console, transient=True):
+            if entry.is_dir():
+                path.mkdir(parents=True, exist_ok=True)
                 continue
-            (out / path).parent.mkdir(parents=True, exist_ok=True)
-            with archive.open(info) as packed, (out / path).open("wb") as file:
-                shutil.copyfileobj(packed, file, 1 << 20)
-            bar.advance(task, info.file_size)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with opened.open(entry) as compressed, path.open("wb") as file:
+                shutil.copyfileobj(compressed, file, 1 << 20)
 
 
-def _entries_of(archive: zipfile.ZipFile, folder: str, archive_bytes: int) -> list[tuple[zipfile.ZipInfo, Path]]:
-    """The entries inside a folder of the archive, each with its path from there.
-
-    errors   BadZipFile: any entry, inside or outside that folder, is unsafe to unpack; too much to unpack; no folder
-    """
-    entries = archive.infolist()
-    for info in entries:
-        if reason := _danger(info):
-            raise zipfile.BadZipFile(f"its entry {info.orig_filename[:200]!r} {reason}")
-    unpacked = sum(info.file_size for info in entries)
-    if unpacked > MAX_BYTES or unpacked > MAX_RATIO * archive_bytes:
+def _check_size(unpacked: int, compressed: int) -> None:
+    """BadZipFile where the archive would unpack to too many bytes (a zip bomb)."""
+    if unpacked > MAX_BYTES or unpacked > MAX_RATIO * compressed:
         raise zipfile.BadZipFile(
-            f"its {archive_bytes / 1e6:.3g} MB would unpack to {unpacked / 1e6:.3g} MB; allowed are {MAX_RATIO} times "
-            f"its size and at most {MAX_BYTES / 1e6:.3g} MB"
+            f"its {compressed / 1e6:.3g} MB would unpack to {unpacked / 1e6:.3g} MB; allowed are {MAX_RATIO} times its "
+            f"size and at most {MAX_BYTES / 1e6:.3g} MB"
         )
-    paths = [(info, PurePosixPath(info.filename)) for info in entries]
-    inside = [(info, Path(*path.parts[1:])) for info, path in paths if path.parts[:1] == (folder,)]
-    if not inside:
-        raise zipfile.BadZipFile(f"it has no folder {folder}")
-    return inside
 
 
-def _danger(info: zipfile.ZipInfo) -> str | None:
-    """Why an entry must not be unpacked; None where it may."""
-    name, mode = info.orig_filename, info.external_attr >> 16  # the upper half is Unix's, 0 where there is none
+def _unsafe(entry: zipfile.ZipInfo) -> str | None:
+    """Why an entry must not be unpacked; None if it is safe."""
+    name, mode = entry.orig_filename, entry.external_attr >> 16  # the upper half holds the Unix mode, 0 if unknown
     if name.startswith("/"):
         return "has an absolute path"
     if "\\" in name or "\0" in name:
         return "has a backslash or a null in its path"
     if ".." in name.split("/"):
         return "leads out of the archive's folder"
-    if any(re.match(r"[A-Za-z]:", step) for step in name.split("/")):
+    if any(re.match(r"[A-Za-z]:", part) for part in name.split("/")):
         return "has a drive letter in its path"
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "is a link or a device, not a file"
-    if info.flag_bits & 1:
+    if entry.flag_bits & 1:
         return "is encrypted"
     return None

@@ -27,8 +27,8 @@ from serving.command import progress_console
 from serving.embedder import usable_cores
 from serving.errors import AudioError, DataError
 from serving.frontend import LogMelConfig
-from training.alone import alone
 from training.data.clips import Clip
+from training.data.file_lock import folder_lock
 from training.frontend import LogMel
 
 INDEX = "index.npz"
@@ -102,7 +102,7 @@ def cached_frames(
     try:
         return _read(folder, frames, config)
     except UNREADABLE:
-        with alone(folder):
+        with folder_lock(folder):
             try:  # once more: another training may have made it while this one waited
                 return _read(folder, frames, config)
             except UNREADABLE:

@@ -1,0 +1,99 @@
+"""What training does to its windows: gain, and two ways of mixing."""
+
+import numpy as np
+import pytest
+import torch
+
+from training.fit.augment import mix_sounds, mixup, random_gain
+from training.options import Options, recipe_of
+
+OFFSET = 0.01
+BANDS = 8
+
+
+def log_mel(mel: torch.Tensor) -> torch.Tensor:
+    return torch.log(mel + OFFSET)
+
+
+def one_band_each(gains: list[float]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-mel [batch, 10, 8] of sounds that have one band each, the row's own, and their classes [batch, 8]."""
+    mel = torch.zeros(len(gains), 10, BANDS)
+    for row, gain in enumerate(gains):
+        mel[row, :, row] = gain
+    return log_mel(mel), torch.eye(BANDS)[: len(gains)]
+
+
+def test_a_gain_scales_the_magnitudes_and_keeps_silence():
+    mel = torch.rand(64, 10, BANDS) + 0.1
+    mel[:, 5] = 0.0
+    got = torch.exp(random_gain(log_mel(mel), np.random.default_rng(0), 6.0, OFFSET)) - OFFSET
+    gains = (got[:, 0] / mel[:, 0]).mean(dim=1)
+    assert 10 ** (-6 / 20) <= float(gains.min()) < 0.7 < 1.4 < float(gains.max()) <= 10 ** (6 / 20)
+    torch.testing.assert_close(got, gains[:, None, None] * mel, atol=1e-5, rtol=1e-4)
+
+
+def test_mixup_mixes_log_mels_and_targets_by_the_same_share():
+    values, targets = torch.randn(6, 10, BANDS), torch.eye(6)
+    mixed, shares = mixup(values, targets, np.random.default_rng(0), 0.5)
+    torch.testing.assert_close(shares.sum(dim=1), torch.ones(6))
+    torch.testing.assert_close(mixed, torch.einsum("ij,jfb->ifb", shares, values))
+    assert not torch.equal(shares, targets)
+
+
+def test_a_share_of_a_sound_is_one_of_its_loudness_however_loud_it_was():
+    values, targets = one_band_each([0.1, 10.0, 1.0, 50.0, 0.3, 5.0])
+    mixed, shares = mix_sounds(values, targets, np.random.default_rng(1), 1.0, OFFSET)
+    mel = torch.exp(mixed) - OFFSET
+    mixtures = 0
+    for row in range(6):
+        parts = torch.nonzero(shares[row] > 0.01).flatten().tolist()
+        if len(parts) == 2:
+            a, b = parts
+            ratio = float(mel[row, 0, a] / mel[row, 0, b])
+            assert ratio == pytest.approx(float(shares[row, a] / shares[row, b]), rel=0.05)  # SILENCE is in it
+            mixtures += 1
+    assert mixtures >= 3
+
+
+def test_magnitudes_add_up_and_not_their_logarithms():
+    mel = torch.rand(2, 10, BANDS) + 0.5
+    mixed, shares = mix_sounds(log_mel(mel), torch.eye(2), np.random.default_rng(3), 1.0, OFFSET)
+    got = torch.exp(mixed) - OFFSET
+    for row in range(2):
+        basis = mel.reshape(2, -1).T.double()
+        weights = torch.linalg.lstsq(basis, got[row].reshape(-1, 1).double()).solution.flatten()
+        torch.testing.assert_close((basis @ weights).float(), got[row].flatten(), atol=1e-4, rtol=1e-4)
+        assert float(weights.norm()) == pytest.approx(1.0, abs=1e-3)
+        assert not torch.allclose(mixed[row], torch.einsum("j,jfb->fb", shares[row], log_mel(mel)), atol=1e-3)
+
+
+@pytest.mark.parametrize("gains", [[0.0, 0.0], [0.0, 1.0], [1e-6, 1e3]])
+def test_silence_mixes_to_finite_numbers_at_most_3_db_louder(gains):
+    values, targets = one_band_each(gains)
+    for seed in range(5):
+        mixed, shares = mix_sounds(values, targets, np.random.default_rng(seed), 0.3, OFFSET)
+        assert bool(torch.isfinite(mixed).all())
+        assert float(torch.exp(mixed).max()) - OFFSET <= 2**0.5 * max(gains) + 1e-4  # a sound mixed with itself
+        torch.testing.assert_close(shares.sum(dim=1), torch.ones(2))
+
+
+def test_without_a_share_nothing_is_mixed():
+    values, targets = one_band_each([1.0, 2.0])
+    rng = np.random.default_rng(0)
+    for mixed, shares in (mixup(values, targets, rng, 0.0), mix_sounds(values, targets, rng, 0.0, OFFSET)):
+        assert mixed is values
+        assert shares is targets
+
+
+@pytest.mark.parametrize(
+    ("flags", "mixing"),
+    [
+        ({"objective": "classes"}, "sound"),
+        ({"objective": "classes", "network": "yamnet-compact"}, "log-mel"),
+        ({"objective": "classes", "network": "vggish"}, "log-mel"),
+        ({"objective": "classes", "network": "vggish", "mixing": "sound"}, "sound"),
+        ({"objective": "text"}, "log-mel"),
+    ],
+)
+def test_each_recipe_mixes_what_was_measured_with_it(flags, mixing):
+    assert recipe_of(Options(**flags)).mixing == mixing

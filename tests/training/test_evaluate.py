@@ -1,0 +1,300 @@
+"""The evaluation command on a small data set with recording folds, and the text objective that it judges."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from functools import partial
+from math import comb
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file, save_file
+
+from export.source import load_scores
+from serving.zeroshot import ZeroShot
+from training.evaluate import main as evaluate
+from training.evaluation.holdouts import draw_holdouts
+from training.run import main as train
+from training.synthesis.vocabulary import RATE_HZ
+from training.zeroshot_maps import fit_zeroshot
+
+# Names whose descriptions the text encoder knows, and sounds that are easily told apart.
+CLASSES = ("clock_tick", "rain", "siren", "engine", "wind", "crickets")
+COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file", "take")
+
+
+def sound(name: str, rng: np.random.Generator) -> np.ndarray:
+    time = np.arange(RATE_HZ * 2) / RATE_HZ
+    noise = rng.standard_normal(len(time))
+    match name:
+        case "clock_tick":
+            wave = np.where(np.arange(len(time)) % int(rng.integers(5000, 8000)) < 40, 0.8 * noise, 0.0)
+        case "rain":
+            wave = 0.3 * noise
+        case "siren":
+            wave = np.sin(2 * np.pi * (700 * time + 100 * np.sin(2 * np.pi * rng.uniform(0.3, 1) * time)))
+        case "engine":
+            wave = sum(np.sin(2 * np.pi * k * rng.uniform(58, 62) * time) / k for k in range(1, 12))
+        case "wind":
+            wave = np.convolve(noise, np.ones(60) / 20, "same")
+        case _:
+            wave = np.sin(2 * np.pi * 4000 * time) * (np.sin(2 * np.pi * rng.uniform(15, 25) * time) > 0)
+    return np.clip(0.5 * wave + 1e-3 * noise, -1, 1).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """ESC-50's layout: 6 classes, 4 folds, 2 clips each."""
+    root, rng = tmp_path_factory.mktemp("esc"), np.random.default_rng(0)
+    (root / "audio").mkdir()
+    (root / "meta").mkdir()
+    with (root / "meta" / "esc50.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(COLUMNS)
+        for target, name in enumerate(CLASSES):
+            for number in range(8):
+                filename = f"{number % 4 + 1}-{target}{number}-A-{target}.wav"
+                soundfile.write(root / "audio" / filename, sound(name, rng), RATE_HZ)
+                table.writerow((filename, number % 4 + 1, target, name, "True", f"{target}{number}", "A"))
+    return root
+
+
+def options(folder: Path, out: Path, *more: str) -> list[str]:
+    fixed = f"--dataset ESC-50 --data-dir {folder} --network yamnet-compact --test-fold 4 --vocabulary 24"
+    fixed += f" --vocabulary-epochs 2 --epochs 5 --batch-size 8 --cache-dir {out.parent / 'cache'} --out {out}"
+    return [*fixed.split(), *more]
+
+
+@pytest.fixture(scope="module")
+def run(folder, tmp_path_factory) -> Path:
+    """A run with the text objective and two unseen classes."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    assert train(options(folder, out, "--unseen", "rain,siren")) == 0
+    return out
+
+
+def cache(run: Path) -> list[str]:
+    return ["--cache-dir", str(run.parent / "cache")]
+
+
+def test_the_map_of_a_text_run_ranks_as_its_head_does(run):
+    zeroshot = ZeroShot.load(run / "zeroshot.npz")
+    weights = load_file(run / "weights.safetensors")
+    embedding = np.random.default_rng(0).standard_normal((5, 128)).astype(np.float32)
+    projected = embedding @ weights["head.projection.weight"].numpy().T
+    projected /= np.linalg.norm(projected, axis=1, keepdims=True)
+    wanted = projected @ weights["head.class_vectors"].numpy().T * np.exp(weights["head.log_scale"].item())
+    np.testing.assert_allclose(zeroshot.scores(embedding, zeroshot.seen_names), wanted, atol=1e-4)
+    assert set(zeroshot.class_names) == set(CLASSES)
+    assert len(zeroshot.seen_names) == 4
+
+
+def test_one_run_is_scored_with_its_controls_and_figures(run, capsys):
+    assert evaluate([str(run), *cache(run)]) == 0
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert line["zsl_chance"] == 0.5
+    for name in ("seen_accuracy", "zsl", "zsl_no_network", "zsl_random_vectors", "gzsl_plain_harmonic_mean"):
+        assert 0 <= line[name] <= 1
+    out = run / "evaluation"
+    for name in ("confusion.png", "map.png", "tradeoff.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    report = (out / "report.md").read_text()
+    assert "control: no network" in report
+    assert f"{100 * line['zsl']:.1f} %" in report
+    assert json.loads((out / "report.json").read_text())["run"]["zsl"] == line["zsl"]
+
+
+def test_hold_outs_go_on_where_they_were_interrupted(run, capsys):
+    arguments = [str(run), *cache(run), "--holdouts", "2", "--unseen-classes", "2", "--seeds", "0"]
+    assert evaluate(arguments) == 0
+    first = json.loads(capsys.readouterr().out.splitlines()[-1])
+    (parts,) = (run / "evaluation").glob("holdouts-*")
+    done = sorted(parts.glob("holdout-*.json"))
+    assert len(done) == 2
+    lines = json.loads(done[0].read_text())
+    assert [line["method"] for line in lines] == ["network", "no network", "random vectors"]
+    before = done[0].stat().st_mtime_ns
+    done[1].unlink()
+    assert evaluate(arguments) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == first
+    assert done[0].stat().st_mtime_ns == before
+    assert "less no network" in (run / "evaluation" / "report.md").read_text()
+
+
+def test_unseen_classes_are_never_trained_on(run):
+    (parts,) = (run / "evaluation").glob("holdouts-*")
+    for path in parts.glob("holdout-*.json"):
+        for line in json.loads(path.read_text()):
+            assert len(line["unseen_classes"]) == 2
+    weights = load_file(parts / "work" / "weights.safetensors")
+    assert len(weights["head.class_vectors"]) == 2  # the inner training: four seen classes less two
+
+
+def test_folds_are_scored_beside_the_control(folder, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train(options(folder, out, "--objective", "classes", "--epochs", "2", "--validation-share", "0")) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert summary["validation_accuracy"] is None
+    assert summary["best_epoch"] == 2
+    assert evaluate([str(out), *cache(out), "--folds", "--seeds", "0,1"]) == 0
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    scores = json.loads((out / "evaluation" / "report.json").read_text())["folds"]
+    assert [(score["fold"], score["seed"]) for score in scores] == [(f, s) for s in (0, 1) for f in (1, 2, 3, 4)]
+    assert line["folds_accuracy"] == pytest.approx(np.mean([score["accuracy"] for score in scores]))
+    assert np.mean([score["statistics"] for score in scores]) > 0.8  # the sounds are easy
+    assert line["folds_map_accuracy"] == pytest.approx(np.mean([score["map_accuracy"] for score in scores]))
+    report = (out / "evaluation" / "report.md").read_text()
+    assert f"| all | {line['folds_accuracy']:.1%}".replace("%", " %") in report
+    assert "| all, seed 1 |" in report
+    scores = load_scores(out)  # what an export puts on the model card
+    assert scores["folds_accuracy"] == line["folds_accuracy"]
+    assert None not in scores.values()  # the run kept no validation clips
+
+
+def test_class_numbers_begin_with_what_the_vocabulary_taught(folder, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train(options(folder, out, "--objective", "classes", "--epochs", "1")) == 0
+    (learned,) = (tmp_path / "cache").glob("pretrained-*/weights.safetensors")
+    assert load_file(learned)["head.projection.weight"].shape[1] == 128  # it compared with texts
+    assert load_file(out / "weights.safetensors")["head.1.weight"].shape == (6, 128)  # and the run with numbers
+    learned.unlink()
+    assert (
+        train(options(folder, out, "--objective", "classes", "--epochs", "1", "--vocabulary", "0", "--overwrite")) == 0
+    )
+    assert not learned.exists()
+
+
+def test_hold_outs_fit_the_runs_map_and_the_controls_keep_ridge(folder, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    assert train(options(folder, out, "--objective", "classes", "--epochs", "1", "--map", "eszsl")) == 0
+    fitted = {"training.learner": [], "training.zeroshot_maps": []}  # the network's maps, and the controls'
+    for module, kinds in fitted.items():
+        spy = partial(_fit_and_note, fit_zeroshot, kinds)
+        monkeypatch.setattr(f"{module}.fit_zeroshot", spy)
+    assert evaluate([str(out), *cache(out), "--holdouts", "1", "--unseen-classes", "2"]) == 0
+    assert fitted["training.learner"] == ["eszsl", "eszsl"]  # of the training, and of the one that chooses the offset
+    assert set(fitted["training.zeroshot_maps"]) == {"ridge"}
+
+
+def _fit_and_note(real, kinds, *arguments):
+    kinds.append(arguments[5] if len(arguments) > 5 else "ridge")
+    return real(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (["--seeds", "a"], ["seeds", "0,1,2"]),
+        (["--seeds", "1,1"], ["seeds", "different"]),
+        (["--seeds", "4294967296"], ["seeds: got 4294967296", "0 to 4294967295"]),
+        (["--holdouts", "-1"], ["holdouts: got -1"]),
+        (["--holdouts", "2", "--holdout-seed", "-1"], ["holdout seed: got -1"]),
+        (["--holdouts", "16", "--unseen-classes", "2"], ["holdouts: got 16", "6 classes have 15 sets of 2"]),
+        (["--holdouts", "2", "--unseen-classes", "5"], ["unseen classes: got 5 of 6", "2 to 2"]),
+    ],
+)
+def test_wrong_input_gets_one_line(run, flags, parts, capsys):
+    assert evaluate([str(run), *cache(run), *flags]) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1
+    for part in parts:
+        assert part in error[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("config.json", "[]", "not a run's configuration"),
+        ("config.json", "[" * 100_000, "not a run's configuration"),
+        ("weights.safetensors", None, "not yamnet-compact's weights"),
+    ],
+)
+def test_a_run_folder_that_is_damaged_is_named(run, tmp_path, capsys, name, content, words):
+    shutil.copytree(run, tmp_path / "run")
+    if content is None:
+        save_file({"head.weight": torch.zeros(1)}, tmp_path / "run" / name)
+    else:
+        (tmp_path / "run" / name).write_text(content)
+    assert evaluate([str(tmp_path / "run"), *cache(run)]) == 2
+    (error,) = capsys.readouterr().err.strip().splitlines()
+    assert name in error
+    assert words in error
+
+
+def test_hold_outs_are_different_sets_of_classes():
+    for n_classes in (6, 22):  # few enough to list them, and more
+        names = [f"class {i}" for i in range(n_classes)]
+        every = comb(n_classes, 2)
+        drawn = draw_holdouts(names, every, 2)
+        assert len(set(drawn)) == every
+        assert draw_holdouts(names, 5, 2) == drawn[:5]
+        with pytest.raises(ValueError, match=f"{every} sets"):
+            draw_holdouts(names, every + 1, 2)
+
+
+def test_trainings_that_share_a_cache_take_turns(folder, tmp_path):
+    """Both want the same log-mels, the same vocabulary and the same network that learned it."""
+    commands = [[sys.executable, "-m", "training.run", *options(folder, tmp_path / name)] for name in ("one", "two")]
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_environment())
+        for command in commands
+    ]
+    outputs = [process.communicate(timeout=300) for process in running]
+    assert [process.returncode for process in running] == [0, 0], outputs
+    told = "".join(error for _, error in outputs)
+    assert told.count("the acoustic vocabulary first") == 1
+    assert "another process is writing it" in told
+    one, two = (load_file(tmp_path / name / "weights.safetensors") for name in ("one", "two"))
+    assert all((one[name] == two[name]).all() for name in one)
+
+
+def test_a_damaged_checkpoint_in_the_cache_is_made_again(folder, tmp_path):
+    assert train(options(folder, tmp_path / "run")) == 0
+    (learned,) = (tmp_path / "cache").glob("pretrained-*/weights.safetensors")
+    learned.unlink()
+    learned.with_name("last.safetensors").write_bytes(b"cut off")
+    assert train(options(folder, tmp_path / "again")) == 0
+    one, two = (load_file(tmp_path / name / "weights.safetensors") for name in ("run", "again"))
+    assert all((one[name] == two[name]).all() for name in one)
+
+
+def test_a_text_run_killed_while_it_learns_goes_on_to_the_same_weights(folder, tmp_path):
+    assert train(options(folder, tmp_path / "whole")) == 0
+    assert train(options(folder, tmp_path / "half", "--epochs", "5")) == 0
+    metrics = tmp_path / "half" / "metrics.jsonl"
+    assert len(metrics.read_text().splitlines()) == 5
+    assert train(options(folder, tmp_path / "half", "--resume")) == 0
+    whole, half = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "half"))
+    assert all((whole[name] == half[name]).all() for name in whole)
+
+
+def test_two_processes_share_a_batch_and_end_where_one_does(folder, tmp_path):
+    """The same global batch, so the same losses: within 1e-3, for sums are taken in another order.
+
+    With a small learning rate, for AdamW makes steps of full size of the smallest gradients, rounding included: at
+    1e-4 the losses were 4e-5 apart after one epoch and 1.1e-3 after five.
+    """
+    common = ("--dropout", "0", "--learning-rate", "1e-5")
+    assert train(options(folder, tmp_path / "one", *common)) == 0
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    arguments = [*launch, "-m", "training.run", *options(folder, tmp_path / "two", *common)]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=300, env=_environment())
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len([line for line in done.stdout.splitlines() if line.startswith("{")]) == 1
+    one, two = (
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    )
+    for name in ("train_loss", "validation_loss"):
+        np.testing.assert_allclose([e[name] for e in two], [e[name] for e in one], rtol=0, atol=1e-3)
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    return os.environ | {"OMP_NUM_THREADS": "1"}

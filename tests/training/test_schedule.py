@@ -1,0 +1,74 @@
+"""The finishing epochs: their learning rates, their windows, and how many there are."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from serving.frontend import LogMelConfig
+from training.data.windows import ClipSet, Frames
+from training.fit.objectives import ClassObjective
+from training.fit.schedule import Schedule
+from training.options import Options, recipe_of
+
+WINDOW = 480
+
+
+def rates(cycle_steps: int, finishing_steps: int) -> list[float]:
+    """The learning rate of every step."""
+    optimiser = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
+    schedule = Schedule(optimiser, 1e-3, cycle_steps, finishing_steps)
+    taken = []
+    for _ in range(cycle_steps + finishing_steps):
+        taken.append(schedule.rate)
+        optimiser.step()
+        schedule.step()
+    return taken
+
+
+def test_the_cycle_is_the_same_with_and_without_a_finish():
+    assert rates(40, 10)[:40] == rates(40, 0)
+    assert max(rates(40, 0)) == pytest.approx(1e-3, rel=0.01)
+
+
+def test_the_finish_falls_straight_from_a_fifth_of_the_largest_rate():
+    finish = rates(40, 10)[40:]
+    assert finish[0] == pytest.approx(2e-4)
+    assert [a - b for a, b in pairwise(finish)] == pytest.approx([2e-5] * 9)
+    assert finish[-1] == pytest.approx(2e-5)
+
+
+def test_the_finish_hears_whole_windows_and_pure_classes():
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((3 * WINDOW, 64)).astype(np.float32)
+    starts, counts, windows = WINDOW * np.arange(3), np.full(3, WINDOW), np.ones(3, np.int64)
+    clips = ClipSet(Frames(values, starts, counts, windows, WINDOW, LogMelConfig()), np.arange(3), np.array([0, 1, 2]))
+    objective = ClassObjective(clips, 3, mixup=0.3, gain_db=0.0, crop_frames=WINDOW // 2)
+    before, (mixed,) = objective.batch(np.array([0, 1, 2]), rng)
+    assert before.shape == (3, WINDOW // 2, 64)
+    assert not torch.equal(mixed, torch.eye(3))
+    heard, (targets,) = objective.finishing().batch(np.array([2, 0, 1]), rng)
+    assert torch.equal(targets, torch.eye(3)[[2, 0, 1]])
+    floor = float(np.log(LogMelConfig().log_offset))  # what the gain takes apart and puts together again
+    wanted = np.maximum(values, floor).reshape(3, WINDOW, 64)[[2, 0, 1]]
+    np.testing.assert_allclose(heard.numpy(), wanted, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("flags", "epochs", "finishing"),
+    [
+        ({"objective": "classes"}, 96, 16),
+        ({"objective": "classes", "epochs": 20}, 20, 3),
+        ({"objective": "classes", "network": "yamnet-compact"}, 88, 8),
+        ({"objective": "classes", "network": "yamnet-compact", "epochs": 20}, 20, 1),
+        ({"objective": "classes", "epochs": 5}, 5, 0),
+        ({"objective": "classes", "finishing_epochs": 0}, 96, 0),
+        ({"objective": "classes", "network": "vggish"}, 11, 1),
+        ({"objective": "text"}, 8, 0),
+        ({"objective": "text", "finishing_epochs": 2}, 8, 2),
+    ],
+)
+def test_class_numbers_finish_with_a_share_of_their_epochs(flags, epochs, finishing):
+    recipe = recipe_of(Options(**flags))
+    assert (recipe.epochs, recipe.finishing) == (epochs, finishing)

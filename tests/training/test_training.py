@@ -1,0 +1,321 @@
+"""The training command: what it writes, what it promises, what it refuses."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file, save_file
+
+from serving.zeroshot import ZeroShot
+from tests.conftest import RATE_HZ, small_sound
+from training.config import RunConfig
+from training.evaluate import main as evaluate
+from training.fit.recipe import Epoch, Recipe, best_epoch, should_stop, steps_per_epoch
+from training.run import main
+
+
+def arguments(recordings: Path, out: Path, *more: str) -> list[str]:
+    fixed = f"--dataset folder --data-dir {recordings} --objective classes --vocabulary 0 --batch-size 8 --epochs 3"
+    fixed += " --network yamnet-compact"
+    return [*fixed.split(), "--cache-dir", str(out.parent / "cache"), "--out", str(out), *more]
+
+
+def one_line(capsys, code: int, *parts: str) -> None:
+    """Exit code 2, nothing on stdout, one line on stderr with these parts."""
+    captured = capsys.readouterr()
+    assert code == 2
+    lines = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in captured.err
+    for part in parts:
+        assert part in lines[0]
+    assert captured.out == ""
+
+
+def test_a_run_folder_holds_what_others_need(run_folder):
+    kept = {path.name for path in run_folder.iterdir()}
+    assert kept >= {"weights.safetensors", "last.safetensors", "config.json", "metrics.jsonl", "summary.json"}
+    assert kept >= {"curves.png", "zeroshot.npz"}
+    assert not [name for name in kept if name.startswith(".")]
+    epochs = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in epochs] == [1, 2, 3, 4, 5, 6]
+    summary = json.loads((run_folder / "summary.json").read_text())
+    assert summary["best_epoch"] >= 5
+
+
+def test_the_last_line_of_training_is_json_for_scripts(recordings, tmp_path, capsys):
+    assert main(arguments(recordings, tmp_path / "run", "--epochs", "1")) == 0
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert last["epochs"] == 1
+    assert last["out"] == str(tmp_path / "run")
+    assert 0 <= last["validation_accuracy"] <= 1
+    assert last["seconds"] > 0
+
+
+def test_fewer_clips_than_a_batch_train(recordings, tmp_path):
+    assert main(arguments(recordings, tmp_path / "run", "--epochs", "1", "--batch-size", "512")) == 0
+
+
+def test_the_same_seed_gives_the_same_weights(recordings, tmp_path):
+    for name in ("a", "b"):
+        assert main(arguments(recordings, tmp_path / name, "--epochs", "2")) == 0
+    a, b = (load_file(tmp_path / name / "weights.safetensors") for name in ("a", "b"))
+    assert all((a[name] == b[name]).all() for name in a)
+
+
+@pytest.mark.parametrize("epoch", [1, 4])  # before, and in the midst of the finishing ones
+def test_a_run_killed_and_resumed_ends_with_the_weights_of_an_uninterrupted_one(recordings, tmp_path, epoch):
+    recipe = ["--epochs", "8", "--finishing-epochs", "5"]
+    assert main(arguments(recordings, tmp_path / "whole", *recipe)) == 0
+    options = arguments(recordings, tmp_path / "cut", *recipe)
+    process = subprocess.Popen([sys.executable, "-m", "training.run", *options], stderr=subprocess.DEVNULL)
+    metrics = tmp_path / "cut" / "metrics.jsonl"
+    while not metrics.is_file() or len(metrics.read_text().splitlines()) < epoch:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    done = len(metrics.read_text().splitlines())
+    assert done < 8
+    assert main([*options, "--resume"]) == 0
+    for name in ("weights.safetensors", "last.safetensors"):
+        whole, cut = load_file(tmp_path / "whole" / name), load_file(tmp_path / "cut" / name)
+        assert whole.keys() == cut.keys()
+        assert [key for key in whole if not torch.equal(whole[key], cut[key])] == []
+
+
+def test_a_run_killed_in_its_first_epoch_is_resumed_as_well(recordings, tmp_path):
+    assert main(arguments(recordings, tmp_path / "whole", "--epochs", "1")) == 0
+    (tmp_path / "cut").mkdir()
+    shutil.copy(tmp_path / "whole" / "config.json", tmp_path / "cut")
+    assert main(arguments(recordings, tmp_path / "cut", "--epochs", "1", "--resume")) == 0
+    whole, cut = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "cut"))
+    assert [key for key in whole if not torch.equal(whole[key], cut[key])] == []
+
+
+def test_weights_to_start_from_are_read_before_a_run_is_replaced(recordings, tmp_path, capsys):
+    assert main(arguments(recordings, tmp_path / "run", "--epochs", "1")) == 0
+    before = (tmp_path / "run" / "weights.safetensors").read_bytes()
+    (tmp_path / "wrong.safetensors").write_bytes(b"junk")
+    capsys.readouterr()
+    for out, flags in (("run", ["--overwrite"]), ("new", [])):
+        init = ["--epochs", "1", "--init", str(tmp_path / "wrong.safetensors"), *flags]
+        one_line(capsys, main(arguments(recordings, tmp_path / out, *init)), "wrong.safetensors")
+    assert (tmp_path / "run" / "weights.safetensors").read_bytes() == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_full_disk_ends_the_run_with_one_line_and_keeps_the_last_checkpoint(recordings, tmp_path):
+    options = arguments(recordings, tmp_path / "run", "--epochs", "6")
+    command = [sys.executable, "-m", "training.run", *options]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "run" / "metrics.jsonl").is_file():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    before = (tmp_path / "run" / "last.safetensors").read_bytes()
+    # No file may grow past 1 MB: to the program it is a disk that is full.
+    limit = ["bash", "-c", 'ulimit -f 1000; exec "$@"', "-"]
+    done = subprocess.run([*limit, *command, "--resume"], capture_output=True, text=True)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 2, done.stderr
+    assert len(errors) == 1
+    assert "cannot be written" in errors[0]
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "run" / "last.safetensors").read_bytes() == before
+    assert not list((tmp_path / "run").glob(".tmp*"))
+    assert main([*options, "--resume"]) == 0
+
+
+def test_embeddings_of_the_training_clips_have_a_mean_length_of_one(recordings, embedder):
+    lengths = np.linalg.norm(embedder.embed_files(sorted(recordings.glob("*/*.wav"))), axis=1)
+    assert 0.8 < lengths.mean() < 1.25  # most of these clips were trained on
+
+
+def test_resuming_with_other_options_is_refused(run_folder, recordings, capsys):
+    code = main(arguments(recordings, run_folder, "--resume", "--learning-rate", "0.5"))
+    one_line(capsys, code, "--resume", "recipe")
+
+
+def history(*losses: float) -> list[Epoch]:
+    return [Epoch(i + 1, 1.0, 0.5, loss, 0.5, 1e-3, 1.0, 1.0) for i, loss in enumerate(losses)]
+
+
+def test_the_best_epoch_has_the_least_validation_loss_and_is_none_of_the_first_four():
+    recipe = Recipe(epochs=60)
+    assert best_epoch(history(0.1, 0.1, 0.1, 0.1), recipe) is None
+    best = best_epoch(history(0.1, 0.1, 0.1, 0.1, 0.9, 0.7, 0.8), recipe)
+    assert best is not None
+    assert best.epoch == 6
+
+
+def test_patience_counts_from_the_best_epoch():
+    recipe = Recipe(epochs=60, patience=2)
+    assert not should_stop(history(0.1, 0.2, 0.3, 0.4, 0.5, 0.6), recipe)
+    assert should_stop(history(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), recipe)
+    assert not should_stop(history(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.4), recipe)
+
+
+@pytest.mark.parametrize(("windows", "batch"), [(2, 32), (3, 2), (33, 32), (64, 32), (193, 32), (5, 2)])
+def test_no_batch_is_too_large_or_a_single_window(windows, batch):
+    sizes = [len(part) for part in np.array_split(np.arange(windows), steps_per_epoch(windows, batch))]
+    assert sum(sizes) == windows
+    assert min(sizes) >= 2
+    assert max(sizes) <= max(batch, 3)
+
+
+def test_patience_stops_a_run_early(recordings, tmp_path, capsys):
+    rate = ["--learning-rate", "1e-12"]  # nothing is learned, so the first judged epoch stays the best or nearly so
+    code = main(arguments(recordings, tmp_path / "run", "--epochs", "30", "--patience", "1", *rate))
+    assert code == 0
+    assert 5 < json.loads(capsys.readouterr().out.splitlines()[-1])["epochs"] < 30
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (["--dataset", "ESC-5"], ["ESC-5", "ESC-50", "FSC22", "folder"]),
+        (["--network", "resnet"], ["resnet", "yamnet", "yamnet-compact", "vggish"]),
+        (["--split", "fold04"], ["fold04", "all", "random"]),
+        (["--data-dir", "/nowhere"], ["/nowhere"]),
+        (["--epochs", "0"], ["--epochs: got 0; wanted 1 or more"]),
+        (["--finishing-epochs", "3"], ["--finishing-epochs: got 3; wanted 0 to 2"]),
+        (["--epochs", "many"], ["--epochs", "many"]),
+        (["--batch-size", "1"], ["--batch-size", "1"]),
+        (["--dropout", "1"], ["--dropout"]),
+        (["--seed", "-1"], ["--seed", "-1"]),
+        (["--learning-rate", "inf"], ["--learning-rate", "inf"]),
+        (["--mixup", "inf"], ["--mixup"]),
+        (["--mixing", "waves"], ["waves", "sound"]),
+        (["--gain-db", "inf"], ["--gain-db"]),
+        (["--device", "meta"], ["meta", "cuda"]),
+        (["--device", "cpu:5"], ["cpu:5", "cuda"]),
+        (["--unseen", "tone,tone"], ["once"]),
+        (["--unseen", " , "], ["--unseen", "names no class"]),
+        (["--resume", "--overwrite"], ["--resume", "--overwrite", "one of them"]),
+        (["--unseen", "tone,noise"], ["two or more"]),
+        (["--cache-dir", "/proc/nothing"], ["--cache-dir", "/proc/nothing"]),
+        (["--out", "/proc/nothing"], ["--out", "/proc/nothing"]),
+        (["--text", "bert"], ["bert", "minilm", "word2vec:FILE"]),
+        (["--text", "word2vec:/nowhere.bin"], ["word2vec:/nowhere.bin", "no such file"]),
+        (["--map", "lasso"], ["--map", "lasso", "ridge", "eszsl"]),
+        (["--objective", "text", "--map", "ridge"], ["--map", "--objective text", "own projection"]),
+        (["--device", "cuda:99"], ["cuda:99"]),
+        (["--unseen", "unicorn"], ["unicorn", "clicks"]),
+        (["--test-fold", "1"], ["test fold", "1"]),
+        (["--init", "/nowhere.pt"], ["--init", "/nowhere.pt"]),
+        (["--no-such-flag"], ["--no-such-flag", "--help"]),
+    ],
+)
+def test_wrong_input_gets_one_line_and_leaves_no_run_folder(recordings, tmp_path, capsys, flags, parts):
+    try:
+        code = main(arguments(recordings, tmp_path / "run", *flags))
+    except SystemExit as stop:  # from the parser of flags
+        code = stop.code
+    one_line(capsys, code, *parts)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_existing_run_folder_is_refused_and_kept(run_folder, recordings, capsys):
+    before = {path.name: path.stat().st_mtime_ns for path in run_folder.iterdir()}
+    one_line(capsys, main(arguments(recordings, run_folder)), "--overwrite")
+    assert {path.name: path.stat().st_mtime_ns for path in run_folder.iterdir()} == before
+
+
+def test_overwrite_never_deletes_the_recordings(recordings, capsys):
+    before = sorted(recordings.rglob("*"))
+    one_line(capsys, main([*arguments(recordings, recordings), "--overwrite"]), "config.json", "--out")
+    assert sorted(recordings.rglob("*")) == before
+
+
+def test_unseen_classes_are_ranked_by_the_bundle_and_marked_unseen(recordings, tmp_path):
+    assert main(arguments(recordings, tmp_path / "run", "--unseen", "noise", "--epochs", "1")) == 0
+    zeroshot = ZeroShot.load(tmp_path / "run" / "zeroshot.npz")
+    assert dict(zip(zeroshot.class_names, zeroshot.seen, strict=True)) == {"clicks": True, "noise": False, "tone": True}
+    embedding = np.ones(128, np.float32)
+    plain, moved = (dict(zeroshot.rank(embedding, offset=offset)) for offset in (0.0, 2.0))
+    assert moved["noise"] > plain["noise"]
+
+
+def test_a_run_keeps_its_map_and_its_file_of_word_vectors(recordings, tmp_path, monkeypatch):
+    """The file lies in the folder of the command, and is found from elsewhere too."""
+    monkeypatch.chdir(tmp_path)
+    words = {"tone": (3, 0, 1), "noise": (0, 2, 1), "clicks": (1, 1, 4)}
+    Path("words.txt").write_text("".join(f"{word} {' '.join(map(str, row))}\n" for word, row in words.items()))
+    for kind in ("ridge", "eszsl"):
+        flags = ["--text", "word2vec:words.txt", "--map", kind, "--epochs", "1"]
+        assert main(arguments(recordings, tmp_path / kind, *flags)) == 0
+    monkeypatch.chdir("/")
+    config = RunConfig.load(tmp_path / "eszsl")
+    assert (config.map, config.text) == ("eszsl", f"word2vec:{tmp_path / 'words.txt'}")
+    assert evaluate([str(tmp_path / "eszsl"), "--cache-dir", str(tmp_path / "cache")]) == 0
+    ridge, eszsl = (ZeroShot.load(tmp_path / kind / "zeroshot.npz") for kind in ("ridge", "eszsl"))
+    rows = np.array([words[name] for name in ridge.class_names], float)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    rows -= rows.mean(axis=0)
+    np.testing.assert_allclose(ridge.class_vectors, rows / np.linalg.norm(rows, axis=1, keepdims=True), atol=1e-5)
+    np.testing.assert_array_equal(ridge.mean, eszsl.mean)  # of the same embeddings
+    unit = [fitted.projection / np.linalg.norm(fitted.projection) for fitted in (ridge, eszsl)]
+    assert np.abs(unit[0] - unit[1]).max() > 1e-4
+
+
+def test_a_class_name_that_no_word_list_knows_is_no_reason_to_fail_after_training(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, kind in (("xqzt", "tone"), ("noise", "noise")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(4):
+            soundfile.write(tmp_path / "data" / name / f"{i}.wav", small_sound(kind, rng), RATE_HZ)
+    assert main(arguments(tmp_path / "data", tmp_path / "run", "--epochs", "1")) == 0
+
+
+def test_unreadable_audio_in_a_data_set_ends_the_run_before_it_begins(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for kind in ("tone", "noise"):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+        for i in range(3):
+            soundfile.write(tmp_path / "data" / kind / f"{i}.wav", small_sound(kind, rng), RATE_HZ)
+    (tmp_path / "data" / "tone" / "3.wav").write_text("not audio")
+    code = main(arguments(tmp_path / "data", tmp_path / "run"))
+    one_line(capsys, code, "3.wav", "not a readable audio file")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_diverging_run_stops_with_a_line_and_without_weights_that_are_no_numbers(recordings, tmp_path, capsys):
+    code = main(arguments(recordings, tmp_path / "run", "--learning-rate", "1e30"))
+    one_line(capsys, code, "--learning-rate", "not a finite number")
+    for weights in (tmp_path / "run").glob("*.safetensors"):
+        assert all(torch.isfinite(tensor).all() for tensor in load_file(weights).values())
+
+
+def test_a_run_can_start_from_published_weights_and_says_so(recordings, tmp_path, capsys):
+    published = {}
+    for layer, (channels, out) in enumerate(
+        zip((1, 32, 64, 128, 128, 256, 256), (32, 64, 128, 128, 256, 256, 512), strict=True)
+    ):
+        shapes = {"depthwise_conv": (channels, 1, 3, 3), "pointwise_conv": (out, channels, 1, 1)}
+        for part, shape in ({"fused": (out, channels, 3, 3)} if layer == 0 else shapes).items():
+            name = f"layer{layer + 1}.{part}"
+            published[f"{name}.conv.weight"] = torch.randn(shape) / shape[1]
+            published |= {f"{name}.bn.{key}": torch.ones(shape[0]) for key in ("weight", "running_var")}
+            published |= {f"{name}.bn.{key}": torch.zeros(shape[0]) for key in ("bias", "running_mean")}
+    save_file(published, tmp_path / "yamnet.safetensors")
+    code = main(
+        arguments(recordings, tmp_path / "run", "--epochs", "1", "--init", str(tmp_path / "yamnet.safetensors"))
+    )
+    told = capsys.readouterr().err
+    assert code == 0
+    assert "not zero-shot in the strict sense" in told
+    assert "yamnet.safetensors" in json.loads((tmp_path / "run" / "config.json").read_text())["init"]
+
+
+def test_weights_can_be_read_by_whoever_can_read_the_rest_of_the_run(run_folder):
+    modes = {path.name: path.stat().st_mode for path in run_folder.iterdir() if path.is_file()}
+    assert modes["weights.safetensors"] == modes["last.safetensors"] == modes["config.json"]

@@ -1,0 +1,88 @@
+"""The closed-form maps: what they compute, and what they are for."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from serving.zeroshot import unit_rows
+from training.zeroshot_maps import GAMMAS, LAMBDAS, TEMPERATURES, accuracy, fit_zeroshot
+
+NAMES = [f"class {i}" for i in range(8)]
+SEEN = np.arange(8) < 6
+
+
+@pytest.fixture
+def problem():
+    """Blurred sounds of six seen classes whose texts resemble each other: train [90, 5], validation [60, 5]."""
+    rng = np.random.default_rng(0)
+    texts = rng.standard_normal((8, 4)) @ np.diag([3.0, 1.0, 0.5, 0.2])
+    vectors = unit_rows(np.asarray(texts - texts[SEEN].mean(axis=0), np.float32))
+    mix = rng.standard_normal((4, 5))
+
+    def draw(n: int):
+        labels = np.arange(n) % 6
+        return (vectors[labels] @ mix + 0.7 * rng.standard_normal((n, 5)) + 2).astype(np.float32), labels
+
+    return vectors, draw(90), draw(60)
+
+
+def loss(cosines: np.ndarray, labels: np.ndarray, temperature: float) -> float:
+    odds = np.exp(temperature * cosines)
+    return float(-np.log(odds[np.arange(len(labels)), labels] / odds.sum(axis=1)).mean())
+
+
+def test_eszsl_is_the_published_formula_at_the_strengths_of_the_least_loss(problem):
+    vectors, (train, labels), (others, other_labels) = problem
+    fitted = fit_zeroshot(NAMES, SEEN, vectors, (train, labels), (others, other_labels), "eszsl")
+    mean = train.mean(axis=0)
+    scale = (train - mean).std()
+    x, s = (train - mean).astype(np.float64) / scale, vectors[SEEN].astype(np.float64)
+    y = np.where(labels[:, None] == np.arange(6), 1.0, -1.0)
+    best = (np.inf, 0.0, np.empty(0))
+    for gamma, strength in product(GAMMAS, LAMBDAS["eszsl"]):
+        sounds, texts = x.T @ x + gamma * np.eye(5), s.T @ s + strength * np.eye(4)
+        w = np.linalg.solve(sounds, x.T @ y @ s) @ np.linalg.inv(texts)
+        np.testing.assert_allclose(sounds @ w @ texts, x.T @ y @ s, atol=1e-9)  # the normal equation
+        mapped = (others - mean) / scale @ w
+        cosines = mapped @ s.T / np.linalg.norm(mapped, axis=1, keepdims=True)
+        best = min(best, *((loss(cosines, other_labels, t), t, w) for t in TEMPERATURES), key=lambda tried: tried[0])
+    _, temperature, w = best
+    assert fitted.temperature == pytest.approx(temperature)
+    unit = fitted.projection / np.linalg.norm(fitted.projection)
+    np.testing.assert_allclose(unit, w / np.linalg.norm(w), atol=1e-5)
+    # A test of something: another map than ridge regression's, and one that is chosen by the clips it is judged on.
+    ridge = fit_zeroshot(NAMES, SEEN, vectors, (train, labels), (others, other_labels))
+    assert np.abs(unit - ridge.projection / np.linalg.norm(ridge.projection)).max() > 0.01
+
+
+def test_ridge_is_the_regression_on_the_class_vectors(problem):
+    vectors, (train, labels), validation = problem
+    fitted = fit_zeroshot(NAMES, SEEN, vectors, (train, labels), validation)
+    x = (train - train.mean(axis=0)).astype(np.float64)
+    strengths = np.array(GAMMAS) * x.std() ** 2
+    maps = [np.linalg.solve(x.T @ x + some * np.eye(5), x.T @ vectors[labels]) for some in strengths]
+    assert min(np.abs(fitted.projection - w).max() for w in maps) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["ridge", "eszsl"])
+@pytest.mark.parametrize("validated", [True, False])
+def test_a_planted_map_is_recovered_and_ranks_unseen_classes_right(kind, validated):
+    """Sounds are a linear function of their class's text, with noise in other directions too."""
+    rng = np.random.default_rng(1)
+    seen = np.arange(24) < 20
+    texts = rng.standard_normal((24, 6)).astype(np.float32)
+    vectors = unit_rows(texts - texts[seen].mean(axis=0))
+    planted = rng.standard_normal((6, 16))
+    labels = np.repeat(np.arange(24), 20)
+    sounds = (vectors[labels] @ planted + 0.3 * rng.standard_normal((480, 16))).astype(np.float32)
+    known = seen[labels]
+    part = np.arange(480) % 4 == 0
+    train = (sounds[known & ~part], labels[known & ~part]) if validated else (sounds[known], labels[known])
+    validation = (sounds[known & part], labels[known & part]) if validated else None
+    fitted = fit_zeroshot([str(i) for i in range(24)], seen, vectors, train, validation, kind)
+    mapped = (sounds[~known] - fitted.mean) @ fitted.projection
+    assert (unit_rows(mapped) * vectors[labels[~known]]).sum(axis=1).mean() > 0.9
+    unseen = [str(i) for i in range(20, 24)]
+    assert np.mean(fitted.scores(sounds[~known], unseen).argmax(axis=1) == labels[~known] - 20) > 0.95
+    assert accuracy(fitted, sounds[known], labels[known]) > 0.8

@@ -1,0 +1,200 @@
+"""Scores of one trained network: seen classes, unseen classes with their controls, embeddings; with figures."""
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix
+
+from serving.errors import DataError
+from serving.zeroshot import ZeroShot
+from training.config import RunConfig
+from training.data.clips import Clip
+from training.evaluation.controls import RANDOM_DRAWS, clip_statistics, control_scores, random_class_vectors
+from training.evaluation.embedding_plot import draw_embedding_map
+from training.evaluation.plots import draw_confusion, draw_tradeoff, save_figure
+from training.evaluation.quality import embedding_quality
+from training.evaluation.scoring import area_under_tradeoff, best_offset, gzsl, tradeoff, zsl
+from training.fit.clip_embeddings import head_loss_and_accuracy
+from training.learner import Learner
+from training.networks import Network
+from training.run_folder import CONFUSION, EMBEDDING_MAP, TRADEOFF, ZEROSHOT
+
+# Top-1 accuracy on unseen classes in percent, mean over 10 seeds: the better of the study's two methods per split.
+# Source: results/ of github.com/ysims/ZeroDiffusion.
+PUBLISHED = {
+    ("ESC-50", "fold04"): 25.1,
+    ("ESC-50", "fold14"): 44.4,
+    ("ESC-50", "fold24"): 29.1,
+    ("ESC-50", "fold34"): 33.6,
+    ("ESC-50", "fold4"): 27.4,
+    ("FSC22", "val"): 30.4,
+    ("FSC22", "test"): 24.2,
+}
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """Accuracies 0 to 1; None where the run has no such clips.
+
+    seen_accuracy, seen_clips    the training head on held-back clips: those of "test", otherwise of "validation"
+    zsl                          among the unseen classes, mean over classes; zsl_*: chance and controls
+    published_zsl                the study's score on this split
+    gzsl_plain_*                 among all classes, no offset;  gzsl_area: area under the trade-off curve
+    gzsl_offset, gzsl_*          with the offset chosen on the split's validation classes, if it has any to spare
+    quality                      training.evaluation.quality by group of clips
+    """
+
+    seen_accuracy: float | None = None
+    seen_clips: str = ""
+    zsl: float | None = None
+    zsl_chance: float | None = None
+    zsl_no_network: float | None = None
+    zsl_random_vectors: float | None = None
+    published_zsl: float | None = None
+    gzsl_plain_seen: float | None = None
+    gzsl_plain_unseen: float | None = None
+    gzsl_plain_harmonic_mean: float | None = None
+    gzsl_area: float | None = None
+    gzsl_area_no_network: float | None = None
+    gzsl_offset: float | None = None
+    gzsl_seen: float | None = None
+    gzsl_unseen: float | None = None
+    gzsl_harmonic_mean: float | None = None
+    quality: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Which classes [n_classes] and clips (rows of the table) take part in the scores.
+
+    offset_classes  unseen classes that choose the GZSL offset and are not scored
+    held_back       clips of seen classes that were not trained on
+    """
+
+    seen: NDArray[np.bool_]
+    unseen: NDArray[np.bool_]
+    offset_classes: NDArray[np.bool_]
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    held_back: NDArray[np.int64]
+
+
+def assess(learner: Learner, config: RunConfig, network: Network, run: Path, out: Path) -> Assessment:
+    """Score a network in eval mode and write confusion.png, map.png and tradeoff.png into `out`."""
+    table, labels = learner.recordings.table, learner.recordings.labels()
+    parts = _parts(learner, config)
+    embeddings = learner.embed(network)
+    zeroshot = ZeroShot.load(run / ZEROSHOT)
+    result = Assessment(seen_clips="test" if config.test_fold is not None else "validation")
+    if len(parts.held_back):
+        among_seen = np.cumsum(parts.seen) - 1  # index among the seen classes
+        rows, targets = embeddings[parts.held_back], among_seen[labels[parts.held_back]]
+        head = head_loss_and_accuracy(network, torch.from_numpy(rows), targets, learner.compute.device)
+        result = replace(result, seen_accuracy=head[1])
+        guesses = zeroshot.scores(rows, zeroshot.seen_names).argmax(axis=1)
+        counts = confusion_matrix(targets, guesses, labels=np.arange(parts.seen.sum()))
+        save_figure(draw_confusion(counts, zeroshot.seen_names), out / CONFUSION)
+    if parts.unseen.any():
+        scores = replace(zeroshot, temperature=1.0).scores(embeddings)
+        control = control_scores(learner, parts.seen, parts.train, clip_statistics(learner.recordings.frames))
+        result = _among_unseen(learner, config, parts, embeddings, scores, control, result)
+        if len(parts.held_back):
+            result = _among_all(parts, scores, control, labels, out, result)
+    unseen_rows = np.flatnonzero(parts.unseen[labels])
+    mapped = np.concatenate([parts.held_back, unseen_rows])
+    if len(mapped) >= 3:
+        figure = draw_embedding_map(embeddings[mapped], labels[mapped], table.classes, parts.seen)
+        save_figure(figure, out / EMBEDDING_MAP)
+    groups = {"seen classes": parts.held_back, "unseen classes": unseen_rows}
+    return replace(result, quality={name: _quality(embeddings, table.clips, rows) for name, rows in groups.items()})
+
+
+def _parts(learner: Learner, config: RunConfig) -> _Parts:
+    table = learner.recordings.table
+    clips = config.clips(table)
+    train, validation, test = (learner.recordings.rows(part) for part in (clips.train, clips.validation, clips.test))
+    groups = [np.isin(table.classes, names) for names in (config.split.unseen_validation, config.split.unseen_test)]
+    # foldX4 and "val" score their validation classes, as published; only FSC22's "test" has others to choose by.
+    offset_classes, unseen = groups
+    if offset_classes.any() and not (config.dataset == "FSC22" and config.split.name != "val"):
+        offset_classes, unseen = np.zeros_like(unseen), offset_classes
+    held_back = test if len(test) else validation
+    return _Parts(np.isin(table.classes, config.split.seen), unseen, offset_classes, train, validation, held_back)
+
+
+def _among_unseen(
+    learner: Learner, config: RunConfig, parts: _Parts, embeddings: NDArray[np.float32],
+    scores: NDArray[np.float32], control: NDArray[np.float32], result: Assessment,
+) -> Assessment:  # fmt: skip
+    """ZSL: accuracy when only the unseen classes can be guessed. scores, control [n_clips, n_classes]."""
+    labels = learner.recordings.labels()
+    rows = np.flatnonzero(parts.unseen[labels])
+
+    def accuracy(class_scores: NDArray[np.float32]) -> float:
+        return zsl(class_scores[rows], labels[rows], ~parts.unseen)
+
+    rng = np.random.default_rng(config.seed)
+    drawn = [random_class_vectors(learner, rng) for _ in range(RANDOM_DRAWS)]
+    random = [accuracy(control_scores(learner, parts.seen, parts.train, embeddings, vectors)) for vectors in drawn]
+    published = PUBLISHED.get((config.dataset, config.split.name))
+    return replace(
+        result,
+        zsl=accuracy(scores),
+        zsl_chance=float(1 / parts.unseen.sum()),
+        zsl_no_network=accuracy(control),
+        zsl_random_vectors=float(np.mean(random)),
+        published_zsl=None if published is None else published / 100,
+    )
+
+
+def _among_all(
+    parts: _Parts, scores: NDArray[np.float32], control: NDArray[np.float32], labels: NDArray[np.int64],
+    out: Path, result: Assessment,
+) -> Assessment:  # fmt: skip
+    """GZSL: accuracy when all classes can be guessed, and tradeoff.png. scores, control [n_clips, n_classes]."""
+    asked = parts.seen | parts.unseen
+    rows = np.concatenate([parts.held_back, np.flatnonzero(parts.unseen[labels])])
+    seen, targets = parts.seen[asked], (np.cumsum(asked) - 1)[labels[rows]]
+    of_network, of_control = scores[rows][:, asked], control[rows][:, asked]
+    curve = tradeoff(of_network, targets, seen)
+    plain = gzsl(of_network, targets, seen, 0.0)
+    result = replace(
+        result,
+        gzsl_plain_seen=plain.seen,
+        gzsl_plain_unseen=plain.unseen,
+        gzsl_plain_harmonic_mean=plain.harmonic_mean,
+        gzsl_area=area_under_tradeoff(curve),
+        gzsl_area_no_network=area_under_tradeoff(tradeoff(of_control, targets, seen)),
+    )
+    chosen = None
+    if parts.offset_classes.any() and len(parts.validation):
+        offset = _choose_offset(parts, scores, labels)
+        chosen = gzsl(of_network, targets, seen, offset)
+        result = replace(
+            result,
+            gzsl_offset=offset,
+            gzsl_seen=chosen.seen,
+            gzsl_unseen=chosen.unseen,
+            gzsl_harmonic_mean=chosen.harmonic_mean,
+        )
+    save_figure(draw_tradeoff(curve, chosen), out / TRADEOFF)
+    return result
+
+
+def _choose_offset(parts: _Parts, scores: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """The best offset on the validation classes and the validation clips: no scored class or clip takes part."""
+    asked = parts.seen | parts.offset_classes
+    rows = np.concatenate([parts.validation, np.flatnonzero(parts.offset_classes[labels])])
+    return best_offset(scores[rows][:, asked], (np.cumsum(asked) - 1)[labels[rows]], parts.seen[asked])
+
+
+def _quality(embeddings: NDArray[np.float32], clips: tuple[Clip, ...], rows: NDArray[np.int64]) -> dict[str, Any]:
+    labels = np.array([clips[row].label for row in rows])
+    try:
+        return asdict(embedding_quality(embeddings[rows], labels, np.array([clips[row].source for row in rows])))
+    except DataError as error:
+        return {"not measured": str(error)}

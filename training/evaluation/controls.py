@@ -1,0 +1,73 @@
+"""What a network is compared with: log-mel statistics instead of its embeddings, random instead of text vectors."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import RidgeClassifierCV
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from serving.zeroshot import unit_rows
+from training.data.windows import Frames
+from training.learner import Learner
+from training.zeroshot_maps import class_vectors, ridge_scores
+
+RIDGE_STRENGTHS = np.logspace(-1, 5, 25)
+RANDOM_DRAWS = 10  # sets of random class vectors; their scores are averaged
+
+
+def log_mel_statistics(frames: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean, standard deviation and mean absolute difference from frame to frame, of each mel band.
+
+    frames   [n, 64] log-mel, n >= 1; a single frame has no deviation and no difference: zeros
+    returns  [192] float32: 64 means, 64 deviations, 64 differences
+    errors   ValueError: no frame
+    """
+    if frames.ndim != 2 or not len(frames):
+        raise ValueError(f"frames: got {list(frames.shape)}; wanted [n, mel_bands] with at least one frame")
+    steps = np.abs(np.diff(frames, axis=0)).mean(axis=0) if len(frames) > 1 else np.zeros_like(frames[0])
+    return np.concatenate([frames.mean(axis=0), frames.std(axis=0), steps]).astype(np.float32)
+
+
+def clip_statistics(frames: Frames) -> NDArray[np.float32]:
+    """`log_mel_statistics` of every clip: [n_clips, 192] float32.
+
+    Digital silence at the end of a clip is left out, and with it the zeros that pad the last window. So the statistics
+    hardly depend on the network's window: only two frames overlap the end of the sound.
+    """
+    silence = math.log(frames.config.log_offset) + 1e-4
+    rows = []
+    for start, count in zip(frames.starts, frames.counts, strict=True):
+        values = np.asarray(frames.values[start : start + count])
+        sounding = np.flatnonzero((values > silence).any(axis=1))
+        rows.append(log_mel_statistics(values[: sounding[-1] + 1 if len(sounding) else 1]))
+    return np.stack(rows)
+
+
+def ridge_classifier() -> Pipeline:
+    """Ridge regression from standardised statistics to the classes; cross-validation chooses the strength."""
+    return make_pipeline(StandardScaler(), RidgeClassifierCV(RIDGE_STRENGTHS))
+
+
+def control_scores(
+    learner: Learner,
+    seen: NDArray[np.bool_],
+    train: NDArray[np.int64],
+    features: NDArray[np.float32],
+    vectors: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Scores [n_clips, n_classes] of a control: a ridge map from features [n_clips, D] to class vectors.
+
+    seen     [n_classes];  train: rows of the clips to fit to, all of seen classes
+    vectors  [n_classes, text_size]; None takes those of the class descriptions
+    """
+    if vectors is None:
+        vectors = class_vectors(learner.texts, seen)
+    recordings = learner.recordings
+    return ridge_scores(recordings.table.classes, seen, vectors, features, recordings.labels(), train)
+
+
+def random_class_vectors(learner: Learner, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Class vectors without meaning, in the shape of the text vectors: random directions as unit rows."""
+    return unit_rows(np.asarray(rng.standard_normal(learner.texts.shape), np.float32))

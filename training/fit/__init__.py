@@ -1,0 +1,1 @@
+"""The training loop: objectives, augmentation, learning rates, checkpoints, several processes."""

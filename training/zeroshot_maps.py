@@ -1,0 +1,155 @@
+"""Fit the closed-form map from embeddings to class vectors that a bundle carries (applied by serving.zeroshot).
+
+ridge   the embeddings' linear regression on their classes' vectors (Shigeto 2015, arXiv:1507.00825)
+eszsl   the bilinear classifier of Romera-Paredes & Torr 2015 (ICML): X embeddings, Y labels of -1 and 1, S vectors,
+        (X'X + gamma I)^-1 X'Y S (S'S + lambda I)^-1. Each row of Y S is twice the clip's class vector less a constant.
+        X is centred, so X' removes the constant: the map is ridge regression times (S'S + lambda I)^-1
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import StratifiedKFold
+from sklearn.preprocessing import StandardScaler
+
+from serving.zeroshot import ZeroShot, unit_rows
+from training.data.class_descriptions import describe_class
+from training.networks import TextHead
+from training.text_encoders import TextEncoder
+
+# gamma regularises the embeddings' side, lambda the texts' side. lambda = infinity is ridge regression.
+GAMMAS = tuple(10.0**power for power in range(-2, 5))
+LAMBDAS = {"ridge": (float("inf"),), "eszsl": tuple(10.0**power for power in range(-3, 4))}
+TEMPERATURES = np.geomspace(0.5, 100.0, 60)
+
+Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]  # embeddings [n, D] and labels [n]
+
+
+def text_vectors(names: Sequence[str], encoder: TextEncoder) -> NDArray[np.float32]:
+    """Vectors of the classes' descriptions, as the encoder returns them: [C, text_size] float32."""
+    return encoder([describe_class(name) for name in names])
+
+
+def centred_unit_rows(texts: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Text vectors [n, text_size] less a mean [text_size], as unit rows."""
+    return unit_rows(texts - mean)
+
+
+def class_vectors(texts: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """`text_vectors` [C, text_size], centred on the mean of the seen classes, as unit rows."""
+    return centred_unit_rows(texts, texts[seen].mean(axis=0))
+
+
+def text_zeroshot(
+    names: Sequence[str], seen: NDArray[np.bool_], texts: NDArray[np.float32], head: TextHead
+) -> ZeroShot:
+    """The map that a network's text head learned in training."""
+    projection = head.projection.weight.detach().cpu().numpy().T.copy()  # [128, text_size]
+    no_mean = np.zeros(len(projection), np.float32)
+    return ZeroShot(no_mean, projection, list(names), class_vectors(texts, seen), seen, head.scale.item())
+
+
+def fit_zeroshot(
+    names: Sequence[str],
+    seen: NDArray[np.bool_],
+    vectors: NDArray[np.float32],
+    train: Labelled,
+    validation: Labelled | None = None,
+    kind: str = "ridge",
+) -> ZeroShot:
+    """Fit a closed-form map from embeddings to class vectors. The loss on other clips chooses gamma, lambda and the
+    temperature.
+
+    names       all classes, seen and unseen;  seen [C] bool;  vectors [C, text_size] from `class_vectors`
+    train       embeddings [n, D] and labels [n] of seen classes, indices into names
+    validation  likewise; None: `train` is split into up to five parts, each judged by a map fitted to the others
+    kind        "ridge" or "eszsl"
+    """
+    gram = vectors[seen].astype(np.float64).T @ vectors[seen]
+    # (S'S / lambda + I)^-1: the scores are cosines, which do not change with a factor, here lambda, of the whole map.
+    text_sides = [np.linalg.inv(gram / strength + np.eye(len(gram))) for strength in LAMBDAS[kind]]
+
+    def fit(gamma: float, rows: NDArray[np.int64] | slice) -> ZeroShot:
+        return _ridge_map(names, seen, vectors, train[0][rows], train[1][rows], gamma)
+
+    everything = slice(None)
+    if validation is None:
+        fewest = int(np.unique(train[1], return_counts=True)[1].min())
+        parts = StratifiedKFold(max(2, min(5, fewest)), shuffle=True, random_state=0).split(*train)
+        judged = [(rows, (train[0][rest], train[1][rest])) for rows, rest in parts]
+    else:
+        judged = [(everything, validation)]
+
+    def mean_losses(gamma: float) -> NDArray[np.float64]:
+        """Mean over the parts: [n_lambdas, n_temperatures]."""
+        fitted = [(fit(gamma, rows), others) for rows, others in judged]
+        return np.array(
+            [
+                np.mean([_losses(_with_text_side(ridge, side), *others) for ridge, others in fitted], axis=0)
+                for side in text_sides
+            ]
+        )
+
+    losses = np.array([mean_losses(gamma) for gamma in GAMMAS])  # [n_gammas, n_lambdas, n_temperatures]
+    gamma, side, temperature = np.unravel_index(losses.argmin(), losses.shape)
+    best = _with_text_side(fit(GAMMAS[gamma], everything), text_sides[side])
+    return replace(best, temperature=float(TEMPERATURES[temperature]))
+
+
+def _ridge_map(
+    names: Sequence[str],
+    seen: NDArray[np.bool_],
+    vectors: NDArray[np.float32],
+    embeddings: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    gamma: float,
+) -> ZeroShot:
+    """Ridge regression from embeddings [n, D] to the vectors of their classes."""
+    mean = embeddings.mean(axis=0)
+    scale = float((embeddings - mean).std()) or 1.0  # so that one gamma suits embeddings of any scale
+    ridge = Ridge(alpha=gamma, fit_intercept=False, solver="svd")
+    ridge.fit((embeddings - mean) / scale, vectors[labels])
+    projection = (ridge.coef_.T / scale).astype(np.float32)  # [D, text_size]
+    return ZeroShot(mean, projection, list(names), vectors, seen, temperature=1.0)
+
+
+def _with_text_side(ridge: ZeroShot, text_side: NDArray[np.float64]) -> ZeroShot:
+    """The map whose projection is multiplied by ESZSL's second factor [text_size, text_size]."""
+    return replace(ridge, projection=(ridge.projection @ text_side).astype(np.float32))
+
+
+def ridge_scores(
+    names: Sequence[str],
+    seen: NDArray[np.bool_],
+    vectors: NDArray[np.float32],
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    train: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """Cosines [n, C] of a ridge map from any features [n, D] of the clips, standardised: the scores of the controls.
+
+    labels  [n], indices into names;  train: the rows to fit to, all of seen classes
+    """
+    scaled = np.asarray(StandardScaler().fit(features[train]).transform(features), np.float32)
+    fitted = fit_zeroshot(names, seen, vectors, (scaled[train], labels[train]))
+    return replace(fitted, temperature=1.0).scores(scaled)
+
+
+def _losses(zeroshot: ZeroShot, embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The mean cross-entropy over the seen classes at each of TEMPERATURES: [n_temperatures]."""
+    columns = np.cumsum(zeroshot.seen) - 1
+    cosines = zeroshot.scores(embeddings, zeroshot.seen_names).astype(np.float64)  # [n, n_seen]
+    logits = TEMPERATURES[:, None, None] * cosines
+    picked = logits[:, np.arange(len(labels)), columns[labels]]
+    return (logsumexp(logits, axis=2) - picked).mean(axis=1)
+
+
+def accuracy(zeroshot: ZeroShot, embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """Share of clips whose best-scored seen class is their own."""
+    seen_names = zeroshot.seen_names
+    best = zeroshot.scores(embeddings, seen_names).argmax(axis=1)
+    return float(np.mean([seen_names[i] == zeroshot.class_names[label] for i, label in zip(best, labels, strict=True)]))
