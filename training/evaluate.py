@@ -30,6 +30,7 @@ from training.holdouts import Holdout, Holdouts, draw_holdouts
 from training.learn import Learner, fingerprint, load_recordings
 from training.options import MachineOptions, choose_machine
 from training.plots import draw_zero_shot, save_figure
+from training.pretrained import identify
 from training.report import fold_table, holdout_table, markdown, mean_and_error, recipe_scores
 from training.text import text_encoder
 from training.zeroshot import text_vectors
@@ -53,6 +54,8 @@ class EvaluateOptions(MachineOptions):
     """seeds of the trainings, with commas between"""
     holdout_seed: int = 0
     """draws the sets of unseen classes"""
+    init: Path | None = None
+    """with --folds or --holdouts: the published weights that the run started from, where it did"""
     cache_dir: Path = Path("cache")
     """where log-mels are kept between runs"""
 
@@ -65,6 +68,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         raise UsageError(f"holdouts: got {options.holdouts}; wanted how many sets of unseen classes, 0 for none")
     if options.holdout_seed < 0:
         raise UsageError(f"holdout seed: got {options.holdout_seed}; wanted a whole number from 0")
+    init = _published_weights(options, config)
     folder = options.data_dir or Path(config.data_dir)
     table = load_clips(config.dataset, folder)
     if list(table.classes) != config.classes:
@@ -74,6 +78,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         text_vectors(table.classes, text_encoder(config.text)),
         choose_machine(options),
         options.cache_dir,
+        init=init,
     )
     out = options.run / "evaluation"
     out.mkdir(exist_ok=True)
@@ -88,6 +93,18 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     figures = [name for name in ("confusion", "map", "tradeoff") if (out / f"{name}.png").is_file()]
     write_text(out / "report.md", markdown(report, config, figures))
     return _line(report, out)
+
+
+def _published_weights(options: EvaluateOptions, config: RunConfig) -> Path | None:
+    """The file that trainings of the run's recipe start from; UsageError where it is not the run's."""
+    if not (options.folds or options.holdouts):
+        return None
+    if options.init is None and config.init is not None:
+        raise UsageError(f"--init: got none, but the run started from {config.init}; give that file")
+    given = identify(options.init) if options.init else None
+    if given != config.init:
+        raise UsageError(f"--init: got {given}, but the run started from {config.init or 'random weights'}; give those")
+    return options.init
 
 
 def _stored(out: Path) -> dict[str, Any]:

@@ -63,6 +63,7 @@ class Learner:
     """All that trainings of one recipe share.
 
     texts  [n_classes, text_size] float32: the descriptions' vectors of the table's classes, as encoded
+    init   the published weights that each of them starts from, where the configuration's `init` names some
     """
 
     recordings: Recordings
@@ -70,13 +71,13 @@ class Learner:
     machine: Machine
     cache_dir: Path
     workers: Workers = field(default_factory=Workers)
+    init: Path | None = None
 
     def learn(
         self,
         config: RunConfig,
         clips: ClipSplit,
         run: Path,
-        init: Path | None = None,
         resume: bool = False,
         on_step: OnStep = lambda epoch, share: None,
         on_epoch: OnEpoch = lambda done: None,
@@ -86,7 +87,6 @@ class Learner:
         """Train as `config` says on `clips.train`; `clips.validation`, where it has any, chooses the epoch.
 
         run      the folder that gets weights.safetensors, last.safetensors and metrics.jsonl
-        init     published weights to start from
         returns  the network, its embeddings of unit mean length, and the epochs
         """
         classes = config.split.seen
@@ -94,8 +94,9 @@ class Learner:
         validation = self.recordings.clip_set(clips.validation, classes) if clips.validation else None
         torch.manual_seed(config.seed)
         network = build_network(config.network)
-        if init:
-            report = load_pretrained(network, init)
+        assert (self.init is None) == (config.init is None)
+        if self.init:
+            report = load_pretrained(network, self.init)
             for line in (report.line(), *report.warnings):
                 say(line)
         recipe = config.recipe
