@@ -150,6 +150,8 @@ def markdown(report: dict[str, Any], config: RunConfig, figures: Sequence[str]) 
         f"{config.vocabulary} sounds of the acoustic vocabulary, {recipe.epochs} epochs of batches of "
         f"{recipe.batch_size}, {recipe.finishing} of them finishing, text encoder {config.text}."
     ]
+    if lacking := config.split.warning():
+        parts.append(f"{lacking}.")
     if "run" in report:
         rows = [
             [label, f"{report['run'][name]:.3f}" if name in NOT_SHARES else _share(report["run"][name])]

@@ -81,6 +81,8 @@ def _train(options: Options, machine: Machine, workers: Workers) -> dict[str, An
     shared = shared_files({"train": clips.train, "validation": clips.validation, "test": clips.test})
     doubles = sum(len(found.pairs) for found in shared)
     if workers.first:
+        if lacking := config.split.warning():
+            say(lacking)
         for found in shared:
             say(found.line())
         _describe(options, config, clips, machine, workers)
