@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from serving.errors import RunError
 from serving.zeroshot import ZeroShot
@@ -23,6 +23,7 @@ from training.data.vocabulary import VERSION, Vocabulary, load_vocabulary
 from training.data.windows import ClipSet, Frames, load_frames
 from training.loop import Epoch, Machine, Recipe, embed_clips, fit
 from training.networks import FRESH_WEIGHTS, Network, NetworkConfig, TextHead, build_network
+from training.norms import measure_norms
 from training.objectives import Both, Classes, Objective, Words, word_vectors
 from training.pretrained import load_pretrained
 from training.text import text_encoder
@@ -32,6 +33,7 @@ from training.zeroshot import class_vectors, fit_zeroshot, text_zeroshot
 Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]
 OnStep = Callable[[int, float], None]
 OnEpoch = Callable[[Epoch], None]
+NORM_WINDOWS = 64
 
 
 @dataclass(frozen=True)
@@ -94,15 +96,21 @@ class Learner:
         validation = self.recordings.clip_set(clips.validation, classes) if clips.validation else None
         torch.manual_seed(config.seed)
         network = build_network(config.network)
+        vocabulary = self._vocabulary(config) if config.vocabulary else None
         assert (self.init is None) == (config.init is None)
         if self.init:
             report = load_pretrained(network, self.init)
             for line in (report.line(), *report.warnings):
                 say(line)
+            if not report.statistics and not resume:
+                heard = (train.frames, train.clips)
+                if vocabulary:  # what was learned from it is shared by runs, so no recording may take part
+                    heard = (vocabulary.frames, np.arange(config.vocabulary))
+                say(f"BatchNorm's statistics, which these weights lack, are of up to {NORM_WINDOWS} training windows")
+                _measure_norms(network, *heard, config)
         recipe = config.recipe
         crop = round(recipe.crop * config.window_frames)
         objective: Objective = Classes(train, len(classes), recipe.mixup, recipe.gain_db, crop, recipe.mixing)
-        vocabulary = self._vocabulary(config) if config.vocabulary else None
         encoded = text_encoder(config.text)(vocabulary.texts) if vocabulary else None
         if vocabulary and encoded is not None and not resume:
             self._pretrain(network, config, vocabulary, encoded, on_pretraining, say)
@@ -199,6 +207,16 @@ class Learner:
         self.workers.wait()
         if self.workers.first:
             save_tensors(run / WEIGHTS, network.state_dict(), {"unit_length": True})
+
+
+def _measure_norms(network: Network, frames: Frames, clips: NDArray[np.int64], config: RunConfig) -> None:
+    """Let the layers that came without BatchNorm's statistics take those of a window of some of the clips."""
+    rng = np.random.default_rng(config.seed)
+    windows = frames.crop(rng.permutation(clips)[:NORM_WINDOWS], rng, config.window_frames)
+    published = [network.features] if config.network.name != "vggish" else [network.features, network.embedding]
+    network.eval()
+    measure_norms(nn.Sequential(*published), torch.from_numpy(windows).unsqueeze(1))
+    network.train()
 
 
 def _finished(folder: Path, epochs: int) -> dict[str, Tensor] | None:

@@ -37,13 +37,6 @@ YAMNET_WARNING = (
     "warning: YAMNet was trained on windows of 0.96 s, and this network sees 4.8 s: train on, do not use the features "
     "as they are"
 )
-FOLDED_WARNING = (
-    "warning: this file has YAMNet's BatchNorm folded into its convolutions: the start equals it in eval mode only, "
-    "since training normalises each batch"
-)
-VGGISH_WARNING = (
-    "warning: VGGish has no BatchNorm: the start equals it in eval mode only, since training normalises each batch"
-)
 
 YAMNET = "torch_audioset's YAMNet"
 VGGISH = "torchvggish's VGGish"
@@ -72,6 +65,8 @@ class PretrainedReport:
     loaded    names of the tensors that were used; Google's files are read under torch_audioset's names
     skipped   names of the tensors that our network has no place for: further layers, a classifier
     fresh     names in our network that stay as they were: the head, yamnet's guide, and for yamnet* the embedding
+    statistics  whether its BatchNorms have some: VGGish has no BatchNorm, and a TFLite file has it folded into the
+                convolutions, so that the start equals them in eval mode alone: see training.norms
     warnings  one line each, to be printed: WARNING first
     """
 
@@ -79,6 +74,7 @@ class PretrainedReport:
     loaded: tuple[str, ...]
     skipped: tuple[str, ...]
     fresh: tuple[str, ...]
+    statistics: bool
     warnings: tuple[str, ...]
 
     def line(self) -> str:
@@ -134,12 +130,9 @@ def load_pretrained(network: Network, path: Path) -> PretrainedReport:
         loaded=tuple(names.values()),
         skipped=tuple(name for name in stored if name not in set(names.values()) and not _counts(name)),
         fresh=tuple(name for name in own if name not in values and not _counts(name)),
-        warnings=(WARNING, *(_warnings(path) if mobilenet else (VGGISH_WARNING,))),
+        statistics=mobilenet and path.suffix.lower() != ".tflite",
+        warnings=(WARNING, YAMNET_WARNING) if mobilenet else (WARNING,),
     )
-
-
-def _warnings(path: Path) -> tuple[str, ...]:
-    return (YAMNET_WARNING, FOLDED_WARNING) if path.suffix.lower() == ".tflite" else (YAMNET_WARNING,)
 
 
 def yamnet_names(n_layers: int) -> dict[str, str]:
