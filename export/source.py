@@ -23,7 +23,7 @@ from serving.command import progress_console
 from serving.errors import DataError, RunError
 from serving.zeroshot import ZeroShot
 from training.config import RunConfig, load_network
-from training.data.clips import Clip, load_clips
+from training.data.clips import Clip, data_root, load_clips
 from training.data.splits import ClipSplit
 from training.evaluation.score_report import recipe_scores
 from training.frontend import LogMel
@@ -76,7 +76,7 @@ class Source:
 
     def credits(self, data_dir: Path | None) -> Path | None:
         """The file beside the recordings that names their authors, as CC BY asks for; None where there is none."""
-        folder = data_dir or Path(self.config.data_dir)
+        folder = data_root(self.config.dataset, data_dir or Path(self.config.data_dir))
         return next((folder / name for name in CREDITS if (folder / name).is_file()), None)
 
     def clips(self, data_dir: Path | None) -> ClipSplit | None:

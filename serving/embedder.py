@@ -196,7 +196,7 @@ class Embedder:
         return TextModel.load(self.bundle)
 
     def log_mel(self, wave: NDArray[np.floating], rate_hz: float) -> NDArray[np.float32]:
-        """What the network sees of a clip: [n_windows, frames, 64] float32, natural log of (mel + 0.01)."""
+        """What the network sees of a clip: [n_windows, frames, 64] float32, ln(mel + log_offset), the bundle's."""
         return self._front_end(self.windows(wave, rate_hz))
 
     @cached_property

@@ -1,7 +1,9 @@
 """The numbers of the front end: frames, mel filters, log offset. The only definition of them.
 
-They are those of Google's VGGish and YAMNet (tensorflow/models, research/audioset). PyTorch and every exported graph
-compute it with training.frontend.LogMel; serving.backends.fft does where an FFT is faster.
+They are those of Google's VGGish (tensorflow/models, research/audioset); YAMNet's differ in the log offset, which is
+0.001. The study, and so every run that starts from random weights, has 0.01 for both networks; a run that starts from
+YAMNet's weights has 0.001. PyTorch and every exported graph compute it with training.frontend.LogMel,
+serving.backends.fft where an FFT is faster.
 """
 
 from dataclasses import dataclass
@@ -14,7 +16,10 @@ from serving.audio import Window
 
 @dataclass(frozen=True)
 class LogMelConfig:
-    """Every number of the front end; derived sizes are properties. Stored whole in runs and bundles."""
+    """Every number of the front end; derived sizes are properties. Stored whole in runs and bundles.
+
+    log_offset   added to a mel band's magnitude before the log
+    """
 
     rate_hz: int = 16_000
     window_s: float = 0.025

@@ -120,3 +120,21 @@ def esc10() -> Path:
     if not (place / "meta" / "esc50.csv").is_file():
         pytest.skip(f"no real recordings: {place} is not there; set UNHEARD_ESC10 to a folder in ESC-50's layout")
     return place
+
+
+@pytest.fixture(scope="session")
+def esc50() -> Path:
+    """Real recordings of ESC-50, all of its classes or some, or a skip with the reason."""
+    place = Path(os.environ.get("UNHEARD_ESC50", "../shared/data/ESC-50"))
+    if not (place / "meta" / "esc50.csv").is_file():
+        pytest.skip(f"no real recordings: {place} is not there; set UNHEARD_ESC50 to a folder of ESC-50")
+    return place
+
+
+@pytest.fixture(scope="session")
+def yamnet_tflite() -> Path:
+    """Google's YAMNet as a TFLite file, or a skip with the reason."""
+    path = Path(os.environ.get("UNHEARD_YAMNET", "../shared/data/yamnet-audioset.tflite"))
+    if not path.is_file():
+        pytest.skip(f"no published weights: {path} is not there; set UNHEARD_YAMNET to Google's yamnet.tflite")
+    return path

@@ -1,6 +1,7 @@
 """Data sets are read as they are, quirks included, and what is wrong with one is named."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import soundfile
 
 from serving.errors import DataError
-from training.data.clips import FSC22_META, freesound_source, load_clips
+from training.data.clips import FSC22_META, data_root, freesound_source, load_clips
 
 ESC_COLUMNS = ["filename", "fold", "target", "category", "esc10", "src_file", "take"]
 
@@ -42,6 +43,7 @@ def test_esc50_gives_classes_in_the_order_of_their_targets(esc50):
     assert table.classes == ("dog", "pig", "rain")
     assert [table.classes[clip.label] for clip in table.clips] == ["dog", "rain", "pig"]
     assert table.folds == [1, 2, 3]
+    assert table.numbers == (0, 2, 10)
 
 
 def test_esc10_takes_the_flagged_classes_of_an_esc50_folder(esc50):
@@ -57,9 +59,61 @@ def test_fsc22_is_read_in_both_of_its_known_layouts(tmp_path, audio, meta):
         touch(tmp_path / audio / row[1])
     write_csv(tmp_path / meta / FSC22_META, ["Source File Name", "Dataset File Name", "Class ID", "Class Name"], rows)
     table = load_clips("FSC22", tmp_path)
-    assert len(table.classes) == 27
+    assert table.classes == ("fire", "squirrel")  # those that have clips
+    assert table.numbers == (1, 27)
     assert [table.classes[clip.label] for clip in table.clips] == ["fire", "fire", "squirrel"]
     assert table.clips[0].source == table.clips[1].source != table.clips[2].source
+
+
+def nest(folder: Path, names: list[str]) -> Path:
+    """The data set's folder moved into one of these names, copied into the others."""
+    outer = folder.parent / f"{folder.name}-outer"
+    for name in names:
+        shutil.copytree(folder, outer / name)
+    return outer
+
+
+def test_a_data_set_in_one_folder_more_is_found(esc50):
+    outer = nest(esc50, ["ESC-50-master"])
+    (outer / "__MACOSX").mkdir()
+    assert load_clips("ESC-50", outer).classes == load_clips("ESC-50", esc50).classes
+    assert load_clips("ESC-10", outer).classes == ("dog", "rain")
+    assert data_root("ESC-50", outer) == outer / "ESC-50-master"
+
+
+def test_a_data_set_that_lies_in_two_folders_is_refused(esc50):
+    fails("ESC-50", nest(esc50, ["ESC-50-master", "copy"]), "2 folders", "ESC-50-master", "copy", "--data-dir")
+
+
+def write_fsc22(audio: Path, table: Path) -> None:
+    rows = [[f"{i}.wav", f"{i}_1.wav", i, "any"] for i in (3, 9)]
+    for row in rows:
+        touch(audio / row[1])
+    write_csv(table, ["Source File Name", "Dataset File Name", "Class ID", "Class Name"], rows)
+
+
+@pytest.mark.parametrize(
+    ("audio", "meta"),
+    [
+        ("FSC22-main/Audios", f"FSC22-main/{FSC22_META}"),
+        (
+            "archive/Audio Wise V1.0-20220916T202003Z-001/Audio Wise V1.0",
+            f"archive/Metadata-2022/Metadata/{FSC22_META}",
+        ),
+        ("Audio Wise V1.0-20240101T000000Z-001/Audio Wise V1.0", f"Metadata-2024/Metadata/{FSC22_META}"),
+    ],
+)
+def test_fsc22_in_one_folder_more_is_found(tmp_path, audio, meta):
+    write_fsc22(tmp_path / audio, tmp_path / meta)
+    assert load_clips("FSC22", tmp_path).classes == ("thunderstorm", "vehicle_engine")
+
+
+def test_fsc22_in_two_folders_or_with_two_tables_is_refused(tmp_path):
+    for name in ("a", "b"):
+        write_fsc22(tmp_path / name / "Audios", tmp_path / name / FSC22_META)
+    fails("FSC22", tmp_path, "2 folders", "(a, b)")
+    write_fsc22(tmp_path / "a" / "Audios", tmp_path / "a" / "again" / FSC22_META)
+    fails("FSC22", tmp_path / "a", FSC22_META, "2 times")
 
 
 @pytest.mark.parametrize(

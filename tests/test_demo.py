@@ -365,10 +365,10 @@ def test_too_many_labels_are_refused():
 
 def test_presets_are_the_data_sets_classes_and_each_has_a_description():
     from training.data.class_descriptions import class_descriptions
-    from training.data.clips import FSC22_CLASSES
+    from training.data.names import CLASS_NAMES
 
     assert (read_labels(ESC50), read_labels(FSC22)) == (ESC50.split(", "), FSC22.split(", "))
-    assert [name.replace(" ", "_") for name in FSC22.split(", ")] == FSC22_CLASSES
+    assert [name.replace(" ", "_") for name in FSC22.split(", ")] == list(CLASS_NAMES["FSC22"].values())
     assert set(f"{ESC50}, {FSC22}".split(", ")) == {name.replace("_", " ") for name in class_descriptions()}
     assert len(ESC50.split(", ")) == 50
 

@@ -2,64 +2,19 @@
 
 import os
 import pickle
-from collections import OrderedDict
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn import functional
 
 from serving.errors import UsageError
+from tests.published_yamnet import PublishedYAMNet, published_yamnet
 from training.networks import Network, NetworkConfig, build_network
 from training.pretrained import WARNING, PretrainedReport, load_pretrained
 
-SEPARABLE = ((1, 64), (2, 128), (1, 128), (2, 256), (1, 256), (2, 512), *[(1, 512)] * 5, (2, 1024), (1, 1024))
 DEPTH = {"yamnet": 12, "yamnet-compact": 7}
-
-
-class SameConv(nn.Conv2d):
-    """TensorFlow's SAME: the output has ceil(size / stride) cells, an odd row of padding goes to the end."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        pads: list[int] = []
-        for size, kernel, stride in zip(input.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
-            total = max(0, (-(-size // stride) - 1) * stride + kernel - size)
-            pads += [total // 2, total - total // 2]
-        return super().forward(functional.pad(input, pads))
-
-
-class ConvBN(nn.Module):
-    def __init__(self, size: int, channels: int, out: int, stride: int, groups: int = 1):
-        super().__init__()
-        self.conv = SameConv(channels, out, size, stride, groups=groups, bias=False)
-        self.bn = nn.BatchNorm2d(out, eps=1e-4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.bn(self.conv(x)))
-
-
-class PublishedYAMNet(nn.Module):
-    """The names and sums of w-hc/torch_audioset's YAMNet, written anew."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer1 = nn.Sequential(OrderedDict[str, nn.Module](fused=ConvBN(3, 1, 32, 2)))
-        channels = 32
-        for k, (stride, out) in enumerate(SEPARABLE, start=2):
-            depthwise, pointwise = ConvBN(3, channels, channels, stride, channels), ConvBN(1, channels, out, 1)
-            layer = OrderedDict[str, nn.Module](depthwise_conv=depthwise, pointwise_conv=pointwise)
-            self.add_module(f"layer{k}", nn.Sequential(layer))
-            channels = out
-        self.classifier = nn.Linear(channels, 521)
-
-    def pooled(self, log_mel: Tensor, n_layers: int) -> Tensor:
-        """[batch, frames, 64] -> the mean over the map after n_layers: [batch, channels]."""
-        x = log_mel[:, None]
-        for k in range(1, n_layers + 1):
-            x = self.get_submodule(f"layer{k}")(x)
-        return x.mean(dim=(2, 3))
 
 
 class PublishedVGGish(nn.Module):
@@ -83,18 +38,7 @@ class PublishedVGGish(nn.Module):
 
 @pytest.fixture(scope="module")
 def yamnet() -> PublishedYAMNet:
-    """Random weights, with running statistics that fit them: every layer's output keeps its size."""
-    torch.manual_seed(1)
-    module = PublishedYAMNet()
-    norms = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.momentum = 1.0
-        nn.init.uniform_(norm.weight, 0.5, 1.5)
-        nn.init.normal_(norm.bias, std=0.5)
-    with torch.no_grad():
-        module.train().pooled(torch.randn(4, 480, 64), 14)
-    assert all(norm.running_var is not None and (norm.running_var != 1).all() for norm in norms)
-    return module.eval()
+    return published_yamnet(seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -304,9 +248,8 @@ def test_what_is_no_weights_file_is_one_line(suffix, weights, tmp_path, capfd, r
 
 
 def test_another_kind_of_file_a_folder_and_no_file_are_one_line_each(tmp_path):
-    (tmp_path / "yamnet.h5").write_bytes(b"\x89HDF")
     (tmp_path / "folder.pt").mkdir()
-    refused(tmp_path / "yamnet.h5", "got .h5", ".safetensors, .pt or .pth")
+    refused(tmp_path / "yamnet.onnx", "got .onnx", ".safetensors, .pt, .pth, .h5 or .tflite")
     refused(tmp_path / "yamnet", "got no suffix")
     refused(tmp_path / "folder.pt", "a folder")
     refused(tmp_path / "nothing.pt", "no such file")

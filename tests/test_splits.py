@@ -1,6 +1,7 @@
 """Class splits are the study's; clip splits never share a source recording."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from serving.errors import DataError, UsageError
 from training.data.clips import Clip, ClipTable, load_clips
+from training.data.names import CLASS_NAMES
 from training.data.splits import split_classes, split_clips, split_names
 
 STUDY = json.loads((Path(__file__).parent / "class_splits.json").read_text())
@@ -19,7 +21,16 @@ def table_of(dataset: str, classes: list[str], clips_each: int = 6, folds: int =
         for label in range(len(classes))
         for i in range(clips_each)
     ]
-    return ClipTable(dataset, tuple(classes), tuple(clips), "none")
+    first = 1 if dataset == "FSC22" else 0
+    return ClipTable(dataset, tuple(classes), tuple(clips), "none", tuple(range(first, first + len(classes))))
+
+
+def part_of(table: ClipTable, left_out: set[str]) -> ClipTable:
+    """The table as a folder gives it that lacks some of the classes."""
+    kept = [i for i, name in enumerate(table.classes) if name not in left_out]
+    clips = tuple(replace(clip, label=kept.index(clip.label)) for clip in table.clips if clip.label in kept)
+    names, numbers = (tuple(values[i] for i in kept) for values in (table.classes, table.numbers))
+    return replace(table, classes=names, clips=clips, numbers=numbers)
 
 
 ESC50 = table_of("ESC-50", STUDY["ESC-50"]["classes"])
@@ -28,6 +39,11 @@ FSC22 = table_of("FSC22", STUDY["FSC22"]["classes"])
 
 def names(table: ClipTable, indices: list[int]) -> set[str]:
     return {table.classes[i] for i in indices}
+
+
+def test_class_names_are_listed_by_the_data_sets_own_numbers():
+    assert list(CLASS_NAMES["ESC-50"].items()) == list(enumerate(STUDY["ESC-50"]["classes"]))
+    assert list(CLASS_NAMES["FSC22"].items()) == list(enumerate(STUDY["FSC22"]["classes"], start=1))
 
 
 @pytest.mark.parametrize("x", range(5))
@@ -55,6 +71,62 @@ def test_fsc22_splits_train_on_the_studys_13_classes(name):
     assert set(split.seen) == names(FSC22, STUDY["FSC22"]["train"])
     assert set(split.unseen_validation) == names(FSC22, STUDY["FSC22"]["val"])
     assert set(split.unseen_test) == names(FSC22, STUDY["FSC22"]["test"])
+
+
+WITHOUT_FOLD4 = part_of(ESC50, names(ESC50, STUDY["ESC-50"]["random_partition"]["fold4"]))
+NAMED = [("ESC-50", name) for name in split_names("ESC-50")[2:]] + [
+    ("FSC22", name) for name in split_names("FSC22")[2:]
+]
+
+
+@pytest.mark.parametrize(("dataset", "name"), NAMED)
+@pytest.mark.parametrize("every", [2, 3, 7])
+def test_a_part_of_a_data_set_is_split_as_the_whole_and_says_what_it_lacks(dataset, name, every):
+    whole = {"ESC-50": ESC50, "FSC22": FSC22}[dataset]
+    left_out = set(whole.classes[::every])
+    split, wanted = split_classes(part_of(whole, left_out), name), split_classes(whole, name)
+    for part in ("seen", "unseen_validation", "unseen_test"):
+        assert getattr(split, part) == tuple(each for each in getattr(wanted, part) if each not in left_out)
+    assert set(split.missing) == left_out
+    assert wanted.missing == ()
+    assert wanted.warning() is None
+    line = split.warning()
+    assert line is not None
+    assert "\n" not in line
+    assert all(each in line for each in left_out)
+
+
+def test_a_split_of_which_no_unseen_class_is_there_is_refused():
+    with pytest.raises(DataError, match="split fold4: the folder has none of the classes that it keeps unseen"):
+        split_classes(WITHOUT_FOLD4, "fold4")
+    trained = names(FSC22, STUDY["FSC22"]["train"])
+    with pytest.raises(DataError, match=r"split test: .* 13 of FSC22's 27 in all"):
+        split_classes(part_of(FSC22, set(FSC22.classes) - trained), "test")
+
+
+def test_a_split_whose_test_classes_are_missing_keeps_its_validation_classes():
+    split = split_classes(WITHOUT_FOLD4, "fold04")
+    assert set(split.unseen_validation) == names(ESC50, STUDY["ESC-50"]["random_partition"]["fold0"])
+    assert split.unseen_test == ()
+    assert len(split.seen) == 30
+    assert set(split.missing) == names(ESC50, STUDY["ESC-50"]["random_partition"]["fold4"])
+
+
+def test_every_named_split_of_real_recordings_of_40_classes_is_the_studys(esc50):
+    table = load_clips("ESC-50", esc50)
+    named = STUDY["ESC-50"]["random_partition"] | STUDY["ESC-50"]["category_partition"]
+    by_place = STUDY["ESC-50"]["classes"]
+    for name in split_names("ESC-50")[2:]:
+        wanted = {by_place[i] for i in named[name if len(name) < 6 else "fold4"]} & set(table.classes)
+        validation = {by_place[i] for i in named[name[:5]]} & set(table.classes) if len(name) == 6 else set()
+        if not wanted | validation:
+            with pytest.raises(DataError, match=name):
+                split_classes(table, name)
+            continue
+        split = split_classes(table, name)
+        assert (set(split.unseen_test), set(split.unseen_validation)) == (wanted, validation)
+        assert set(split.seen) == set(table.classes) - wanted - validation
+        assert set(split.missing) == set(by_place) - set(table.classes)
 
 
 def test_random_splits_depend_on_the_seed_alone():

@@ -68,7 +68,8 @@ class RunConfig:
             if raw["network"].name not in NETWORKS or raw["window_frames"] != WINDOW_FRAMES[raw["network"].name]:
                 raise ValueError(f"network {raw['network'].name} with windows of {raw['window_frames']} frames")
             names = ("seen", "unseen_validation", "unseen_test")
-            split = ClassSplit(raw["split"]["name"], *(tuple(raw["split"][name]) for name in names))
+            missing = tuple(raw["split"].get("missing", ()))  # before it was stored, no class could be
+            split = ClassSplit(raw["split"]["name"], *(tuple(raw["split"][name]) for name in names), missing=missing)
             return cls(**raw | {"split": split})
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise RunError(f"{path}: not a run's configuration ({error}); train again") from error

@@ -31,6 +31,7 @@ from training.evaluation.score_report import fold_table, holdout_table, markdown
 from training.fit.checkpoint import write_text
 from training.learner import Learner, fingerprint
 from training.options import MachineOptions, choose_machine
+from training.pretrained import identify
 from training.recordings import load_recordings
 from training.run_folder import CONFUSION, EMBEDDING_MAP, EVALUATION, REPORT, REPORT_PAGE, TRADEOFF, ZERO_SHOT_BARS
 from training.text_encoders import text_encoder
@@ -55,6 +56,8 @@ class EvaluateOptions(MachineOptions):
     """seeds of the trainings, with commas between"""
     holdout_seed: int = 0
     """draws the sets of unseen classes"""
+    init: Path | None = None
+    """with --folds or --holdouts: the published weights that the run started from, where it did"""
     cache_dir: Path = Path("cache")
     """where log-mels are kept between runs"""
 
@@ -67,6 +70,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         raise UsageError(f"holdouts: got {options.holdouts}; wanted how many sets of unseen classes, 0 for none")
     if options.holdout_seed < 0:
         raise UsageError(f"holdout seed: got {options.holdout_seed}; wanted a whole number from 0")
+    init = _published_weights(options, config)
     folder = options.data_dir or Path(config.data_dir)
     table = load_clips(config.dataset, folder)
     if list(table.classes) != config.classes:
@@ -76,6 +80,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         text_vectors(table.classes, text_encoder(config.text)),
         choose_machine(options),
         options.cache_dir,
+        init=init,
     )
     out = options.run / EVALUATION
     out.mkdir(exist_ok=True)
@@ -90,6 +95,18 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     figures = [name for name in (CONFUSION, EMBEDDING_MAP, TRADEOFF) if (out / name).is_file()]
     write_text(out / REPORT_PAGE, markdown(report, config, figures))
     return _line(report, out)
+
+
+def _published_weights(options: EvaluateOptions, config: RunConfig) -> Path | None:
+    """The file that trainings of the run's recipe start from; UsageError where it is not the run's."""
+    if not (options.folds or options.holdouts):
+        return None
+    if options.init is None and config.init is not None:
+        raise UsageError(f"--init: got none, but the run started from {config.init}; give that file")
+    given = identify(options.init) if options.init else None
+    if given != config.init:
+        raise UsageError(f"--init: got {given}, but the run started from {config.init or 'random weights'}; give those")
+    return options.init
 
 
 def _stored(out: Path) -> dict[str, Any]:
@@ -169,9 +186,10 @@ def _holdouts(
 
 def _key(config: RunConfig) -> str:
     """Names the folder of stored scores by the recipe alone, whatever its split, test fold, seed and data folder."""
-    return fingerprint(
-        asdict(replace(config, split=replace(config.split, name="", seen=()), test_fold=None, seed=0, data_dir=""))
-    )
+    neutral = replace(config, split=replace(config.split, name="", seen=()), test_fold=None, seed=0, data_dir="")
+    facts = asdict(neutral)
+    del facts["split"]["missing"]  # of the run's own split, which takes no part
+    return fingerprint(facts)
 
 
 def _line(report: dict[str, Any], out: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from serving.errors import RunError
 from serving.zeroshot import ZeroShot
@@ -25,6 +25,7 @@ from training.fit.objectives import ClassObjective, JointObjective, Objective, V
 from training.fit.recipe import Compute, Epoch, Recipe
 from training.fit.workers import Workers
 from training.networks import FRESH_WEIGHTS, Network, NetworkConfig, TextHead, build_network
+from training.norms import measure_norms
 from training.pretrained import load_pretrained
 from training.recordings import Recordings
 from training.run_folder import LAST, WEIGHTS
@@ -34,6 +35,7 @@ from training.zeroshot_maps import Labelled, centred_unit_rows, class_vectors, f
 
 OnStep = Callable[[int, float], None]
 OnEpoch = Callable[[Epoch], None]
+NORM_WINDOWS = 64
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Learner:
     """What all trainings of one recipe share.
 
     texts  [n_classes, text_size] float32: vectors of the class descriptions as encoded, in the table's order
+    init   the published weights that each training starts from, if the configuration's `init` names some
     """
 
     recordings: Recordings
@@ -48,13 +51,13 @@ class Learner:
     compute: Compute
     cache_dir: Path
     workers: Workers = field(default_factory=Workers)
+    init: Path | None = None
 
     def learn(
         self,
         config: RunConfig,
         clips: ClipSplit,
         run: Path,
-        init: Path | None = None,
         resume: bool = False,
         on_step: OnStep = lambda epoch, share: None,
         on_epoch: OnEpoch = lambda done: None,
@@ -64,7 +67,6 @@ class Learner:
         """Train as `config` says on `clips.train`; `clips.validation`, if not empty, chooses the best epoch.
 
         run      the folder for weights.safetensors, last.safetensors and metrics.jsonl
-        init     published weights to start from
         returns  the network, whose embeddings of the training clips have a mean length of 1, and the epochs
         """
         classes = config.split.seen
@@ -72,14 +74,21 @@ class Learner:
         validation = self.recordings.clip_set(clips.validation, classes) if clips.validation else None
         torch.manual_seed(config.seed)
         network = build_network(config.network)
-        if init:
-            report = load_pretrained(network, init)
+        vocabulary = self._vocabulary(config) if config.vocabulary else None
+        assert (self.init is None) == (config.init is None)
+        if self.init:
+            report = load_pretrained(network, self.init)
             for line in (report.line(), *report.warnings):
                 say(line)
+            if not report.statistics and not resume:
+                heard = (train.frames, train.clips)
+                if vocabulary:  # what was learned from it is shared by runs, so no recording may take part
+                    heard = (vocabulary.frames, np.arange(config.vocabulary))
+                say(f"BatchNorm's statistics, which these weights lack, are of up to {NORM_WINDOWS} training windows")
+                _measure_norms(network, *heard, config)
         recipe = config.recipe
         crop = round(recipe.crop * config.window_frames)
         objective: Objective = ClassObjective(train, len(classes), recipe.mixup, recipe.gain_db, crop, recipe.mixing)
-        vocabulary = self._vocabulary(config) if config.vocabulary else None
         encoded = text_encoder(config.text)(vocabulary.texts) if vocabulary else None
         if vocabulary and encoded is not None and not resume:
             self._pretrain(network, config, vocabulary, encoded, on_pretraining, say)
@@ -187,6 +196,16 @@ class Learner:
         self.workers.wait()
         if self.workers.first:
             save_tensors(run / WEIGHTS, network.state_dict(), {"unit_length": True})
+
+
+def _measure_norms(network: Network, frames: Frames, clips: NDArray[np.int64], config: RunConfig) -> None:
+    """Let the layers that came without BatchNorm's statistics take those of a window of some of the clips."""
+    rng = np.random.default_rng(config.seed)
+    windows = frames.crop(rng.permutation(clips)[:NORM_WINDOWS], rng, config.window_frames)
+    published = [network.features] if config.network.name != "vggish" else [network.features, network.embedding]
+    network.eval()
+    measure_norms(nn.Sequential(*published), torch.from_numpy(windows).unsqueeze(1))
+    network.train()
 
 
 def _finished(folder: Path, epochs: int) -> dict[str, Tensor] | None:

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import torch
 
-from serving.bundle import record_of
 from serving.errors import UsageError
-from serving.frontend import LogMelConfig
 from training.config import RunConfig
 from training.data.class_descriptions import describe_class
 from training.data.clips import DATASETS, ClipTable
@@ -15,6 +13,7 @@ from training.data.splits import VALIDATION_SHARE, split_classes
 from training.fit.objectives import MIXINGS
 from training.fit.recipe import Compute, Recipe
 from training.networks import NETWORKS, WINDOW_FRAMES, NetworkConfig
+from training.pretrained import front_end_of, identify
 from training.text_encoders import DEFAULT_ENCODER, full_name, text_encoder
 from training.zeroshot_maps import LAMBDAS
 
@@ -99,7 +98,9 @@ class Options(MachineOptions):
     map: str | None = None
     """with --objective classes: the closed-form map to the class vectors, ridge or eszsl; default: ridge"""
     init: Path | None = None
-    """start from published weights: torch_audioset's YAMNet or torchvggish's VGGish (.safetensors, .pt, .pth)"""
+    """start from published weights: Google's yamnet.h5 or yamnet.tflite, torch_audioset's YAMNet or torchvggish's
+    VGGish (.safetensors, .pt, .pth); from YAMNet's, the front end adds 0.001 before the log as they heard it, else 0.01
+    """
     seed: int = 0
     """of the split, the weights and all that is random"""
     cache_dir: Path = Path("cache")
@@ -239,19 +240,12 @@ def configure(options: Options, table: ClipTable) -> RunConfig:
         vocabulary_epochs=options.vocabulary_epochs,
         validation_share=options.validation_share,
         network=NetworkConfig(options.network, len(classes.seen), dropout, text_size),
-        front_end=LogMelConfig(),
+        front_end=front_end_of(options.network, options.init is not None),
         window_frames=WINDOW_FRAMES[options.network],
         recipe=recipe_of(options),
         text=full_name(options.text),
         map=None if options.objective == "text" else options.map or "ridge",
-        init=_fingerprint(options.init) if options.init else None,
+        init=identify(options.init) if options.init else None,
         classes=list(table.classes),
         license=table.license,
     )
-
-
-def _fingerprint(path: Path) -> str:
-    """A file's name and the beginning of its SHA-256."""
-    if not path.is_file():
-        raise UsageError(f"--init: {path}: no such file; give published weights, or leave it out")
-    return f"{path.name}, sha256 {record_of(path).sha256[:12]}"

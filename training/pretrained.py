@@ -1,6 +1,7 @@
 """Start a network from published weights: YAMNet's (AudioSet) for yamnet and yamnet-compact, VGGish's for vggish.
 
-The file is a state_dict in one of these modules' names, as .safetensors, .pt or .pth:
+The file is one of Google's own of YAMNet, yamnet.h5 (Keras) or yamnet.tflite (see training.google_yamnet), or a
+state_dict in one of these modules' names, as .safetensors, .pt or .pth:
 
     YAMNet  w-hc/torch_audioset, torch_audioset/yamnet/model.py
             layer1.fused.{conv,bn}; layer{2-14}.{depthwise_conv,pointwise_conv}.{conv,bn}; classifier
@@ -12,22 +13,20 @@ The file is a state_dict in one of these modules' names, as .safetensors, .pt or
 Layers and classifiers that our networks do not have are skipped; what the file does not have stays as it was.
 """
 
-import pickle
-import re
-import struct
-import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from serving.bundle import record_of
 from serving.errors import UsageError
+from serving.frontend import LogMelConfig
+from training.google_yamnet import adding
 from training.networks import Network
+from training.weight_files import read_weights, shown
+
+YAMNET_LOG_OFFSET = 0.001  # params.py in tensorflow/models, research/audioset/yamnet; VGGish's is 0.01
 
 WARNING = (
     "warning: these weights learned from labelled YouTube sound (YAMNet's from AudioSet, whose classes name most of "
@@ -35,15 +34,13 @@ WARNING = (
     "strict sense"
 )
 YAMNET_WARNING = (
-    "warning: YAMNet was trained on log(mel + 0.001) and windows of 0.96 s; the front end here gives log(mel + 0.01) "
-    "and windows of 4.8 s: train on, do not use the features as they are"
-)
-VGGISH_WARNING = (
-    "warning: VGGish has no BatchNorm: the start equals it in eval mode only, since training normalises each batch"
+    "warning: YAMNet was trained on windows of 0.96 s, and this network sees 4.8 s: train on, do not use the features "
+    "as they are"
 )
 
 YAMNET = "torch_audioset's YAMNet"
 VGGISH = "torchvggish's VGGish"
+GOOGLE = {".h5": "Google's yamnet.h5", ".tflite": "Google's yamnet.tflite"}
 BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -59,30 +56,17 @@ VGGISH_LAYERS = (  # their layer, our layer, our BatchNorm after it
     ("embeddings.4", "embedding.8", "embedding.9"),
 )
 
-# What torch.load raises on bytes that are no weights: found by cutting and flipping bytes of real files.
-UNREADABLE = (
-    pickle.UnpicklingError,
-    struct.error,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-
 
 @dataclass(frozen=True)
 class PretrainedReport:
     """What was taken from a file of published weights. BatchNorm's step counters are in none of the lists.
 
-    source    the module whose names the file has
-    loaded    names in the file of the tensors that were used
-    skipped   names in the file that our network has no place for: further layers, a classifier
+    source    what the file is
+    loaded    names of the tensors that were used; Google's files are read under torch_audioset's names
+    skipped   names of the tensors that our network has no place for: further layers, a classifier
     fresh     names in our network that stay as they were: the head, yamnet's guide, and for yamnet* the embedding
+    statistics  whether its BatchNorms have some: VGGish has no BatchNorm, and a TFLite file has it folded into the
+                convolutions, so that the start equals them in eval mode alone: see training.norms
     warnings  one line each, to be printed: WARNING first
     """
 
@@ -90,6 +74,7 @@ class PretrainedReport:
     loaded: tuple[str, ...]
     skipped: tuple[str, ...]
     fresh: tuple[str, ...]
+    statistics: bool
     warnings: tuple[str, ...]
 
     def line(self) -> str:
@@ -97,8 +82,26 @@ class PretrainedReport:
         parts = [f"{len(self.loaded)} tensors of {self.source} loaded"]
         for what, names in (("skipped", self.skipped), ("left fresh", self.fresh)):
             if names:
-                parts.append(f"{len(names)} {what} ({_shown(dict.fromkeys(name.split('.')[0] for name in names))})")
+                parts.append(f"{len(names)} {what} ({shown(dict.fromkeys(name.split('.')[0] for name in names))})")
         return "; ".join(parts)
+
+
+def front_end_of(network: str, published: bool) -> LogMelConfig:
+    """The front end of a run: what the published weights that it starts from heard, or the study's.
+
+    network    one of NETWORKS
+    published  whether it starts from published weights: YAMNet's for yamnet and yamnet-compact
+    """
+    if published and network != "vggish":
+        return LogMelConfig(log_offset=YAMNET_LOG_OFFSET)
+    return LogMelConfig()
+
+
+def identify(path: Path) -> str:
+    """What a run says of the weights that it starts from: the file's name and the beginning of its SHA-256."""
+    if not path.is_file():
+        raise UsageError(f"--init: {path}: no such file; give published weights, or leave it out")
+    return f"{path.name}, sha256 {record_of(path).sha256[:12]}"
 
 
 def load_pretrained(network: Network, path: Path) -> PretrainedReport:
@@ -106,14 +109,14 @@ def load_pretrained(network: Network, path: Path) -> PretrainedReport:
 
     network   yamnet and yamnet-compact take the convolutions and BatchNorms of their 12 and 7 layers from YAMNet;
               vggish takes its convolutions and three embedding layers from VGGish
-    path      .safetensors, .pt or .pth; .pt and .pth are opened with torch.load(weights_only=True): no code is run
+    path      .safetensors, .pt, .pth, .h5 or .tflite, see training.weight_files: no code is run
     errors    UsageError: no such file, another kind of file, one that needs code to open, or a tensor that is missing
               or has another shape; the network is then untouched
     """
-    stored = _read(path)
+    stored = read_weights(path)
     own = network.state_dict()
     mobilenet = "features.0.1.weight" in own
-    source = YAMNET if mobilenet else VGGISH
+    source = GOOGLE.get(path.suffix.lower(), YAMNET) if mobilenet else VGGISH
     n_norms = sum(name.startswith("features.") and name.endswith(".running_var") for name in own)
     names = yamnet_names(n_layers=(n_norms + 1) // 2) if mobilenet else vggish_names()
     values = {ours: _take(stored, theirs, own[ours].shape, source, path) for ours, theirs in names.items()}
@@ -127,7 +130,8 @@ def load_pretrained(network: Network, path: Path) -> PretrainedReport:
         loaded=tuple(names.values()),
         skipped=tuple(name for name in stored if name not in set(names.values()) and not _counts(name)),
         fresh=tuple(name for name in own if name not in values and not _counts(name)),
-        warnings=(WARNING, YAMNET_WARNING if mobilenet else VGGISH_WARNING),
+        statistics=mobilenet and path.suffix.lower() != ".tflite",
+        warnings=(WARNING, YAMNET_WARNING) if mobilenet else (WARNING,),
     )
 
 
@@ -157,19 +161,18 @@ def vggish_names() -> dict[str, str]:
 
 
 def _pass_through(network: Network) -> dict[str, Tensor]:
-    """What makes vggish's BatchNorms add their bias and nothing else in eval mode.
+    """What makes vggish's BatchNorms add their bias, which the file has, and nothing else in eval mode.
 
-    (x - 0) / sqrt((1 - eps) + eps) * 1 + bias. The fully connected layers' own biases are zero.
+    The fully connected layers' own biases are zero.
     """
     values: dict[str, Tensor] = {}
     for _, layer, norm in VGGISH_LAYERS:
         module = network.get_submodule(norm)
         assert isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
-        ones = torch.ones(module.num_features)
-        values |= {f"{norm}.weight": ones, f"{norm}.running_mean": 0 * ones}
-        values[f"{norm}.running_var"] = (1 - module.eps) * ones
+        parts = adding(torch.zeros(module.num_features), module.eps)
+        values |= {f"{norm}.{part}": value for part, value in parts.items() if part != "bias"}
         if layer.startswith("embedding"):
-            values[f"{layer}.bias"] = 0 * ones
+            values[f"{layer}.bias"] = torch.zeros(module.num_features)
     return values
 
 
@@ -182,12 +185,12 @@ def _channels_first(weight: Tensor) -> Tensor:
 def _take(stored: dict[str, Tensor], name: str, shape: torch.Size, source: str, path: Path) -> Tensor:
     """A tensor of the file as float32, or a UsageError that names it."""
     if name not in stored:
-        got = f"{len(stored)} others ({_shown(stored)})"
-        raise UsageError(f"{path}: {name}: got none, but {got}; wanted {list(shape)}: give the state_dict of {source}")
+        got = f"{len(stored)} others ({shown(stored)})"
+        raise UsageError(f"{path}: {name}: got none, but {got}; wanted {list(shape)}: give the weights of {source}")
     tensor = stored[name]
     if tensor.shape != shape:
         got = list(tensor.shape)
-        raise UsageError(f"{path}: {name}: got {got}; wanted {list(shape)}: give the state_dict of {source}")
+        raise UsageError(f"{path}: {name}: got {got}; wanted {list(shape)}: give the weights of {source}")
     if tensor.dtype not in FLOATS or tensor.layout != torch.strided or tensor.device.type != "cpu":
         got = f"{tensor.dtype} on {tensor.device}"
         raise UsageError(f"{path}: {name}: got {got}; wanted plain floating-point numbers: save the weights again")
@@ -197,53 +200,5 @@ def _take(stored: dict[str, Tensor], name: str, shape: torch.Size, source: str, 
     return value
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weights file by name."""
-    suffix = path.suffix.lower()
-    if suffix not in (".safetensors", ".pt", ".pth"):
-        raise UsageError(f"{path}: got {suffix or 'no suffix'}; wanted a .safetensors, .pt or .pth file of weights")
-    if not path.is_file():
-        got = "a folder" if path.is_dir() else "no such file"
-        raise UsageError(f"{path}: got {got}; wanted a file of weights: download {YAMNET} or {VGGISH}")
-    try:
-        content = load_file(path) if suffix == ".safetensors" else _load_pt(path)
-    except SafetensorError as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{path}: not a readable safetensors file ({reason}); download it again") from error
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error
-    entries = content if isinstance(content, dict) else {}
-    tensors = {str(name): value for name, value in entries.items() if isinstance(value, Tensor)}
-    if not tensors:
-        got = f"a dict of {_shown(entries)}" if entries else f"a {type(content).__name__}"
-        raise UsageError(f"{path}: got {got}; wanted tensors by name: save the module's state_dict() alone")
-    return tensors
-
-
-def _load_pt(path: Path) -> Any:
-    """What a .pt file holds. Whatever would need code to open is refused by torch before any of it runs."""
-    try:
-        with warnings.catch_warnings():  # of unknown pickle protocols, in files that are refused anyway
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        # torch's message is a page, and advises to run the code.
-        if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            raise UsageError(
-                f"{path}: got {code[1]}, which runs code when opened, so the file was not opened; "
-                "wanted tensors alone: save the module's state_dict() as .safetensors"
-            ) from error
-        raise UsageError(
-            f"{path}: not a readable .pt file ({type(error).__name__}); "
-            "wanted what torch.save(module.state_dict(), path) writes: download it again, or give .safetensors"
-        ) from error
-
-
 def _counts(name: str) -> bool:
     return name.endswith("num_batches_tracked")
-
-
-def _shown(names: Iterable[object], most: int = 4) -> str:
-    """The first names, each on one line whatever the file calls them."""
-    listed = [ascii(name)[1:-1][:60] if isinstance(name, str) else type(name).__name__ for name in names]
-    return ", ".join(listed[:most]) + (", ..." if len(listed) > most else "")

@@ -68,7 +68,9 @@ def _train(options: Options, machine: Compute, workers: Workers) -> dict[str, An
     table = load_clips(options.dataset, options.recordings)
     config = configure(options, table)
     if options.resume:
-        _refuse_other_options(config, RunConfig.load(out))
+        stored = RunConfig.load(out)
+        config = replace(config, front_end=stored.front_end)  # no option: a run hears as it began to
+        _refuse_other_options(config, stored)
     elif options.init:
         load_pretrained(build_network(config.network), options.init)  # refused before a run is replaced
     begun = options.resume and (out / LAST).is_file()  # else no epoch was finished, and it starts as if anew
@@ -79,6 +81,8 @@ def _train(options: Options, machine: Compute, workers: Workers) -> dict[str, An
     shared = shared_files({"train": clips.train, "validation": clips.validation, "test": clips.test})
     doubles = sum(len(found.pairs) for found in shared)
     if workers.first:
+        if lacking := config.split.warning():
+            say(lacking)
         for found in shared:
             say(found.line())
         _describe(options, config, clips, machine, workers)
@@ -86,12 +90,10 @@ def _train(options: Options, machine: Compute, workers: Workers) -> dict[str, An
             _make_run_folder(out)
             config.save(out)
     workers.wait()
-    learner = Learner(recordings, texts, machine, options.cache_dir, workers)
+    learner = Learner(recordings, texts, machine, options.cache_dir, workers, options.init)
     board = TensorBoardLog(out, _epochs_done(out) if begun else None) if workers.first else None
     with _progress(workers) as progress:
-        network, history = learner.learn(
-            config, clips, out, options.init, begun, **_bars(progress, options.network, config, board)
-        )
+        network, history = learner.learn(config, clips, out, begun, **_bars(progress, options.network, config, board))
     if not board:
         return None
     best = best_epoch(history, config.recipe)

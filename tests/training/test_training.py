@@ -316,6 +316,39 @@ def test_a_run_can_start_from_published_weights_and_says_so(recordings, tmp_path
     assert "yamnet.safetensors" in json.loads((tmp_path / "run" / "config.json").read_text())["init"]
 
 
+@pytest.fixture
+def part_of_esc50(tmp_path) -> Path:
+    """Three of ESC-50's classes, five source recordings each, in one folder more than is given."""
+    root, rng = tmp_path / "ESC-50" / "ESC-50-master", np.random.default_rng(0)
+    rows = ["filename,fold,target,category,esc10,src_file,take"]
+    for target, name, kind in ((1, "rooster", "tone"), (10, "rain", "noise"), (38, "clock_tick", "clicks")):
+        for i in range(5):
+            (root / "audio").mkdir(parents=True, exist_ok=True)
+            soundfile.write(root / "audio" / f"{target}-{i}.wav", small_sound(kind, rng), RATE_HZ)
+            rows.append(f"{target}-{i}.wav,{i + 1},{target},{name},True,{target}-{i},A")
+    (root / "meta").mkdir()
+    (root / "meta" / "esc50.csv").write_text("\n".join(rows))
+    return root.parent
+
+
+def test_a_part_of_a_data_set_is_trained_on_with_a_warning_and_a_record(part_of_esc50, tmp_path, capsys):
+    more = ["--dataset", "ESC-50", "--data-dir", str(part_of_esc50), "--split", "cat0", "--epochs", "1"]
+    assert main(arguments(part_of_esc50, tmp_path / "run", *more)) == 0
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: split cat0")]
+    assert len(warnings) == 1
+    split = RunConfig.load(tmp_path / "run").split
+    assert (split.seen, split.unseen_test, len(split.missing)) == (("rain", "clock_tick"), ("rooster",), 47)
+    assert all(name in warnings[0] for name in split.missing)
+
+
+def test_a_split_none_of_whose_unseen_classes_is_there_is_refused_before_anything_is_written(
+    part_of_esc50, tmp_path, capsys
+):
+    more = ["--dataset", "ESC-50", "--data-dir", str(part_of_esc50), "--split", "fold4"]
+    one_line(capsys, main(arguments(part_of_esc50, tmp_path / "run", *more)), "split fold4", "none of the classes")
+    assert not (tmp_path / "run").exists()
+
+
 def test_weights_can_be_read_by_whoever_can_read_the_rest_of_the_run(run_folder):
     modes = {path.name: path.stat().st_mode for path in run_folder.iterdir() if path.is_file()}
     assert modes["weights.safetensors"] == modes["last.safetensors"] == modes["config.json"]

@@ -5,6 +5,9 @@ ESC-10     the same layout; of an ESC-50 folder, the flagged ten classes
 FSC22      the layouts of its GitHub archive and of Kaggle                      (Bandara 2023)
 synthetic  ESC-50's layout, written by training.synthesis.bank
 folder     DIR/<class>/<any audio file>
+
+But for `folder`, DIR may hold one folder more, in which all that lies: ESC-50-master, as its archive unpacks. Classes
+are those that have clips: a part of ESC-50 or FSC22 is a data set with fewer of them.
 """
 
 import csv
@@ -16,6 +19,7 @@ from pathlib import Path
 
 from serving.audio import sound_files
 from serving.errors import DataError
+from training.data.names import CLASS_NAMES
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,18 @@ class Clip:
 
 @dataclass(frozen=True)
 class ClipTable:
-    """All clips of a data set. license: what it says of itself, for the model card."""
+    """All clips of a data set.
+
+    license  what it says of itself, for the model card
+    numbers  of each class in the data set itself, ascending: ESC-50's targets, also for ESC-10 and synthetic, FSC22's
+             class ids; () for a folder, which has none
+    """
 
     dataset: str
     classes: tuple[str, ...]
     clips: tuple[Clip, ...]
     license: str
+    numbers: tuple[int, ...] = ()
 
     @property
     def folds(self) -> list[int]:
@@ -71,6 +81,23 @@ def load_clips(dataset: str, data_dir: Path) -> ClipTable:
         if twice:
             raise DataError(f"{data_dir}: the {what} {twice[0]} is listed more than once; keep one of them")
     return table
+
+
+def data_root(dataset: str, data_dir: Path) -> Path:
+    """The folder that a data set lies in: data_dir, or the only folder in it that has the data set's layout.
+
+    errors   DataError: two of them have
+    """
+    if dataset not in LAYOUTS or not data_dir.is_dir() or LAYOUTS[dataset](data_dir):
+        return data_dir
+    inner = [folder for folder in sorted(data_dir.iterdir()) if folder.is_dir() and not folder.name.startswith(".")]
+    found = [folder for folder in inner if LAYOUTS[dataset](folder)]
+    if len(found) > 1:
+        names = ", ".join(folder.name for folder in found)
+        raise DataError(
+            f"{data_dir}: holds {dataset} in {len(found)} folders ({names}); give one of them as --data-dir"
+        )
+    return found[0] if found else data_dir
 
 
 def _read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
@@ -111,7 +138,8 @@ def _present(folder: Path, name: str, table: Path, row: int) -> Path:
 
 
 def _esc(data_dir: Path, dataset: str, license: str, only_esc10: bool) -> ClipTable:
-    path = data_dir / "meta" / "esc50.csv"
+    root = data_root(dataset, data_dir)
+    path = root / "meta" / "esc50.csv"
     rows = _read_rows(path, ("filename", "fold", "target", "category", "esc10", "src_file"))
     names: dict[int, str] = {}
     found: list[tuple[int, Path, int, str]] = []
@@ -122,62 +150,41 @@ def _esc(data_dir: Path, dataset: str, license: str, only_esc10: bool) -> ClipTa
         name = names.setdefault(target, row["category"])
         if name != row["category"]:
             raise DataError(f"{path}, row {number}: target {target} is {row['category']}, but {name} further up")
-        audio = _present(data_dir / "audio", row["filename"], path, number)
+        audio = _present(root / "audio", row["filename"], path, number)
         found.append((target, audio, _number(path, number, "fold", row["fold"]), row["src_file"]))
     order = sorted(names)
     labels = {target: label for label, target in enumerate(order)}
     clips = tuple(Clip(audio, labels[target], source, fold) for target, audio, fold, source in found)
-    return ClipTable(dataset, tuple(names[target] for target in order), clips, license)
+    return ClipTable(dataset, tuple(names[target] for target in order), clips, license, tuple(order))
 
 
-# Class names of FSC22 in the order of its 1-based class ids, as the study spells them.
-FSC22_CLASSES = [
-    "fire",
-    "rain",
-    "thunderstorm",
-    "water_drops",
-    "wind",
-    "silence",
-    "tree_falling",
-    "helicopter",
-    "vehicle_engine",
-    "axe",
-    "chainsaw",
-    "generator",
-    "handsaw",
-    "firework",
-    "gunshot",
-    "woodchop",
-    "whistling",
-    "speaking",
-    "footsteps",
-    "clapping",
-    "insect",
-    "frog",
-    "bird_chirping",
-    "wing_flapping",
-    "lion",
-    "wolf_howl",
-    "squirrel",
-]
 FSC22_AUDIO = ("Audios", "Audio Wise V1.0-20220916T202003Z-001/Audio Wise V1.0", "Audio Wise V1.0")
 FSC22_META = "Metadata V1.0 FSC22.csv"
 
 
 def _fsc22(data_dir: Path) -> ClipTable:
-    audio = next((data_dir / name for name in FSC22_AUDIO if (data_dir / name).is_dir()), None)
+    root = data_root("FSC22", data_dir)
+    audio = next((root / name for name in FSC22_AUDIO if (root / name).is_dir()), None)
     if audio is None:
         raise DataError(f"{data_dir}: has none of the folders {', '.join(FSC22_AUDIO)}; give FSC22's own folder")
-    path = next((found for found in sorted(data_dir.rglob(FSC22_META))), data_dir / FSC22_META)
+    # Kaggle's archives of the recordings and of the table unpack side by side.
+    tables = sorted(root.rglob(FSC22_META)) or sorted(data_dir.rglob(FSC22_META))
+    if len(tables) > 1:
+        raise DataError(f"{data_dir}: holds {FSC22_META} {len(tables)} times ({tables[0]}, {tables[1]}); keep one")
+    path = tables[0] if tables else root / FSC22_META
     columns = ("Source File Name", "Dataset File Name", "Class ID", "Class Name")
-    clips = []
+    names = CLASS_NAMES["FSC22"]
+    found: list[tuple[int, Path, str]] = []
     for number, row in enumerate(_read_rows(path, columns), start=2):
         class_id = _number(path, number, "Class ID", row["Class ID"])
-        if not 1 <= class_id <= len(FSC22_CLASSES):
-            raise DataError(f"{path}, row {number}: Class ID is {class_id}; wanted 1 to {len(FSC22_CLASSES)}")
+        if class_id not in names:
+            raise DataError(f"{path}, row {number}: Class ID is {class_id}; wanted 1 to {len(names)}")
         file = _present(audio, row["Dataset File Name"], path, number)
-        clips.append(Clip(file, class_id - 1, freesound_source(row["Source File Name"]), None))
-    return ClipTable("FSC22", tuple(FSC22_CLASSES), tuple(clips), "CC0 1.0, some recordings CC BY (FSC22)")
+        found.append((class_id, file, freesound_source(row["Source File Name"])))
+    order = sorted({class_id for class_id, _, _ in found})
+    clips = tuple(Clip(file, order.index(class_id), source, None) for class_id, file, source in found)
+    license = "CC0 1.0, some recordings CC BY (FSC22)"
+    return ClipTable("FSC22", tuple(names[class_id] for class_id in order), clips, license, tuple(order))
 
 
 def freesound_source(name: str) -> str:
@@ -205,6 +212,20 @@ def _folder(data_dir: Path) -> ClipTable:
     return ClipTable("folder", tuple(classes), tuple(clips), "that of the recordings")
 
 
+def _has_esc50_table(folder: Path) -> bool:
+    return (folder / "meta" / "esc50.csv").is_file()
+
+
+def _has_fsc22_recordings(folder: Path) -> bool:
+    return any((folder / name).is_dir() for name in FSC22_AUDIO)
+
+
+LAYOUTS: dict[str, Callable[[Path], bool]] = {
+    "ESC-50": _has_esc50_table,
+    "ESC-10": _has_esc50_table,
+    "synthetic": _has_esc50_table,
+    "FSC22": _has_fsc22_recordings,
+}
 DATASETS: dict[str, Callable[[Path], ClipTable]] = {
     "ESC-50": lambda folder: _esc(folder, "ESC-50", "CC BY-NC 3.0 (ESC-50)", only_esc10=False),
     "ESC-10": lambda folder: _esc(folder, "ESC-10", "CC BY 3.0 (ESC-10)", only_esc10=True),

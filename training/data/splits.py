@@ -3,15 +3,18 @@
 A class split's name lists the partitions that are not trained on: fold4 trains on the 40 ESC-50 classes outside
 fold4's ten, fold04 on the 30 outside fold0's and fold4's. In foldX4, X is the unseen partition for validation
 and 4 the one for the final test. Source: the study's code (github.com/ysims/ZeroDiffusion).
+
+Partitions are made of the data sets' own class numbers, so that a part of a data set is split as the whole would be.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from serving.errors import DataError, UsageError
 from training.data.clips import Clip, ClipTable
+from training.data.names import CLASS_NAMES
 
 # ESC-50 targets, by partition.
 ESC50_FOLDS = (
@@ -22,22 +25,34 @@ ESC50_FOLDS = (
     (43, 5, 37, 12, 9, 0, 11, 8, 15, 16),
 )
 ESC50_CATEGORIES = tuple(tuple(range(10 * i, 10 * i + 10)) for i in range(5))
-# FSC22 class indices (0-based).
-FSC22_TRAIN = (0, 1, 2, 3, 4, 10, 11, 14, 16, 19, 20, 24, 25)
-FSC22_VALIDATION = (6, 8, 9, 12, 13, 18, 22)
-FSC22_TEST = (5, 7, 15, 17, 21, 23, 26)
+# FSC22 class ids. Its other classes are trained on.
+FSC22_VALIDATION = (7, 9, 10, 13, 14, 19, 23)
+FSC22_TEST = (6, 8, 16, 18, 22, 24, 27)
 
 VALIDATION_SHARE = 0.2  # of the clips that may be trained on
 
 
 @dataclass(frozen=True)
 class ClassSplit:
-    """Names of the classes trained on, and of those kept unseen for validation and for the test."""
+    """Names of the classes trained on, and of those kept unseen for validation and for the test.
+
+    missing  classes of a named split that the data set's folder does not hold
+    """
 
     name: str
     seen: tuple[str, ...]
     unseen_validation: tuple[str, ...] = ()
     unseen_test: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    def warning(self) -> str | None:
+        """One line that names the missing classes; None where there are none."""
+        if not self.missing:
+            return None
+        return (
+            f"warning: split {self.name}: the data set's folder lacks {len(self.missing)} of its classes "
+            f"({', '.join(self.missing)}): scores do not compare with those of the whole data set"
+        )
 
 
 @dataclass(frozen=True)
@@ -63,39 +78,68 @@ def split_classes(table: ClipTable, name: str, seed: int = 0, unseen: tuple[str,
 
     unseen   class names to keep unseen; goes with the split "all", and makes it "unseen"
     seed     chooses the unseen classes of "random": three in ten of them
-    errors   UsageError: a split that the data set does not know; DataError: fewer than two seen classes
+    errors   UsageError: a split that the data set does not know; DataError: fewer than two seen classes, or a named
+             split none of whose unseen classes is there
     """
     known = split_names(table.dataset)
     if name not in known:
         raise UsageError(f"split: got {name}; {table.dataset} has {', '.join(known)}")
-    validation: tuple[int, ...] = ()
-    test: tuple[int, ...] = ()
     if unseen:
-        if name != "all":
-            raise UsageError(f"--unseen names the unseen classes itself; leave out --split {name}")
-        if len(set(unseen)) < len(unseen):
-            raise UsageError(f"unseen: got {', '.join(unseen)}; name each class once")
-        unknown = sorted(set(unseen) - set(table.classes))
-        if unknown:
-            raise UsageError(f"unseen: got {', '.join(unknown)}; {table.dataset} has {', '.join(table.classes)}")
-        name, test = "unseen", tuple(table.classes.index(label) for label in unseen)
+        split = _leave_out(table, name, unseen)
     elif name == "random":
         order = np.random.default_rng(seed).permutation(len(table.classes))
-        test = tuple(int(i) for i in order[: round(0.3 * len(order))])
-    elif name.startswith("cat"):
-        test = ESC50_CATEGORIES[int(name[3:])]
-    elif name.startswith("fold"):
-        test = ESC50_FOLDS[int(name[-1])]
-        validation = ESC50_FOLDS[int(name[4])] if len(name) == 6 else ()
-    elif table.dataset == "FSC22" and name != "all":
+        drawn = tuple(table.classes[int(i)] for i in order[: round(0.3 * len(order))])
+        split = _without(table, "random", (), drawn)
+    elif name == "all":
+        split = ClassSplit("all", table.classes)
+    else:
+        split = _named(table, name)
+    if len(split.seen) < 2:
+        raise DataError(f"split {name}: leaves {len(split.seen)} class to train on; training needs two or more")
+    return split
+
+
+def _without(table: ClipTable, name: str, validation: tuple[str, ...], test: tuple[str, ...]) -> ClassSplit:
+    seen = tuple(label for label in table.classes if label not in {*validation, *test})
+    return ClassSplit(name, seen, validation, test)
+
+
+def _leave_out(table: ClipTable, name: str, unseen: tuple[str, ...]) -> ClassSplit:
+    if name != "all":
+        raise UsageError(f"--unseen names the unseen classes itself; leave out --split {name}")
+    if len(set(unseen)) < len(unseen):
+        raise UsageError(f"unseen: got {', '.join(unseen)}; name each class once")
+    unknown = sorted(set(unseen) - set(table.classes))
+    if unknown:
+        raise UsageError(f"unseen: got {', '.join(unknown)}; {table.dataset} has {', '.join(table.classes)}")
+    return _without(table, "unseen", (), unseen)
+
+
+def _named(table: ClipTable, name: str) -> ClassSplit:
+    """A split of the study's, of those of its classes that the table has."""
+    names = CLASS_NAMES[table.dataset]
+    there = dict(zip(table.numbers, table.classes, strict=True))
+    validation, test = (
+        tuple(there[number] for number in numbers if number in there)
+        for numbers in _unseen_numbers(table.dataset, name)
+    )
+    if not validation and not test:
+        raise DataError(
+            f"split {name}: the folder has none of the classes that it keeps unseen, {len(there)} of {table.dataset}'s "
+            f"{len(names)} in all; give the whole data set, or another --split"
+        )
+    missing = tuple(label for number, label in names.items() if number not in there)
+    return replace(_without(table, name, validation, test), missing=missing)
+
+
+def _unseen_numbers(dataset: str, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Class numbers kept for validation and for the test."""
+    if dataset == "FSC22":
         # "val" and "test" train on the same classes as "train" and differ in what is judged.
-        validation = FSC22_VALIDATION
-        test = FSC22_TEST
-    left_out = set(validation) | set(test)
-    seen = tuple(label for i, label in enumerate(table.classes) if i not in left_out)
-    if len(seen) < 2:
-        raise DataError(f"split {name}: leaves {len(seen)} class to train on; training needs two or more")
-    return ClassSplit(name, seen, tuple(table.classes[i] for i in validation), tuple(table.classes[i] for i in test))
+        return FSC22_VALIDATION, FSC22_TEST
+    if name.startswith("cat"):
+        return (), ESC50_CATEGORIES[int(name[3:])]
+    return ESC50_FOLDS[int(name[4])] if len(name) == 6 else (), ESC50_FOLDS[int(name[-1])]
 
 
 def split_clips(

@@ -146,6 +146,8 @@ def markdown(report: dict[str, Any], config: RunConfig, figures: Sequence[str]) 
         f"{config.vocabulary} sounds of the acoustic vocabulary, {recipe.epochs} epochs ({recipe.finishing} of them "
         f"finishing) with batches of {recipe.batch_size}, text encoder {config.text}."
     ]
+    if lacking := config.split.warning():
+        parts.append(f"{lacking}.")
     if "run" in report:
         rows = [
             [label, f"{report['run'][name]:.3f}" if name in NOT_SHARES else _share(report["run"][name])]
