@@ -17,7 +17,7 @@ from serving.zeroshot import ZeroShot
 from training.config import RunConfig
 from training.data.file_lock import folder_lock
 from training.data.splits import ClipSplit
-from training.data.windows import ClipSet
+from training.data.windows import ClipSet, Frames
 from training.fit.checkpoint import load_tensors, save_tensors
 from training.fit.clip_embeddings import embed_clips
 from training.fit.loop import fit
