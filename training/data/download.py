@@ -20,7 +20,7 @@ from typing import Any
 
 from rich.table import Table
 
-from serving.command import console, run_command, say
+from serving.command import run_command, say, show
 from serving.errors import DataError, UsageError
 from training.data.clips import FSC22_META, load_clips
 from training.data.fetch import Part, fetch, open_part
@@ -186,10 +186,10 @@ def _work(options: Options) -> dict[str, Any]:
         "url": SOURCES[options.dataset].url,
         "seconds": round(time.perf_counter() - started, 1),
     }
-    grid = Table("what", "value", title=f"{options.dataset} in {folder}", title_justify="left")
+    grid = Table("what", "value")
     for name in ("clips", "classes", "license", "url"):
         grid.add_row(name, str(result[name]))
-    console.print(grid)
+    show(grid, f"{options.dataset} in {folder}")
     return result
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from serving.errors import DataError, UsageError
+from serving.labels import join_labels, plain
 from training.data.clips import Clip, ClipTable
 
 # ESC-50 targets, by partition.
@@ -73,12 +74,13 @@ def split_classes(table: ClipTable, name: str, seed: int = 0, unseen: tuple[str,
     if unseen:
         if name != "all":
             raise UsageError(f"--unseen names the unseen classes itself; leave out --split {name}")
-        if len(set(unseen)) < len(unseen):
-            raise UsageError(f"unseen: got {', '.join(unseen)}; name each class once")
-        unknown = sorted(set(unseen) - set(table.classes))
+        places = {plain(label): place for place, label in enumerate(table.classes)}
+        unknown = sorted(label for label in unseen if plain(label) not in places)
         if unknown:
-            raise UsageError(f"unseen: got {', '.join(unknown)}; {table.dataset} has {', '.join(table.classes)}")
-        name, test = "unseen", tuple(table.classes.index(label) for label in unseen)
+            raise UsageError(f"unseen: got {join_labels(unknown)}; {table.dataset} has {join_labels(table.classes)}")
+        name, test = "unseen", tuple(places[plain(label)] for label in unseen)
+        if len(set(test)) < len(test):
+            raise UsageError(f"unseen: got {join_labels(unseen)}; name each class once")
     elif name == "random":
         order = np.random.default_rng(seed).permutation(len(table.classes))
         test = tuple(int(i) for i in order[: round(0.3 * len(order))])

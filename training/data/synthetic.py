@@ -28,7 +28,7 @@ from rich.progress import track
 from rich.table import Table
 
 from serving.bundle import new_folder
-from serving.command import run_command
+from serving.command import run_command, show
 from serving.errors import UsageError
 from training.data import synthetic_house as house
 from training.data import synthetic_nature as nature
@@ -188,7 +188,7 @@ def _write_meta(path: Path, clips: Sequence[Clip]) -> None:
 
 def _work(options: SynthesisOptions) -> dict[str, Any]:
     result = write_bank(options.out, options.clips_per_class, options.seed, options.overwrite)
-    table = Table(title=f"{options.out}: {result['clips']} clips, {result['audio_seconds'] / 60:.0f} min of sound")
+    table = Table()
     for heading in ("category", "target", "sources", "clips", "clips in folds 1-5"):
         table.add_column(heading, justify="left" if heading == "category" else "right")
     for category in SOUNDS:
@@ -196,7 +196,7 @@ def _work(options: SynthesisOptions) -> dict[str, Any]:
         sources, folds = {clip.source for clip in clips}, Counter(clip.fold for clip in clips)
         numbers = (TARGETS[category], len(sources), len(clips))
         table.add_row(category, *map(str, numbers), " ".join(map(str, folds.values())))
-    Console().print(table)
+    show(table, f"{options.out}: {result['clips']} clips, {result['audio_seconds'] / 60:.0f} min of sound")
     return result
 
 
