@@ -99,9 +99,7 @@ class Embedder:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._opening is None:
-            raise TypeError(
-                "an Embedder that was not made by Embedder.load cannot be pickled: nothing says how to open it"
-            )
+            raise TypeError("only an Embedder that Embedder.load has made can be pickled: others name no backend")
         return type(self)._reopen, (self.bundle.at_absolute_path(), self._opening)
 
     def __copy__(self) -> Self:

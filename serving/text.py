@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.bundle import Bundle
+from serving.bundle import Bundle, reopen_bundle
 from serving.errors import BundleError, LabelError
 from serving.glove import Glove
 from serving.labels import plain
@@ -64,7 +64,10 @@ class TextModel:
 
     encoder  its name
     source   where it lies: "bundle" or "packages"
+    A pickle names the bundle, which is opened again; a copy, also a deep one, is the same object.
     """
+
+    _bundle: Bundle | None = None  # None: not made by `load`
 
     def __init__(
         self, encoder: str, source: Source, descriptions: dict[str, str], glove: Glove | None, minilm: MiniLm | None
@@ -87,7 +90,24 @@ class TextModel:
         if source == "bundle":
             for name in (DESCRIPTIONS, *(name for part in _parts(bundle.folder) for name in FILES[part])):
                 bundle.path(name)
-        return cls.open(bundle.folder, source)
+        model = cls.open(bundle.folder, source)
+        model._bundle = bundle
+        return model
+
+    @classmethod
+    def _reopen(cls, bundle: Bundle) -> "TextModel":
+        return cls.load(reopen_bundle(bundle))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._bundle is None:
+            raise TypeError("only a TextModel that TextModel.load has made can be pickled: others name no bundle")
+        return type(self)._reopen, (self._bundle.at_absolute_path(),)
+
+    def __copy__(self) -> "TextModel":
+        return self
+
+    def __deepcopy__(self, _: dict[int, Any]) -> "TextModel":
+        return self
 
     @classmethod
     def open(cls, folder: Path, source: Source = "bundle") -> "TextModel":
