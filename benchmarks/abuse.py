@@ -14,7 +14,7 @@ from benchmarks.clips import synthesise
 from benchmarks.mixed import SHARES, Found, ask_alone, ask_mixed, make_bodies
 from benchmarks.report import write_json
 from benchmarks.server_process import resident_mb
-from serving.command import console, progress_console
+from serving.command import console, progress_console, show
 
 GROWTH = 0.05  # of the server's memory, the most after it has settled
 
@@ -63,7 +63,7 @@ def report_abuse(found: Found, result: dict[str, Any], out: Path) -> None:
     """Write abuse.json into the folder `out`, and show the table and the verdict."""
     told = result["abuse"]
     write_json(result, out / "abuse.json")
-    table = Table(title=f"{told['requests']} mixed requests to {result['url']}", title_justify="left")
+    table = Table()
     for column in ("kind", "answers", "p50 ms", "p99 ms"):
         table.add_column(column, justify="right" if column.endswith("ms") else "left")
     for kind in SHARES:
@@ -71,7 +71,7 @@ def report_abuse(found: Found, result: dict[str, Any], out: Path) -> None:
         seconds = found.seconds[kind]
         times = (f"{1000 * np.percentile(seconds, which):.1f}" if seconds else "-" for which in (50, 99))
         table.add_row(kind, answers, *times)
-    console.print(table)
+    show(table, f"{told['requests']} mixed requests to {result['url']}")
     growth = "not to be seen" if told["memory_growth"] is None else f"{100 * told['memory_growth']:+.1f} %"
     lines = [
         f"{told['wrong_answers']} wrong answers, {told['faults']} faults, memory {growth} since it had settled: "

@@ -4,6 +4,7 @@ import html
 
 from demo.hearing import Heard, Ranked
 from demo.looks import words
+from serving.audio import SILENT_DBFS
 from serving.embedder import Embedder
 
 SHOWN = 10
@@ -42,11 +43,23 @@ def bar_notes(heard: Heard, ranked: Ranked, offset: float) -> list[str]:
     """What a reader of the bars should know of them."""
     notes = []
     if heard.is_silent:
-        notes.append("This recording is silent, so its ranking means nothing.")
+        notes.append(
+            f"This recording is silent ({heard.level_dbfs:.0f} dBFS, below {SILENT_DBFS:.0f}), so its ranking means "
+            "nothing."
+        )
+    notes += unknown_notes(ranked)
     if offset and (not ranked.seen or ranked.chosen.seen.all()):
         kind = "seen" if ranked.seen else "unseen"
         notes.append(f"All these labels are {kind}, so the offset changes nothing.")
     return notes
+
+
+def unknown_notes(ranked: Ranked) -> list[str]:
+    """For each label that the text model knows only in part, which words it does not know."""
+    return [
+        f"Not known to the text model, which is English: {words(' '.join(unknown))} (in “{words(label)}”)."
+        for label, unknown in ranked.unknown_words.items()
+    ]
 
 
 def as_json(ranked: Ranked) -> list[dict[str, object]]:

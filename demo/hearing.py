@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.audio import decode_audio, to_mono
+from serving.audio import cut_windows, decode_audio, is_silent, level_dbfs, to_mono
 from serving.embedder import Embedder, pool
 from serving.errors import AudioError
 from serving.zeroshot import ZeroShot
 
 STAGES: tuple[str, ...] = ("decode", "resample", "model")
 MAX_SECONDS = 600  # longest recording that the page takes
-SILENCE = 1e-4  # greatest sample of a recording that has nothing to hear, -80 dB of full scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +23,7 @@ class Heard:
 
     rows          [n_windows, 128] float32 embeddings
     wave          [n_samples] float32 mono at the model's rate
+    levels        peak level of each window in dBFS, see `serving.audio.level_dbfs`
     milliseconds  by stage: decode, resample, model
     rate_hz, channels, seconds   of the file as it came
     space         the bundle's embedding_space
@@ -31,6 +31,7 @@ class Heard:
 
     rows: NDArray[np.float32]
     wave: NDArray[np.float32]
+    levels: list[float]
     milliseconds: dict[str, float]
     rate_hz: int
     channels: int
@@ -38,9 +39,14 @@ class Heard:
     space: str
 
     @property
+    def level_dbfs(self) -> float:
+        """That of the loudest window."""
+        return max(self.levels)
+
+    @property
     def is_silent(self) -> bool:
         """Whether there is nothing to hear."""
-        return float(np.abs(self.wave).max()) < SILENCE
+        return is_silent(self.level_dbfs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +54,14 @@ class Ranked:
     """Labels for one recording.
 
     chosen        the map over these labels: says which were seen
+    unknown_words label -> the words of it that the text model does not know, where there are some
     ranking       (label, probability) pairs, likeliest first; the probabilities sum to 1
     by_window     (label, probability) of the likeliest label of each window
     milliseconds  that the labels' vectors and the ranking took
     """
 
     chosen: ZeroShot
+    unknown_words: dict[str, list[str]]
     ranking: list[tuple[str, float]]
     by_window: list[tuple[str, float]]
     milliseconds: float
@@ -77,12 +85,13 @@ def hear(embedder: Embedder, path: str | Path | None) -> Heard:
     target_hz = embedder.manifest.window.rate_hz
     wave = to_mono(samples, rate_hz, target_hz)
     times.append(time.perf_counter())
-    rows = embedder.embed_windows(wave, target_hz)
+    windows = cut_windows(wave, embedder.manifest.window)
+    rows = embedder.run(windows)
     times.append(time.perf_counter())
     stages: dict[str, float] = dict(zip(STAGES, (1000 * np.diff(times)).tolist(), strict=True))
-    return Heard(
-        rows, wave, stages, rate_hz, samples.shape[1], len(samples) / rate_hz, embedder.manifest.embedding_space
-    )
+    levels = [level_dbfs(window) for window in windows]
+    seconds, space = len(samples) / rate_hz, embedder.manifest.embedding_space
+    return Heard(rows, wave, levels, stages, rate_hz, samples.shape[1], seconds, space)
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -102,4 +111,5 @@ def rank(embedder: Embedder, rows: NDArray[np.float32], labels: Sequence[str] | 
     chosen = embedder.choose(labels)
     ranking = chosen.rank(pool(rows), offset=offset)
     by_window = [chosen.rank(row, offset=offset)[0] for row in rows]
-    return Ranked(chosen, ranking, by_window, 1000 * (time.perf_counter() - start))
+    unknown_words = embedder.unknown_words(labels or [])
+    return Ranked(chosen, unknown_words, ranking, by_window, 1000 * (time.perf_counter() - start))

@@ -1,6 +1,6 @@
 """What a sound may be called: the box for labels, presets that fill it, and the offset of seen classes."""
 
-import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,11 @@ from demo.action import add_action, react
 from demo.models import Models
 from serving.embedder import Embedder
 from serving.errors import LabelError, UsageError
-from serving.zeroshot import plain
+from serving.labels import join_labels, plain, split_labels, unquote
 
 MAX_LABELS = 200
 MAX_LENGTH = 300  # characters of a label; MiniLM reads no more than 256 tokens
+SEPARATORS = ",;"
 MAX_OFFSET = 10.0  # in units of a score: temperature (about 16) x cosine
 OWN = "the bundle's classes"
 
@@ -34,14 +35,15 @@ FSC22 = (
 PRESETS = {"ESC-50": ESC50, "FSC22": FSC22}
 
 
-def read_labels(text: str | None) -> list[str] | None:
-    """Labels as they are typed: one a line, or all on one line with commas between; each once.
+def read_labels(text: str | None, known: Iterable[str] = ()) -> list[str] | None:
+    """Labels as they are typed: one a line, or all on one line with commas or semicolons between; each once.
 
+    known    names of classes, which may have commas in them; a label in double quotes may too, see `split_labels`
     returns  None where nothing is typed: all classes of the bundle
-    errors   LabelError: more than MAX_LABELS, or one longer than MAX_LENGTH
+    errors   LabelError: more than MAX_LABELS, one longer than MAX_LENGTH, or a quote that is not closed
     """
     text = (text or "").strip()
-    parts = text.splitlines() if "\n" in text else re.split(r"[,;]", text)
+    parts = map(unquote, text.splitlines()) if "\n" in text else split_labels(text, known, SEPARATORS)
     once: dict[str, str] = {}
     for part in parts:
         once.setdefault(plain(part), part.strip())
@@ -55,8 +57,7 @@ def read_labels(text: str | None) -> list[str] | None:
 
 def write_labels(labels: list[str]) -> str:
     """What `read_labels` reads again."""
-    names = [label.replace("_", " ") for label in labels]
-    return ("\n" if any("," in name or ";" in name for name in names) else ", ").join(names)
+    return join_labels((label.replace("_", " ") for label in labels), SEPARATORS)
 
 
 def presets(embedder: Embedder) -> dict[str, str]:
@@ -128,7 +129,10 @@ def add_labels(models: Models, bundle: gr.Dropdown, api_name: str | None = None)
 def advice(embedder: Embedder) -> str:
     """How to type labels for this bundle."""
     if embedder.knows_text:
-        return "Type any words: one label or whole description a line, or short labels with commas between."
+        return (
+            "Type English words: one label or whole description a line, or short labels with commas between; a label "
+            'with a comma in it stands in quotes ("dog, barking").'
+        )
     return (
         "This bundle came without its text model, so it understands no other labels than the names of its "
         f"{len(embedder.zeroshot.class_names)} classes."

@@ -10,19 +10,20 @@ import soxr
 from numpy.typing import NDArray
 
 from demo.action import PRIVATE, add_action, react
-from demo.bars import as_json, draw_bars
+from demo.bars import as_json, draw_bars, unknown_notes
 from demo.hearing import Ranked, rank
 from demo.labels import add_labels, read_labels
 from demo.looks import facts, hint
 from demo.models import Models
-from serving.audio import Window, cut_windows, read_audio
+from serving.audio import LOWEST_DBFS, Window, cut_windows, is_silent, level_dbfs, read_audio
 from serving.embedder import Embedder
 from serving.errors import AudioError, UnheardError
 
 EVERY_S = 0.4  # from one answer to the next; where one takes longer, the next waits for it
 LISTENERS = 4  # microphones that may be on at the same time
 MAX_PIECE_S = 60.0
-QUIET_DB = -60.0  # of full scale: below it there is hardly anything to name
+# Peak level below which clips of ESC-10 are named no better than by chance; it is not silent yet, see SILENT_DBFS.
+QUIET_DBFS = -50.0
 MICROPHONES = {"concurrency_limit": LISTENERS, "concurrency_id": "microphones"}
 NOTHING_YET = hint("Turn the microphone on: what it hears is named twice a second.<br>Nothing of it is kept.")
 
@@ -56,10 +57,10 @@ class Ear:
         mono = np.ascontiguousarray(piece.mean(axis=1), dtype=np.float32)
         self.wave = np.concatenate([self.wave, self._resampler.resample_chunk(mono)])[-window.samples :]
 
-    def level_db(self, rate_hz: int) -> float:
-        """Of the last half second, in dB of full scale; -120 for digital silence."""
+    def level_dbfs(self, rate_hz: int) -> float:
+        """Peak level of the last half second, see `serving.audio.level_dbfs`."""
         last = self.wave[-rate_hz // 2 :]
-        return float(10 * np.log10(np.square(last).mean() + 1e-12)) if last.size else -120.0
+        return level_dbfs(last) if last.size else LOWEST_DBFS
 
 
 def add_live(models: Models, bundle: gr.Dropdown) -> None:
@@ -88,8 +89,9 @@ def add_live(models: Models, bundle: gr.Dropdown) -> None:
             return gr.skip()
         embedder = models.open(bundle)
         ranked, milliseconds = _rank(embedder, ear, labels, offset)
-        level = ear.level_db(embedder.manifest.window.rate_hz)
-        notes = ["It is quiet here: what is named is the noise of the microphone."] if level < QUIET_DB else []
+        level = ear.level_dbfs(embedder.manifest.window.rate_hz)
+        notes = ["It is quiet here: what is named is the noise of the microphone."] if level < QUIET_DBFS else []
+        notes += unknown_notes(ranked)
         return draw_bars(embedder, ranked, notes, _facts(embedder, ear, level, milliseconds))
 
     def begin(ear: Ear) -> tuple[str, gr.Timer]:
@@ -101,8 +103,15 @@ def add_live(models: Models, bundle: gr.Dropdown) -> None:
         embedder = models.open(bundle)
         _listen(embedder, ear, piece)
         ranked, milliseconds = _rank(embedder, ear, labels, offset)
-        level = ear.level_db(embedder.manifest.window.rate_hz)
-        return {"ranking": as_json(ranked), "heard_s": ear.heard_s, "level_db": level, "milliseconds": milliseconds}
+        level = ear.level_dbfs(embedder.manifest.window.rate_hz)
+        return {
+            "ranking": as_json(ranked),
+            "unknown_words": ranked.unknown_words,
+            "heard_s": ear.heard_s,
+            "level_dbfs": level,
+            "silent": is_silent(level_dbfs(ear.wave)),
+            "milliseconds": milliseconds,
+        }
 
     def stop(ear: Ear) -> dict[str, float]:
         """Forget what this session heard; a piece that comes later begins anew."""
@@ -149,18 +158,18 @@ def _rank(embedder: Embedder, ear: Ear, labels: str, offset: float) -> tuple[Ran
     """Labels for the last window, and how long that took in milliseconds."""
     start = time.perf_counter()
     rows = embedder.run(cut_windows(ear.wave, embedder.manifest.window)[:1])
-    ranked = rank(embedder, rows, read_labels(labels), offset)
+    ranked = rank(embedder, rows, read_labels(labels, embedder.zeroshot.class_names), offset)
     return ranked, 1000 * (time.perf_counter() - start)
 
 
-def _facts(embedder: Embedder, ear: Ear, level_db: float, milliseconds: float) -> str:
+def _facts(embedder: Embedder, ear: Ear, level: float, milliseconds: float) -> str:
     window = embedder.manifest.window
     heard = min(len(ear.wave), window.samples) / window.rate_hz
-    width = max(0.0, min(1.0, (level_db + 80) / 80))
-    meter = f'<i class="meter" role="meter" aria-label="level" aria-valuenow="{level_db:.0f}" aria-valuemin="-120"'
+    width = max(0.0, min(1.0, (level + 80) / 80))
+    meter = f'<i class="meter" role="meter" aria-label="level" aria-valuenow="{level:.0f}" aria-valuemin="-120"'
     meter += f' aria-valuemax="0"><i style="width:{100 * width:.0f}%"></i></i>'
     return facts(
-        f"level {meter} <b>{level_db:.0f} dB</b>",
+        f"level {meter} <b>{level:.0f} dBFS</b>",
         f"the last <b>{heard:.1f} s</b> of {ear.heard_s:.1f} s",
         f"answered in <b>{milliseconds:.0f} ms</b>",
         f"{embedder.backend}, {embedder.precision}",

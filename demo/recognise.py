@@ -14,7 +14,8 @@ from demo.looks import facts, hint
 from demo.models import Models
 from demo.pictures import draw_picture
 from demo.sound import add_sound
-from demo.timeline import draw_timeline, stretches
+from demo.timeline import SILENT, draw_timeline, stretches
+from serving.audio import is_silent
 from serving.embedder import Embedder
 
 NOTHING_YET = hint("Drop a sound, record one or take an example:<br>the ranking appears here.")
@@ -41,15 +42,28 @@ def add_recognition(models: Models, bundle: gr.Dropdown, examples: Sequence[tupl
         return _ranked(embedder, heard, labels, offset)
 
     def classify(recording: str | None, labels: str, offset: float, bundle: str) -> dict[str, Any]:
-        """Rank labels for one recording: ranking, the likeliest by window, milliseconds by stage, facts of the file."""
+        """Rank labels for one recording: ranking, the likeliest by window, milliseconds by stage, facts of the file.
+
+        A recording or a window whose peak level is below -70 dBFS is silent: its ranking says nothing.
+        """
         embedder = models.open(bundle)
         heard = hear(embedder, recording)
-        ranked = rank(embedder, heard.rows, read_labels(labels), offset)
+        ranked = rank(embedder, heard.rows, read_labels(labels, embedder.zeroshot.class_names), offset)
         return {
             "ranking": as_json(ranked),
-            "windows": [{"label": label, "probability": share} for label, share in ranked.by_window],
+            "unknown_words": ranked.unknown_words,
+            "windows": [
+                {"label": label, "probability": share, "level_dbfs": level, "silent": is_silent(level)}
+                for (label, share), level in zip(ranked.by_window, heard.levels, strict=True)
+            ],
             "milliseconds": {**heard.milliseconds, "rank": ranked.milliseconds},
-            "clip": {"seconds": heard.seconds, "rate_hz": heard.rate_hz, "channels": heard.channels},
+            "clip": {
+                "seconds": heard.seconds,
+                "rate_hz": heard.rate_hz,
+                "channels": heard.channels,
+                "level_dbfs": heard.level_dbfs,
+                "silent": heard.is_silent,
+            },
             "backend": embedder.backend,
             "precision": embedder.precision,
         }
@@ -74,14 +88,17 @@ def add_recognition(models: Models, bundle: gr.Dropdown, examples: Sequence[tupl
 
 def _ranked(embedder: Embedder, heard: Heard, labels: str, offset: float) -> tuple[str, str]:
     """The bars and the timeline."""
-    ranked = rank(embedder, heard.rows, read_labels(labels), offset)
+    ranked = rank(embedder, heard.rows, read_labels(labels, embedder.zeroshot.class_names), offset)
     window = embedder.manifest.window
     hop_s = window.hop_samples / window.rate_hz
     bars = draw_bars(embedder, ranked, bar_notes(heard, ranked, offset), _times(embedder, heard, ranked.milliseconds))
     if len(heard.rows) == 1:
         return bars, ""
     clip_s = len(heard.wave) / window.rate_hz
-    return bars, draw_timeline(stretches(ranked.by_window, hop_s, clip_s), clip_s, max(clip_s, hop_s * len(heard.rows)))
+    by_window = [
+        SILENT if is_silent(level) else named for named, level in zip(ranked.by_window, heard.levels, strict=True)
+    ]
+    return bars, draw_timeline(stretches(by_window, hop_s, clip_s), clip_s, max(clip_s, hop_s * len(heard.rows)))
 
 
 def _picture(embedder: Embedder, heard: Heard) -> str:
@@ -95,6 +112,7 @@ def _times(embedder: Embedder, heard: Heard, rank_ms: float) -> str:
     channels = {1: "mono", 2: "stereo"}.get(heard.channels, f"{heard.channels} channels")
     return facts(
         f"{heard.seconds:.2f} s, {channels}, {heard.rate_hz} Hz",
+        f"peak <b>{heard.level_dbfs:.0f} dBFS</b>",
         *(f"{stage} <b>{ms:.1f} ms</b>" for stage, ms in stages.items()),
         f"total <b>{sum(stages.values()):.1f} ms</b>",
         f"{embedder.backend}, {embedder.precision}",

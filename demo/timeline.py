@@ -5,6 +5,7 @@ from itertools import groupby
 
 from demo.looks import colour, words
 
+SILENT = ("(silent)", 1.0)  # in place of the likeliest label of a window that is silent, and its probability
 LISTED = 60  # stretches that are told in words
 
 
@@ -44,12 +45,12 @@ def draw_timeline(found: list[Stretch], total_s: float, axis_s: float) -> str:
         f'<span style="left:{100 * stretch.start_s / axis_s:.3f}%;'
         f"width:{100 * (stretch.end_s - stretch.start_s) / axis_s:.3f}%;--c:{colours[stretch.label]};"
         f'--share:{20 + 50 * stretch.share:.0f}%" title="{words(stretch.label)}, {_clock(stretch.start_s)} to '
-        f'{_clock(stretch.end_s)}, {stretch.share:.0%}"><em>{words(stretch.label)}</em></span>'
+        f'{_clock(stretch.end_s)}{_share(stretch, ", ")}"><em>{words(stretch.label)}</em></span>'
         for stretch in found
     )
     rows = "".join(
         f'<li><i style="background:{colours[stretch.label]}"></i>{_clock(stretch.start_s)} to {_clock(stretch.end_s)} '
-        f"<b>{words(stretch.label)}</b> {stretch.share:.0%}</li>"
+        f"<b>{words(stretch.label)}</b>{_share(stretch, ' ')}</li>"
         for stretch in found[:LISTED]
     )
     more = f"<li>and {len(found) - LISTED} more</li>" if len(found) > LISTED else ""
@@ -58,6 +59,10 @@ def draw_timeline(found: list[Stretch], total_s: float, axis_s: float) -> str:
         f'below says the same">{parts}</div><details{" open" if len(found) <= 8 else ""}><summary>By window: '
         f"{len(found)} stretches in {_clock(total_s)}</summary><ol>{rows}{more}</ol></details></div>"
     )
+
+
+def _share(stretch: Stretch, before: str) -> str:
+    return "" if stretch.label == SILENT[0] else f"{before}{stretch.share:.0%}"
 
 
 def _clock(seconds: float) -> str:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
-from rich.table import Table
 
 from export.card import model_card
 from export.proof import BATCHES, Judge, ParityError, Proof, Reference, run_in_batches
@@ -73,8 +72,8 @@ def check(options: Options) -> dict[str, Any]:
             continue
         proofs += [judge.prove(runtime, backend, precision, batch) for batch in BATCHES]
     console.print(proof_table(judge, proofs))
-    if skipped:
-        console.print(_skipped_table(skipped))
+    for title, reason in skipped.items():
+        console.print(f"not compared: {title}: {reason}", soft_wrap=True, highlight=False, markup=False)
     faults = [f"{proof.title}: {'; '.join(proof.faults)}" for proof in proofs if proof.faults]
     result = {"bundle": str(options.bundle), **parity_record(judge, proofs), "skipped": skipped, "passed": not faults}
     if faults:
@@ -178,15 +177,6 @@ def update_card(bundle: Bundle, judge: Judge, proofs: Sequence[Proof]) -> None:
         (folder / PARITY).write_text(json.dumps(record, indent=1) + "\n")
         (folder / "README.md").write_text(model_card(manifest, sizes, judge, proofs))
         write_manifest(folder, manifest, manifest.files)  # engines have side-cars of their own
-
-
-def _skipped_table(skipped: dict[str, str]) -> Table:
-    grid = Table(title="not compared", title_justify="left")
-    grid.add_column("runtime")
-    grid.add_column("because")
-    for title, reason in skipped.items():
-        grid.add_row(title, reason)
-    return grid
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,10 +21,11 @@ from safetensors.numpy import load_file, save_file
 from export.proof import ParityError
 from serving.errors import DataError, UsageError
 from serving.glove import split_words
+from serving.labels import plain
 from serving.minilm import SCALES
 from serving.minilm import WORDS as WORD_TABLE
 from serving.text import CONFIG, DESCRIPTIONS, ENCODERS, FILES, GLOVE, MINILM, TOKENIZER, TextModel
-from serving.zeroshot import ZeroShot, plain
+from serving.zeroshot import ZeroShot
 from training.data.class_descriptions import class_descriptions
 from training.text_encoders import glove_table, text_encoder
 from training.zeroshot_maps import class_vectors, text_vectors

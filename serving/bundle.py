@@ -20,7 +20,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,10 @@ class Bundle:
     folder: Path
     manifest: Manifest
 
+    def at_absolute_path(self) -> "Bundle":
+        """The same bundle, to be opened again from another working directory."""
+        return replace(self, folder=self.folder.absolute())
+
     def path(self, name: str) -> Path:
         """The path of one of the bundle's files; BundleError where the bundle has none of that name."""
         if name not in self.manifest.files:
@@ -137,6 +141,22 @@ def open_bundle(folder: str | Path) -> Bundle:
                 f"wanted {record.sha256[:12]}, {record.size} bytes); copy or export the bundle again"
             )
     return Bundle(folder, manifest)
+
+
+def reopen_bundle(bundle: Bundle) -> Bundle:
+    """Open a bundle's folder again, perhaps in another process.
+
+    errors   BundleError: as `open_bundle`, or another bundle lies there by now
+    """
+    again = open_bundle(bundle.folder)
+    if again.manifest != bundle.manifest:
+        now, then = again.manifest.files, bundle.manifest.files
+        others = sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
+        raise BundleError(
+            f"{bundle.folder}: holds another bundle than when it was opened first (other: "
+            f"{', '.join(others) or MANIFEST}); load it anew, or put the first one back"
+        )
+    return again
 
 
 class _OtherSchemaError(Exception):

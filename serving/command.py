@@ -6,6 +6,7 @@ raise SystemExit(run_command(Options, work, "python -m serving", argv))
 import contextlib
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -13,6 +14,8 @@ from typing import Any, TypeVar
 
 import tyro
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from serving.errors import UnheardError
 
@@ -26,6 +29,12 @@ progress_console = Console(stderr=True)
 def say(text: str) -> None:
     """One line on stderr of what is being done, unbroken whatever the terminal's width."""
     progress_console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+def show(table: Table, title: str) -> None:
+    """A table for people on stdout, under a title that is not broken: it may hold a path."""
+    console.print(Text(title, style="italic"), soft_wrap=True)
+    console.print(table)
 
 
 def run_command(
@@ -54,14 +63,30 @@ def run_command(
 
 
 def _parse(options_type: type[Options], prog: str, argv: Sequence[str]) -> Options:
-    captured = io.StringIO()
+    def parse() -> Options:
+        return tyro.cli(options_type, prog=prog, args=argv, config=(tyro.conf.FlagCreatePairsOff,))
+
     try:
-        with contextlib.redirect_stderr(captured):
-            return tyro.cli(options_type, prog=prog, args=argv, config=(tyro.conf.FlagCreatePairsOff,))
+        with contextlib.redirect_stderr(io.StringIO()):
+            return parse()
     except SystemExit as stop:
         if stop.code == 2:
-            print(f"error: {_first_message(captured.getvalue())}; see {prog} --help", file=sys.stderr)
+            print(f"error: {_first_message(_told_wide(parse))}; see {prog} --help", file=sys.stderr)
         raise
+
+
+def _told_wide(parse: Callable[[], object]) -> str:
+    """What tyro says of wrong flags, in lines that are long enough to break no path: it knows only the terminal's."""
+    width, told = os.environ.get("COLUMNS"), io.StringIO()
+    os.environ["COLUMNS"] = "100000"
+    try:
+        with contextlib.redirect_stderr(told), contextlib.suppress(SystemExit):
+            parse()
+    finally:
+        os.environ.pop("COLUMNS")
+        if width is not None:
+            os.environ["COLUMNS"] = width
+    return told.getvalue()
 
 
 def _first_message(box: str) -> str:

@@ -18,11 +18,10 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
-from rich.text import Text
 
 from serving.bundle import Bundle, open_bundle, refuse_unwritable
 from serving.cluster import work_on_ray
-from serving.command import console, progress_console, run_command, say
+from serving.command import progress_console, run_command, say, show
 from serving.cores import usable_cores
 from serving.errors import UsageError
 from serving.folder import FolderEmbedder, audio_files
@@ -178,10 +177,10 @@ def _progress() -> Progress:
 
 
 def _report(result: dict[str, Any]) -> None:
-    table = Table(title=Text(result["out"]), title_justify="left", show_header=False)
+    table = Table(show_header=False)
     for name in ("rows", "files", "errors", "seconds", "files_per_s"):
         table.add_row(name.replace("_", " "), str(result[name]))
-    console.print(table)
+    show(table, result["out"])
     if result["errors"]:
         say(f"{result['errors']} files could not be used: {result['errors_file']} says why")
 

@@ -6,22 +6,25 @@ embedder.classify(wave, rate_hz)                                # [("dog", 0.93)
 embedder.classify(wave, rate_hz, ["dog", "a creaking door"])    # also of what it was never trained on
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.audio import cut_windows, read_audio, to_mono
+from serving.audio import cut_windows, level_dbfs, read_audio, to_mono
 from serving.backends.choose import open_backend, open_front_end, runs_on_gpu
 from serving.backends.runtime import FrontEnd, Runtime, WithFrontEnd
-from serving.bundle import Bundle, Manifest, open_bundle
+from serving.bundle import Bundle, Manifest, open_bundle, reopen_bundle
 from serving.cores import usable_cores
 from serving.errors import AudioError, UsageError
-from serving.files import DecodedFile, embed_each, file_size
+from serving.files import DecodedFile, embed_each, file_size, list_paths
 from serving.memory import trim_memory
+from serving.ranking import Ranking
 from serving.text import TextModel, text_source
 from serving.zeroshot import ZeroShot
 
@@ -31,8 +34,25 @@ MAX_BATCH = 8
 GPU_MAX_BATCH = 64
 
 
+@dataclass(frozen=True)
+class Opening:
+    """What `Embedder.load` was asked for, beside the bundle."""
+
+    backend: str
+    precision: str
+    threads: int | None
+    strict: bool
+
+
 class Embedder:
-    """Joins audio, a runtime, pooling and zero-shot classes. Safe to use from several threads."""
+    """Joins audio, a runtime, pooling and zero-shot classes. Safe to use from several threads.
+
+    A pickle holds the bundle's folder and hashes and what `load` was asked for: in another process, as multiprocessing
+    or a DataLoader starts them, the bundle is opened again. BundleError there where its files are others by then. A
+    copy, also a deep one, shares the runtime.
+    """
+
+    _opening: Opening | None = None  # None: not made by `load`
 
     def __init__(self, bundle: Bundle, runtime: Runtime, precision: str, threads: int):
         self.bundle = bundle
@@ -51,7 +71,7 @@ class Embedder:
         precision: str = "fp32",
         threads: int | None = None,
         strict: bool = False,
-    ) -> "Embedder":
+    ) -> Self:
         """Open a bundle.
 
         backend    auto (the fastest that is installed and gives the right numbers), onnxruntime, openvino, tensorrt
@@ -62,11 +82,33 @@ class Embedder:
         """
         if threads is not None and not (isinstance(threads, int) and 1 <= threads <= MAX_THREADS):
             raise UsageError(f"threads: got {threads!r}; wanted 1 to {MAX_THREADS}, or none for all cores")
-        bundle = open_bundle(folder)
-        threads = threads or usable_cores()
-        model = open_backend(bundle, backend, precision, threads, strict)
+        return cls._open(open_bundle(folder), Opening(backend, precision, threads, strict))
+
+    @classmethod
+    def _open(cls, bundle: Bundle, opening: Opening) -> Self:
+        threads = opening.threads or usable_cores()
+        model = open_backend(bundle, opening.backend, opening.precision, threads, opening.strict)
         trim_memory()
-        return cls(bundle, model, precision, threads)
+        embedder = cls(bundle, model, opening.precision, threads)
+        embedder._opening = opening
+        return embedder
+
+    @classmethod
+    def _reopen(cls, bundle: Bundle, opening: Opening) -> Self:
+        return cls._open(reopen_bundle(bundle), opening)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._opening is None:
+            raise TypeError("only an Embedder that Embedder.load has made can be pickled: others name no backend")
+        return type(self)._reopen, (self.bundle.at_absolute_path(), self._opening)
+
+    def __copy__(self) -> Self:
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
+    def __deepcopy__(self, _: dict[int, Any]) -> Self:
+        return self.__copy__()
 
     @property
     def manifest(self) -> Manifest:
@@ -126,14 +168,15 @@ class Embedder:
         """Embed a clip: the pooled embeddings of its windows. [128] float32."""
         return pool(self.embed_windows(wave, rate_hz))
 
-    def embed_files(self, paths: Sequence[str | Path]) -> NDArray[np.float32]:
+    def embed_files(self, paths: Iterable[str | Path]) -> NDArray[np.float32]:
         """Embed files, decoding some while the runtime works on others. [n_files, 128] float32.
 
-        errors   AudioError naming the first file that cannot be used
+        errors   AudioError naming the first file that cannot be used; UsageError: one path in place of a list of them,
+                 or something in the list that is no path
         """
-        embeddings = np.empty((len(paths), self.manifest.embedding_size), np.float32)
-        files = map(Path, paths)
-        batch = max(1, min(self.max_batch, -(-len(paths) // self.threads)))  # of a few files, some for each thread
+        files = list_paths(paths)
+        embeddings = np.empty((len(files), self.manifest.embedding_size), np.float32)
+        batch = max(1, min(self.max_batch, -(-len(files) // self.threads)))  # of a few files, some for each thread
         with closing(
             embed_each(files, file_size, self.decode_file, self.run_prepared, batch, self.threads)
         ) as outcomes:
@@ -158,16 +201,20 @@ class Embedder:
         rate_hz: float,
         labels: Sequence[str] | None = None,
         offset: float = 0.0,
-    ) -> list[tuple[str, float]]:
+    ) -> Ranking:
         """Rank labels for a clip.
 
-        labels   classes of this bundle, or any text ("dog barking") where the bundle has a text model; None: all
-                 classes of this bundle
+        labels   classes of this bundle, or any English text ("dog barking") where the bundle has a text model; None:
+                 all classes of this bundle
         offset   taken from the scores of classes seen in training (generalised zero-shot)
-        returns  (label, probability) pairs, likeliest first; the probabilities sum to 1
+        returns  (label, probability) pairs, likeliest first; the probabilities sum to 1. Labels as they were given.
+                 The list also has `level_dbfs`, `silent` and `unknown_words`, see `Ranking`: silence is ranked too
         errors   AudioError; LabelError: a label that is not known, or one twice; UsageError: an offset beyond scores
         """
-        return self.choose(labels).rank(self.embed(wave, rate_hz), offset=offset)
+        chosen = self.choose(labels)
+        windows = self.windows(wave, rate_hz)
+        pairs = chosen.rank(pool(self.run(windows)), offset=offset)
+        return Ranking(pairs, level_dbfs(windows), self.unknown_words(chosen.class_names))
 
     def choose(self, labels: Sequence[str] | None = None) -> ZeroShot:
         """The zero-shot map over these labels, see `classify`: it ranks embeddings, and says which classes were seen.
@@ -177,6 +224,12 @@ class Embedder:
         if labels is None:
             return self.zeroshot
         return self.zeroshot.choose(labels, self._encode if self.knows_text else None)
+
+    def unknown_words(self, labels: Sequence[str]) -> dict[str, list[str]]:
+        """Of labels that `choose` has taken, those with words that the text model does not know, and these words."""
+        typed = [] if not self.knows_text else [label for label in labels if not self.zeroshot.has(label)]
+        unknown = {label: self._text_model.unknown_words(self.describe(label)) for label in typed}
+        return {label: words for label, words in unknown.items() if words}
 
     def _encode(self, labels: Sequence[str]) -> NDArray[np.float32]:
         return self._text_model.encode([self.describe(label) for label in labels])

@@ -1,5 +1,6 @@
 """Many files -> the embeddings of their windows, in order: some are decoded while others are embedded."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.errors import AudioError
+from serving.errors import AudioError, UsageError
 
 Key = TypeVar("Key")
 
@@ -130,3 +131,16 @@ def file_size(path: Path) -> int:
         return path.stat().st_size
     except (OSError, ValueError):  # ValueError: a zero byte in the path
         return 0
+
+
+def list_paths(paths: Iterable[str | Path]) -> list[Path]:
+    """The paths as a list; UsageError for a single path, and for what is no path."""
+    if isinstance(paths, str | bytes | os.PathLike):
+        raise UsageError(f"paths: got the single path {paths!s}; wanted a list of paths: [{str(paths)!r}]")
+    try:
+        given = list(paths)
+    except TypeError as error:
+        raise UsageError(f"paths: got {paths!r:.80}; wanted a list of paths") from error
+    if strange := [path for path in given if not isinstance(path, str | os.PathLike)]:
+        raise UsageError(f"paths: got {strange[0]!r:.80} among them; wanted paths as str or pathlib.Path")
+    return [Path(path) for path in given]

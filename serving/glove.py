@@ -1,6 +1,7 @@
 """GloVe (Pennington 2014; 6B, 50 numbers a word): texts -> the mean of their known words."""
 
 import re
+import unicodedata
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -52,11 +53,17 @@ class Glove:
             return np.zeros(vectors.shape[1], np.float32)
         return (vectors[known] * self._scales[known]).mean(axis=0)
 
+    def knows(self, text: str) -> bool:
+        """Whether any word of a text has a vector."""
+        return any(self._row(word) is not None for word in split_words(text))
+
     def _row(self, word: str) -> int | None:
         at = self._words.find(f"\n{word}\n".encode())
         return None if at < 0 else self._words.count(b"\n", 0, at)
 
 
 def split_words(text: str) -> list[str]:
-    """The words that GloVe may know."""
-    return re.findall(r"[a-z0-9]+", text.lower())
+    """The words that GloVe may know: runs of letters a to z and digits, in lower case, without accents."""
+    letters = unicodedata.normalize("NFD", text.lower())
+    words = re.findall(r"[^\W_]+", "".join(letter for letter in letters if not unicodedata.combining(letter)))
+    return [word for word in words if word.isascii()]

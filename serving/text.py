@@ -6,7 +6,9 @@ Either gives the numbers of training's encoder of that name (training.text), but
 
 import importlib.util
 import json
+import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
@@ -14,12 +16,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.bundle import Bundle
+from serving.bundle import Bundle, reopen_bundle
 from serving.errors import BundleError, LabelError
 from serving.glove import Glove
+from serving.labels import plain
 from serving.memory import trim_memory
 from serving.minilm import MiniLm
-from serving.zeroshot import plain, unit_rows
+from serving.zeroshot import unit_rows
 
 CONFIG = "text/text.json"  # the encoder's name, and MiniLM's longest text in tokens
 DESCRIPTIONS = "text/descriptions.json"  # class name -> a line on what it sounds like
@@ -61,7 +64,10 @@ class TextModel:
 
     encoder  its name
     source   where it lies: "bundle" or "packages"
+    A pickle names the bundle, which is opened again; a copy, also a deep one, is the same object.
     """
+
+    _bundle: Bundle | None = None  # None: not made by `load`
 
     def __init__(
         self, encoder: str, source: Source, descriptions: dict[str, str], glove: Glove | None, minilm: MiniLm | None
@@ -73,6 +79,7 @@ class TextModel:
         self._minilm = minilm
         self._known: dict[str, NDArray[np.float32]] = {}  # what was asked for last comes last
         self._lock = Lock()
+        self._knows = lru_cache(REMEMBERED)(self._look_up)
 
     @classmethod
     def load(cls, bundle: Bundle) -> "TextModel":
@@ -83,7 +90,24 @@ class TextModel:
         if source == "bundle":
             for name in (DESCRIPTIONS, *(name for part in _parts(bundle.folder) for name in FILES[part])):
                 bundle.path(name)
-        return cls.open(bundle.folder, source)
+        model = cls.open(bundle.folder, source)
+        model._bundle = bundle
+        return model
+
+    @classmethod
+    def _reopen(cls, bundle: Bundle) -> "TextModel":
+        return cls.load(reopen_bundle(bundle))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._bundle is None:
+            raise TypeError("only a TextModel that TextModel.load has made can be pickled: others name no bundle")
+        return type(self)._reopen, (self._bundle.at_absolute_path(),)
+
+    def __copy__(self) -> "TextModel":
+        return self
+
+    def __deepcopy__(self, _: dict[int, Any]) -> "TextModel":
+        return self
 
     @classmethod
     def open(cls, folder: Path, source: Source = "bundle") -> "TextModel":
@@ -112,6 +136,12 @@ class TextModel:
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """[n, size] float32, unit rows. LabelError for a text of which the model knows no word."""
         texts = list(texts)
+        for text in dict.fromkeys(texts):
+            if text not in self._known and not self._reads(text):
+                raise LabelError(
+                    f"label {text!r}: the text model knows none of its words; it knows English: describe the sound in "
+                    "common English words"
+                )
         with self._lock:  # one call at a time: each takes memory
             new = [text for text in dict.fromkeys(texts) if text not in self._known]
             rows = self._encode(new) if new else []
@@ -122,19 +152,35 @@ class TextModel:
                 del self._known[text]
         return np.stack([vectors[text] for text in texts])
 
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of a text, as they are typed, of which no part of the model knows anything."""
+        return [word for word in _words(text) if not self._knows(word)]
+
+    def _reads(self, text: str) -> bool:
+        return any(map(self._knows, _words(text)))
+
+    def _look_up(self, word: str) -> bool:
+        return (self._glove is not None and self._glove.knows(word)) or (
+            self._minilm is not None and self._minilm.knows(word)
+        )
+
     def _encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         parts = []
         if self._glove is not None:
-            means = np.stack([self._glove(text) for text in texts])
-            unknown = [text for text, mean in zip(texts, means, strict=True) if not mean.any()]
-            if self._minilm is None and unknown:
-                raise LabelError(
-                    f"label {unknown[0]!r}: has no word that the text model knows; use common English words"
-                )
-            parts.append(unit_rows(means))
+            parts.append(unit_rows(np.stack([self._glove(text) for text in texts])))
         if self._minilm is not None:
             parts.append(self._minilm(texts))
         return unit_rows(np.concatenate(parts, axis=1))
+
+
+def _words(text: str) -> list[str]:
+    """A text's words between blanks, without marks like "-" or "..." that stand alone."""
+    return [word for word in text.replace("_", " ").split() if not all(map(_is_mark, word))]
+
+
+def _is_mark(character: str) -> bool:
+    kind = unicodedata.category(character)
+    return kind[0] in "PCZ" or kind in ("Sm", "Sc", "Sk")  # all other symbols, emoji among them, stand for something
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -10,12 +10,14 @@ learning hardly ever answers with an unseen class.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import LabelError, UsageError
+from serving.labels import join_labels, plain
 
 LARGEST_OFFSET = 1e6  # far more than temperature times two, the most that two scores are apart
 TextEncoder = Callable[[Sequence[str]], NDArray[np.float32]]  # texts -> vectors [n, text_size]
@@ -91,28 +93,39 @@ class ZeroShot:
         labels = list(labels)
         if strange := [label for label in labels if not isinstance(label, str)]:
             raise LabelError(f"labels: got {strange[0]!r}; wanted a list of names or texts")
-        known = {plain(name): row for row, name in enumerate(self.class_names)}
-        known |= {name: row for row, name in enumerate(self.class_names)}
-        rows = np.array([known.get(label, known.get(plain(label), -1)) for label in labels], dtype=np.intp)
+        rows = np.array([self._row(label) for label in labels], dtype=np.intp)
         typed = [label for label, row in zip(labels, rows, strict=True) if row < 0]
         if not labels or not all(map(plain, labels)):
             raise LabelError(f"labels: got {'an empty' if labels else 'no'} label; wanted one name or text for each")
         if typed and (encode is None or self.text_mean is None):
             install = "" if self.text_mean is None else "pip install 'unheard[text]', or "
             raise LabelError(
-                f"labels: got {', '.join(typed)}; this bundle knows {', '.join(self.class_names)}, and has no text "
+                f"labels: got {join_labels(typed)}; this bundle knows {join_labels(self.class_names)}, and has no text "
                 f"model to understand others with: {install}export it again with --text-model"
             )
         same = [int(row) if row >= 0 else plain(label) for label, row in zip(labels, rows, strict=True)]
         repeated = [label for i, label in enumerate(labels) if same[i] in same[:i]]
         if repeated:
-            raise LabelError(f"labels: got {', '.join(repeated)} more than once; give each label once")
+            raise LabelError(f"labels: got {join_labels(repeated)} more than once; give each label once")
         vectors = self.class_vectors[rows]  # [n_labels, text_size]
         if encode is not None and self.text_mean is not None and typed:
             vectors[rows < 0] = unit_rows(encode(typed) - self.text_mean)
         return replace(
             self, class_names=list(labels), class_vectors=vectors, seen=np.where(rows < 0, False, self.seen[rows])
         )
+
+    def has(self, label: str) -> bool:
+        """Whether a label is the name of one of the classes, however cased and spaced."""
+        return self._row(label) >= 0
+
+    def _row(self, label: str) -> int:
+        return self._rows.get(label, self._rows.get(plain(label), -1))
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        """Class number by name: as it stands here, and as it is compared."""
+        rows = {plain(name): row for row, name in enumerate(self.class_names)}
+        return rows | {name: row for row, name in enumerate(self.class_names)}
 
     def save(self, path: Path) -> None:
         """Write as .npz, without pickled objects."""
@@ -141,11 +154,6 @@ class ZeroShot:
                 temperature=float(stored["temperature"]),
                 text_mean=stored.get("text_mean"),
             )
-
-
-def plain(label: str) -> str:
-    """A label as it is compared: "Sea_Waves " and "sea waves" are one."""
-    return " ".join(label.lower().replace("_", " ").split())
 
 
 def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:

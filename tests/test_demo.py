@@ -128,7 +128,10 @@ def test_the_api_ranks_an_uploaded_recording_as_the_embedder_does(client, record
     assert sum(shares) == pytest.approx(1)
     assert all(row["seen"] for row in answer["ranking"])
     assert list(answer["milliseconds"]) == ["decode", "resample", "model", "rank"]
-    assert answer["clip"] == {"seconds": 3.0, "rate_hz": RATE_HZ, "channels": 1}
+    level = answer["clip"].pop("level_dbfs")
+    assert level == pytest.approx(20 * np.log10(np.abs(read_audio(path)[0]).max()))
+    assert answer["clip"] == {"seconds": 3.0, "rate_hz": RATE_HZ, "channels": 1, "silent": False}
+    assert answer["windows"][0]["level_dbfs"] == level
     assert (answer["backend"], answer["precision"]) == (talking.backend, "fp32")
 
 

@@ -1,6 +1,7 @@
 """Class splits are the study's; clip splits never share a source recording."""
 
 import json
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -145,6 +146,35 @@ def test_an_unknown_split_lists_the_known_ones():
     with pytest.raises(UsageError) as caught:
         split_classes(ESC50, "fold9")
     assert all(name in str(caught.value) for name in split_names("ESC-50"))
+
+
+def test_unseen_classes_are_found_however_their_names_are_typed():
+    names = ["cow", "Dog, barking", unicodedata.normalize("NFD", "église"), "rain"]
+    table = table_of("folder", names)
+    split = split_classes(table, "all", unseen=("Cow", unicodedata.normalize("NFC", "Église")))
+    assert split.unseen_test == (names[0], names[2])
+    with pytest.raises(UsageError, match="name each class once"):
+        split_classes(table, "all", unseen=("rain", "Rain"))
+
+
+@pytest.mark.parametrize("flag", ["Dog, barking,rain", '"dog, barking","rain"', " rain , dog,barking"])
+def test_the_flag_takes_names_with_commas(flag):
+    from training.options import Options, configure
+
+    table = table_of("folder", ["cow", "Dog, barking", "hen", "rain"])
+    config = configure(Options(dataset="folder", objective="classes", unseen=flag), table)
+    assert set(config.split.unseen_test) == {"Dog, barking", "rain"}
+    with pytest.raises(UsageError, match='got dog; folder has cow, "Dog, barking", hen, rain'):
+        configure(Options(dataset="folder", objective="classes", unseen="dog,rain"), table)
+
+
+@pytest.mark.parametrize("twins", [("Dog", "dog"), ("sea_waves", "sea waves"), ("e\u0301glise", "\u00e9glise")])
+def test_folders_whose_names_are_one_label_are_refused(tmp_path, twins):
+    for name in (*twins, "rain"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.wav").touch()
+    with pytest.raises(DataError, match=r"the classes '.*' and '.*' are one label"):
+        load_clips("folder", tmp_path)
 
 
 def test_an_unknown_unseen_class_is_named():

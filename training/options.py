@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from serving.errors import UsageError
+from serving.labels import split_labels
 from training.config import RunConfig
 from training.data.class_descriptions import describe_class
 from training.data.clips import DATASETS, ClipTable
@@ -56,7 +57,7 @@ class Options(MachineOptions):
     split: str = "all"
     """which classes to train on: all, random, cat0-4, fold0-4 or fold04-34 (ESC-50), train, val or test (FSC22)"""
     unseen: str | None = None
-    """classes to keep unseen, by name, with commas between: dog,rain"""
+    """classes to keep unseen, by name, with commas between: dog,rain; a name may stand in double quotes"""
     test_fold: int | None = None
     """the data set's recording fold held out as the test set"""
     out: Path | None = None
@@ -219,7 +220,7 @@ def choose_device(name: str) -> torch.device:
 
 def configure(options: Options, table: ClipTable) -> RunConfig:
     """What the run will be made from; UsageError or DataError where the options do not fit the data set."""
-    unseen = tuple(name.strip() for name in (options.unseen or "").split(",") if name.strip())
+    unseen = tuple(split_labels(options.unseen or "", table.classes, flag="--unseen"))
     if options.unseen is not None and not unseen:
         raise UsageError("--unseen: names no class; give class names with commas between, or leave it out")
     classes = split_classes(table, options.split, options.seed, unseen)

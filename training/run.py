@@ -18,10 +18,9 @@ import numpy as np
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
-from rich.text import Text
 
 from serving.bundle import refuse_existing, refuse_unwritable
-from serving.command import console, progress_console, run_command, say
+from serving.command import progress_console, run_command, say, show
 from serving.errors import UsageError
 from training.config import RunConfig
 from training.data.clips import load_clips
@@ -212,14 +211,14 @@ def _describe(options: Options, config: RunConfig, clips: ClipSplit, machine: Co
 
 
 def _report(summary: dict[str, Any]) -> None:
-    grid = Table(title=Text(f"run {summary['out']}"), title_justify="left")
+    grid = Table()
     grid.add_column("what")
     grid.add_column("value", justify="right")
     for name, value in summary.items():
         if name != "out" and value is not None:
             shown = f"{value:.1%}" if name.endswith("accuracy") else f"{value:g}"
             grid.add_row(name.replace("_", " "), shown)
-    console.print(grid)
+    show(grid, f"run {summary['out']}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

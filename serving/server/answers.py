@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
-from serving.audio import Window
+from serving.audio import Window, is_silent
 from serving.embedder import pool
 from serving.errors import AudioError
 from serving.server.failures import status_of
@@ -67,8 +67,8 @@ def embedding_fields(heard: Heard, window: Window | None) -> dict[str, Any]:
     fields: dict[str, Any] = {"embedding": pool(heard.rows).tolist(), "windows": None}
     if window:
         fields["windows"] = [
-            {"start_s": i * window.hop_samples / window.rate_hz, "embedding": row.tolist()}
-            for i, row in enumerate(heard.rows)
+            {"start_s": i * window.hop_samples / window.rate_hz, **_level(level), "embedding": row.tolist()}
+            for i, (row, level) in enumerate(zip(heard.rows, heard.clip.level_dbfs, strict=True))
         ]
     return fields
 
@@ -87,9 +87,15 @@ def _common(heard: Heard, embedding_space: str) -> dict[str, Any]:
         "duration_s": clip.duration_s,
         "rate_hz": clip.rate_hz,
         "channels": clip.channels,
+        **_level(max(clip.level_dbfs)),
         "embedding_space": embedding_space,
         "timings_ms": {stage: round(ms, 3) for stage, ms in stages.items()},
     }
+
+
+def _level(level_dbfs: float) -> dict[str, Any]:
+    """The fields of responses.Level."""
+    return {"level_dbfs": round(level_dbfs, 2), "silent": is_silent(level_dbfs)}
 
 
 def _refusal(name: str, error: AudioError) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from serving.embedder import Embedder, pool
 from serving.errors import LabelError
+from serving.labels import split_labels, unquote
 from serving.server.answers import RAW, RAW_HEADERS, answer_json, answer_raw, embedding_fields, wants_raw
 from serving.server.canary import Canary
 from serving.server.failures import REQUEST_ID_HEADER, install
@@ -102,17 +103,20 @@ def create_app(pipeline: Pipeline, keys: Keys | None = None, cors_origins: Seque
         answer = await pipeline.hear(request)
         labels = None
         if query.labels is not None:
-            labels = [label.strip() for value in query.labels for label in value.split(",") if label.strip()]
+            labels = read_labels(query.labels, embedder.zeroshot.class_names)
             if len(labels) > MOST_LABELS:
                 raise LabelError(f"labels: got {len(labels)}; wanted at most {MOST_LABELS}")
-        # In a thread: labels that the bundle does not know by name go through its text model.
-        chosen = await pipeline.decode(lambda: embedder.choose(labels)) if labels is not None else embedder.zeroshot
+        chosen, unknown_words = embedder.zeroshot, {}
+        if labels is not None:  # in a thread: labels that the bundle does not know by name go through its text model
+            chosen, unknown_words = await pipeline.decode(
+                lambda: (embedder.choose(labels), embedder.unknown_words(labels))
+            )
         seen = dict(zip(chosen.class_names, chosen.seen.tolist(), strict=True))
 
         def rank(heard: Heard) -> dict[str, Any]:
             ranking = chosen.rank(pool(heard.rows), offset=query.offset)
             rows = [{"label": label, "score": score, "seen": seen[label]} for label, score in ranking]
-            return {"ranking": rows, "offset": query.offset}
+            return {"ranking": rows, "offset": query.offset, "unknown_words": unknown_words}
 
         return answer_json(answer, space, rank)
 
@@ -167,6 +171,19 @@ def create_app(pipeline: Pipeline, keys: Keys | None = None, cors_origins: Seque
     app.include_router(create_router(pipeline, canary))
     page = render(app.openapi(), with_keys=keys is not None)
     return app
+
+
+def read_labels(values: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The labels that a query asks for.
+
+    values   of the parameter `labels`: one holds labels with commas between, see `split_labels`; of several each is
+             one label
+    known    the bundle's own names
+    errors   LabelError: see `split_labels`
+    """
+    if len(values) == 1:
+        return split_labels(values[0], known)
+    return [label for label in map(unquote, values) if label]
 
 
 def describe(embedder: Embedder) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.audio import decode_audio
+from serving.audio import decode_audio, level_dbfs
 from serving.embedder import Embedder
 from serving.server.upload import File
 
@@ -20,6 +20,7 @@ class Clip:
     """A recording, decoded, cut and prepared.
 
     duration_s, rate_hz, channels   of the recording as it came
+    level_dbfs                      peak level of each window, see `serving.audio.level_dbfs`
     inputs                          [n_windows, ...] float32: its windows, as `Embedder.prepare` makes them
     decode_ms, resample_ms, front_end_ms
                                     what the stages took; resample: mix to mono, resample, cut
@@ -28,6 +29,7 @@ class Clip:
     duration_s: float
     rate_hz: int
     channels: int
+    level_dbfs: list[float]
     inputs: NDArray[np.float32]
     decode_ms: float
     resample_ms: float
@@ -42,7 +44,8 @@ def read_clip(file: File, embedder: Embedder, max_seconds: float) -> Clip:
     (wave, rate_hz), decode_ms = timed(lambda: decode_audio(file.data, file.name, max_seconds))
     windows, resample_ms = timed(lambda: embedder.windows(wave, rate_hz))
     inputs, front_end_ms = timed(lambda: embedder.prepare(windows))
-    return Clip(len(wave) / rate_hz, rate_hz, wave.shape[1], inputs, decode_ms, resample_ms, front_end_ms)
+    levels = [level_dbfs(window) for window in windows]
+    return Clip(len(wave) / rate_hz, rate_hz, wave.shape[1], levels, inputs, decode_ms, resample_ms, front_end_ms)
 
 
 def timed(work: Callable[[], Result]) -> tuple[Result, float]:

@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from serving.audio import LOWEST_DBFS, SILENT_DBFS
 from serving.zeroshot import LARGEST_OFFSET
 
 
@@ -22,8 +23,10 @@ class ClassifyQuery(BaseModel):
 
     labels: list[str] | None = Field(
         None,
-        description="what to rank, with commas between: classes of the bundle, or any words where it has a text model "
-        "(see typed_labels of /v1/model); default: every class of the bundle",
+        description="what to rank, with commas between: classes of the bundle, or any English words where it has a "
+        "text model (see typed_labels of /v1/model). A label with commas in it stands in double quotes "
+        '(`"Dog, barking",rain`), unless it is the name of a class. Where the parameter is repeated, each is one '
+        "label. Default: every class of the bundle",
         examples=["dog,rain"],
     )
     offset: float = Field(
@@ -45,7 +48,21 @@ class Timings(BaseModel):
     model: float = Field(description="windows or log-mel to embeddings, shared with others that came at the same time")
 
 
-class Heard(BaseModel):
+class Level(BaseModel):
+    """How loud a sound is."""
+
+    level_dbfs: float = Field(
+        ge=LOWEST_DBFS,
+        description="peak level in dB of full scale: 20 log10 of the largest sample, mono at the model's rate; "
+        f"{LOWEST_DBFS:g} for digital silence",
+        examples=[-3.1],
+    )
+    silent: bool = Field(
+        description=f"level_dbfs is below {SILENT_DBFS:g}: too soft for the model, whose ranking says nothing then"
+    )
+
+
+class Heard(Level):
     """The recording as it came."""
 
     duration_s: float = Field(examples=[5.0])
@@ -59,7 +76,7 @@ class Heard(BaseModel):
     )
 
 
-class WindowEmbedding(BaseModel):
+class WindowEmbedding(Level):
     """The embedding of one stretch of a recording."""
 
     start_s: float = Field(description="in the recording, in seconds", examples=[4.8])
@@ -86,6 +103,10 @@ class ClassifyResponse(Heard):
 
     ranking: list[RankedLabel]
     offset: float
+    unknown_words: dict[str, list[str]] = Field(
+        description="labels that the text model knows only in part, and the words that it does not know",
+        examples=[{"rain on a zzyx": ["zzyx"]}],
+    )
 
 
 class FileFailure(BaseModel):

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from serving.audio import sound_files
 from serving.errors import DataError
+from serving.labels import plain
 from training.data.names import CLASS_NAMES
 
 
@@ -76,6 +77,14 @@ def load_clips(dataset: str, data_dir: Path) -> ClipTable:
     if len({clip.label for clip in table.clips}) < 2:
         only = table.classes[table.clips[0].label]
         raise DataError(f"{data_dir}: holds only the class {only}; training needs two or more")
+    same: dict[str, str] = {}
+    for name in table.classes:
+        twin = same.setdefault(plain(name), name)
+        if twin != name:
+            raise DataError(
+                f"{data_dir}: the classes {twin!r} and {name!r} are one label, for case, blanks, underscores and the "
+                "form of accents do not count; rename one, or put their files together"
+            )
     for what, names in (("class", table.classes), ("file", [str(clip.path) for clip in table.clips])):
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:

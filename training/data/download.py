@@ -20,7 +20,7 @@ from typing import Any
 from rich.table import Table
 
 from serving.bundle import record_of
-from serving.command import console, run_command, say
+from serving.command import run_command, say, show
 from serving.errors import DataError, UsageError
 from training.data.archives import ARCHIVES, Archive, fetch_archive
 from training.data.clips import load_clips
@@ -161,10 +161,10 @@ def _work(options: DownloadOptions) -> dict[str, Any]:
         "url": ARCHIVES[options.dataset].url,
         "seconds": round(time.perf_counter() - started, 1),
     }
-    grid = Table("what", "value", title=f"{options.dataset} in {folder}", title_justify="left")
+    grid = Table("what", "value")
     for name in ("clips", "classes", "license", "url"):
         grid.add_row(name, str(result[name]))
-    console.print(grid)
+    show(grid, f"{options.dataset} in {folder}")
     return result
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from serving.errors import DataError, UsageError
+from serving.labels import join_labels, plain
 from training.data.clips import Clip, ClipTable
 from training.data.names import CLASS_NAMES
 
@@ -107,12 +108,14 @@ def _without(table: ClipTable, name: str, validation: tuple[str, ...], test: tup
 def _leave_out(table: ClipTable, name: str, unseen: tuple[str, ...]) -> ClassSplit:
     if name != "all":
         raise UsageError(f"--unseen names the unseen classes itself; leave out --split {name}")
-    if len(set(unseen)) < len(unseen):
-        raise UsageError(f"unseen: got {', '.join(unseen)}; name each class once")
-    unknown = sorted(set(unseen) - set(table.classes))
+    classes = {plain(label): label for label in table.classes}
+    unknown = sorted(label for label in unseen if plain(label) not in classes)
     if unknown:
-        raise UsageError(f"unseen: got {', '.join(unknown)}; {table.dataset} has {', '.join(table.classes)}")
-    return _without(table, "unseen", (), unseen)
+        raise UsageError(f"unseen: got {join_labels(unknown)}; {table.dataset} has {join_labels(table.classes)}")
+    named = tuple(classes[plain(label)] for label in unseen)
+    if len(set(named)) < len(named):
+        raise UsageError(f"unseen: got {join_labels(unseen)}; name each class once")
+    return _without(table, "unseen", (), named)
 
 
 def _named(table: ClipTable, name: str) -> ClassSplit:

@@ -28,7 +28,7 @@ from rich.progress import track
 from rich.table import Table
 
 from serving.bundle import new_folder
-from serving.command import run_command
+from serving.command import run_command, show
 from serving.errors import UsageError
 from training.synthesis import house, nature, street
 from training.synthesis.building_blocks import Rng, Wave, record_in_room
@@ -186,7 +186,7 @@ def _write_meta(path: Path, clips: Sequence[PlannedClip]) -> None:
 
 def _work(options: SynthesisOptions) -> dict[str, Any]:
     result = write_bank(options.out, options.clips_per_class, options.seed, options.overwrite)
-    table = Table(title=f"{options.out}: {result['clips']} clips, {result['audio_seconds'] / 60:.0f} min of sound")
+    table = Table()
     for heading in ("category", "target", "sources", "clips", "clips in folds 1-5"):
         table.add_column(heading, justify="left" if heading == "category" else "right")
     for category in SOUNDS:
@@ -194,7 +194,7 @@ def _work(options: SynthesisOptions) -> dict[str, Any]:
         sources, folds = {clip.source for clip in clips}, Counter(clip.fold for clip in clips)
         numbers = (TARGETS[category], len(sources), len(clips))
         table.add_row(category, *map(str, numbers), " ".join(map(str, folds.values())))
-    Console().print(table)
+    show(table, f"{options.out}: {result['clips']} clips, {result['audio_seconds'] / 60:.0f} min of sound")
     return result
 
 

@@ -1,0 +1,63 @@
+"""What commands print in a narrow terminal: tables may be narrow too, but no path is broken."""
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from demo.examples import SHIPPED_SOUNDS
+from demo.models import SHIPPED
+
+ROOT = Path(__file__).parent.parent
+COLUMNS = 40
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A folder with one recording, and with a name longer than a line."""
+    folder = tmp_path_factory.mktemp("narrow") / "recordings-of-a-long-night-in-the-field" / "with more of the same"
+    folder.mkdir(parents=True)
+    shutil.copy(SHIPPED_SOUNDS / "dog.ogg", folder)
+    return folder
+
+
+def embed(folder: Path, *more: str, file_bytes: int | None = None) -> subprocess.CompletedProcess[str]:
+    """Embed the folder into folder/embeddings.parquet. file_bytes: a larger file cannot be written."""
+
+    def limit() -> None:
+        if file_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+
+    command = [sys.executable, "-m", "serving.embed", str(SHIPPED), str(folder), "--backend", "onnxruntime"]
+    command += ["--out", str(folder / "embeddings.parquet"), *more]
+    env = os.environ | {"COLUMNS": str(COLUMNS)}
+    return subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False, preexec_fn=limit
+    )
+
+
+def test_the_table_of_a_job_stands_under_its_unbroken_path(folder):
+    done = embed(folder, "--overwrite")
+    assert done.returncode == 0, done.stderr
+    assert str(folder / "embeddings.parquet") in done.stdout.splitlines()
+    assert max(map(len, done.stdout.splitlines()[1:-1])) <= COLUMNS
+
+
+def test_a_failing_write_of_the_result_is_one_line_with_the_unbroken_path(folder):
+    done = embed(folder, "--overwrite", file_bytes=1000)
+    assert done.returncode == 2
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith(f"error: {folder / 'embeddings.parquet'}: cannot be written (")
+
+
+@pytest.mark.parametrize("flag", ["--per", "--threads", "--bogus"])
+def test_a_wrong_flag_is_one_line_with_the_unbroken_path(folder, flag):
+    done = embed(folder, flag, str(folder))
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert flag in line
+    assert flag == "--bogus" or str(folder) in line
