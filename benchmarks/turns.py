@@ -1,12 +1,16 @@
-"""Time pieces of work fairly: warmed up first, taken in turns, told as percentiles."""
+"""Timing of jobs that take turns, so that a drift in the machine's speed affects all of them alike."""
 
 import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.progress import Progress
+
+from serving.command import progress_console
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -15,8 +19,8 @@ Key = TypeVar("Key", bound=Hashable)
 class Job:
     """One piece of work.
 
-    prepare   turn -> input: not timed; turns count from 0, warm-up included
-    work      input -> anything: timed
+    prepare   turn -> input; not timed. Turns count from 0 and include the warm-up
+    work      input -> anything; timed
     """
 
     prepare: Callable[[int], Any]
@@ -25,7 +29,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Percentiles:
-    """Of n durations, in milliseconds. The fewer than 100 there are, the closer is p99 to the largest of them."""
+    """Percentiles of n durations in milliseconds. With n below 100, p99 is close to the largest duration."""
 
     n: int
     p50_ms: float
@@ -34,16 +38,15 @@ class Percentiles:
 
 
 def percentiles(durations_ns: NDArray[np.number]) -> Percentiles:
-    """Percentiles of durations [n] in nanoseconds, n >= 1; between two of them by linear interpolation."""
+    """Percentiles of at least one duration in nanoseconds, any shape, with linear interpolation."""
     p50, p95, p99 = np.percentile(durations_ns, (50, 95, 99)) / 1e6
-    return Percentiles(len(durations_ns), float(p50), float(p95), float(p99))
+    return Percentiles(durations_ns.size, float(p50), float(p95), float(p99))
 
 
 def wait_for_rest(most_s: float = 0.5) -> None:
-    """Return when no thread of this process works, or after `most_s` seconds.
+    """Return when all threads of this process are idle, or after `most_s` seconds.
 
-    The threads of ONNX Runtime spin for a while after each call (measured: 52 ms of a core), and would take a core
-    from whatever is timed next.
+    ONNX Runtime's threads spin after each call (measured: 52 ms of a core) and would slow down the next job.
     """
     deadline = time.perf_counter() + most_s
     while time.perf_counter() < deadline:
@@ -53,36 +56,23 @@ def wait_for_rest(most_s: float = 0.5) -> None:
             return
 
 
-def time_in_turns(
+def take_turns(
     jobs: Mapping[Key, Job],
     repeats: int,
     warm_up: int,
+    in_a_row: int = 1,
     on_round: Callable[[], None] = lambda: None,
     settle: Callable[[], None] = wait_for_rest,
     clock_ns: Callable[[], int] = time.perf_counter_ns,
 ) -> dict[Key, NDArray[np.int64]]:
-    """Time every job once a round, each from rest: see `time_in_rows`. Durations [repeats] in nanoseconds."""
-    rows = time_in_rows(jobs, 1, repeats, warm_up, on_round, settle, clock_ns)
-    return {key: durations[:, 0] for key, durations in rows.items()}
+    """Time every job in each round.
 
-
-def time_in_rows(
-    jobs: Mapping[Key, Job],
-    in_a_row: int,
-    repeats: int,
-    warm_up: int,
-    on_round: Callable[[], None] = lambda: None,
-    settle: Callable[[], None] = wait_for_rest,
-    clock_ns: Callable[[], int] = time.perf_counter_ns,
-) -> dict[Key, NDArray[np.int64]]:
-    """Time every job some times in a row, round after round, so that a drift of the machine hits all jobs alike.
-
-    in_a_row  how often in a round: the first time from rest, and after what other jobs left in the caches
     repeats   rounds that count, at least 1
-    warm_up   rounds before them, of all jobs, that do not
-    on_round  called after each round of either kind
-    settle    called before each job's row, so that it matters little which one came before
-    clock_ns  a clock that only goes forward, in nanoseconds
+    warm_up   rounds before them that do not count
+    in_a_row  runs of a job within a round; the first starts from rest, with the caches as the previous job left them
+    on_round  called after every round, warm-up included
+    settle    called before each job, so that the order of the jobs matters little
+    clock_ns  a monotonic clock in nanoseconds
     returns   for each job its durations [repeats, in_a_row] in nanoseconds
     """
     durations = {key: np.empty((warm_up + repeats, in_a_row), np.int64) for key in jobs}
@@ -96,3 +86,12 @@ def time_in_rows(
                 durations[key][turn, i] = clock_ns() - start
         on_round()
     return {key: taken[warm_up:] for key, taken in durations.items()}
+
+
+def time_jobs(
+    jobs: Mapping[Key, Job], repeats: int, warm_up: int, in_a_row: int = 1, title: str = "warm-up, then timing"
+) -> dict[Key, NDArray[np.int64]]:
+    """`take_turns` with a progress bar, which is redrawn between rounds only, so that it is never timed."""
+    with Progress(console=progress_console, auto_refresh=False) as progress:
+        bar = progress.add_task(title, total=warm_up + repeats)
+        return take_turns(jobs, repeats, warm_up, in_a_row, partial(progress.update, bar, advance=1, refresh=True))
