@@ -161,7 +161,6 @@ def measure_efficiency(options: Options) -> dict[str, Any]:
     notes = [
         f"batches of {options.batch} windows, {threads} threads, median of {options.repeats} runs, taking turns",
         f"peak: {peaks[fastest]:.0f} GFLOP/s, a product of square matrices by {fastest} ({products_told})",
-        study.describe_host(),
     ]
     table = efficiency_table(rows, options.batch)
     study.write(record, rows, [table], notes, lambda: plot_efficiency(rows, peaks[fastest], threads))

@@ -4,8 +4,10 @@ import os
 import platform
 import socket
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -40,17 +42,20 @@ class Host:
     libsndfile: str
     soxr: str
 
-    def __str__(self) -> str:
-        return (
-            f"{describe_hardware(self.cpu, self.cores, self.ram_gib, self.gpus)}; {self.os}; Python {self.python}, "
-            f"numpy {self.numpy} ({self.blas}), onnxruntime {self.onnxruntime}, libsndfile {self.libsndfile}, "
-            f"soxr {self.soxr}"
-        )
+
+def describe_hardware(machine: Mapping[str, Any]) -> str:
+    """The hardware of a machine row in one phrase: "AMD EPYC, 2 cores, 23.5 GiB, no GPU"."""
+    gpus = ", ".join(machine["gpus"]) or "no GPU"
+    return f"{machine['cpu']}, {machine['cores']} cores, {machine['ram_gib']:g} GiB, {gpus}"
 
 
-def describe_hardware(cpu: str, cores: int, ram_gib: float, gpus: list[str]) -> str:
-    """The hardware in one phrase: "AMD EPYC, 2 cores, 23.5 GiB, no GPU"."""
-    return f"{cpu}, {cores} cores, {ram_gib:g} GiB, {', '.join(gpus) or 'no GPU'}"
+def describe_software(machine: Mapping[str, Any]) -> str:
+    """The system and the libraries of a machine row in one phrase."""
+    torch = f", PyTorch {machine['torch']}" if "torch" in machine else ""
+    return (
+        f"{machine['os']}; Python {machine['python']}, numpy {machine['numpy']} ({machine['blas']}), "
+        f"onnxruntime {machine['onnxruntime']}, libsndfile {machine['libsndfile']}, soxr {machine['soxr']}{torch}"
+    )
 
 
 def read_host() -> Host:

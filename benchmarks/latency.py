@@ -154,9 +154,8 @@ def measure_latency(options: Options) -> dict[str, Any]:
         rows=[asdict(row) for row in rows],
         summaries=[asdict(each) for each in summaries],
     )
-    notes = [*describe_conditions(record), study.describe_host()]
     plot = partial(plot_latency, summaries, f"From sound files to embeddings of {manifest.network}")
-    study.write(record, rows, latency_tables(summaries, manifest.network), notes, plot)
+    study.write(record, rows, latency_tables(summaries, manifest.network), describe_conditions(record), plot)
     return record
 
 

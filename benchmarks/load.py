@@ -187,7 +187,6 @@ def measure_load(options: Options) -> dict[str, Any]:
         *verdicts,
         f"{len(clips)} clips of {record['clips']['mean_bytes'] / 1e3:.0f} kB on average ({clips.source})",
         f"{options.load_seconds:g} s for each load after {WARM_UP_S:g} s of warm-up; the server runs {where}",
-        study.describe_host(),
     ]
     title = "Throughput and latency of the server"
     study.write(record, rows, [load_table(rows, f"load on {options.url}")], notes, lambda: plot_load(rows, title))

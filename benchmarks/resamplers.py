@@ -146,7 +146,6 @@ def measure_resamplers(options: Options) -> dict[str, Any]:
         f"median of {options.repeats} jobs of {CLIPS_A_JOB} clips, taking turns, in one thread",
         f"1 - cosine of FP32 embeddings of {', '.join(record['bundles'])} with those after {REFERENCE}, and the share "
         "of clips whose first-ranked class is the same",
-        study.describe_host(),
     ]
     study.write(record, rows, [resampler_table(rows)], notes, lambda: plot_resamplers(rows))
     return record

@@ -12,12 +12,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from benchmarks.efficiency import EfficiencyRow, plot_efficiency
+from benchmarks.host import describe_hardware, describe_software
 from benchmarks.latency_report import STAGE_COLOURS, LatencySummary, largest_batch, plot_stages
 from benchmarks.load_report import LoadRow, find_knee, plot_load
 from benchmarks.peers.peer_rows import PeerRow, best_rows, plot_peers, speed_table
 from benchmarks.resamplers import ResamplerRow, resampler_table
 from benchmarks.scaling import ScalingRow, plot_scaling
-from benchmarks.study import bullet_list, describe_machine, digits, save_figure, to_csv, write_json, write_text
+from benchmarks.study import bullet_list, digits, save_figure, to_csv, write_json, write_text
 from serving.errors import DataError
 
 LATENCY_PREFIX = "latency-"  # one folder for each bundle
@@ -56,7 +57,7 @@ def write_results(records: Mapping[str, Record], page: Path) -> list[Path]:
     returns   the files written
     """
     figures = draw_figures(records)
-    machine = describe_machine(records["peers"]["machine"])
+    machine = describe_hardware(records["peers"]["machine"])
     written = [page, page.with_suffix(".csv"), page.with_suffix(".json")]
     for name, figure in figures.items():
         written.append(page.with_name(f"{page.stem}-{name}.png"))
@@ -93,10 +94,9 @@ def draw_figures(records: Mapping[str, Record]) -> dict[str, Figure]:
 def plot_all_stages(latencies: Sequence[Record]) -> Figure:
     """The stages of every configuration, a panel for each bundle."""
     all_rows = [largest_batch(rows_of(record, LatencySummary)) for record in latencies]
-    height = 1.6 + 0.32 * max(map(len, all_rows))
-    figure = Figure(figsize=(5.2 * len(latencies) + 0.8, height), layout="constrained")
+    figure = Figure(figsize=(9, 1.2 + sum(0.9 + 0.26 * len(rows) for rows in all_rows)), layout="constrained")
     for axes, record, rows in zip(
-        figure.subplots(1, len(latencies), squeeze=False)[0], latencies, all_rows, strict=True
+        figure.subplots(len(latencies), 1, squeeze=False)[:, 0], latencies, all_rows, strict=True
     ):
         plot_stages(axes, rows, f"{record['bundle']['name']}, batches of {rows[0].batch}")
     keys: list[Any] = [Patch(color=colour, label=stage.replace("_", " ")) for stage, colour in STAGE_COLOURS.items()]
@@ -112,10 +112,9 @@ def plot_all_stages(latencies: Sequence[Record]) -> Figure:
 def make_page(records: Mapping[str, Record], stem: str) -> str:
     """The page in Markdown."""
     peers, machine = records["peers"], records["peers"]["machine"]
-    times = sorted(record["measured_at"] for record in records.values())
     parts = [
         "# Benchmarks",
-        f"From 44.1 kHz sound files to embeddings on {describe_machine(machine)}. Written by `make bench`; all rows "
+        f"From 44.1 kHz sound files to embeddings on {describe_hardware(machine)}. Written by `make bench`; all rows "
         f"are in [{stem}.csv]({stem}.csv) and, with their settings, in [{stem}.json]({stem}.json).",
         "## Unheard and other packages",
         headline(rows_of(peers, PeerRow)),
@@ -140,11 +139,29 @@ def make_page(records: Mapping[str, Record], stem: str) -> str:
         "Time of a clip, and how much embeddings differ from those after soxr's very high quality (VHQ).",
         resampler_table(rows_of(records["resamplers"], ResamplerRow)).markdown(),
         "## How it was measured",
-        f"Everything that is compared ran in turns in one process, after a warm-up. Measured from {times[0]} to "
-        f"{times[-1]}.",
-        "\n".join(f"**{name}**\n\n{bullet_list(record['notes'])}" for name, record in records.items()),
+        _conditions(records),
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _conditions(records: Mapping[str, Record]) -> str:
+    """Machine, time, and the notes of all benchmarks, each of them once."""
+    times = sorted(record["measured_at"] for record in records.values())
+    loads = ", ".join(
+        f"{name} {record['machine']['load_average_before']:g}"
+        for name, record in records.items()
+        if "load_average_before" in record["machine"]
+    )
+    notes: dict[str, str] = {}  # note -> the benchmark that it belongs to
+    for name, record in records.items():
+        for note in record["notes"]:
+            notes.setdefault(note, name.split("-")[0])
+    return (
+        f"Measured from {times[0]} to {times[-1]} on {describe_hardware(records['peers']['machine'])}; "
+        f"{describe_software(records['training']['machine'])}. Jobs that are compared took turns in one process, after "
+        f"a warm-up; load and scaling ran as stated below. Load average before each benchmark: {loads}.\n\n"
+        + bullet_list([f"{name}: {note}" for note, name in notes.items()])
+    )
 
 
 def headline(rows: Sequence[PeerRow]) -> str:

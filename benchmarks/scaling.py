@@ -172,7 +172,6 @@ def measure_scaling(options: Options) -> dict[str, Any]:
         f"{len(clips)} distinct clips, repeated; {clips.source}; {network} on {embedder.backend}, {threads} threads",
         "embed_files: in this process, after a warm-up; serving.embed: a process of its own, from its start to the "
         "finished Parquet file",
-        study.describe_host(),
     ]
     study.write(record, rows, [scaling_table(rows)], notes, lambda: plot_scaling(rows, network))
     return record

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table as TerminalTable
 
-from benchmarks.host import describe_hardware, read_host
+from benchmarks.host import describe_hardware, describe_software, read_host
 from serving.command import console
 from serving.errors import UsageError
 from serving.whole import replace_whole
@@ -72,12 +72,6 @@ class Study:
             "out": str(self._out),
         }
 
-    def describe_host(self, *more: str) -> str:
-        """The machine row in one line. more: versions of other libraries."""
-        busy = self._load_average > BUSY_LOAD * self.host.cores
-        warning = " (the machine was busy: these times may be too long)" if busy else ""
-        return "; ".join([str(self.host), *more, f"load average before: {self._load_average:g}{warning}"])
-
     def write(
         self,
         record: dict[str, Any],
@@ -92,28 +86,31 @@ class Study:
         notes   what the numbers depend on, one line each; they become part of the record
         """
         record["notes"] = list(notes)
+        lines = [*notes, describe_machine(record["machine"])]
         stem = self._out / self._name
         write_json(record, stem.with_suffix(".json"))
         written = [f"{self._name}.json"]
         if tables:
             text = "\n".join(table.markdown() for table in tables)
-            write_text(f"{text}\n{bullet_list(notes)}", stem.with_suffix(".md"))
+            write_text(f"{text}\n{bullet_list(lines)}", stem.with_suffix(".md"))
             written.append(f"{self._name}.md")
         if rows:
             write_text(to_csv([asdict(row) for row in rows]), stem.with_suffix(".csv"))
             written.append(f"{self._name}.csv")
         if rows and plot:
-            save_figure(plot(), describe_machine(record["machine"]), stem.with_suffix(".png"))
+            save_figure(plot(), describe_hardware(record["machine"]), stem.with_suffix(".png"))
             written.append(f"{self._name}.png")
         for table in tables:
             console.print(table.terminal())
-        for line in (*notes, f"written to {self._out}: {', '.join(written)}"):
+        for line in (*lines, f"written to {self._out}: {', '.join(written)}"):
             console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def describe_machine(machine: Mapping[str, Any]) -> str:
-    """The hardware of a record's machine row, in one phrase."""
-    return describe_hardware(machine["cpu"], machine["cores"], machine["ram_gib"], machine["gpus"])
+    """A record's machine row in one line, with a warning if the machine was busy before the measurement."""
+    load = machine["load_average_before"]
+    warning = " (the machine was busy: these times may be too long)" if load > BUSY_LOAD * machine["cores"] else ""
+    return f"{describe_hardware(machine)}; {describe_software(machine)}; load average before: {load:g}{warning}"
 
 
 def digits(value: float | None) -> str:

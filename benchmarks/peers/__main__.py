@@ -153,7 +153,7 @@ def measure_peers(options: Options) -> dict[str, Any]:
         ratios=[asdict(ratio) for ratio in ratios],
     )
     tables = [speed_table(rows), *([ratio_table(rows, ratios)] if ratios else []), computation_table(rows)]
-    study.write(record, rows, tables, [*describe_conditions(record), study.describe_host()], lambda: plot_peers(rows))
+    study.write(record, rows, tables, describe_conditions(record), lambda: plot_peers(rows))
     return record
 
 

@@ -173,7 +173,7 @@ def plot_peers(rows: Sequence[PeerRow]) -> Figure:
     single.barh(places, medians, 0.65, color=colours)
     single.hlines(places, medians, [row.p99_ms for row in ordered], color=GREY, linewidth=1.2)
     single.scatter([row.rest_p50_ms for row in ordered], places, s=12, color=ACCENT, zorder=3)
-    single.set(title="Latency of a single clip", xlabel="ms, logarithmic (less is better)", xscale="log")
+    single.set(title="Latency of a single clip", xlabel="ms, logarithmic (less is better); numbers: p50", xscale="log")
     single.set_xlim(0.5 * min(medians), 2 * max(ends))
     single.xaxis.set_major_formatter("{x:g}")
     for axes, values, right in ((bulk, rates, rates), (single, medians, ends)):

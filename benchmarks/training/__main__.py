@@ -141,7 +141,6 @@ def measure_training(options: Options) -> dict[str, Any]:
         "a sample is a file in decode and log-mel, a window in windows, step and epoch",
         f"median of {options.rounds} rounds, taking turns, {threads} threads; ours decodes and computes log-mels once, "
         "the plain recipe in every epoch",
-        study.describe_host(f"PyTorch {torch.__version__}"),
     ]
     study.write(record, rows, [training_table(rows)], notes, lambda: plot_training(rows, options.network))
     return record

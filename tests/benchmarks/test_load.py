@@ -10,19 +10,18 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.client import Address, Connection, make_request
+from benchmarks.abuse import SHARES, AbuseFindings
+from benchmarks.host import pid_of_listener, resident_mb
+from benchmarks.http_client import Address, Connection, LoadRun, Sample, closed_loop, make_request, open_loop
 from benchmarks.load import main
-from benchmarks.load_report import HEAD, LoadRow, codes, find_knee, make_row, overload_of, table_lines
-from benchmarks.loops import Run, Sample, closed_loop, open_loop
-from benchmarks.mixed import SHARES, Found
-from benchmarks.report import to_csv, to_markdown
-from benchmarks.server_process import pid_of, resident_mb
+from benchmarks.load_report import LoadRow, count_statuses, find_knee, judge_overload, load_row, load_table
+from benchmarks.study import to_csv
 from serving.bundle import open_bundle, write_manifest
 from serving.errors import UsageError
 from tests.servers import Server, running
@@ -74,7 +73,7 @@ REQUEST = make_request("/v1/embed", b"sound", {})
 
 
 def test_a_closed_loop_has_so_many_requests_under_way_and_counts_none_of_the_warm_up():
-    async def run() -> tuple[Run, Stub]:
+    async def run() -> tuple[LoadRun, Stub]:
         stub = Stub(lambda body: (200, EMBEDDING, 0.01))
         async with stub as address:
             return await closed_loop(address, [REQUEST], 4, 1.0, 0.5), stub
@@ -88,7 +87,7 @@ def test_a_closed_loop_has_so_many_requests_under_way_and_counts_none_of_the_war
 
 
 def test_an_open_loop_counts_from_when_a_request_was_due_however_long_others_take():
-    async def run() -> Run:
+    async def run() -> LoadRun:
         async with Stub(lambda body: (200, EMBEDDING, 0.02)) as address:
             return await open_loop(address, [REQUEST], 100, 1.0, np.random.default_rng(0))
 
@@ -103,21 +102,21 @@ def test_an_open_loop_counts_from_when_a_request_was_due_however_long_others_tak
 def test_refusals_and_breaks_are_told_apart_from_answers():
     outcomes = iter([(200, EMBEDDING, 0.0), (429, b"{}", 0.0), (503, b"{}", 0.0), (500, b"{}", 0.0)] * 5)
 
-    async def run() -> Run:
+    async def run() -> LoadRun:
         async with Stub(lambda body: next(outcomes)) as address:
             return await open_loop(address, [REQUEST], 1000, 0.02, np.random.default_rng(0))
 
     run_ = asyncio.run(run())
-    assert codes(run_) == {"200": 5, "429": 5, "500": 5, "503": 5}
-    row = make_row(run_, None, rate=1000)
+    assert count_statuses(run_) == {"200": 5, "429": 5, "500": 5, "503": 5}
+    row = load_row(run_, None, rate=1000)
     assert (row.requests, row.refused, row.failed, row.retry_after_s) == (20, 5, 10, 7.0)
 
-    async def nobody() -> Run:
+    async def nobody() -> LoadRun:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
         return await open_loop(Address("127.0.0.1", port), [REQUEST], 1000, 0.003, np.random.default_rng(0))
 
-    assert codes(asyncio.run(nobody())) == {"none": 3}
+    assert count_statuses(asyncio.run(nobody())) == {"none": 3}
 
 
 def test_a_connection_that_the_server_closed_while_idle_is_opened_again_and_told():
@@ -173,17 +172,17 @@ def test_the_knee_is_the_least_load_with_nearly_all_of_the_throughput():
     ids=["fair", "slow", "slow refusals", "a failure", "no refusals", "no answers"],
 )
 def test_overload_passes_only_when_all_of_it_holds(overloaded, passed):
-    found = overload_of(row(200, 100, 32), overloaded)
+    found = judge_overload(row(200, 100, 32), overloaded)
     assert found["times"] == 4.0
     assert found["passed"] is passed
 
 
 def test_tables_tell_the_same_in_every_form():
     rows = [row(100.5, 10.25, 1), row(0, None, 2), row(90, 20, rate=400.0, refused=7, refused_p50_ms=3.5)]
-    parsed = list(csv.DictReader(to_csv(rows).splitlines()))
+    parsed = list(csv.DictReader(to_csv([asdict(row) for row in rows]).splitlines()))
     assert [line["per_second"] for line in parsed] == ["100.5", "0", "90"]
     assert parsed[2]["refused_p50_ms"] == "3.5"
-    lines = to_markdown(HEAD, table_lines(rows)).splitlines()
+    lines = load_table(rows, "load").markdown().splitlines()
     assert len({line.count("|") for line in lines}) == 1
     assert lines[2].startswith("| 1 at a time (knee) | 100.5 | 10.25 |")
     assert lines[4].startswith("| 400 a second | 90.00 |")
@@ -194,20 +193,20 @@ def test_memory_growth_counts_from_when_it_had_settled():
     memory += [(count, 200.0) for count in range(1_000, 4_000, 50)]
     memory += [(count, 204.0) for count in range(4_000, 5_001, 50)]
     memory[30] = (memory[30][0], 400.0)  # a moment with much under way
-    found = Found({kind: Counter() for kind in SHARES}, [], {}, 0, memory)
-    assert found.growth(5_000) == pytest.approx(0.02)
-    assert Found({}, [], {}, 0, []).growth(5_000) is None
+    found = AbuseFindings({kind: Counter() for kind in SHARES}, [], {}, 0, memory)
+    assert found.memory_growth(5_000) == pytest.approx(0.02)
+    assert AbuseFindings({}, [], {}, 0, []).memory_growth(5_000) is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_server_behind_a_port_of_this_machine_is_found_with_its_memory(server):
-    assert pid_of("127.0.0.1", server.port) == pid_of("localhost", server.port) == server.process.pid
+    assert pid_of_listener("127.0.0.1", server.port) == pid_of_listener("localhost", server.port) == server.process.pid
     assert 50 < resident_mb(server.process.pid) < 5_000
     with socket.create_server(("127.0.0.1", 0)) as ours:
-        assert pid_of("127.0.0.1", ours.getsockname()[1]) == os.getpid()
+        assert pid_of_listener("127.0.0.1", ours.getsockname()[1]) == os.getpid()
         port = ours.getsockname()[1]
-    assert pid_of("127.0.0.1", port) is None
-    assert pid_of("203.0.113.1", server.port) is None
+    assert pid_of_listener("127.0.0.1", port) is None
+    assert pid_of_listener("203.0.113.1", server.port) is None
     assert resident_mb(None) is None
 
 
@@ -378,7 +377,7 @@ def test_an_address_is_parsed_or_refused():
 
 
 def test_samples_carry_what_the_table_needs():
-    run = Run([Sample(200, 0.010, 0.001), Sample(200, 0.030, 0.002), Sample(429, 0.005, 0.0, 2)], 2.0)
-    made = make_row(run, 123.456, connections=2)
+    run = LoadRun([Sample(200, 0.010, 0.001), Sample(200, 0.030, 0.002), Sample(429, 0.005, 0.0, 2)], 2.0)
+    made = load_row(run, 123.456, connections=2)
     assert (made.per_second, made.p50_ms, made.refused_p50_ms, made.retry_after_s) == (1.0, 20.0, 5.0, 2.0)
     assert (made.resident_mb, made.connections, made.rate, made.failed) == (123.5, 2, None, 0)

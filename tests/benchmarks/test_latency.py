@@ -1,30 +1,24 @@
-"""The benchmarks: that they measure what serving does, and say what they measured. Never how fast."""
+"""The latency benchmark: it times what serving does, and states what it measured."""
 
 import csv
 import json
-import math
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.clips import clip_files, gather_clips, synthesise
+from benchmarks.bundle_parts import GPU_BACKENDS, open_model
+from benchmarks.host import read_host
+from benchmarks.inputs import input_clips, synthesise_clip
 from benchmarks.latency import main
-from benchmarks.latency_rows import make_rows, summarise
-from benchmarks.machine import this_machine
-from benchmarks.report import replace_file, to_csv, to_markdown
-from benchmarks.runtimes import GPU_RUNTIMES, open_model
-from benchmarks.stages import Key, embed_clips
-from benchmarks.timing import Job, percentiles, time_in_rows, time_in_turns, wait_for_rest
-from serving.agreement import worst_cosine
+from benchmarks.latency_jobs import StageKey, embed_encoded
+from benchmarks.latency_report import stage_rows, summarise_rows
 from serving.audio import decode_audio
 from serving.bundle import open_bundle
 from serving.embedder import Embedder
-from serving.errors import UsageError
 
 CONFIGURATIONS = [(b, p, t) for t in (1, 2) for b in ("onnxruntime", "openvino") for p in ("fp32", "fp16", "int8")]
 
@@ -87,7 +81,7 @@ def test_every_measured_stage_takes_time_and_its_percentiles_rise(result):
 
 
 def test_the_network_is_the_difference_of_the_medians_and_all_stages_sum(result):
-    rows = {tuple(row[name] for name in Key._fields): row for row in result["rows"]}
+    rows = {tuple(row[name] for name in StageKey._fields): row for row in result["rows"]}
     for line in result["summaries"]:
         of = (line["batch"], line["backend"], line["precision"], line["threads"])
         network = rows["network", *of]
@@ -120,7 +114,7 @@ def test_the_cosine_is_that_of_the_clips_windows(precise_bundle, tmp_path, capsy
         Embedder(bundle, open_model(bundle, "onnxruntime", precision, 1, tmp_path), precision, 1)
         for precision in ("fp32", "int8")
     )
-    waves = [decode_audio(data) for data in gather_clips(None, 1.0).values()]
+    waves = [decode_audio(data) for data in input_clips(None, 1.0).encoded.values()]
     rows, reference = (np.stack([each.embed(*wave) for wave in waves]) for each in (eight, full))
     lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(reference, axis=1)
     assert told == pytest.approx(((rows * reference).sum(axis=1) / lengths).min(), abs=1e-5)
@@ -139,16 +133,16 @@ def test_every_file_is_written_and_tells_the_same(measured, result):
 
 
 def test_few_samples_are_said_beside_their_p99(measured):
-    assert any("p99 of 2 is nearly the slowest" in line for line in measured[0])
+    assert any("p99 of 2 is close to the slowest" in line for line in measured[0])
 
 
 def test_what_does_not_work_here_is_named_with_the_reason(bundle_folder, tmp_path, capsys):
-    if this_machine().gpus:
+    if read_host().gpus:
         pytest.skip("there is a GPU")
     flags = "--batch 1 --repeats 1 --seconds 0.5 --threads 1"
     assert main([str(bundle_folder), *flags.split(), "--out", str(tmp_path)]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert {name: result["not_measured"][name] for name in GPU_RUNTIMES} == dict.fromkeys(GPU_RUNTIMES, "no GPU")
+    assert {name: result["not_measured"][name] for name in GPU_BACKENDS} == dict.fromkeys(GPU_BACKENDS, "no GPU")
     assert main([str(bundle_folder), *flags.split(), "--backends", "tensorrt"]) == 2
     assert "tensorrt does not work here (no GPU)" in capsys.readouterr().err
 
@@ -163,12 +157,12 @@ def test_a_bundle_that_takes_log_mel_is_measured_with_its_front_end(log_mel_bund
 
 def test_the_timed_path_gives_the_embeddings_of_embedder_embed(embedder, recordings):
     rng = np.random.default_rng(1)
-    files = [synthesise(seconds, rng) for seconds in (0.2, 5.0, 12.0)]  # 1, 1 and 3 windows
+    files = [synthesise_clip(seconds, rng) for seconds in (0.2, 5.0, 12.0)]  # 1, 1 and 3 windows
     files += [path.read_bytes() for path in sorted(recordings.glob("*/0.wav"))]
     wanted = np.stack([embedder.embed(*decode_audio(data)) for data in files])
-    got = embed_clips(embedder, files)
+    got = embed_encoded(embedder, files)
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
-    assert np.array_equal(embed_clips(embedder, files[2:3])[0], wanted[2])
+    assert np.array_equal(embed_encoded(embedder, files[2:3])[0], wanted[2])
 
 
 def test_recordings_are_measured_as_they_are(bundle_folder, recordings, tmp_path, capsys):
@@ -218,128 +212,19 @@ def test_a_folder_that_is_no_bundle_exits_2_and_leaves_nothing(tmp_path, capsys)
     assert not (tmp_path / "out").exists()
 
 
-def test_percentiles_of_0_to_100_ms_are_their_own_numbers():
-    durations = np.random.default_rng(0).permutation(101) * 1_000_000
-    found = percentiles(durations)
-    assert (found.n, found.p50_ms, found.p95_ms, found.p99_ms) == (101, 50.0, 95.0, 99.0)
-
-
-def test_percentiles_of_one_duration_are_that_duration():
-    found = percentiles(np.array([2_500_000]))
-    assert (found.n, found.p50_ms, found.p95_ms, found.p99_ms) == (1, 2.5, 2.5, 2.5)
-
-
-def test_jobs_take_turns_and_neither_warm_up_nor_preparation_nor_settling_is_timed():
-    now, order = 0, []
-
-    def job(name: str, cost_ns: int) -> Job:
-        def prepare(turn: int) -> int:
-            nonlocal now
-            now += 1_000
-            return turn
-
-        def work(turn: int) -> None:
-            nonlocal now
-            now += cost_ns + turn
-            order.append((name, turn))
-
-        return Job(prepare, work)
-
-    def settle() -> None:
-        nonlocal now
-        now += 50_000
-
-    jobs = {"a": job("a", 10), "b": job("b", 20)}
-    rounds: list[int] = []
-    durations = time_in_turns(jobs, 3, 2, lambda: rounds.append(len(order)), settle, lambda: now)
-    assert order == [(name, turn) for turn in range(5) for name in ("a", "b")]
-    assert rounds == [2, 4, 6, 8, 10]
-    assert {name: list(values) for name, values in durations.items()} == {"a": [12, 13, 14], "b": [22, 23, 24]}
-    order.clear()
-    rows = time_in_rows(jobs, 3, 2, 1, lambda: None, settle, lambda: now)
-    assert order == [(name, 3 * turn + i) for turn in range(3) for name in ("a", "b") for i in range(3)]
-    assert {name: values.tolist() for name, values in rows.items()} == {
-        "a": [[13, 14, 15], [16, 17, 18]],
-        "b": [[23, 24, 25], [26, 27, 28]],
-    }
-
-
-def test_waiting_for_rest_ends_though_a_thread_never_rests():
-    stop = threading.Event()
-
-    def spin() -> None:
-        while not stop.is_set():
-            pass
-
-    thread = threading.Thread(target=spin)
-    thread.start()
-    try:
-        wait_for_rest(most_s=0.05)
-    finally:
-        stop.set()
-        thread.join()
-
-
 def test_a_model_that_cannot_be_split_has_no_network_and_no_front_end():
     of = (8, "tensorrt", "fp16", 2)
     milliseconds = {
-        Key("decode", 8): 1, Key("resample", 8): 2, Key("pooling", 8): 3, Key("model", *of): 200, Key("whole", *of): 400
-    }  # fmt: skip
+        StageKey("decode", 8): 1,
+        StageKey("resample", 8): 2,
+        StageKey("pooling", 8): 3,
+        StageKey("model", *of): 200,
+        StageKey("whole", *of): 400,
+    }
     durations = {key: np.array([value, value, 9 * value]) * 1_000_000 for key, value in milliseconds.items()}
-    rows = make_rows(durations, 1.5, {("tensorrt", "fp16", 2): 0.999})
+    rows = stage_rows(durations, 1.5, {("tensorrt", "fp16", 2): 0.999})
     assert {row.stage for row in rows} == {"decode", "resample", "pooling", "model", "whole"}
-    (line,) = summarise(rows)
+    (line,) = summarise_rows(rows)
     assert (line.front_end, line.network, line.model, line.sum_of_stages) == (None, None, 200.0, 206.0)
     assert (line.whole_p50, line.clips_per_second, line.worst_cosine) == (400.0, 20.0, 0.999)
     assert rows[-1].windows == 12.0
-
-
-def test_the_worst_row_decides_and_nothing_broken_agrees():
-    rows = np.random.default_rng(0).standard_normal((100, 8))
-    assert worst_cosine(rows, 3 * rows) == pytest.approx(1.0)
-    turned = rows.copy()
-    turned[57] *= -1
-    assert worst_cosine(turned, rows) == pytest.approx(-1.0)
-    for value in (math.nan, math.inf):
-        broken = rows.copy()
-        broken[3, 3] = value
-        assert worst_cosine(broken, rows) == -1.0
-    empty = rows.copy()
-    empty[5] = 0
-    assert worst_cosine(empty, rows) == 0.0
-    assert worst_cosine(empty, empty) == pytest.approx(1.0)
-
-
-def test_clips_are_repeated_as_files_until_there_are_enough(recordings):
-    clips = gather_clips(recordings, 5.0, 3)
-    with clip_files(clips, 8) as paths:
-        assert len(set(paths)) == 8
-        assert [path.read_bytes() for path in paths] == [list(clips.values())[i % 3] for i in range(8)]
-        folder = paths[0].parent
-    assert not folder.exists()
-
-
-def test_tables_of_one_row_tell_its_fields():
-    line = percentiles(np.array([2_500_000]))
-    assert to_csv([line]) == "n,p50_ms,p95_ms,p99_ms\n1,2.5,2.5,2.5\n"
-    assert to_markdown(("a", "b"), [["x", "1"]]) == "| a | b |\n|---|---:|\n| x | 1 |\n"
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
-    out = tmp_path / "latency.json"
-    out.write_text("old")
-
-    def fill_the_disk(path: Path) -> None:
-        path.write_text("half")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(UsageError, match="No space left"):
-        replace_file(out, fill_the_disk)
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"latency.json": "old"}
-
-
-def test_the_machine_is_named():
-    machine = this_machine()
-    assert machine.cpu
-    assert machine.ram_gib > 0
-    assert np.__version__ in str(machine)

@@ -14,26 +14,26 @@ import onnx
 import onnxruntime
 import pytest
 
-from benchmarks.clips import clip_files, gather_clips
-from benchmarks.graphs import count_work, front_end_graph, network_graph
-from benchmarks.peers import families
-from benchmarks.peers.__main__ import Options, compare, main, time_all
-from benchmarks.peers.peer import Computes, make_peer
-from benchmarks.peers.rows import PeerRow, best_of_ours, make_ratios, make_row, ratio_head, ratio_lines
+from benchmarks.bundle_parts import count_work, front_end_graph, network_graph
+from benchmarks.inputs import input_clips
+from benchmarks.peers import peer as peer_module
+from benchmarks.peers.__main__ import Options, compare_with_bundle, main, time_peers
+from benchmarks.peers.peer import Computation, two_part_peer
+from benchmarks.peers.peer_rows import PeerRow, best_rows, peer_ratios, peer_row, ratio_table
 from serving.bundle import open_bundle
 from serving.errors import BackendError
 
-COMPUTES = Computes(3, 2, 0.96, 10**6, None, "none", "none", "none", "untrained")
+COMPUTATION = Computation(3, 2, 0.96, 10**6, None, "none", "none", "none", "untrained")
 
 
 def row(name: str, network: str, ours: bool, rate: float, p50_ms: float, precision: str = "fp32") -> PeerRow:
-    fields = vars(COMPUTES)
+    fields = vars(COMPUTATION)
     return PeerRow(name, network, ours, precision, rate, "one", 9, p50_ms, p50_ms, p50_ms, 2 * p50_ms, None, **fields)
 
 
 def test_a_package_that_is_missing_is_listed_with_the_way_out(bundle_folder, tmp_path, capsys, monkeypatch):
     absent = {"torchvggish", "librosa", "torch_vggish_yamnet"}
-    monkeypatch.setattr(families, "find_spec", lambda name: None if name in absent else find_spec(name))
+    monkeypatch.setattr(peer_module, "find_spec", lambda name: None if name in absent else find_spec(name))
     flags = "--clips 1 --bulk-seconds 0 --rounds 1 --repeats 1 --seconds 1 --threads 1"
     names = "Unheard,torch-vggish-yamnet,torchvggish,librosa + ONNX Runtime"
     assert main([str(bundle_folder), *flags.split(), "--families", names, "--out", str(tmp_path)]) == 0
@@ -101,10 +101,10 @@ def test_multiply_accumulates_are_those_of_the_formula(bundle_folder):
 
 
 def test_the_faster_bulk_counts_and_medians_decide():
-    peer = SimpleNamespace(name="a", network="n", ours=False, precision="fp32", computes=COMPUTES)
+    peer = SimpleNamespace(name="a", network="n", ours=False, precision="fp32", computation=COMPUTATION)
     bulk = {"slow": np.array([2, 4, 90]) * 1e8, "fast": np.array([1, 2, 90]) * 1e8}
     single = np.array([[30, 90, 90, 3, 5], [10, 90, 90, 4, 4], [20, 90, 90, 2, 9]]) * 1e6
-    made = make_row(peer, bulk, single, 0.5)
+    made = peer_row(peer, bulk, single, 0.5)
     assert (made.bulk, made.clips_per_second, made.worst_cosine) == ("fast", 5.0, 0.5)
     assert (made.p50_ms, made.n, made.rest_p50_ms) == (4.0, 6, 20.0)
     assert (made.layers, made.windows, made.network_macs) == (3, 2, 10**6)
@@ -119,7 +119,7 @@ def test_bulk_jobs_repeat_their_files_until_they_last_and_count_every_one():
 
     peer = SimpleNamespace(name="a", one=lambda path: time.sleep(0.005), bulk={"all": bulk})
     paths = [Path("1.wav"), Path("2.wav")]
-    taken = time_all([peer], paths, Options(rounds=2, repeats=3, bulk_seconds=0.1))
+    taken = time_peers([peer], paths, Options(rounds=2, repeats=3, bulk_seconds=0.1))
     assert given[:2] == [2, 2]
     assert len(set(given[2:])) == 1  # the same files in every round
     assert 4 <= given[-1] <= 20
@@ -128,7 +128,7 @@ def test_bulk_jobs_repeat_their_files_until_they_last_and_count_every_one():
     assert taken["a", "one"].shape == (3, 8)
     assert all(5e6 <= value < 50e6 for values in taken.values() for value in values.ravel())
     given.clear()
-    time_all([peer], paths, Options(rounds=1, repeats=1, bulk_seconds=0))
+    time_peers([peer], paths, Options(rounds=1, repeats=1, bulk_seconds=0))
     assert set(given) == {2}
 
 
@@ -139,12 +139,13 @@ def test_the_best_backend_of_each_network_stands_in_the_table_in_fp32_and_where_
         row("Unheard vggish, a", "vggish", True, 50, 20), row("Unheard vggish, a int8", "vggish", True, 40, 24, "int8"),
         row("other", "yamnet", False, 40, 24),
     ]  # fmt: skip
-    ratios = make_ratios(rows)
+    ratios = peer_ratios(rows)
     assert len(ratios) == 5
     names = ["yamnet, b", "yamnet, b int8", "vggish, a"]
-    assert [best.name for best in best_of_ours(rows)] == [f"Unheard {name}" for name in names]
-    assert ratio_head(rows)[1:] == names
-    assert ratio_lines(rows, ratios) == [["other", "5.0, 3.0, 3.0", "10.0, 6.0, 6.0", "1.2, 1.2, 1.2"]]
+    assert [best.name for best in best_rows(rows)] == [f"Unheard {name}" for name in names]
+    table = ratio_table(rows, ratios)
+    assert table.head[1:] == names
+    assert table.lines == [["other", "5.0, 3.0, 3.0", "10.0, 6.0, 6.0", "1.2, 1.2, 1.2"]]
 
 
 def test_a_bulk_way_that_gives_other_embeddings_is_no_peer():
@@ -156,14 +157,14 @@ def test_a_bulk_way_that_gives_other_embeddings_is_no_peer():
         rows = batch.reshape(len(batch), -1)[:, :16]
         return rows if calls <= 4 else -rows  # right for two clips, one by one, twice
 
-    with clip_files(gather_clips(None, 0.1, 2)) as paths:
+    with input_clips(None, 0.1, 2).as_files() as paths:
 
         def decode(path: Path) -> np.ndarray:
             return np.frombuffer(path.read_bytes()[:808], np.int16).astype(np.float32)[None]
 
-        peer = make_peer("turned", "n", COMPUTES, decode, run, 2)
+        peer = two_part_peer("turned", "n", COMPUTATION, decode, run, 2)
         with pytest.raises(BackendError, match=r"turned: threads ahead, 8 clips a batch gives other embeddings"):
-            compare(peer, paths)
+            compare_with_bundle(peer, paths)
 
 
 def test_nothing_of_the_serving_half_of_benchmarks_needs_torch():

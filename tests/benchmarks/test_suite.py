@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.page import write_page
+from benchmarks.results_page import read_records, write_results
 from benchmarks.scaling import ScalingRow, growth
-from benchmarks.suite import Options, main, plan
+from benchmarks.study import digits
+from benchmarks.suite import Options, main, plan_runs
 from serving.errors import DataError, UsageError
 
 pytestmark = pytest.mark.timeout(1800)  # a minute on two idle cores, but much longer on busy ones
+
+ROOT = Path(__file__).parents[2]
 
 FLAGS = (
     "peers --clips 2 --bulk-seconds 0 --rounds 1 --repeats 2 --seconds 1.2",
@@ -143,41 +146,52 @@ def test_the_filter_bank_hardly_moves_embeddings_from_where_soxrs_best_quality_p
     assert rows["filter bank"]["same_first"] == 1.0
 
 
-def test_the_page_tells_the_numbers_of_the_run(results):
-    page = page_of(results)
-    peers = csv.DictReader((results / "peers" / "peers.csv").open())
-    for row in peers:
-        line = next(line for line in page.splitlines() if line.startswith(f"| {row['name']} |"))
-        assert line.split("|")[3].strip() == f"{float(row['p50_ms']):.{1 if float(row['p50_ms']) >= 100 else 2}f}"
-    knee = record(results, "load")["knee"]
-    assert f"| {knee['connections']} at a time (knee) |" in page
-    for line in page.splitlines():
-        if line.startswith("!["):
-            picture = results / "docs" / line.split("(")[-1].rstrip(")")
-            assert picture.read_bytes().startswith(b"\x89PNG")
-    assert page.count("![") == 7
-    if not record(results, "peers")["machine"]["gpus"]:
-        for name in ("onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt"):
-            assert f"- {name}: not measured: no GPU" in page
+def test_the_page_tells_the_numbers_of_the_run_and_its_csv_all_rows(results):
+    page, docs = page_of(results), results / "docs"
+    ours = [row for row in record(results, "peers")["rows"] if row["ours"]]
+    mine = max(ours, key=lambda row: row["clips_per_second"])
+    cells = [cell.strip() for cell in next(line for line in page.splitlines() if mine["name"] in line).split("|")]
+    assert cells[2] == digits(mine["clips_per_second"])
+    assert cells[3] == digits(mine["p50_ms"])
+    assert f"is {record(results, 'load')['knee']['connections']} connections" in page
+    pictures = [line.split("(")[-1].rstrip(")") for line in page.splitlines() if line.startswith("![")]
+    assert len(pictures) == 5
+    for picture in pictures:
+        assert (docs / picture).read_bytes().startswith(b"\x89PNG")
+    assert ("onnxruntime-cuda (no GPU)" in page) == (not record(results, "peers")["machine"]["gpus"])
+    lines = list(csv.DictReader((docs / "benchmarks.csv").open()))
+    for name in ("peers", "resamplers", "load", "training", "efficiency", "scaling"):
+        assert sum(line["study"] == name for line in lines) == len(record(results, name)["rows"])
+    latency = next(results.glob("latency-*")).name
+    assert sum(line["study"] == latency for line in lines) == len(record(results, latency)["summaries"])
+    collected = json.loads((docs / "benchmarks.json").read_text())
+    assert collected["scaling"]["rows"] == record(results, "scaling")["rows"]
 
 
-def test_a_page_is_not_written_from_half_a_run(results, tmp_path):
-    half = tmp_path / "half"
-    half.mkdir()
-    for folder in results.iterdir():
-        if folder.name != "scaling":
-            (half / folder.name).symlink_to(folder)
-    page = tmp_path / "benchmarks.md"
-    with pytest.raises(DataError, match="scaling: not what a benchmark leaves"):
-        write_page(half, page)
-    assert [path.name for path in tmp_path.iterdir()] == ["half"]
+def test_the_committed_page_and_csv_are_those_of_the_committed_json(tmp_path):
+    committed = ROOT / "docs" / "results" / "benchmarks.md"
+    records = json.loads(committed.with_suffix(".json").read_text())
+    written = write_results(records, tmp_path / "benchmarks.md")
+    assert {path.name for path in written} == {path.name for path in committed.parent.glob("benchmarks*")}
+    for suffix in (".md", ".csv", ".json"):
+        assert (tmp_path / "benchmarks").with_suffix(suffix).read_text() == committed.with_suffix(suffix).read_text()
+
+
+def test_a_page_is_not_written_from_half_a_run(tmp_path):
+    committed = json.loads((ROOT / "docs" / "results" / "benchmarks.json").read_text())
+    for name, content in committed.items():
+        if name != "scaling":
+            (tmp_path / name).mkdir()
+            (tmp_path / name / f"{name.split('-')[0]}.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"scaling/scaling.json: not the record of a benchmark"):
+        read_records(tmp_path)
     with pytest.raises(DataError, match="holds no latency-BUNDLE"):
-        write_page(tmp_path, page)
+        read_records(tmp_path / "peers")
 
 
 def test_every_program_is_planned_for_every_bundle():
     options = Options((Path("a/x"), Path("b/y")), recordings=Path("sounds"), flags=("latency --repeats 3",))
-    lines = plan(options)
+    lines = plan_runs(options)
     assert list(lines) == [
         "peers", "latency-x", "latency-y", "resamplers", "load", "training", "efficiency", "scaling"
     ]  # fmt: skip
@@ -186,9 +200,9 @@ def test_every_program_is_planned_for_every_bundle():
     assert lines["latency-y"][-4:] == ["--repeats", "3", "--out", "runs/bench/latency-y"]
     assert [name for name, words in lines.items() if "--recordings" not in words] == ["efficiency"]
     with pytest.raises(UsageError, match="two of one name"):
-        plan(Options((Path("a/x"), Path("b/x"))))
+        plan_runs(Options((Path("a/x"), Path("b/x"))))
     with pytest.raises(UsageError, match="--flags: got speed"):
-        plan(Options((Path("a"),), flags=("speed --repeats 3",)))
+        plan_runs(Options((Path("a"),), flags=("speed --repeats 3",)))
 
 
 def test_a_bundle_that_is_none_ends_it_before_anything_is_measured(tmp_path, capsys):
