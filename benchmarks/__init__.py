@@ -1,1 +1,1 @@
-"""Measured, never asserted: speed by stage, as ratios, with the machine named."""
+"""Measurements: how fast, how exact and how large, on the machine that runs them."""

@@ -1,15 +1,13 @@
-"""Measure what a resampler costs, and what it does to embeddings: the filter bank beside soxr's qualities.
+"""Measure what a resampler costs and what it does to embeddings: this project's filter bank beside soxr's qualities.
 
     python -m benchmarks.resamplers bundles/yamnet bundles/yamnet-compact --recordings DIR
 
-Each clip is resampled to the model's rate in each way; the embeddings are compared with those that soxr gives at its
-very high quality. All take turns, in one thread.
+Each resampler converts each clip to the model's rate. The embeddings are compared with those after soxr's very high
+quality. All resamplers take turns and use one thread.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,54 +17,49 @@ import soxr
 import tyro
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rich.progress import Progress
 
-from benchmarks.clips import gather_clips, told
-from benchmarks.flags import at_least
-from benchmarks.machine import this_machine
-from benchmarks.report import BLUE, make_folder, save_figure, shown, style, write_report
-from benchmarks.timing import Job, percentiles, time_in_turns
+from benchmarks.inputs import bundle_name, check_range, input_clips, open_bundles
+from benchmarks.study import BLUE, Study, TextTable, digits, style_axes
+from benchmarks.turns import Job, percentiles, time_jobs
 from serving.agreement import row_cosines
-from serving.audio import cut_windows, decode_audio, to_mono
-from serving.bundle import open_bundle
-from serving.command import progress_console, run_command
+from serving.audio import cut_windows, to_mono
+from serving.command import run_command
 from serving.embedder import Embedder, pool
-from serving.errors import UsageError
 from serving.resample import resample
 
 Wave = NDArray[np.float32]
+Resampler = Callable[[Wave, int, int], Wave]  # wave, its rate and the wanted rate -> wave at the wanted rate
 
-BEST = "soxr VHQ"
+REFERENCE = "soxr VHQ"
 WARM_UP = 2
 CLIPS_A_JOB = 8  # so that a job lasts some milliseconds
-HEAD = ("resampler", "ms a clip", "1 - worst", "1 - median", "same first")
 
 
 @dataclass(frozen=True)
 class Options:
-    """Measure milliseconds a clip of each resampler, and how far it moves embeddings."""
+    """Measure milliseconds a clip of each resampler, and how much it changes embeddings."""
 
     bundles: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """bundle folders; FP32 on ONNX Runtime embeds"""
+    """bundle folders; their FP32 models run on ONNX Runtime"""
     recordings: Path | None = None
-    """the first sound files of this folder and its subfolders, as they are; default: synthesised 44.1 kHz clips"""
+    """the first sound files of this folder and its subfolders, unchanged; default: synthesised 44.1 kHz clips"""
     clips: int = 32
-    """how many of them"""
+    """how many clips"""
     seconds: float = 5.0
     """length of the synthesised clips, in seconds"""
     repeats: int = 20
-    """how often each way is timed"""
+    """how often each resampler is timed"""
     out: Path = Path("runs/resamplers")
-    """where resamplers.json, .csv, .md and .png go, replacing older ones"""
+    """folder for resamplers.json, .csv, .md and .png, which are replaced"""
 
 
 @dataclass(frozen=True)
 class ResamplerRow:
-    """One way.
+    """One resampler.
 
-    ms               median of a clip
-    worst, median    1 - cosine of a clip's embedding with that of the best quality, over clips and bundles
-    same_first       share of clips whose class ranked first stays the same
+    ms              median of a clip
+    worst, median   1 - cosine of a clip's embedding with that after `REFERENCE`, over clips and bundles
+    same_first      share of clips whose first-ranked class stays the same
     """
 
     name: str
@@ -76,127 +69,120 @@ class ResamplerRow:
     same_first: float
 
 
-def ways() -> dict[str, Callable[[Wave, int, int], Wave]]:
-    """Name -> wave, its rate and the wanted one -> wave at that rate."""
+def resamplers() -> dict[str, Resampler]:
+    """The resamplers by name."""
 
     def by_soxr(quality: str, wave: Wave, rate_hz: int, target_hz: int) -> Wave:
         return soxr.resample(wave, rate_hz, target_hz, quality=quality)
 
-    found: dict[str, Callable[[Wave, int, int], Wave]] = {"filter bank": resample}
+    found: dict[str, Resampler] = {"filter bank": resample}
     return found | {f"soxr {name}": partial(by_soxr, name) for name in ("VHQ", "HQ", "MQ", "LQ")}
 
 
-def compare(embedders: Sequence[Embedder], waves: Sequence[tuple[Wave, int]]) -> dict[str, tuple[NDArray, float]]:
-    """Way -> cosines of all clips in all bundles with those of BEST, and the share that is ranked as with it."""
-    cosines: dict[str, list[NDArray]] = {name: [] for name in ways()}
-    same: dict[str, list[float]] = {name: [] for name in ways()}
+def compare_embeddings(
+    embedders: Sequence[Embedder], waves: Sequence[tuple[Wave, int]]
+) -> dict[str, tuple[NDArray[np.float64], float]]:
+    """For each resampler the cosines with `REFERENCE` [n_clips * n_bundles], and the share of unchanged first ranks."""
+    cosines: dict[str, list[NDArray[np.float64]]] = {name: [] for name in resamplers()}
+    same: dict[str, list[float]] = {name: [] for name in resamplers()}
     for embedder in embedders:
         window = embedder.manifest.window
-        rows = {
-            name: np.stack(
-                [pool(embedder.run(cut_windows(way(wave, rate_hz, window.rate_hz), window))) for wave, rate_hz in waves]
-            )
-            for name, way in ways().items()
-        }
+
+        def embed(by: Resampler, wave: Wave, rate_hz: int, embedder=embedder, window=window) -> NDArray[np.float32]:
+            return pool(embedder.run(cut_windows(by(wave, rate_hz, window.rate_hz), window)))
+
+        rows = {name: np.stack([embed(by, *clip) for clip in waves]) for name, by in resamplers().items()}
         first = {name: embedder.zeroshot.scores(row).argmax(axis=1) for name, row in rows.items()}
         for name, row in rows.items():
-            cosines[name].append(row_cosines(rows[BEST], row))
-            same[name].append(float(np.mean(first[name] == first[BEST])))
+            cosines[name].append(row_cosines(rows[REFERENCE], row))
+            same[name].append(float(np.mean(first[name] == first[REFERENCE])))
     return {name: (np.concatenate(cosines[name]), float(np.mean(same[name]))) for name in cosines}
 
 
-def measure(options: Options) -> dict[str, Any]:
-    """Time and compare all, write the files, and return what is printed as JSON."""
-    if not options.bundles:
-        raise UsageError("BUNDLES: got none; wanted bundle folders, made with: python -m export.onnx")
-    at_least("--clips", options.clips, 1, 10_000)
-    at_least("--seconds", options.seconds, 0.1, 600)
-    at_least("--repeats", options.repeats, 1, 10**6)
-    load_before = os.getloadavg()[0]
-    bundles = [open_bundle(folder) for folder in options.bundles]
-    files = gather_clips(options.recordings, options.seconds, options.clips)
-    decoded = [decode_audio(data, name) for name, data in files.items()]
-    waves = [(to_mono(wave, rate_hz, rate_hz), rate_hz) for wave, rate_hz in decoded]
-    make_folder(options.out)
+def resampler_job(by: Resampler, waves: Sequence[tuple[Wave, int]], target_hz: int) -> Job:
+    """Resample CLIPS_A_JOB clips, in each turn the next ones."""
+
+    def work(clips: Sequence[tuple[Wave, int]]) -> None:
+        for wave, rate_hz in clips:
+            by(wave, rate_hz, target_hz)
+
+    return Job(lambda turn: [waves[(turn * CLIPS_A_JOB + i) % len(waves)] for i in range(CLIPS_A_JOB)], work)
+
+
+def measure_resamplers(options: Options) -> dict[str, Any]:
+    """Time and compare all resamplers, write the files, and return what is printed as JSON."""
+    check_range("--clips", options.clips, 1, 10_000)
+    check_range("--seconds", options.seconds, 0.1, 600)
+    check_range("--repeats", options.repeats, 1, 10**6)
+    bundles = open_bundles(options.bundles)
+    clips = input_clips(options.recordings, options.seconds, options.clips)
+    waves = [(to_mono(wave, rate_hz, rate_hz), rate_hz) for wave, rate_hz in clips.decode()]
+    study = Study("resamplers", options.out)
+    compared = compare_embeddings([Embedder.load(bundle.folder, "onnxruntime") for bundle in bundles], waves)
     target_hz = bundles[0].manifest.window.rate_hz
-    found = compare([Embedder.load(bundle.folder, "onnxruntime") for bundle in bundles], waves)
-
-    def job(way: Callable[[Wave, int, int], Wave]) -> Job:
-        def work(clips: Sequence[tuple[Wave, int]]) -> None:
-            for wave, rate_hz in clips:
-                way(wave, rate_hz, target_hz)
-
-        return Job(lambda turn: [waves[(turn * CLIPS_A_JOB + i) % len(waves)] for i in range(CLIPS_A_JOB)], work)
-
-    with Progress(console=progress_console, auto_refresh=False) as progress:
-        bar = progress.add_task("warm-up, then timing", total=WARM_UP + options.repeats)
-        on_round = partial(progress.update, bar, advance=1, refresh=True)
-        taken = time_in_turns({name: job(way) for name, way in ways().items()}, options.repeats, WARM_UP, on_round)
+    jobs = {name: resampler_job(by, waves, target_hz) for name, by in resamplers().items()}
+    durations_ns = time_jobs(jobs, options.repeats, WARM_UP)
     rows = [
         ResamplerRow(
             name,
-            percentiles(taken[name]).p50_ms / CLIPS_A_JOB,
+            percentiles(durations_ns[name]).p50_ms / CLIPS_A_JOB,
             float(max(0.0, 1 - cosines.min())),
             float(max(0.0, 1 - np.median(cosines))),
             same,
         )
-        for name, (cosines, same) in found.items()
+        for name, (cosines, same) in compared.items()
     ]
-    machine = this_machine()
-    result = {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": asdict(machine) | {"load_average_before": round(load_before, 2)},
-        "bundles": [bundle.folder.resolve().name for bundle in bundles],
-        "clips": {
-            "source": told(options.recordings, options.seconds),
+    record = study.record(
+        bundles=[bundle_name(bundle) for bundle in bundles],
+        clips={
+            "source": clips.source,
             "distinct": len(waves),
             "rates_hz": sorted({rate_hz for _, rate_hz in waves}),
         },
-        "rows": [asdict(row) for row in rows],
-        "out": str(options.out),
-    }
+        rows=[asdict(row) for row in rows],
+    )
     notes = [
-        f"{len(waves)} clips, {'/'.join(map(str, result['clips']['rates_hz']))} Hz to {target_hz}, "
-        f"{result['clips']['source']}; median of {options.repeats} jobs of {CLIPS_A_JOB} clips, taking turns, in one "
-        "thread",
-        f"1 - cosine of embeddings of {', '.join(result['bundles'])} in FP32 with those of {BEST}, and the clips whose "
-        "class ranked first is the same",
-        f"{machine}; load average before: {load_before:.2f}",
+        f"{len(waves)} clips, {'/'.join(map(str, record['clips']['rates_hz']))} Hz to {target_hz} Hz, {clips.source}; "
+        f"median of {options.repeats} jobs of {CLIPS_A_JOB} clips, taking turns, in one thread",
+        f"1 - cosine of FP32 embeddings of {', '.join(record['bundles'])} with those after {REFERENCE}, and the share "
+        "of clips whose first-ranked class is the same",
     ]
-    title = "resamplers: milliseconds a clip"
-    write_report("resamplers", rows, result, title, HEAD, lines(rows), partial(plot, rows, title, notes), notes,
-                 options.out)  # fmt: skip
-    return result
+    study.write(record, rows, [resampler_table(rows)], notes, lambda: plot_resamplers(rows))
+    return record
 
 
-def lines(rows: Sequence[ResamplerRow]) -> list[list[str]]:
-    """The cells under HEAD."""
-    return [
-        [row.name, shown(row.ms), f"{row.worst:.1e}", f"{row.median:.1e}", f"{100 * row.same_first:.1f} %"]
+def resampler_table(rows: Sequence[ResamplerRow]) -> TextTable:
+    """Cost and effect of each resampler."""
+    head = ("resampler", "ms a clip", "1 - worst cosine", "1 - median cosine", "same first rank")
+    lines = [
+        [row.name, digits(row.ms), f"{row.worst:.1e}", f"{row.median:.1e}", f"{100 * row.same_first:.1f} %"]
         for row in rows
     ]
+    return TextTable("resamplers", head, lines)
 
 
-def plot(rows: Sequence[ResamplerRow], title: str, notes: Sequence[str], out: Path) -> None:
-    """Cost against what it does to the worst embedding. Written as PNG."""
+def plot_resamplers(rows: Sequence[ResamplerRow]) -> Figure:
+    """Cost against the effect on the worst embedding."""
     figure = Figure(figsize=(7, 4.2), layout="constrained")
-    figure.suptitle(title, fontsize=12)
     axes = figure.subplots()
     for row in rows:
-        place = row.ms, max(row.worst, 1e-9)  # on a logarithmic axis there is no 0
+        place = row.ms, max(row.worst, 1e-9)  # a logarithmic axis has no 0
         axes.scatter(*place, color=BLUE)
         axes.annotate(row.name, place, (6, 4), textcoords="offset points", fontsize=9)
-    axes.set_yscale("log")
     axes.set_xlim(0, 1.25 * max(row.ms for row in rows))
-    axes.set_xlabel("ms a clip (less is better)")
-    axes.set_ylabel(f"1 - worst cosine with {BEST}")
-    style(axes)
-    save_figure(figure, notes, out)
+    axes.set(
+        title="Cost of each resampler, and its effect on embeddings (lower left is best)",
+        xlabel="ms a clip",
+        ylabel=f"1 - lowest cosine with {REFERENCE}",
+        yscale="log",
+    )
+    style_axes(axes)
+    return figure
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command."""
-    return run_command(Options, measure, "python -m benchmarks.resamplers", argv)
+    """Run the command; see `run_command`."""
+    return run_command(Options, measure_resamplers, "python -m benchmarks.resamplers", argv)
 
 
 if __name__ == "__main__":

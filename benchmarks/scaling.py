@@ -1,11 +1,11 @@
-"""Measure what more clips cost: time and memory of 100, 1,000 and more files, embedded in bulk.
+"""Measure time and memory of 100, 1,000 and more files, embedded in bulk.
 
     python -m benchmarks.scaling bundles/first
     python -m benchmarks.scaling bundles/first --clips 100,1000,10000
 
-The same 32 files are repeated. Two ways: Embedder.embed_files in this process, and python -m serving.embed in a
-process of its own, from its start to the finished Parquet file. Resident memory is looked at all the time; the most
-counts. Cost is linear and memory flat where neither grows with the number of clips.
+The same 32 files are repeated. Two ways are measured: Embedder.embed_files in this process, and python -m serving.embed
+in a process of its own, from its start to the finished Parquet file. Resident memory is sampled all the time; its
+maximum counts. Cost is linear and memory constant where neither grows with the number of clips.
 """
 
 import os
@@ -16,8 +16,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,18 +23,16 @@ import tyro
 from matplotlib.figure import Figure
 from rich.progress import Progress
 
-from benchmarks.clips import clip_files, gather_clips, told
-from benchmarks.flags import at_least, numbers
-from benchmarks.machine import this_machine
-from benchmarks.report import COLOURS, make_folder, save_figure, shown, style, write_report
-from benchmarks.server_process import resident_mb
+from benchmarks.host import resident_mb
+from benchmarks.inputs import InputClips, bundle_name, check_range, input_clips, parse_numbers
+from benchmarks.study import ACCENT, BLUE, Study, TextTable, digits, style_axes
 from serving.command import progress_console, run_command
 from serving.cores import usable_cores
 from serving.embedder import Embedder
 from serving.errors import UsageError
 
 WAYS = ("embed_files", "serving.embed")
-LOOK_S = 0.02  # between two looks at the memory
+SAMPLE_S = 0.02  # between two readings of the memory
 MOST_CLIPS = 1_000_000
 
 
@@ -47,25 +43,25 @@ class Options:
     bundle: Annotated[Path, tyro.conf.Positional]
     """the bundle folder"""
     clips: str = "100,1000"
-    """how many files, with commas between"""
+    """how many files, separated by commas"""
     backend: str = "auto"
     """auto, onnxruntime, openvino or tensorrt"""
     seconds: float = 5.0
-    """length of the synthesised 44.1 kHz clips, in seconds; recordings keep theirs"""
+    """length of the synthesised 44.1 kHz clips, in seconds; recordings keep their own"""
     recordings: Path | None = None
     """repeat the first 32 sound files of this folder and its subfolders; default: synthesised clips"""
     threads: int | None = None
-    """as serving.embed's; default: the physical cores that this process may use"""
+    """as for serving.embed; default: the physical cores that this process may use"""
     out: Path = Path("runs/scaling")
-    """where scaling.json, .csv, .md and .png go, replacing older ones"""
+    """folder for scaling.json, .csv, .md and .png, which are replaced"""
 
 
 @dataclass(frozen=True)
 class ScalingRow:
-    """One way with so many clips.
+    """One way with one number of clips.
 
-    seconds    of all of them; serving.embed's include its start
-    most_mb    of resident memory, in MB of 1 000 000 bytes; None where it cannot be seen
+    seconds    for all clips; those of serving.embed include its start
+    most_mb    maximum of resident memory, in MB of 1 000 000 bytes; None where it cannot be read
     """
 
     way: str
@@ -77,52 +73,76 @@ class ScalingRow:
 
 
 @contextmanager
-def watch(pid: int) -> Iterator[list[float]]:
-    """A list that gets the resident memory of a process in MB, again and again until the block ends."""
-    seen: list[float] = []
+def sampled_memory(pid: int) -> Iterator[list[float]]:
+    """A list that grows by the resident memory of a process in MB until the block ends."""
+    samples: list[float] = []
     done = threading.Event()
 
-    def look() -> None:
-        while not done.wait(LOOK_S):
+    def sample() -> None:
+        while not done.wait(SAMPLE_S):
             if (resident := resident_mb(pid)) is not None:
-                seen.append(resident)
+                samples.append(resident)
 
-    thread = threading.Thread(target=look, daemon=True)
+    thread = threading.Thread(target=sample, daemon=True)
     thread.start()
     try:
-        yield seen
+        yield samples
     finally:
         done.set()
         thread.join()
 
 
-def here(embedder: Embedder, paths: Sequence[Path]) -> tuple[float, float | None]:
-    """Seconds and the most resident MB of embed_files."""
-    with watch(os.getpid()) as seen:
+def run_in_process(embedder: Embedder, paths: Sequence[Path]) -> tuple[float, float | None]:
+    """Seconds and maximum resident MB of embed_files."""
+    with sampled_memory(os.getpid()) as samples:
         start = time.perf_counter()
         embedder.embed_files(paths)
-        return time.perf_counter() - start, max(seen, default=resident_mb(os.getpid()))
+        return time.perf_counter() - start, max(samples, default=resident_mb(os.getpid()))
 
 
-def command(options: Options, folder: Path, threads: int, out: Path) -> tuple[float, float | None]:
-    """Seconds and the most resident MB of python -m serving.embed. UsageError where it fails."""
-    arguments = [str(options.bundle), str(folder), "--out", str(out), "--backend", options.backend]
-    line = [sys.executable, "-m", "serving.embed", *arguments, "--threads", str(threads)]
+def run_bulk_command(options: Options, paths: Sequence[Path], threads: int) -> tuple[float, float | None]:
+    """Seconds and maximum resident MB of python -m serving.embed. UsageError: it fails."""
+    folder = paths[0].parent
+    arguments = [str(options.bundle), str(folder), "--out", str(folder / "embeddings.parquet")]
+    arguments += ["--backend", options.backend, "--threads", str(threads)]
+    line = [sys.executable, "-m", "serving.embed", *arguments]
     start = time.perf_counter()
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        with watch(process.pid) as seen:
+        with sampled_memory(process.pid) as samples:
             _, errors = process.communicate()
         seconds = time.perf_counter() - start
     if process.returncode:
         raise UsageError(f"serving.embed ended with {process.returncode}: {errors.strip().splitlines()[-1:]}")
-    return seconds, max(seen, default=None)
+    return seconds, max(samples, default=None)
+
+
+def time_ways(
+    options: Options, embedder: Embedder, clips: InputClips, counts: Sequence[int], threads: int
+) -> list[ScalingRow]:
+    """Both ways with each number of clips, in turns."""
+    rows: list[ScalingRow] = []
+    with Progress(console=progress_console) as progress:
+        bar = progress.add_task("embedding", total=2 * sum(counts))
+        with clips.as_files() as paths:
+            embedder.embed_files(paths)  # warm-up
+        for count in counts:
+            with clips.as_files(count) as paths:
+                for way in WAYS:
+                    in_process = way == WAYS[0]
+                    seconds, most_mb = (
+                        run_in_process(embedder, paths) if in_process else run_bulk_command(options, paths, threads)
+                    )
+                    rows.append(ScalingRow(way, count, seconds, 1000 * seconds / count, count / seconds, most_mb))
+                    progress.advance(bar, count)
+    return sorted(rows, key=lambda row: (WAYS.index(row.way), row.clips))
 
 
 def growth(rows: Sequence[ScalingRow]) -> dict[str, dict[str, float | None]]:
-    """For each way: the last row's time a clip, and its memory, as shares of the first row's."""
+    """For each way its largest run as a multiple of its smallest: time a clip, and memory."""
     found: dict[str, dict[str, float | None]] = {}
     for way in WAYS:
-        first, *_, last = [row for row in rows if row.way == way] * 2
+        same = [row for row in rows if row.way == way]
+        first, last = same[0], same[-1]
         found[way] = {
             "time_a_clip": last.ms_a_clip / first.ms_a_clip,
             "memory": last.most_mb / first.most_mb if last.most_mb and first.most_mb else None,
@@ -130,95 +150,71 @@ def growth(rows: Sequence[ScalingRow]) -> dict[str, dict[str, float | None]]:
     return found
 
 
-def measure(options: Options) -> dict[str, Any]:
-    """Run all, write the files, and return what is printed as JSON."""
-    counts = numbers("--clips", options.clips, "100,1000", int, MOST_CLIPS)
-    at_least("--seconds", options.seconds, 0.1, 600)
-    at_least("--threads", options.threads, 1, 1024)
-    load_before = os.getloadavg()[0]
+def measure_scaling(options: Options) -> dict[str, Any]:
+    """Run both ways, write the files, and return what is printed as JSON."""
+    counts = parse_numbers("--clips", options.clips, "100,1000", int, MOST_CLIPS)
+    check_range("--seconds", options.seconds, 0.1, 600)
+    check_range("--threads", options.threads, 1, 1024)
     threads = options.threads or usable_cores()
-    clips = gather_clips(options.recordings, options.seconds)
+    clips = input_clips(options.recordings, options.seconds)
     embedder = Embedder.load(options.bundle, options.backend, threads=threads)
-    make_folder(options.out)
-    rows: list[ScalingRow] = []
-    with Progress(console=progress_console) as progress:
-        bar = progress.add_task("embedding", total=2 * sum(counts))
-        with clip_files(clips) as paths:
-            embedder.embed_files(paths)  # warm-up
-        for count in counts:
-            with clip_files(clips, count) as paths:
-                for way in WAYS:
-                    parquet = paths[0].parent / "embeddings.parquet"
-                    if way == "embed_files":
-                        seconds, most = here(embedder, paths)
-                    else:
-                        seconds, most = command(options, paths[0].parent, threads, parquet)
-                    rows.append(ScalingRow(way, count, seconds, 1000 * seconds / count, count / seconds, most))
-                    progress.advance(bar, count)
-    rows.sort(key=lambda row: (WAYS.index(row.way), row.clips))
-    machine = this_machine()
-    result = {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": asdict(machine) | {"load_average_before": round(load_before, 2)},
-        "bundle": {"name": options.bundle.resolve().name, "network": embedder.manifest.network},
-        "settings": {"threads": threads, "backend": embedder.backend},
-        "clips": {"source": told(options.recordings, options.seconds), "distinct": len(clips)},
-        "rows": [asdict(row) for row in rows],
-        "growth": growth(rows),
-        "out": str(options.out),
-    }
+    study = Study("scaling", options.out)
+    rows = time_ways(options, embedder, clips, counts, threads)
+    network = embedder.manifest.network
+    record = study.record(
+        bundle={"name": bundle_name(embedder.bundle), "network": network},
+        settings={"threads": threads, "backend": embedder.backend},
+        clips={"source": clips.source, "distinct": len(clips)},
+        rows=[asdict(row) for row in rows],
+        growth=growth(rows),
+    )
     notes = [
-        f"{len(clips)} distinct clips, repeated; {told(options.recordings, options.seconds)}; {embedder.backend}, "
-        f"{threads} threads",
+        f"{len(clips)} distinct clips, repeated; {clips.source}; {network} on {embedder.backend}, {threads} threads",
         "embed_files: in this process, after a warm-up; serving.embed: a process of its own, from its start to the "
         "finished Parquet file",
-        f"{machine}; load average before: {load_before:.2f}",
     ]
-    title = f"{options.bundle.resolve().name} ({embedder.manifest.network}): cost by the number of clips"
-    plot = partial(plot_scaling, rows, title, notes)
-    write_report("scaling", rows, result, title, HEAD, table_lines(rows), plot, notes, options.out)
-    return result
+    study.write(record, rows, [scaling_table(rows)], notes, lambda: plot_scaling(rows, network))
+    return record
 
 
-HEAD = ("way", "clips", "seconds", "ms a clip", "clips/s", "most MB")
-
-
-def table_lines(rows: Sequence[ScalingRow]) -> list[list[str]]:
-    """The cells under `HEAD`."""
-    return [
-        [row.way, str(row.clips)]
-        + [shown(value) for value in (row.seconds, row.ms_a_clip, row.clips_per_second, row.most_mb)]
+def scaling_table(rows: Sequence[ScalingRow]) -> TextTable:
+    """A line for each way and number of clips."""
+    lines = [
+        [f"{row.way}, {row.clips:,} clips"]
+        + [digits(value) for value in (row.seconds, row.ms_a_clip, row.clips_per_second, row.most_mb)]
         for row in rows
     ]
+    return TextTable("cost by the number of clips", ("way", "seconds", "ms a clip", "clips/s", "most MB"), lines)
 
 
-def plot_scaling(rows: Sequence[ScalingRow], title: str, notes: Sequence[str], out: Path) -> None:
-    """Left the time, on two logarithmic scales; right the memory. Written as PNG."""
+def plot_scaling(rows: Sequence[ScalingRow], network: str) -> Figure:
+    """Time a clip and memory by the number of clips."""
     figure = Figure(figsize=(9, 4), layout="constrained")
-    figure.suptitle(title, fontsize=11)
-    left, right = figure.subplots(1, 2)
-    for way, colour in zip(WAYS, COLOURS, strict=False):
-        mine = [row for row in rows if row.way == way]
-        clips = [row.clips for row in mine]
-        left.plot(clips, [row.seconds for row in mine], "o-", color=colour, label=way)
-        right.plot(clips, [row.most_mb or 0.0 for row in mine], "o-", color=colour, label=way)
-    left.set(xlabel="clips", ylabel="seconds", xscale="log", yscale="log")
-    right.set(xlabel="clips", ylabel="most resident memory, MB", xscale="log")
-    right.set_ylim(0, 1.2 * max(row.most_mb or 1.0 for row in rows))
-    left.yaxis.set_major_formatter("{x:g}")
-    left.yaxis.set_minor_formatter("")
-    for axes in (left, right):
+    panels = figure.subplots(1, 2)
+    for way, colour, label in zip(
+        WAYS, (BLUE, ACCENT), ("Embedder.embed_files", "python -m serving.embed, with its start"), strict=True
+    ):
+        same = [row for row in rows if row.way == way]
+        counts = [row.clips for row in same]
+        panels[0].plot(counts, [row.ms_a_clip for row in same], "o-", color=colour, label=label)
+        panels[1].plot(counts, [row.most_mb or 0.0 for row in same], "o-", color=colour)
+    panels[0].set(title="Time of a clip", ylabel="ms a clip")
+    panels[1].set(title="Memory", ylabel="maximum resident memory, MB")
+    for axes in panels:
         counts = sorted({row.clips for row in rows})
+        axes.set(xlabel="clips", xscale="log")
+        axes.set_ylim(0, 1.2 * axes.get_ylim()[1])
         axes.set_xticks(counts, [f"{count:,}" for count in counts], minor=False)
         axes.set_xticks([], minor=True)
-        axes.legend(frameon=False, fontsize=9)
-        style(axes)
-    save_figure(figure, notes, out)
+        style_axes(axes)
+    figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=9,
+                  title=f"Cost of {network} by the number of clips", title_fontsize=11)  # fmt: skip
+    return figure
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command."""
-    return run_command(Options, measure, "python -m benchmarks.scaling", argv)
+    """Run the command; see `run_command`."""
+    return run_command(Options, measure_scaling, "python -m benchmarks.scaling", argv)
 
 
 if __name__ == "__main__":

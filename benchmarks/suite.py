@@ -1,9 +1,9 @@
-"""Run every benchmark, short, and write the page of what they found.
+"""Run every benchmark and write the page of results.
 
     python -m benchmarks.suite bundles/yamnet bundles/yamnet-compact bundles/vggish
     make bench
 
-Each program runs in a process of its own, one after the other; nothing else should run on the machine meanwhile.
+Each benchmark runs in a process of its own, one after the other. Nothing else should run on the machine meanwhile.
 """
 
 import json
@@ -18,13 +18,13 @@ from typing import Annotated, Any
 
 import tyro
 
-from benchmarks.page import write_page
-from benchmarks.report import make_folder
-from serving.bundle import open_bundle
+from benchmarks.inputs import open_bundles
+from benchmarks.results_page import read_records, write_results
+from benchmarks.study import make_folder
 from serving.command import run_command, say
 from serving.errors import BackendError, UsageError
 
-# Program -> its flags in a short run, a few minutes on two cores, and in a full one.
+# Benchmark -> its flags in a short run, a few minutes on two cores, and in a full one.
 SHORT = {
     "peers": "--rounds 3 --repeats 20",
     "latency": "--batch 1,8 --repeats 10",
@@ -47,57 +47,56 @@ FULL = {
 
 @dataclass(frozen=True)
 class Options:
-    """Run every benchmark and write a page with tables and plots."""
+    """Run every benchmark and write a page with tables and figures."""
 
     bundles: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """bundle folders, each a network; the first is served, and embeds the thousands of clips"""
-    page: Path = Path("docs/benchmarks.md")
-    """the page to write; its pictures lie beside it"""
+    """bundle folders, each with another network; the first is served and embeds the thousands of clips"""
+    page: Path = Path("docs/results/benchmarks.md")
+    """the page to write; its CSV, JSON and figures go beside it"""
     out: Path = Path("runs/bench")
-    """where each program leaves its files"""
+    """folder for the files of each benchmark"""
     recordings: Path | None = None
     """measure on sound files of this folder and its subfolders; default: synthesised 44.1 kHz clips of 5 s"""
     full: bool = False
-    """more repeats, larger batches and 10,000 clips: an hour in place of minutes"""
+    """more repeats, larger batches and 10,000 clips: an hour instead of minutes"""
     flags: tuple[str, ...] = ()
-    """for single programs, after theirs: "peers --rounds 1" "scaling --clips 10" """
+    """flags for single benchmarks, after their own: "peers --rounds 1" "scaling --clips 10" """
 
 
-def plan(options: Options) -> dict[str, list[str]]:
-    """Folder of results -> module and arguments, in order. UsageError: flags for a program that there is not."""
+def plan_runs(options: Options) -> dict[str, list[str]]:
+    """Folder of results -> benchmark and arguments, in order. UsageError: flags for an unknown benchmark."""
     flags = FULL if options.full else SHORT
     extra: dict[str, list[str]] = {}
     for text in options.flags:
-        program, *words = text.split()
-        if program not in flags:
-            raise UsageError(f"--flags: got {program}; wanted one of {', '.join(flags)}, and its flags")
-        extra[program] = words
+        benchmark, *words = text.split()
+        if benchmark not in flags:
+            raise UsageError(f"--flags: got {benchmark}; wanted one of {', '.join(flags)}, and its flags")
+        extra[benchmark] = words
     bundles = [str(folder) for folder in options.bundles]
     names = [folder.resolve().name for folder in options.bundles]
     if len(set(names)) < len(names):
         raise UsageError(f"BUNDLES: got two of one name ({', '.join(names)}); rename one")
-    lines = {"peers": ["peers", *bundles]}
-    lines |= {f"latency-{name}": ["latency", bundle] for name, bundle in zip(names, bundles, strict=True)}
-    lines |= {"resamplers": ["resamplers", *bundles], "load": ["load"], "training": ["training"]}
-    lines["efficiency"] = ["efficiency", *bundles]
-    lines["scaling"] = ["scaling", bundles[0]]
+    runs = {"peers": ["peers", *bundles]}
+    runs |= {f"latency-{name}": ["latency", bundle] for name, bundle in zip(names, bundles, strict=True)}
+    runs |= {"resamplers": ["resamplers", *bundles], "load": ["load"], "training": ["training"]}
+    runs |= {"efficiency": ["efficiency", *bundles], "scaling": ["scaling", bundles[0]]}
     recordings = ["--recordings", str(options.recordings)] if options.recordings else []
     return {
-        folder: [program, *arguments, *flags[program].split()]
-        + (recordings if program != "efficiency" else [])
-        + [*extra.get(program, []), "--out", str(options.out / folder)]
-        for folder, (program, *arguments) in lines.items()
+        folder: [benchmark, *arguments, *flags[benchmark].split()]
+        + (recordings if benchmark != "efficiency" else [])
+        + [*extra.get(benchmark, []), "--out", str(options.out / folder)]
+        for folder, (benchmark, *arguments) in runs.items()
     }
 
 
-def run(words: Sequence[str]) -> dict[str, Any]:
-    """Run a benchmark and read its last line. BackendError where it fails; its own words are on stderr."""
+def run_benchmark(words: Sequence[str]) -> dict[str, Any]:
+    """Run a benchmark and parse its last line. BackendError: it fails; its own message is on stderr."""
     say(f"python -m benchmarks.{' '.join(words)}")
     line = [sys.executable, "-m", f"benchmarks.{words[0]}", *words[1:]]
     done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=False)
-    # A load that a check found wanting ends with 1, and has its files all the same.
+    # 1 from load means that a check failed; its files are complete.
     if done.returncode != 0 and not (words[0] == "load" and done.returncode == 1 and done.stdout):
-        raise BackendError(f"benchmarks.{words[0]} ended with {done.returncode}; its own lines stand above")
+        raise BackendError(f"benchmarks.{words[0]} ended with {done.returncode}; see its message above")
     *shown, last = done.stdout.splitlines()
     print("\n".join(shown), flush=True)
     return json.loads(last)
@@ -105,7 +104,7 @@ def run(words: Sequence[str]) -> dict[str, Any]:
 
 @contextmanager
 def served(bundle: Path) -> Iterator[str]:
-    """The address of a server of the bundle on a free port, ended with the block."""
+    """The address of a server of the bundle on a free port; the server stops with the block."""
     line = [sys.executable, "-m", "serving", str(bundle), "--port", "0"]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
@@ -118,26 +117,23 @@ def served(bundle: Path) -> Iterator[str]:
             process.terminate()
 
 
-def bench(options: Options) -> dict[str, Any]:
-    """Run all, write the page, and return what is printed as JSON."""
-    if not options.bundles:
-        raise UsageError("BUNDLES: got none; wanted bundle folders, made with: python -m export.onnx")
-    for folder in options.bundles:
-        open_bundle(folder)
-    lines = plan(options)
+def run_suite(options: Options) -> dict[str, Any]:
+    """Run all benchmarks, write the page, and return what is printed as JSON."""
+    open_bundles(options.bundles)
+    runs = plan_runs(options)
     make_folder(options.out)
     make_folder(options.page.parent)
     load_before = os.getloadavg()[0]
     if load_before > 0.5:
-        say(f"warning: this machine is busy (load average {load_before:.1f}): the numbers will not be for the record")
+        say(f"warning: this machine is busy (load average {load_before:.1f}): these times may be too long")
     results: dict[str, Any] = {}
-    for folder, words in lines.items():
-        if words[0] == "load":
+    for folder, (benchmark, *arguments) in runs.items():
+        if benchmark == "load":
             with served(options.bundles[0]) as address:
-                results[folder] = run([words[0], address, *words[1:]])
+                results[folder] = run_benchmark([benchmark, address, *arguments])
         else:
-            results[folder] = run(words)
-    written = write_page(options.out, options.page)
+            results[folder] = run_benchmark([benchmark, *arguments])
+    written = write_results(read_records(options.out), options.page)
     return {
         "page": str(options.page),
         "written": [str(path) for path in written],
@@ -147,8 +143,8 @@ def bench(options: Options) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command."""
-    return run_command(Options, bench, "python -m benchmarks.suite", argv)
+    """Run the command; see `run_command`."""
+    return run_command(Options, run_suite, "python -m benchmarks.suite", argv)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 import pytest
 
-from benchmarks.server_process import resident_mb
+from benchmarks.host import resident_mb
 from serving.__main__ import main
 from serving.audio import decode_audio
 from tests.servers import Server, running

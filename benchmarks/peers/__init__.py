@@ -1,1 +1,1 @@
-"""Other ways from sound files to embeddings, beside ours: what a user would pick instead, on the same recordings."""
+"""Unheard beside other ways from sound files to embeddings, on the same recordings in the same run."""

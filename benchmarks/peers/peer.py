@@ -1,8 +1,9 @@
-"""One way from sound files to embeddings, and what it computes on the way."""
+"""A peer: one way from sound files to embeddings, and what it computes for a clip."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +14,28 @@ from serving.bundle import Bundle
 from serving.embedder import pool
 from serving.files import DecodedFile, embed_each, file_size
 
-AHEAD_CLIPS = 8  # in a batch of a peer that is helped with ours
+BATCH_CLIPS = 8  # clips in a batch when another package runs inside Unheard's pipeline
+
+# Family of peers -> the packages that it needs.
+PACKAGES = {
+    "Unheard": (),
+    "eager PyTorch": ("torch", "torchaudio"),
+    "torch-vggish-yamnet": ("torch", "torchaudio", "torch_vggish_yamnet"),
+    "torchvggish": ("torch", "resampy", "torchvggish"),
+    "librosa + ONNX Runtime": ("librosa",),
+}
+NOT_INSTALLED = "not installed: pip install .[peers]"
 
 
 @dataclass(frozen=True)
-class Computes:
-    """What is computed for one clip, so that nobody is compared unfairly.
+class Computation:
+    """What a peer computes for one clip, so that differences in speed can be understood.
 
     layers           convolutions and linear layers of the network
-    windows          that the clip is cut into, and the seconds of each
+    windows          windows that the clip is cut into; window_s: the length of each in seconds
     network_macs     multiply-accumulates of the network on all windows
-    front_end_macs   of the front end where it is made of convolutions and products; None: an FFT, not counted
-    weights          "the bundle's", or "untrained": then the embeddings mean nothing, the time does
+    front_end_macs   of a front end made of convolutions and products; None: it uses an FFT, which is not counted
+    weights          "the bundle's"; or "untrained": the time is right, the embeddings mean nothing
     """
 
     layers: int
@@ -40,19 +51,19 @@ class Computes:
 
 @dataclass(frozen=True)
 class Peer:
-    """A way to be measured.
+    """One way to be measured.
 
-    network    of ours: which; of others: their own name for it
-    one        path -> embedding [n] float32, the least latency that this way offers
-    bulk       name -> paths -> embeddings [n_files, n]: the ways to do many; the fastest counts
-    bundle     whose weights it runs: its embeddings are compared with that bundle's FP32 ones
-    precision  as for `Embedder.load`; the others compute in FP32
+    network    Unheard's name of it, or the package's own
+    one        path -> embedding [n] float32, with the lowest latency that this way offers
+    bulk       name -> paths -> embeddings [n_files, n]: ways to embed many files; the fastest counts
+    bundle     whose weights it runs; its embeddings are compared with that bundle's FP32 ones
+    precision  as for `Embedder.load`; other packages compute in FP32
     """
 
     name: str
     network: str
     ours: bool
-    computes: Computes
+    computation: Computation
     one: Callable[[Path], NDArray[np.float32]]
     bulk: Mapping[str, Callable[[Sequence[Path]], NDArray[np.float32]]]
     bundle: Bundle | None = None
@@ -60,24 +71,25 @@ class Peer:
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What all peers get: the same threads, the same clips, our bundles. sample: a clip, to count windows on."""
+class PeerSetting:
+    """What all peers share. sample: a clip whose windows are counted; gpus: of this machine."""
 
     threads: int
     sample: Path
     bundles: tuple[Bundle, ...]
+    gpus: list[str]
 
 
-def make_peer(
+def two_part_peer(
     name: str,
     network: str,
-    computes: Computes,
+    computation: Computation,
     decode: Callable[[Path], NDArray[np.float32]],
     run: Callable[[NDArray[np.float32]], NDArray[np.float32]],
     threads: int,
     bundle: Bundle | None = None,
 ) -> Peer:
-    """A peer of two parts. In bulk it is measured as its documentation shows, and helped by our pipeline.
+    """A peer of another package. In bulk it runs as its documentation shows, and inside Unheard's pipeline.
 
     decode   path -> the network's input [n_windows, ...]
     run      that of one clip or of several -> rows [n_windows, n]
@@ -86,15 +98,13 @@ def make_peer(
     def one(path: Path) -> NDArray[np.float32]:
         return pool(run(decode(path)))
 
-    def each(paths: Sequence[Path]) -> NDArray[np.float32]:
+    def clip_by_clip(paths: Sequence[Path]) -> NDArray[np.float32]:
         return np.stack([one(path) for path in paths])
 
-    def ahead(paths: Sequence[Path]) -> NDArray[np.float32]:
-        """Decoded and turned into log-mel in threads, while the network runs on batches of several clips."""
+    def in_pipeline(paths: Sequence[Path]) -> NDArray[np.float32]:
         rows: list[NDArray[np.float32]] = []
-        files = embed_each(
-            paths, file_size, lambda path: DecodedFile(0.0, decode(path)), run, AHEAD_CLIPS * computes.windows, threads
-        )
+        batch = BATCH_CLIPS * computation.windows
+        files = embed_each(paths, file_size, lambda path: DecodedFile(0.0, decode(path)), run, batch, threads)
         with closing(files) as outcomes:
             for _, outcome in outcomes:
                 if isinstance(outcome, AudioError):
@@ -102,5 +112,29 @@ def make_peer(
                 rows.append(pool(outcome.rows))
         return np.stack(rows)
 
-    bulk = {"clip by clip": each, f"threads ahead, {AHEAD_CLIPS} clips a batch": ahead}
-    return Peer(name, network, False, computes, one, bulk, bundle)
+    bulk = {"clip by clip": clip_by_clip, f"threads ahead, {BATCH_CLIPS} clips a batch": in_pipeline}
+    return Peer(name, network, False, computation, one, bulk, bundle)
+
+
+def open_peers(setting: PeerSetting, families: Sequence[str]) -> tuple[list[Peer], dict[str, str]]:
+    """The peers of these families; for each family that is not installed, the reason."""
+    peers: list[Peer] = []
+    absent: dict[str, str] = {}
+    for family in families:
+        missing = [package for package in PACKAGES[family] if find_spec(package) is None]
+        if missing:
+            absent[family] = f"{NOT_INSTALLED} (no {', '.join(missing)})"
+        else:
+            peers += _open_family(family, setting)
+    return peers, absent
+
+
+def _open_family(family: str, setting: PeerSetting) -> Iterator[Peer]:
+    # Imported here: a package that is not measured need not be installed.
+    if "torch" not in PACKAGES[family]:
+        from benchmarks.peers import onnx_peers
+
+        return onnx_peers.our_peers(setting) if family == "Unheard" else onnx_peers.librosa_peers(setting)
+    from benchmarks.peers import torch_peers
+
+    return torch_peers.FAMILIES[family](setting)

@@ -1,1 +1,1 @@
-"""How many samples a second training does, by stage, beside the plain recipe."""
+"""How many samples a second training processes, beside a plain recipe."""

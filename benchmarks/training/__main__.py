@@ -1,19 +1,16 @@
-"""Measure training: samples a second by stage, beside the plain recipe that decodes in every epoch.
+"""Measure training: samples a second by stage, beside a plain recipe that decodes every file in every epoch.
 
     python -m benchmarks.training --network yamnet
 
-Stages: decode (file to mono 16 kHz, one thread), log-mel, windows (random crops out of the cache, gain, mixup; the
-plain recipe has no cache, and crops after its log-mel), step (forward, backward, optimiser), epoch (all that a whole
-epoch takes, its checkpoint too; ours from the cache, which is made once by decode and log-mel). The same files, the
-same network and batch size; both recipes and all stages take turns.
+Stages: decode (file to mono 16 kHz, in one thread), log-mel, windows (random crops from the cache, gain, mixup; the
+plain recipe has no cache and crops after its log-mel), step (forward, backward, optimiser), epoch (everything that one
+epoch takes, with its checkpoint; ours reads the cache, which decode and log-mel fill once). Both recipes get the same
+files, network and batch size, and all stages take turns.
 """
 
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from functools import partial
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +18,12 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rich.progress import Progress
 
-from benchmarks.clips import clip_files, gather_clips, told
-from benchmarks.flags import at_least
-from benchmarks.machine import this_machine
-from benchmarks.report import BLUE, make_folder, save_figure, shown, style, write_report
-from benchmarks.timing import Job, time_in_turns
-from benchmarks.training.ours import CLASSES, Ours
-from benchmarks.training.plain import Plain
-from serving.command import progress_console, run_command
+from benchmarks.inputs import check_range, input_clips
+from benchmarks.study import BLUE, PALE, Study, TextTable, digits, style_axes
+from benchmarks.training.recipes import CLASSES, OurRecipe, PlainRecipe
+from benchmarks.turns import Job, time_jobs
+from serving.command import run_command
 from serving.cores import usable_cores
 from serving.errors import UsageError
 from training.networks import NETWORKS, NetworkConfig
@@ -46,27 +39,24 @@ class Options:
     network: str = "yamnet-compact"
     """yamnet, yamnet-compact or vggish"""
     clips: int = 64
-    """files of an epoch"""
+    """files in an epoch"""
     rounds: int = 5
     """how often each stage is timed"""
     batch_size: int = 32
     """windows in a step"""
     seconds: float = 5.0
-    """length of the synthesised 44.1 kHz clips, in seconds; recordings keep theirs"""
+    """length of the synthesised 44.1 kHz clips, in seconds; recordings keep their own"""
     recordings: Path | None = None
-    """measure on the first sound files of this folder and its subfolders, as they are; default: synthesised clips"""
+    """measure on the first sound files of this folder and its subfolders, unchanged; default: synthesised clips"""
     threads: int | None = None
-    """of PyTorch, and workers of the plain recipe's DataLoader; default: the physical cores"""
+    """threads of PyTorch, and workers of the plain recipe's DataLoader; default: the physical cores"""
     out: Path = Path("runs/training-speed")
-    """where training.json, .csv, .md and .png go, replacing older ones"""
+    """folder for training.json, .csv, .md and .png, which are replaced"""
 
 
 @dataclass(frozen=True)
 class TrainingRow:
-    """One stage: samples a second of ours and of the plain recipe, and how many times ours is faster.
-
-    The plain recipe has no windows stage: None.
-    """
+    """One stage: samples a second of both recipes, and their ratio. None: the plain recipe has no such stage."""
 
     stage: str
     ours_per_second: float
@@ -74,8 +64,8 @@ class TrainingRow:
     times: float | None
 
 
-def check(options: Options) -> None:
-    """UsageError for a flag out of its range, with what it takes."""
+def check_options(options: Options) -> None:
+    """UsageError: a flag is out of its range."""
     if options.network not in NETWORKS:
         raise UsageError(f"--network: got {options.network}; wanted one of {', '.join(NETWORKS)}")
     for flag, value, least, most in (
@@ -85,11 +75,11 @@ def check(options: Options) -> None:
         ("--seconds", options.seconds, 0.1, 600),
         ("--threads", options.threads, 1, 1024),
     ):
-        at_least(flag, value, least, most)
+        check_range(flag, value, least, most)
 
 
-def make_jobs(ours: Ours, plain: Plain) -> dict[tuple[str, str], Job]:
-    """By (recipe, stage). Both recipes step on the same batches."""
+def training_jobs(ours: OurRecipe, plain: PlainRecipe) -> dict[tuple[str, str], Job]:
+    """Jobs by (recipe, stage). Both recipes train on the same batches."""
     waves = ours.decode()
     batches = ours.batches()
     plain_batches = [(log_mel, targets[0]) for log_mel, targets in batches]
@@ -107,110 +97,86 @@ def make_jobs(ours: Ours, plain: Plain) -> dict[tuple[str, str], Job]:
 
 
 def count_samples(files: int, windows: int, crops: int) -> dict[tuple[str, str], int]:
-    """What each job goes through: files before windows are cut, windows after; crops in a plain epoch."""
+    """Samples of each job: files before windows are cut, windows after; the plain recipe's epoch has crops."""
     after = ("windows", "step", "epoch")
     counts = {(recipe, stage): windows if stage in after else files for recipe in ("ours", "plain") for stage in STAGES}
     return counts | {("plain", "epoch"): crops}
 
 
-def make_rows(
+def training_rows(
     durations_ns: Mapping[tuple[str, str], NDArray[np.int64]], counts: Mapping[tuple[str, str], int]
 ) -> list[TrainingRow]:
-    """A row for each stage, by medians. counts: samples that each job goes through."""
+    """A row for each stage, from medians. counts: samples of each job."""
     rates = {key: 1e9 * counts[key] / float(np.median(values)) for key, values in durations_ns.items()}
-    return [
-        TrainingRow(
-            stage,
-            rates["ours", stage],
-            rates.get(("plain", stage)),
-            rates["ours", stage] / rates["plain", stage] if ("plain", stage) in rates else None,
-        )
-        for stage in STAGES
-    ]
+    rows = []
+    for stage in STAGES:
+        mine, plain = rates["ours", stage], rates.get(("plain", stage))
+        rows.append(TrainingRow(stage, mine, plain, mine / plain if plain else None))
+    return rows
 
 
-def measure(options: Options) -> dict[str, Any]:
+def measure_training(options: Options) -> dict[str, Any]:
     """Time every stage, write the files, and return what is printed as JSON."""
-    check(options)
-    load_before = os.getloadavg()[0]
+    check_options(options)
     threads = options.threads or usable_cores()
     torch.set_num_threads(threads)
-    make_folder(options.out)
-    clips = gather_clips(options.recordings, options.seconds, options.clips)
-    with clip_files(clips, options.clips) as paths, tempfile.TemporaryDirectory(prefix="unheard-training-") as folder:
-        ours = Ours(options.network, paths, options.batch_size, Path(folder))
+    clips = input_clips(options.recordings, options.seconds, options.clips)
+    study = Study("training", options.out)
+    with clips.as_files(options.clips) as paths, tempfile.TemporaryDirectory(prefix="unheard-training-") as folder:
+        ours = OurRecipe(options.network, paths, options.batch_size, Path(folder))
         network = NetworkConfig(options.network, CLASSES, 0.2)
-        plain = Plain(network, paths, ours.frames, options.batch_size, threads, Path(folder))
-        jobs = make_jobs(ours, plain)
-        with Progress(console=progress_console, auto_refresh=False) as progress:
-            bar = progress.add_task("warm-up, then timing", total=WARM_UP + options.rounds)
-            on_round = partial(progress.update, bar, advance=1, refresh=True)
-            durations_ns = time_in_turns(jobs, options.rounds, WARM_UP, on_round)
-        samples = ours.samples
-    rows = make_rows(durations_ns, count_samples(options.clips, samples, plain.samples))
-    machine = this_machine()
-    result = {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": asdict(machine) | {"torch": torch.__version__, "load_average_before": round(load_before, 2)},
-        "network": options.network,
-        "settings": {"threads": threads, "rounds": options.rounds, "batch_size": options.batch_size},
-        "clips": {"source": told(options.recordings, options.seconds), "files": options.clips, "windows": samples},
-        "rows": [asdict(row) for row in rows],
-        "out": str(options.out),
-    }
+        plain = PlainRecipe(network, paths, ours.frames, options.batch_size, threads, Path(folder))
+        durations_ns = time_jobs(training_jobs(ours, plain), options.rounds, WARM_UP)
+        windows, crops = ours.samples, plain.samples
+    rows = training_rows(durations_ns, count_samples(options.clips, windows, crops))
+    record = study.record(
+        network=options.network,
+        settings={"threads": threads, "rounds": options.rounds, "batch_size": options.batch_size},
+        clips={"source": clips.source, "files": options.clips, "windows": windows},
+        rows=[asdict(row) for row in rows],
+    )
+    record["machine"]["torch"] = torch.__version__
     notes = [
-        f"{options.clips} files, {samples} windows, in batches of {options.batch_size}; a sample is a file until its "
-        f"log-mel, a window after; {told(options.recordings, options.seconds)}",
-        f"median of {options.rounds} rounds, taking turns, {threads} threads; ours decodes and makes log-mels once, "
-        "the plain recipe in each epoch",
-        f"{machine}; PyTorch {torch.__version__}; load average before: {load_before:.2f}",
+        f"{options.clips} files, {windows} windows, batches of {options.batch_size}; {clips.source}",
+        "a sample is a file in decode and log-mel, a window in windows, step and epoch",
+        f"median of {options.rounds} rounds, taking turns, {threads} threads; ours decodes and computes log-mels once, "
+        "the plain recipe in every epoch",
     ]
-    title = f"training {options.network}: samples a second by stage"
-    plot = partial(plot_training, rows, title, notes)
-    write_report("training", rows, result, title, HEAD, table_lines(rows), plot, notes, options.out)
-    return result
+    study.write(record, rows, [training_table(rows)], notes, lambda: plot_training(rows, options.network))
+    return record
 
 
-HEAD = ("stage", "ours, samples/s", "plain recipe, samples/s", "times")
-
-
-def table_lines(rows: Sequence[TrainingRow]) -> list[list[str]]:
-    """The cells under `HEAD`."""
-    return [
-        [
-            row.stage,
-            shown(row.ours_per_second),
-            shown(row.plain_per_second),
-            "-" if row.times is None else f"{row.times:.1f}x",
-        ]
-        for row in rows
+def training_table(rows: Sequence[TrainingRow]) -> TextTable:
+    """A line for each stage."""
+    lines = [
+        [stage, digits(ours), digits(plain), "-" if times is None else f"{times:.1f}x"]
+        for stage, ours, plain, times in map(astuple, rows)
     ]
+    return TextTable("training", ("stage", "ours, samples/s", "plain recipe, samples/s", "times"), lines)
 
 
-def plot_training(rows: Sequence[TrainingRow], title: str, notes: Sequence[str], out: Path) -> None:
-    """Two bars a stage, on a logarithmic scale. Written as PNG."""
+def plot_training(rows: Sequence[TrainingRow], network: str) -> Figure:
+    """Two bars for each stage, on a logarithmic scale."""
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     axes = figure.subplots()
-    axes.set_title(title, fontsize=11)
     for offset, label, colour, values in (
         (-0.19, "ours", BLUE, [row.ours_per_second for row in rows]),
-        (0.19, "plain recipe", "#b6bcc5", [row.plain_per_second for row in rows]),
+        (0.19, "plain recipe", PALE, [row.plain_per_second for row in rows]),
     ):
-        places = [place + offset for place, value in enumerate(values) if value]
-        heights = [value for value in values if value]
-        axes.bar(places, heights, 0.36, color=colour, label=label)
-        for place, height in zip(places, heights, strict=True):
-            axes.annotate(shown(height), (place, height), (0, 4), textcoords="offset points", ha="center", fontsize=8)
+        drawn = [(place + offset, value) for place, value in enumerate(values) if value]
+        axes.bar([place for place, _ in drawn], [value for _, value in drawn], 0.36, color=colour, label=label)
+        for place, value in drawn:
+            axes.annotate(digits(value), (place, value), (0, 4), textcoords="offset points", ha="center", fontsize=8)
     axes.set_xticks(range(len(rows)), [row.stage for row in rows])
-    axes.set(ylabel="samples a second", yscale="log")
+    axes.set(title=f"Training {network} on the CPU, by stage", ylabel="samples a second, logarithmic", yscale="log")
     axes.legend(frameon=False, fontsize=9)
-    style(axes)
-    save_figure(figure, notes, out)
+    style_axes(axes)
+    return figure
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command."""
-    return run_command(Options, measure, "python -m benchmarks.training", argv)
+    """Run the command; see `run_command`."""
+    return run_command(Options, measure_training, "python -m benchmarks.training", argv)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,151 @@
+"""The machine and the libraries behind a measurement, and the memory of the processes that are measured."""
+
+import os
+import platform
+import socket
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import soundfile
+import soxr
+from threadpoolctl import threadpool_info
+
+from serving.cores import usable_cores
+
+LISTENING = "0A"  # the code of this state in /proc/net/tcp
+
+
+@dataclass(frozen=True)
+class Host:
+    """One machine and its software.
+
+    cores   physical cores that this process may use; in a container that can be fewer than the machine has
+    blas    NumPy's BLAS and the processor that its kernels were written for, which may differ from `cpu`
+    gpus    name and driver of each NVIDIA GPU that nvidia-smi lists
+    """
+
+    cpu: str
+    cores: int
+    ram_gib: float
+    gpus: list[str]
+    os: str
+    python: str
+    numpy: str
+    blas: str
+    onnxruntime: str
+    soundfile: str
+    libsndfile: str
+    soxr: str
+
+
+def describe_hardware(machine: Mapping[str, Any]) -> str:
+    """The hardware of a machine row in one phrase: "AMD EPYC, 2 cores, 23.5 GiB, no GPU"."""
+    gpus = ", ".join(machine["gpus"]) or "no GPU"
+    return f"{machine['cpu']}, {machine['cores']} cores, {machine['ram_gib']:g} GiB, {gpus}"
+
+
+def describe_software(machine: Mapping[str, Any]) -> str:
+    """The system and the libraries of a machine row in one phrase."""
+    torch = f", PyTorch {machine['torch']}" if "torch" in machine else ""
+    return (
+        f"{machine['os']}; Python {machine['python']}, numpy {machine['numpy']} ({machine['blas']}), "
+        f"onnxruntime {machine['onnxruntime']}, libsndfile {machine['libsndfile']}, soxr {machine['soxr']}{torch}"
+    )
+
+
+def read_host() -> Host:
+    """Read the system's own description. What it does not tell is "unknown"; nothing raises."""
+    return Host(
+        cpu=_cpu_model(),
+        cores=usable_cores(),
+        ram_gib=round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
+        gpus=_gpus(),
+        os=_system_name(),
+        python=platform.python_version(),
+        numpy=np.__version__,
+        blas=_blas(),
+        onnxruntime=onnxruntime.__version__,
+        soundfile=soundfile.__version__,
+        libsndfile=soundfile.__libsndfile_version__,
+        soxr=soxr.__version__,
+    )
+
+
+def _blas() -> str:
+    """The BLAS and its kernels, like "openblas for SkylakeX": an environment variable can select slower kernels."""
+    for library in threadpool_info():
+        if library["user_api"] == "blas" and "numpy" in library["filepath"]:
+            return f"{library['internal_api']} for {library.get('architecture', 'unknown')}"
+    return "unknown"
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    # ARM kernels list no model name; the architecture is the next best.
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine() or "unknown"
+
+
+def _system_name() -> str:
+    kernel = f"{platform.system()} {platform.release()} {platform.machine()}"
+    try:
+        return f"{platform.freedesktop_os_release()['PRETTY_NAME']}, {kernel}"
+    except (OSError, KeyError):
+        return kernel
+
+
+def _gpus() -> list[str]:
+    command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip().replace(", ", ", driver ") for line in done.stdout.splitlines() if line.strip()]
+
+
+def resident_mb(pid: int | None) -> float | None:
+    """Resident memory of a process in MB of 1 000 000 bytes; None where it cannot be read."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmRSS:")), None)
+
+
+def pid_of_listener(host: str, port: int) -> int | None:
+    """The process of this machine that listens on a port; None: there is none, or this process may not see it."""
+    try:
+        if not socket.gethostbyname(host).startswith("127."):
+            return None
+    except OSError:
+        return None
+    sockets = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if any(str(link.readlink()) in sockets for link in (folder / "fd").iterdir()):
+                return int(folder.name)
+        except OSError:  # the process has ended, or belongs to another user
+            continue
+    return None
+
+
+def _listening_inodes(port: int) -> list[str]:
+    inodes = []
+    for name in ("tcp", "tcp6"):
+        try:
+            lines = Path("/proc/net", name).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            columns = line.split()
+            if columns[3] == LISTENING and int(columns[1].rsplit(":", 1)[1], 16) == port:
+                inodes.append(columns[9])
+    return inodes
