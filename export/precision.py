@@ -3,7 +3,13 @@
 FP16: a PyTorch module with casts in it and half the weights' bits, so that the exported graph is strongly typed.
 INT8: QuantizeLinear and DequantizeLinear around the layers of the FP32 graph, with one scale for each output channel
 of the weights and one for each activation, measured on training windows. Zero points are 0 and biases stay in FP32,
-for TensorRT takes nothing else.
+because TensorRT accepts nothing else.
+
+INT8 weights have 7 bits: whole numbers from -64 to 64. An x86-64 CPU without VNNI multiplies unsigned 8-bit activations
+by signed weights and adds the products in pairs into signed 16 bits (instruction vpmaddubsw), which saturates. With 8
+bits a pair can reach 2 * 255 * 127 = 64770, twice what 16 bits hold. With 7 bits it cannot exceed 2 * 255 * 64 = 32640,
+and 16 bits hold -32768 to 32767. That is true of signed activations too: a runtime adds 128 to them first, which makes
+them unsigned (0 to 255), and subtracts 128 times the sum of the weights afterwards, in 32 bits.
 """
 
 import copy
@@ -185,7 +191,7 @@ def _insert(model: onnx.ModelProto, ranges: Ranges, nodes: list[str]) -> onnx.Mo
     quantiser = QDQQuantizer(
         copy.deepcopy(model),
         per_channel=True,
-        reduce_range=False,
+        reduce_range=True,  # 7 bits, see above
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QInt8,
         tensors_range=TensorsData(CalibrationMethod.MinMax, whole),
