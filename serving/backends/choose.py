@@ -27,8 +27,8 @@ BACKENDS = ("auto", "onnxruntime", "openvino", "tensorrt")
 PROMISED_COSINES = {"fp16": 0.999, BF16: 0.995, "int8": 0.985}
 # How far a probe's embedding may be from PyTorch's, as a share of its length. An embedding at an angle a is off by
 # sin(a) of its length or more, so an embedding within the tolerance has the cosine too. fp32 is held tighter than its
-# promised 0.99999: ONNX Runtime stays below 1e-4 and OpenVINO, whose front end rounds in an FFT, below 2e-4; in bfloat16,
-# which OpenVINO takes by itself where the CPU has it, they are 6e-3 to 2e-2 off.
+# promised 0.99999: ONNX Runtime stays below 1e-4 and OpenVINO, whose front end rounds in an FFT, below 2e-4; in
+# bfloat16, which OpenVINO takes by itself where the CPU has it, they are 6e-3 to 2e-2 off.
 TOLERANCES = {"fp32": 1e-3} | {precision: sqrt(1 - cosine**2) for precision, cosine in PROMISED_COSINES.items()}
 # An embedding shorter than this (their mean length is 1) is compared as if it were this long: rounding does not shrink
 # with it.
