@@ -3,7 +3,13 @@
 FP16: a PyTorch module with casts in it and half the weights' bits, so that the exported graph is strongly typed.
 INT8: QuantizeLinear and DequantizeLinear around the layers of the FP32 graph, with one scale for each output channel
 of the weights and one for each activation, measured on training windows. Zero points are 0 and biases stay in FP32,
-for TensorRT takes nothing else.
+because TensorRT accepts nothing else.
+
+INT8 weights have 7 bits: whole numbers from -64 to 64. An x86-64 CPU without VNNI multiplies unsigned 8-bit activations
+by signed weights and adds the products in pairs into signed 16 bits (instruction vpmaddubsw), which saturates. With 8
+bits a pair can reach 2 * 255 * 127 = 64770, twice what 16 bits hold. With 7 bits it cannot exceed 2 * 255 * 64 = 32640,
+and 16 bits hold -32768 to 32767. That is true of signed activations too: a runtime adds 128 to them first, which makes
+them unsigned (0 to 255), and subtracts 128 times the sum of the weights afterwards, in 32 bits.
 """
 
 import copy
@@ -98,10 +104,10 @@ def quantise(
     probes       [n, ...] likewise, without a class
     zeroshot     whose best-ranked class for `judged` must hold its bound as well
 
-    Activations get HEADROOM over the range of recordings. Where the whole network in INT8 is then not as near as
-    LEAST_COSINE and LEAST_RANKING, each layer is measured alone in INT8, and keeps the best of three ranges: this one,
-    that of recordings, and that of recordings and probes. Those that still lose most for the bytes they save are put
-    back to FP32, one after the other, until it is.
+    Three ranges of the activations are tried: HEADROOM over that of recordings, that of recordings, and that of
+    recordings and probes. The first with which the whole network in INT8 holds LEAST_COSINE and LEAST_RANKING is taken.
+    Where none does, each layer is measured alone in INT8 and keeps the best of the three. The layers that lose most for
+    the bytes they save are then put back to FP32, one after the other, until the rest holds.
     """
     model = onnx.load(path)
     nodes = {_layer_name(node): node for node in model.graph.node if _is_layer(node, model)}
@@ -110,29 +116,33 @@ def quantise(
     with_probes = measure_ranges(path, layers, np.concatenate([calibration, probes]))
     heard, with_probes = equalise(model, layers, heard, with_probes)
     with_headroom = {name: (HEADROOM * least, HEADROOM * largest) for name, (least, largest) in heard.items()}
-    ranges = dict(with_headroom)
+    candidates = (with_headroom, heard, with_probes)
     trial = _Trial(path, judged, probes, zeroshot)
+    for candidate in candidates:
+        whole = _insert(model, candidate, [node.name for node in layers])
+        if trial.holds(whole):
+            return Quantised(whole, [], {})
+    ranges = dict(with_headroom)
 
     def build(names: Iterable[str]) -> onnx.ModelProto:
         return _insert(model, ranges, [nodes[name].name for name in names])
 
     effects: dict[str, float] = {}
+    for name in track(nodes, "each layer alone in INT8", console=progress_console, transient=True):
+        tensor = nodes[name].input[0]
+        found: list[tuple[float, Ranges]] = []
+        for candidate in candidates:
+            ranges[tensor] = candidate[tensor]
+            found.append((trial.worst_cosine(build([name])), candidate))
+        effects[name], best = max(found, key=lambda pair: pair[0])
+        ranges[tensor] = best[tensor]
+    sizes = {tensor.name: numpy_helper.to_array(tensor).nbytes for tensor in model.graph.initializer}
+    order = sorted(nodes, key=lambda name: (effects[name] - 1) / sizes[nodes[name].input[1]])
     kept: list[str] = []
-    if not trial.holds(build(nodes)):
-        for name in track(nodes, "each layer alone in INT8", console=progress_console, transient=True):
-            tensor = nodes[name].input[0]
-            found: list[tuple[float, Ranges]] = []
-            for candidate in (with_headroom, heard, with_probes):
-                ranges[tensor] = candidate[tensor]
-                found.append((trial.worst_cosine(build([name])), candidate))
-            effects[name], best = max(found, key=lambda pair: pair[0])
-            ranges[tensor] = best[tensor]
-        sizes = {tensor.name: numpy_helper.to_array(tensor).nbytes for tensor in model.graph.initializer}
-        order = sorted(nodes, key=lambda name: (effects[name] - 1) / sizes[nodes[name].input[1]])
-        for name in track(order, "worst layers back to FP32", console=progress_console, transient=True):
-            if trial.holds(build([name for name in nodes if name not in kept])):
-                break
-            kept.append(name)
+    for name in track(order, "worst layers back to FP32", console=progress_console, transient=True):
+        if trial.holds(build([name for name in nodes if name not in kept])):
+            break
+        kept.append(name)
     return Quantised(build([name for name in nodes if name not in kept]), kept, effects)
 
 
@@ -185,7 +195,7 @@ def _insert(model: onnx.ModelProto, ranges: Ranges, nodes: list[str]) -> onnx.Mo
     quantiser = QDQQuantizer(
         copy.deepcopy(model),
         per_channel=True,
-        reduce_range=False,
+        reduce_range=True,  # 7 bits, see above
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QInt8,
         tensors_range=TensorsData(CalibrationMethod.MinMax, whole),

@@ -40,7 +40,18 @@ OPTIONAL = {  # distribution -> extra
 }
 # Each brings the module `onnxruntime`: of two, the files of one lie among those of the other.
 ONNXRUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-silicon")
-CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimd")  # what the runtimes look for
+# What the runtimes look for, by the names of /proc/cpuinfo.
+CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd")
+# What an x86-64 CPU can lack: name -> the features of which one is enough, and what it costs to have none.
+CPU_LACKS = {
+    "AVX2": (("avx2",), "all precisions are slow: the runtimes compute 4 numbers at a time, not 8 or 16"),
+    "AVX-512": (("avx512f",), "all precisions are slower: the runtimes compute 8 numbers at a time, not 16"),
+    "VNNI": (
+        ("avx512_vnni", "avx_vnni"),
+        "int8 gives the same embeddings, but takes three instructions where VNNI takes one, and gains less over fp32",
+    ),
+    "bfloat16": (("avx512_bf16", "amx_bf16"), "--precision bf16 cannot be used; take fp32 or int8"),
+}
 # An ONNX model of one Identity node, float [n] -> float [n], to try providers with.
 IDENTITY = bytes.fromhex(
     "08093a390a100a017812017922084964656e746974791201675a100a0178120b0a09080112050a0312016e62100a0179120b0a09080112050a"
@@ -117,16 +128,20 @@ def _importable(name: str, module: str, version: str | None) -> Finding:
     return Finding(name, version)
 
 
-def examine_cpu() -> Iterator[Finding]:
-    """Model, features, and how many cores this process may use."""
+def examine_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Iterator[Finding]:
+    """Model and features, what it lacks and what that costs, and how many cores this process may use."""
     try:
-        fields = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
+        fields = dict(line.split(":", 1) for line in cpuinfo.read_text().splitlines() if ":" in line)
     except OSError:
         fields = {}
     info = {key.strip(): value.strip() for key, value in fields.items()}
     flags = info.get("flags", info.get("Features", "")).split()
     features = ", ".join(name for name in CPU_FEATURES if name in flags) or "no vector features known"
     yield Finding("CPU", f"{info.get('model name') or platform.machine()}: {features}")
+    if "flags" in info:  # of an x86 CPU
+        for name, (enough, cost) in CPU_LACKS.items():
+            if not set(enough) & set(flags):
+                yield Finding(f"CPU, {name}", "this CPU does not have it", "absent", cost)
     quota = cpu_quota()
     limit = "no quota" if quota is None else f"quota of {quota:g} CPUs"
     yield Finding(

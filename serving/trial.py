@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.backends.choose import BACKENDS, canary_difference, open_backend
+from serving.backends.choose import BACKENDS, open_backend, probe_difference
 from serving.bundle import BF16, Bundle, open_bundle
 from serving.cores import usable_cores
 from serving.embedder import MAX_BATCH
@@ -53,7 +53,7 @@ def _try_backend(bundle: Bundle, backend: str, precision: str, times: dict[str, 
         runtime(windows)
         seconds.append(time.perf_counter() - start)
     times[backend] = 1000 * min(seconds[1:]) / len(windows)
-    off = canary_difference(bundle, runtime)
+    off, _ = probe_difference(bundle, runtime)
     return Finding(title, f"{times[backend]:.2f} ms a window, off by {off:.1e} on {', '.join(runtime.providers)}")
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from serving.bundle import open_bundle, write_manifest
 from serving.doctor import main
+from serving.machine import examine_cpu
 
 ROOT = Path(__file__).parent.parent
 
@@ -127,6 +128,34 @@ def test_a_backend_that_gives_other_numbers_is_broken(bundle_folder, monkeypatch
     report = findings(capsys.readouterr().out)
     assert "other numbers" in report["openvino, fp32"]["advice"]
     assert report["auto, fp32"]["found"] == "takes onnxruntime"
+
+
+@pytest.mark.parametrize(
+    ("flags", "lacks"),
+    [
+        ("sse4_2", {"AVX2", "AVX-512", "VNNI", "bfloat16"}),
+        ("avx2 fma", {"AVX-512", "VNNI", "bfloat16"}),  # a Haswell
+        ("avx2 avx_vnni", {"AVX-512", "bfloat16"}),  # a laptop of 2023
+        ("avx2 avx512f avx512_vnni", {"bfloat16"}),
+        ("avx2 avx512f avx512_vnni avx512_bf16", set()),
+    ],
+)
+def test_what_the_cpu_lacks_is_told_with_what_it_costs(tmp_path, flags, lacks):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu {flags}\n")
+    report = {finding.what: finding for finding in examine_cpu(cpuinfo)}
+    assert {what.removeprefix("CPU, ") for what in report if what.startswith("CPU, ")} == lacks
+    assert all(report[f"CPU, {name}"].state == "absent" for name in lacks)  # it works, so nothing is broken
+    if "bfloat16" in lacks:
+        assert "--precision bf16 cannot be used" in report["CPU, bfloat16"].advice
+    if "VNNI" in lacks:
+        assert "int8" in report["CPU, VNNI"].advice
+    assert report["CPU"].found.startswith("Some CPU: ")
+
+
+def test_a_cpu_that_is_no_x86_lacks_nothing_of_an_x86(tmp_path):
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nFeatures\t: fp asimd\n")
+    assert [finding.what for finding in examine_cpu(tmp_path / "cpuinfo")] == ["CPU", "cores"]
 
 
 def test_a_broken_gpu_driver_is_told(tmp_path, monkeypatch, capsys):

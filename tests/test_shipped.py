@@ -4,6 +4,8 @@ import numpy as np
 
 from demo.examples import SHIPPED_SOUNDS
 from demo.models import SHIPPED
+from serving.agreement import worst_cosine
+from serving.backends.choose import PROMISED_COSINES
 from serving.bundle import open_bundle
 from serving.embedder import Embedder
 from serving.probes import probe_windows
@@ -33,12 +35,16 @@ def test_every_precision_ranks_the_example_sounds_like_fp32():
 
 
 def test_int8_is_nearly_the_same_on_both_runtimes():
-    """0.012 was measured, and 0.032 while OpenVINO rounded log-mels to bfloat16 before it quantised them."""
+    """They round log-mels that differ a little, so some numbers fall on the other side of a step of INT8, on any CPU.
+
+    What that changes must be less than what INT8 may change: cosines of 0.9985 to 1 were measured, here and on an
+    emulated CPU without VNNI.
+    """
     rows = []
     for backend in ("onnxruntime", "openvino"):
         embedder = Embedder.load(SHIPPED, backend, "int8")
         rows.append(embedder.run(probe_windows(embedder.manifest.window)[1]))
-    np.testing.assert_allclose(*rows, rtol=0, atol=0.02)
+    assert worst_cosine(*rows) >= PROMISED_COSINES["int8"]
 
 
 def test_it_names_real_recordings(esc10):

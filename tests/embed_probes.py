@@ -1,0 +1,39 @@
+"""Embed a few probes with each backend of a bundle: what tests run on an emulated CPU.
+
+    python -m tests.embed_probes BUNDLE OUT.npz
+
+Writes one array [n_probes, 128] a backend and precision.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from serving.backends.choose import open_openvino
+from serving.backends.onnxruntime import OnnxRuntime
+from serving.backends.runtime import Runtime
+from serving.bundle import open_bundle
+from serving.probes import probe_windows
+
+# An emulated CPU takes a second a window. On these, 8-bit weights overflowed most.
+PROBES = ("tone 1 kHz", "square 440 Hz, full scale", "square 4 kHz, full scale", "noise, full scale", "silence")
+
+
+def embed_probes(folder: Path) -> dict[str, np.ndarray]:
+    """ "backend, precision" -> embeddings [n_probes, 128] float32, by one thread."""
+    bundle = open_bundle(folder)
+    names, windows = probe_windows(bundle.manifest.window)
+    some = windows[[names.index(name) for name in PROBES]]
+
+    def runtimes() -> Iterator[tuple[str, Runtime]]:
+        for precision in ("fp32", "int8"):
+            yield f"onnxruntime, {precision}", OnnxRuntime(bundle.model(precision), 1, ["cpu"])
+            yield f"openvino, {precision}", open_openvino(bundle, precision, 1)
+
+    return {title: runtime(some) for title, runtime in runtimes()}
+
+
+if __name__ == "__main__":
+    np.savez(sys.argv[2], **embed_probes(Path(sys.argv[1])))  # pyright: ignore[reportArgumentType]
