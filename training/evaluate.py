@@ -47,9 +47,9 @@ class EvaluateOptions(MachineOptions):
     data_dir: Path | None = None
     """the recordings; default: where the run found them"""
     folds: bool = False
-    """train the run's recipe anew for each recording fold, and test it there"""
+    """train by the run's recipe once for each recording fold, and test on that fold"""
     holdouts: int = 0
-    """train the run's recipe anew for this many sets of unseen classes"""
+    """train by the run's recipe for this many sets of unseen classes"""
     unseen_classes: int = 3
     """classes in each of these sets"""
     seeds: str = "0"

@@ -218,7 +218,7 @@ def _finished(folder: Path, epochs: int) -> dict[str, Tensor] | None:
 
 
 def _is_readable(path: Path) -> bool:
-    """Whether a checkpoint in the cache can be resumed; a damaged one is written anew."""
+    """Whether a checkpoint in the cache can be resumed; a damaged one is replaced."""
     try:
         load_tensors(path)
     except RunError:
@@ -232,5 +232,5 @@ def fingerprint(facts: dict[str, Any]) -> str:
 
 
 def pretraining_recipe(config: RunConfig) -> Recipe:
-    """How the vocabulary is learned: the run's crops, no mixup, for the words of two sounds cannot be mixed."""
+    """How the vocabulary is learned: the run's crops, no mixup, because descriptions cannot be mixed."""
     return Recipe(epochs=12, batch_size=32, learning_rate=2e-3, crop=config.recipe.crop, mixup=0.0)

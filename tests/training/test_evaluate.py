@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from export.source import load_scores
+from serving.errors import RunError
 from serving.zeroshot import ZeroShot
 from training.evaluate import main as evaluate
 from training.evaluation.holdouts import draw_holdouts
@@ -224,6 +225,14 @@ def test_a_run_folder_that_is_damaged_is_named(run, tmp_path, capsys, name, cont
     (error,) = capsys.readouterr().err.strip().splitlines()
     assert name in error
     assert words in error
+
+
+def test_a_report_that_lacks_its_scores_is_named(tmp_path):
+    (tmp_path / "summary.json").write_text('{"validation_accuracy": 0.5}')
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "evaluation" / "report.json").write_text('{"folds": [{"fold": 1, "seed": 0, "accuracy": 0.5}]}')
+    with pytest.raises(RunError, match=r"report\.json: is damaged.*training\.evaluate again"):
+        load_scores(tmp_path)
 
 
 def test_hold_outs_are_different_sets_of_classes():

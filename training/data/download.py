@@ -140,7 +140,7 @@ def _unpack(dataset: str, archive: Archive, zipped: Path, unpacked: Path, data_d
 
 @dataclass(frozen=True)
 class DownloadOptions:
-    """Fetch a data set's recordings from its authors' archive; nothing to do where they are already."""
+    """Fetch a data set's recordings from its authors' archive; nothing is done if they are there."""
 
     dataset: str = "ESC-50"
     """ESC-50, ESC-10 or FSC22: archives of about 600 MB each"""
