@@ -72,7 +72,7 @@ runs/.$(NAME).asked: FORCE
 	test "$$asked" = "$$(cat $@ 2>/dev/null)" || echo "$$asked" > $@
 FORCE:
 
-bench: setup $(if $(filter bundles/bench-%,$(BUNDLES)),$(BENCH_NETWORKS:%=bundles/bench-%/manifest.json))  ## measure all, write docs/benchmarks.md (BUNDLES="..." for yours, BENCH_FLAGS=--full for more)
+bench: setup $(if $(filter bundles/bench-%,$(BUNDLES)),$(BENCH_NETWORKS:%=bundles/bench-%/manifest.json))  ## measure all, write docs/results/benchmarks.md (BUNDLES="..." for yours, BENCH_FLAGS=--full for more)
 	$(BIN)/python -m benchmarks.suite $(BUNDLES) $(BENCH_FLAGS)
 
 bundles/bench-%/manifest.json: runs/bench-%/summary.json
