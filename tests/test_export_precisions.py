@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, numpy_helper
 
+from demo.models import SHIPPED
 from export.basis import factor_basis
 from export.graph import OPSET, write_graph
 from export.onnx import main
@@ -108,6 +109,20 @@ def test_int8_is_symmetric_per_channel_and_leaves_biases_and_front_end_alone(pre
     assert not any(value.any() for name, value in values.items() if name.endswith("zero_point"))
     assert all(value.dtype == np.float32 for name, value in values.items() if name.endswith(".bias"))
     assert values["log_mel.mel"].dtype == np.float32
+
+
+def test_int8_weights_cannot_overflow_16_bits_in_pairs_of_products(precise_bundle):
+    """CPUs without VNNI add two products of an unsigned activation, up to 255, and a weight into 16 bits."""
+    weights = [
+        value.astype(int)
+        for folder in (precise_bundle, SHIPPED)
+        for name, value in constants(onnx.load(folder / "embedder.int8.onnx")).items()
+        if name.endswith("weight_quantized")
+    ]
+    assert len(weights) > 14
+    for value in weights:
+        assert 2 * 255 * np.abs(value).max() <= np.iinfo(np.int16).max
+        assert np.abs(value).max() == 64  # and no bit is wasted
 
 
 def test_int8_takes_at_most_three_tenths_of_fp32(precise_bundle):
