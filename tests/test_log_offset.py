@@ -25,11 +25,11 @@ def published(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def started_run(recordings, published, tmp_path_factory) -> Path:
-    """A run of yamnet-compact that started from `published`, made by the command."""
+    """A run of yamnet-compact that started from `published`, made by the command, until its classes lie apart."""
     from training.run import main
 
     root = tmp_path_factory.mktemp("started")
-    arguments = f"--dataset folder --data-dir {recordings} --objective classes --epochs 2 --batch-size 8"
+    arguments = f"--dataset folder --data-dir {recordings} --objective classes --epochs 15 --batch-size 8"
     arguments += f" --network yamnet-compact --vocabulary 0 --init {published}"
     assert main([*arguments.split(), "--out", str(root / "run"), "--cache-dir", str(root / "cache")]) == 0
     return root / "run"
@@ -96,7 +96,7 @@ def test_every_backend_embeds_sounds_as_pytorch_does(backend, precision, started
         with torch.inference_mode():
             wanted = module(torch.from_numpy(windows)).numpy().mean(axis=0)
         got = embedder.embed(*read_audio(path))
-        # Bounds of the export itself: export.parity. With 0.01 in place of 0.001 the cosines are below 0.95.
+        # On 8 real recordings 0.9999998, 0.9999995 and 0.9975 were seen; the export holds its own, tighter bounds.
         bound = {"fp32": 0.99999, "fp16": 0.9999, "int8": 0.98}[precision]
         assert got @ wanted / np.linalg.norm(got) / np.linalg.norm(wanted) > bound, path
 
@@ -114,7 +114,7 @@ def test_a_resumed_run_keeps_the_front_end_that_it_began_with(started_run, recor
     config = json.loads((run / "config.json").read_text())
     config["front_end"]["log_offset"] = 0.01  # as runs from before had it
     (run / "config.json").write_text(json.dumps(config))
-    arguments = f"--dataset folder --data-dir {recordings} --objective classes --epochs 2 --batch-size 8 --resume"
+    arguments = f"--dataset folder --data-dir {recordings} --objective classes --epochs 15 --batch-size 8 --resume"
     arguments += f" --network yamnet-compact --vocabulary 0 --init {published}"
     assert main([*arguments.split(), "--out", str(run), "--cache-dir", str(tmp_path / "cache")]) == 0
     assert RunConfig.load(run).front_end.log_offset == 0.01
