@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from demo.bundle_choice import Models, find_bundles
 from demo.examples import SHIPPED_SOUNDS, pick_examples
-from demo.models import Models, find_bundles
 from serving.command import console, run_command
 from serving.errors import UsageError
 
@@ -68,9 +68,9 @@ def serve(options: Options) -> dict[str, Any] | None:
     with contextlib.suppress(KeyboardInterrupt):
         # Here and not above: these imports take seconds, and wrong input should be told at once.
         import_start = time.perf_counter()
+        from demo.gradio_page import build_page
         from demo.library import read_library
-        from demo.page import build_page
-        from demo.similar import check_space
+        from demo.tabs.find_similar import check_space
 
         import_seconds = time.perf_counter() - import_start
         library = read_library(options.library, options.recordings) if options.library else None
@@ -96,7 +96,7 @@ def serve(options: Options) -> dict[str, Any] | None:
 
 def _launch(options: Options, page: "Blocks") -> "tuple[Blocks, str]":
     """Serve the page. Returns it, running, and its address; the public one where that was asked for."""
-    from demo.page import launch_settings
+    from demo.gradio_page import launch_settings
 
     listening = {"server_name": options.host, "server_port": options.port, "share": options.share}
     try:

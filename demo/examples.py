@@ -8,7 +8,7 @@ from serving.audio import SUFFIXES, sound_files
 from serving.errors import UsageError
 
 MAX_EXAMPLES = 12
-SHIPPED_SOUNDS = Path(__file__).parent / "sounds"  # synthesised, see the README there
+SHIPPED_SOUNDS = Path(__file__).parent / "example_sounds"  # synthesised, see the README there
 
 Item = TypeVar("Item")
 

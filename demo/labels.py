@@ -6,8 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-from demo.action import add_action, react
-from demo.models import Models
+from demo.bundle_choice import Models
+from demo.events import add_action, react
 from serving.embedder import Embedder
 from serving.errors import LabelError, UsageError
 from serving.zeroshot import plain

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from itertools import groupby
 
-from demo.looks import colour, words
+from demo.page_style import colour, words
 
 LISTED = 60  # stretches that are told in words
 

@@ -17,14 +17,14 @@ import tyro
 from numpy.typing import NDArray
 from rich.table import Table
 
-from export.card import ATTRIBUTION, model_card
 from export.graph import OPSET
-from export.models import ModelFiles
-from export.proof import BATCHES, Judge, ParityError, Proof, Runtime
-from export.record import PARITY, parity_record, proof_table, worst_of_each
-from export.samples import collect_samples, recording_windows, spread
-from export.source import Source
+from export.model_card import ATTRIBUTION, model_card
+from export.onnx_writer import ModelFiles
+from export.parity.judge import BATCHES, Judge, ParityError, Proof, Runtime
+from export.parity.parity_report import PARITY, parity_record, proof_table, worst_of_each
+from export.parity.samples import collect_samples, recording_windows, spread
 from export.text import name_text_model, refuse_other_encoder, with_text_mean, write_text_model
+from export.trained_run import Source
 from serving.bundle import MANIFEST, PRECISIONS, Manifest, new_folder, write_manifest
 from serving.command import console, run_command, say
 from serving.errors import DataError, UsageError

@@ -25,10 +25,10 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from rich.progress import track
 from torch import Tensor, nn
 
-from export.compare import BOUNDS
 from export.equalise import BATCH, Ranges, equalise, measure_ranges
 from export.graph import FRONT_END, Embedder, save_graph
-from export.proof import run_in_batches
+from export.parity.comparison import BOUNDS
+from export.parity.judge import run_in_batches
 from serving.agreement import row_cosines
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.command import progress_console

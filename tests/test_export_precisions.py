@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from export.basis import factor_basis
+from export.dft_factors import factor_basis
 from export.graph import OPSET, write_graph
 from export.onnx import main
 from serving.backends.onnxruntime import OnnxRuntime

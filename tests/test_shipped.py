@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from demo.bundle_choice import SHIPPED
 from demo.examples import SHIPPED_SOUNDS
-from demo.models import SHIPPED
 from serving.bundle import open_bundle
 from serving.embedder import Embedder
 from serving.probes import probe_windows

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from export.compare import BOUNDS, NEIGHBOURS, Bound, compare, neighbours_kept
-from export.proof import Judge, Reference, run_in_batches
-from export.samples import Samples
+from export.parity.comparison import BOUNDS, NEIGHBOURS, Bound, compare, neighbours_kept
+from export.parity.judge import Judge, Reference, run_in_batches
+from export.parity.samples import Samples
 from serving.frontend import LogMelConfig
 from serving.probes import probe_windows
 from serving.zeroshot import ZeroShot

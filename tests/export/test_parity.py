@@ -13,12 +13,12 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from export.parity import main
+from export.parity.__main__ import main
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.bundle import PRECISIONS, open_bundle, write_manifest
 from serving.probes import probe_windows
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # A process in which torch is not installed.
 WITHOUT_TORCH = """
 import sys
@@ -29,7 +29,7 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Absent())
-from export.parity import main
+from export.parity.__main__ import main
 raise SystemExit(main(sys.argv[1:]))
 """
 
@@ -142,7 +142,7 @@ def test_one_wrong_row_is_caught_and_named(precise_bundle, settled_run, capsys, 
                         row[5] = np.nan if fault == "nan" else np.inf
             return rows
 
-    monkeypatch.setattr("export.parity.OnnxRuntime", OneWrongRow)
+    monkeypatch.setattr("export.parity.__main__.OnnxRuntime", OneWrongRow)
     assert "tone 1 kHz" in caught(capsys, str(precise_bundle), "--run", str(settled_run))
 
 

@@ -9,11 +9,11 @@ import onnxruntime
 import pytest
 import torch
 
-from export.compare import BOUNDS, compare
 from export.graph import export_graph
 from export.onnx import main
-from export.samples import collect_samples
-from export.source import Source
+from export.parity.comparison import BOUNDS, compare
+from export.parity.samples import collect_samples
+from export.trained_run import Source
 from serving.audio import read_audio
 from serving.bundle import open_bundle
 from serving.embedder import Embedder
@@ -65,7 +65,7 @@ def test_the_bundle_embeds_like_pytorch(run_folder, recordings, embedder):
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])  # the graph's front end, and the FFT
 def test_the_front_end_of_the_bundle_is_the_reference(bundle_folder, backend):
-    with np.load(Path(__file__).parent / "golden_logmel_chirp.npz", allow_pickle=False) as golden:
+    with np.load(Path(__file__).parents[1] / "golden_logmel_chirp.npz", allow_pickle=False) as golden:
         log_mel = Embedder.load(bundle_folder, backend).log_mel(golden["waveform"], 16_000)[0]
         np.testing.assert_allclose(log_mel[:197], golden["log_mel"][:197], atol=1e-4)
 
@@ -158,7 +158,7 @@ def test_a_file_that_is_not_the_trained_model_is_never_written(run_folder, tmp_p
             module.log_mel.mel[:, [20, 21]] = module.log_mel.mel[:, [21, 20]]  # two mel bands exchanged
         return export_graph(module, *arguments)
 
-    monkeypatch.setattr("export.models.export_graph", export_wrong_mel)
+    monkeypatch.setattr("export.onnx_writer.export_graph", export_wrong_mel)
     code = main([str(run_folder), "--out", str(tmp_path / "out")])
     one_line(capsys, code, "fp32, batch 1", "nothing was written", wanted=1)
     assert list(tmp_path.iterdir()) == []

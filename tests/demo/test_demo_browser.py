@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from demo.bundle_choice import Models
 from demo.examples import pick_examples
-from demo.models import Models
 from serving.audio import read_audio
 from serving.embed import main as embed
 from serving.embedder import Embedder
@@ -70,8 +70,8 @@ def models(talking, bundle_folder) -> Models:
 @pytest.fixture(scope="module")
 def address(models, recordings, bundle_folder, tmp_path_factory):
     """The page of the small bundles, served by this process."""
+    from demo.gradio_page import build_page, launch_settings
     from demo.library import read_library
-    from demo.page import build_page, launch_settings
 
     out = tmp_path_factory.mktemp("library") / "small.parquet"
     assert embed([str(bundle_folder), str(recordings), "--out", str(out)]) == 0

@@ -13,8 +13,8 @@ import soundfile
 from pyarrow import parquet
 
 from demo.library import Library, class_of, embed_examples, read_library
-from demo.map import MAX_DOTS, draw_map
-from demo.similar import check_space
+from demo.library_map import MAX_DOTS, draw_map
+from demo.tabs.find_similar import check_space
 from serving.embed import main as embed
 from serving.errors import AudioError, UsageError
 

@@ -9,13 +9,13 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.action import add_action, react
-from demo.hearing import hear
+from demo.bundle_choice import Models
+from demo.events import add_action, react
 from demo.library import Library, embed_examples
-from demo.looks import facts, hint, refusal, words
-from demo.map import BEHAVIOUR, draw_map
-from demo.models import Models
-from demo.sound import add_sound
+from demo.library_map import BEHAVIOUR, draw_map
+from demo.page_style import facts, hint, refusal, words
+from demo.recording import hear
+from demo.recording_input import add_sound
 from serving.embedder import Embedder, pool
 from serving.errors import AudioError, UnheardError, UsageError
 

@@ -6,11 +6,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from export.basis import factor_basis
+from export.dft_factors import factor_basis
 from export.graph import OPSET, LogMelEmbedder, export_graph, fold_batch_norm, write_graph
+from export.parity.judge import Runtime
 from export.precision import Quantised, half_precision, quantise
-from export.proof import Runtime
-from export.source import Source
+from export.trained_run import Source
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.backends.runtime import WithFrontEnd
 from serving.bundle import PRECISIONS

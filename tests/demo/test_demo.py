@@ -19,11 +19,11 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from demo.__main__ import main
+from demo.bundle_choice import find_bundles
 from demo.examples import SHIPPED_SOUNDS, pick_examples
-from demo.hearing import MAX_SECONDS, hear
 from demo.labels import ESC50, FSC22, MAX_LABELS, presets, read_labels, write_labels
-from demo.models import find_bundles
-from demo.pictures import draw_picture
+from demo.recording import MAX_SECONDS, hear
+from demo.spectrogram import draw_picture
 from demo.timeline import Stretch, stretches
 from serving.audio import read_audio
 from serving.embed import main as embed
@@ -31,7 +31,7 @@ from serving.embedder import Embedder
 from serving.errors import AudioError, LabelError, UsageError
 from tests.talking_bundle import write_talking_bundle
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RATE_HZ = 16_000
 # Torch is blocked as if it were not installed, and connections to other machines are written to stderr.
 GUARDED = """

@@ -2,8 +2,8 @@
 
 import html
 
-from demo.hearing import Heard, Ranked
-from demo.looks import words
+from demo.page_style import words
+from demo.recording import Heard, Ranked
 from serving.embedder import Embedder
 
 SHOWN = 10

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from export.graph import WaveformEmbedder
-from export.proof import Reference
-from export.samples import Samples
+from export.parity.judge import Reference
+from export.parity.samples import Samples
 from serving.audio import Window
 from serving.command import progress_console
 from serving.errors import DataError, RunError

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from export.compare import BOUNDS, Comparison, compare, neighbours_kept
-from export.samples import Samples
+from export.parity.comparison import BOUNDS, Comparison, compare, neighbours_kept
+from export.parity.samples import Samples
 from serving.command import progress_console
 from serving.errors import UnheardError
 from serving.zeroshot import ZeroShot

@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.table import Table
 
-from export.compare import BOUNDS, MAX_EXCUSE, ROUNDING_FACTOR
-from export.proof import Judge, Proof
+from export.parity.comparison import BOUNDS, MAX_EXCUSE, ROUNDING_FACTOR
+from export.parity.judge import Judge, Proof
 
 PARITY = "parity.json"
 

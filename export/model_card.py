@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from export.compare import excused_rows
-from export.proof import BATCHES, Judge, Proof
-from export.record import markdown
+from export.parity.comparison import excused_rows
+from export.parity.judge import BATCHES, Judge, Proof
+from export.parity.parity_report import markdown
 from serving.bundle import Manifest
 
 ATTRIBUTION = "ATTRIBUTION.txt"  # the data set's own list of authors, copied into the bundle

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demo.library import Library
-from demo.looks import colour, words
+from demo.page_style import colour, words
 
 MAX_DOTS = 1_000  # more are slow to draw and hide each other
 MAX_KEY = 60  # classes named below the map

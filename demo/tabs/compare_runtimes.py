@@ -13,11 +13,11 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.action import add_action, react
-from demo.hearing import hear
-from demo.looks import hint, words
-from demo.models import Models
-from demo.sound import add_sound
+from demo.bundle_choice import Models
+from demo.events import add_action, react
+from demo.page_style import hint, words
+from demo.recording import hear
+from demo.recording_input import add_sound
 from serving.agreement import worst_cosine
 from serving.backends.choose import BACKENDS, open_backend
 from serving.backends.runtime import Runtime

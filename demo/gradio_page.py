@@ -8,14 +8,15 @@ from typing import Any
 import gradio as gr
 from gradio.themes import Base
 
-from demo import compare, looks, map, pictures, similar, sound
-from demo.action import AT_ONCE, add_action, react
-from demo.compare import add_compare
+from demo import library_map, page_style, recording_input, spectrogram
+from demo.bundle_choice import Models
+from demo.events import AT_ONCE, add_action, react
 from demo.library import Library
-from demo.live import add_live
-from demo.models import Models
-from demo.recognise import add_recognition
-from demo.similar import add_similar
+from demo.tabs import compare_runtimes, find_similar
+from demo.tabs.compare_runtimes import add_compare
+from demo.tabs.find_similar import add_similar
+from demo.tabs.live import add_live
+from demo.tabs.name_sound import add_recognition
 from serving.embedder import Embedder
 
 WAITING = 32  # recordings that may wait for their turn
@@ -74,10 +75,11 @@ def launch_settings() -> dict[str, Any]:
         font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
         font_mono=["ui-monospace", "monospace"],
     ).set(body_text_color_subdued="*neutral_500", block_background_fill_dark="*neutral_900")
+    scripts = spectrogram.PLAYHEAD + recording_input.MICROPHONE
     return {
         "theme": theme,
-        "css": "".join(view.STYLE for view in (looks, pictures, similar, map, compare)),
-        "head": f"<style>{looks.FRAME_STYLE}</style><script>{pictures.PLAYHEAD}{sound.MICROPHONE}</script>",
+        "css": "".join(view.STYLE for view in (page_style, spectrogram, find_similar, library_map, compare_runtimes)),
+        "head": f"<style>{page_style.FRAME_STYLE}</style><script>{scripts}</script>",
         "max_file_size": MAX_UPLOAD,
         "footer_links": ["api", "settings"],
         "run_history": False,

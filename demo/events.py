@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from demo.looks import refusal
+from demo.page_style import refusal
 from serving.errors import UnheardError
 
 AT_ONCE = 2  # recordings analysed at the same time; one inference uses every core already

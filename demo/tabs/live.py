@@ -9,12 +9,12 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from demo.action import PRIVATE, add_action, react
-from demo.bars import as_json, draw_bars
-from demo.hearing import Ranked, rank
+from demo.bundle_choice import Models
+from demo.events import PRIVATE, add_action, react
 from demo.labels import add_labels, read_labels
-from demo.looks import facts, hint
-from demo.models import Models
+from demo.page_style import facts, hint
+from demo.ranking_bars import as_json, draw_bars
+from demo.recording import Ranked, rank
 from serving.audio import Window, cut_windows, read_audio
 from serving.embedder import Embedder
 from serving.errors import AudioError, UnheardError

@@ -6,14 +6,14 @@ from typing import Any
 
 import gradio as gr
 
-from demo.action import add_action, react
-from demo.bars import as_json, bar_notes, draw_bars
-from demo.hearing import Heard, hear, rank
+from demo.bundle_choice import Models
+from demo.events import add_action, react
 from demo.labels import add_labels, read_labels
-from demo.looks import facts, hint
-from demo.models import Models
-from demo.pictures import draw_picture
-from demo.sound import add_sound
+from demo.page_style import facts, hint
+from demo.ranking_bars import as_json, bar_notes, draw_bars
+from demo.recording import Heard, hear, rank
+from demo.recording_input import add_sound
+from demo.spectrogram import draw_picture
 from demo.timeline import draw_timeline, stretches
 from serving.embedder import Embedder
 

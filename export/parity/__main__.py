@@ -19,10 +19,10 @@ import numpy as np
 import tyro
 from rich.table import Table
 
-from export.card import model_card
-from export.proof import BATCHES, Judge, ParityError, Proof, Reference, run_in_batches
-from export.record import PARITY, parity_record, proof_table
-from export.samples import collect_samples, spread
+from export.model_card import model_card
+from export.parity.judge import BATCHES, Judge, ParityError, Proof, Reference, run_in_batches
+from export.parity.parity_report import PARITY, parity_record, proof_table
+from export.parity.samples import collect_samples, spread
 from serving.audio import SUFFIXES, sound_files
 from serving.backends.choose import for_waveforms, open_openvino
 from serving.backends.onnxruntime import OnnxRuntime
@@ -36,7 +36,7 @@ from serving.probes import PROBES
 from serving.zeroshot import ZeroShot
 
 if TYPE_CHECKING:
-    from export.source import Source
+    from export.trained_run import Source
 
 CPU = "onnxruntime"
 
@@ -116,7 +116,7 @@ def find_run(options: Options, bundle: Bundle) -> "Source | None":
 def open_run(run: Path, bundle: Bundle) -> "Source":
     """A run folder; UsageError: no PyTorch, or another run than the bundle's; RunError: missing or damaged."""
     try:
-        from export.source import Source
+        from export.trained_run import Source
     except ModuleNotFoundError as error:
         raise UsageError(f'--run needs {error.name}, which is not installed; pip install "unheard[train]"') from error
     source = Source.open(run)
