@@ -1,9 +1,8 @@
-"""The front end's cosines and sines as products of small factors, for a file that should be small.
+"""Store the front end's DFT matrix as products of small factors, to make an INT8 file smaller.
 
-They take 0.38 MB: half of a small network's weights in FP32, and as much as all of them in INT8. As complex numbers
-their column of bin k is hann(t) z^t with z on the unit circle, and z^(a + b) = z^a z^b: with t = a + b, 20 multiples
-of 10 and 10 rests give all 200 samples. Runtimes multiply the factors out when they open the file, because they are
-constants.
+The cosines and sines take 0.38 MB, as much as all INT8 weights of a small network. As complex numbers, the column of
+bin k is hann(t) z^t with |z| = 1. Because z^(a + b) = z^a z^b, 20 multiples of 10 and the 10 remainders give all 200
+samples t = a + b. A runtime multiplies the factors once, when it opens the file, because they are constants.
 """
 
 import math
@@ -15,17 +14,17 @@ from onnx import helper, numpy_helper
 
 from export.graph import FRONT_END
 
-PRECISE = 2.5e-7  # largest error of an entry, all in [-1, 1]: a few roundings of FP32; 1.8e-7 was measured
+MAX_ERROR = 2.5e-7  # of an element in [-1, 1]: a few FP32 roundings; 1.8e-7 was measured
 
 
 def factor_basis(model: onnx.ModelProto) -> None:
-    """Replace a model's cosines and sines [n_samples, n_bins] by factors and what multiplies them, in place."""
+    """Replace a model's cosines and sines [n_samples, n_bins] by factors and nodes that multiply them, in place."""
     cosines, sines = f"{FRONT_END}cosines", f"{FRONT_END}sines"
     stored = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name in (cosines, sines)}
     basis = [numpy_helper.to_array(stored[name]) for name in (cosines, sines)]
     factors = _factors(*(part.astype(np.float64) for part in basis))
     error = max(np.abs(got - part).max() for got, part in zip(_product(**factors), basis, strict=True))
-    assert error <= PRECISE, f"{cosines} and {sines} are no windowed DFT: their factors miss them by {error:.1e}"
+    assert error <= MAX_ERROR, f"{cosines} and {sines} are not a windowed DFT: their factors differ by {error:.1e}"
     constants = factors | {"shape": np.array(basis[0].shape, np.int64)}
     steps = [
         ("Mul", "coarse_cosines", "fine_cosines", "both_cosines"),
@@ -53,7 +52,7 @@ def factor_basis(model: onnx.ModelProto) -> None:
 
 
 def _factors(cosines: NDArray[np.float64], sines: NDArray[np.float64]) -> dict[str, NDArray[np.float32]]:
-    """Factors [coarse, 1, n_bins] and [1, fine, n_bins], their cosines and sines, and the window [coarse, fine, 1]."""
+    """Cosines and sines of the factors [coarse, 1, n_bins] and [1, fine, n_bins]; the window [coarse, fine, 1]."""
     columns = cosines + 1j * sines  # [n_samples, n_bins]
     n_samples = len(columns)
     window = np.abs(columns).mean(axis=1)
@@ -77,7 +76,7 @@ def _product(
     fine_sines: NDArray[np.float32],
     window: NDArray[np.float32],
 ) -> list[NDArray[np.float32]]:
-    """What the nodes compute, in FP32: cosines and sines [n_samples, n_bins]."""
+    """Compute what the nodes compute, in FP32: cosines and sines [n_samples, n_bins]."""
     cosines = (coarse_cosines * fine_cosines - coarse_sines * fine_sines) * window  # [coarse, fine, n_bins]
     sines = (coarse_cosines * fine_sines + coarse_sines * fine_cosines) * window
     return [np.asarray(part.reshape(-1, part.shape[2]), np.float32) for part in (cosines, sines)]

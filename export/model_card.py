@@ -1,60 +1,59 @@
-"""The model card: README.md of a bundle."""
+"""Write the model card, which is the README.md of a bundle."""
 
 from collections.abc import Sequence
 
 from export.parity.comparison import excused_rows
-from export.parity.judge import BATCHES, Judge, Proof
-from export.parity.parity_report import markdown
-from serving.bundle import Manifest
+from export.parity.judge import BATCHES, Judge, ParityResult
+from export.parity.parity_report import parity_markdown
+from serving.bundle import ATTRIBUTION, FRONT_END_MODEL, Manifest
 
-ATTRIBUTION = "ATTRIBUTION.txt"  # the data set's own list of authors, copied into the bundle
-NAMES = {
+SCORE_NAMES = {
     "test_accuracy": "test accuracy, training head",
     "validation_accuracy": "validation accuracy, training head",
     "zeroshot_map_test_accuracy": "test accuracy, map to class vectors",
     "zeroshot_map_validation_accuracy": "validation accuracy, map to class vectors",
-    "folds_accuracy": "this recipe trained anew without each recording fold: accuracy there",
-    "folds_map_accuracy": "the same, by the zero-shot map, which is what ranks here",
-    "holdouts_zsl": "this recipe trained anew without some classes: top-1 among those (ZSL)",
-    "holdouts_harmonic_mean": "the same, all classes: harmonic mean of seen and unseen (GZSL)",
+    "folds_accuracy": "cross-validation over the recording folds: accuracy, training head",
+    "folds_map_accuracy": "cross-validation over the recording folds: accuracy, map to class vectors",
+    "holdouts_zsl": "trained without some classes: top-1 accuracy among these unseen classes (ZSL)",
+    "holdouts_harmonic_mean": "trained without some classes: harmonic mean of seen and unseen accuracy (GZSL)",
 }
 
 
 def model_card(
-    manifest: Manifest, sizes: dict[str, int], judge: Judge, proofs: Sequence[Proof], trained_on: bool = False
+    manifest: Manifest, sizes: dict[str, int], judge: Judge, results: Sequence[ParityResult], trained_on: bool = False
 ) -> str:
-    """Markdown: what the model is, what it was made from, how good it is, and the proof of parity.
+    """Describe the model in Markdown: its input and output, training data, scores and parity results.
 
-    sizes       of the bundle's files, in bytes
-    trained_on  whether the network is known to have learned from the recordings that it is judged on here
+    sizes       bytes of each file of the bundle
+    trained_on  whether the recordings of the parity check are training recordings
     """
     window = manifest.window
     samples = f"{window.samples} samples, mono, {window.rate_hz} Hz, {window.samples / window.rate_hz:.3f} s"
     takes = f"waveform [batch, {window.samples}] float32 in [-1, 1]: {samples}"
     if manifest.input == "log_mel":
-        takes = f"log_mel [batch, frames, 64] float32, which frontend.onnx gives for a {takes}"
+        takes = f"log_mel [batch, frames, 64] float32, the output of {FRONT_END_MODEL} for a {takes}"
     models = "\n".join(
         f"| {precision} | {name} | {sizes[name] / 1e6:.2f} |" for precision, name in manifest.models.items()
     )
-    kept = ""
+    fp32_layers = ""
     if "int8" in manifest.models:
-        kept = f"\nIn INT8, these layers stayed in FP32: {', '.join(manifest.fp32_layers) or 'none'}.\n"
-    scores = "None: every clip was trained on, and the recipe was not judged without some of them."
+        fp32_layers = f"\nLayers of the INT8 model that stay in FP32: {', '.join(manifest.fp32_layers) or 'none'}.\n"
+    scores = "None: the training used every clip, and no cross-validation was run."
     if manifest.scores:
-        lines = (f"| {NAMES.get(name, name)} | {value:.1%} |" for name, value in manifest.scores.items())
+        lines = (f"| {SCORE_NAMES.get(name, name)} | {value:.1%} |" for name, value in manifest.scores.items())
         scores = "\n".join(["| what | value |", "|---|---|", *lines])
     license = manifest.license
     if ATTRIBUTION in sizes:
         license += f"; their authors: [{ATTRIBUTION}]({ATTRIBUTION})"
-    rows = excused_rows(proof.comparison for proof in proofs)
-    excused = "no row is over the bound of FP32"
+    rows = excused_rows(result.comparison for result in results)
+    excused = "No row exceeds the FP32 limit"
     if rows:
-        excused = f"over the bound of FP32, but within its rounding: {', '.join(rows)}"
-    recordings = f"{len(judge.samples.counts)} recordings{' that it was trained on' if trained_on else ''}"
+        excused = f"These rows exceed the FP32 limit, but only by FP32 rounding: {', '.join(rows)}"
+    recordings = f"{len(judge.samples.counts)} recordings{' of the training data' if trained_on else ''}"
     batches = ", ".join(map(str, BATCHES))
     return f"""# {manifest.network} on {manifest.dataset}
 
-Turns sound into {manifest.embedding_size}-number embeddings and ranks classes by the texts that describe them.
+Computes {manifest.embedding_size}-dimensional embeddings of sounds and ranks classes by their text descriptions.
 
 | | |
 |---|---|
@@ -70,26 +69,26 @@ Turns sound into {manifest.embedding_size}-number embeddings and ranks classes b
 | precision | file | MB |
 |---|---|---|
 {models}
-{kept}
+{fp32_layers}
 ## Scores
 
 {scores}
 
 ## Parity
 
-With {judge.reference.name}, over {judge.samples.n_probes} probes (silence, tones, noise, square waves, single
-samples) and {recordings}, in batches of {batches}; the batch size with the least
-cosine is shown. Embeddings have a mean length of 1 on the training clips; {excused}.
-Ranking: share of recordings with the same best-ranked class; neighbours: share of their five nearest neighbours kept;
-accuracy: of the training head.
+Compared with {judge.reference.name}, on {judge.samples.n_probes} probes (silence, tones, noise, square waves, single
+samples) and {recordings}, in batches of {batches}. The table shows the batch size
+with the smallest cosine. Embeddings have a mean length of 1 on the training clips. {excused}.
+Ranking: share of recordings with the same best-ranked class. Neighbours: share of their five nearest neighbours that
+are the same. Accuracy: of the training head.
 
-{markdown(proofs)}
+{parity_markdown(results)}
 
 ## Use
 
     python -m serving BUNDLE --port 8000
     python -m demo BUNDLE
 
-The training recordings decide what it knows: sounds unlike them are placed by resemblance, and a ranking always
-names some class, right or not.
+The model knows the kinds of sound in its training recordings. For any other sound, the ranking still names a class,
+and that class can be wrong.
 """

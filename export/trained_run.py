@@ -1,4 +1,4 @@
-"""A run folder, opened for export: the trained network, its scores, and the recordings that it learned from."""
+"""Open a run folder for export: the trained network, its scores, and the recordings of the training."""
 
 import copy
 import hashlib
@@ -16,52 +16,52 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from export.graph import WaveformEmbedder
-from export.parity.judge import Reference
-from export.parity.samples import Samples
+from export.parity.judge import Judge, Reference
+from export.parity.samples import Samples, collect_samples
 from serving.audio import Window
-from serving.command import progress_console
+from serving.bundle import ATTRIBUTION
+from serving.command import progress_console, say
 from serving.errors import DataError, RunError
 from serving.zeroshot import ZeroShot
-from training.config import RunConfig, load_network
+from training.config import SUMMARY, ZEROSHOT, RunConfig, load_network
 from training.data.clips import Clip, load_clips
 from training.data.splits import ClipSplit
 from training.frontend import LogMel
 from training.networks import Network
 from training.report import recipe_scores
-from training.run import SUMMARY, ZEROSHOT
 
-CREDITS = ("ATTRIBUTION.txt", "LICENSE", "LICENSE.txt")  # in a data set's folder: ESC-10's, ESC-50's and FSC22's
+CREDITS = (ATTRIBUTION, "LICENSE", "LICENSE.txt")  # names of this file in ESC-10, ESC-50 and FSC22
 
 
 @dataclass(frozen=True)
-class Source:
-    """What a run folder holds. The network is in eval mode, with its best weights."""
+class TrainedRun:
+    """The contents of a run folder. The network has its best weights and is in eval mode."""
 
-    run: Path
+    folder: Path
     config: RunConfig
     network: Network
     zeroshot: ZeroShot
     scores: dict[str, float]
 
     @classmethod
-    def open(cls, run: Path) -> "Source":
-        """Read a run folder; RunError naming the file that is missing, damaged or of another network."""
-        config = RunConfig.load(run)
-        return cls(run, config, load_network(run, config), load_zeroshot(run), load_scores(run))
+    def open(cls, folder: Path) -> "TrainedRun":
+        """Read a run folder. RunError: a file is missing, damaged or of another network."""
+        config = RunConfig.load(folder)
+        return cls(folder, config, load_network(folder, config), load_zeroshot(folder), load_scores(folder))
 
     @property
     def window(self) -> Window:
-        """What the network sees at once."""
+        """The network's input window."""
         return self.config.front_end.network_window(self.config.window_frames)
 
     @cached_property
     def module(self) -> WaveformEmbedder:
-        """The model that every exported file must equal: waveform -> embedding, in FP32."""
+        """The model that every exported file is compared with: waveform -> embedding, in FP32."""
         return WaveformEmbedder(LogMel(self.config.front_end), self.network).eval()
 
     @cached_property
     def embedding_space(self) -> str:
-        """One SHA-256 of all that changes the embeddings' numbers: front end, window, network and weights."""
+        """SHA-256 of everything that changes the embeddings: front end, window, network and weights."""
         depends = {
             "front_end": asdict(self.config.front_end),
             "window": asdict(self.window),
@@ -75,29 +75,40 @@ class Source:
         return digest.hexdigest()
 
     def credits(self, data_dir: Path | None) -> Path | None:
-        """The file beside the recordings that names their authors, as CC BY asks for; None where there is none."""
+        """The data set's file with the authors of the recordings, which CC BY requires; None if it has no such file."""
         folder = data_dir or Path(self.config.data_dir)
         return next((folder / name for name in CREDITS if (folder / name).is_file()), None)
 
     def clips(self, data_dir: Path | None) -> ClipSplit | None:
-        """The run's recordings, from data_dir or from where they were; None where they are gone from there.
+        """The run's recordings, in data_dir or in the folder of the training; None if that folder does not exist.
 
-        errors   DataError: the folder is not of the run's data set
+        errors   DataError: the folder contains another data set
         """
         folder = data_dir or Path(self.config.data_dir)
         if data_dir is None and not folder.is_dir():
             return None
         table = load_clips(self.config.dataset, folder)
         if list(table.classes) != self.config.classes:
-            raise DataError(f"{folder}: holds other classes than the run was trained with; give its --data-dir")
+            raise DataError(
+                f"{folder}: has other classes than the training data; give the run's data set with --data-dir"
+            )
         return self.config.clips(table)
 
+    def warn_that_recordings_are_missing(self) -> None:
+        """Print a warning that parity is checked on the probes only."""
+        say(f"warning: {self.config.data_dir} does not exist, so parity is checked on probes only; give --data-dir")
+
+    def judge(self, clips: Sequence[Clip]) -> Judge:
+        """A judge that compares runtimes with this network in PyTorch, on the probes and these clips."""
+        samples = collect_samples(self.window, [clip.path for clip in clips], self.labels(clips))
+        return Judge(samples, self.reference(samples), self.zeroshot, self.classify)
+
     def labels(self, clips: Sequence[Clip]) -> list[str]:
-        """The clips' classes."""
+        """The class names of clips."""
         return [self.config.classes[clip.label] for clip in clips]
 
     def reference(self, samples: Samples) -> Reference:
-        """PyTorch's own embeddings, one window at a time."""
+        """Compute embeddings in PyTorch, one window at a time."""
         windows = [torch.from_numpy(row[None]) for row in samples.windows]
         with torch.inference_mode():
             rows = [self.module(row) for row in track(windows, "PyTorch", console=progress_console, transient=True)]
@@ -105,7 +116,7 @@ class Source:
         exact_module = copy.deepcopy(self.module).double()
 
         @cache
-        def rounding(row: int) -> float:  # FP64 is slow, and only few rows need it
+        def rounding(row: int) -> float:  # on demand: FP64 is slow and few rows need it
             with torch.inference_mode():
                 exact = exact_module(windows[row].double()).numpy()
             return float(np.abs(embeddings[row] - exact).max())
@@ -113,14 +124,14 @@ class Source:
         return Reference(f"PyTorch {torch.__version__}, one window at a time", embeddings, rounding)
 
     def classify(self, embeddings: NDArray[np.float32]) -> list[str]:
-        """What the training head calls recordings, from their embeddings [n, 128]: a seen class each."""
+        """Classify embeddings [n, 128] by the training head: one seen class each."""
         with torch.inference_mode():
             best = self.network.classify(torch.from_numpy(embeddings)).argmax(dim=1)
         return [self.config.split.seen[i] for i in best.tolist()]
 
 
 def load_zeroshot(run: Path) -> ZeroShot:
-    """The run's map to class vectors; RunError where it is missing or cannot be read."""
+    """Load the run's map to class vectors. RunError: it is missing or damaged."""
     try:
         return ZeroShot.load(run / ZEROSHOT)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -128,25 +139,26 @@ def load_zeroshot(run: Path) -> ZeroShot:
 
 
 def load_scores(run: Path) -> dict[str, float]:
-    """The accuracies of the run's summary.json, and its recipe's scores where training.evaluate measured them.
+    """Load the accuracies of summary.json, and the scores of training.evaluate if it ran.
 
-    errors   RunError: the run did not end, or a file is damaged
+    errors   RunError: the training did not finish, or a file is damaged
     """
     path, report = run / SUMMARY, run / "evaluation" / "report.json"
     if not path.is_file():
-        raise RunError(f"{path}: is missing, so the run did not end; continue it with: training.run ... --resume")
-    summary = _read(path, "train again")
-    # None: a run that kept no clips back for it.
+        raise RunError(
+            f"{path}: is missing, so the training did not finish; continue it with: training.run ... --resume"
+        )
+    summary = _read_json(path, "train again")
+    # An accuracy is None if the run held out no clips for it.
     scores = {name: value for name, value in summary.items() if name.endswith("accuracy") and value is not None}
     if report.is_file():
-        again = "delete it, and run training.evaluate again if its scores are wanted"
-        scores |= recipe_scores(_read(report, again))
+        scores |= recipe_scores(_read_json(report, "delete it, or run training.evaluate again"))
     return scores
 
 
-def _read(path: Path, again: str) -> dict[str, Any]:
-    """A file's JSON object; RunError says what to do where it is damaged."""
+def _read_json(path: Path, way_out: str) -> dict[str, Any]:
+    """Read a JSON object. RunError: the file is damaged; way_out says how to continue."""
     try:
         return dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError) as error:
-        raise RunError(f"{path}: is damaged ({error}); {again}") from error
+        raise RunError(f"{path}: is damaged ({error}); {way_out}") from error

@@ -13,6 +13,8 @@ from training.loop import Recipe
 from training.networks import NETWORKS, WINDOW_FRAMES, Network, NetworkConfig, build_network
 
 CONFIG = "config.json"
+SUMMARY = "summary.json"
+ZEROSHOT = "zeroshot.npz"
 
 
 @dataclass(frozen=True)

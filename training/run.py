@@ -25,7 +25,7 @@ from serving.command import console, progress_console, run_command, say
 from serving.errors import UsageError
 from training.board import Board
 from training.checkpoint import LAST, save_whole, write_text
-from training.config import CONFIG, RunConfig
+from training.config import CONFIG, SUMMARY, ZEROSHOT, RunConfig
 from training.data.clips import load_clips
 from training.data.download import download
 from training.data.duplicates import shared_files
@@ -39,9 +39,6 @@ from training.pretrained import load_pretrained
 from training.text import text_encoder
 from training.workers import Workers, join_workers
 from training.zeroshot import accuracy, text_vectors
-
-SUMMARY = "summary.json"
-ZEROSHOT = "zeroshot.npz"
 
 
 def train(options: Options) -> dict[str, Any] | None:

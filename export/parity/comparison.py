@@ -1,7 +1,7 @@
-"""Whether two models are the same: their embeddings compared row by row, and the worst row decides. It fails closed.
+"""Compare the embeddings of two models row by row. The worst row decides.
 
-A mean or a cosine over the flattened batch hides a wrong row: one clip of 1000 with its sign flipped still gives
-0.998 there, and -1 here. NaN, a row of zeros on one side only, and an empty comparison all fail.
+A cosine over the flattened batch hides a wrong row: if one of 1000 clips has the wrong sign, that cosine is still
+0.998, but the cosine of the wrong row is -1. NaN, a row of zeros on one side only, and an empty comparison all fail.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 from serving.agreement import row_cosines
 
-NEIGHBOURS = 5  # of each recording, to see how many of them a candidate keeps
+NEIGHBOURS = 5  # nearest recordings that are compared for each recording
 
 
 @dataclass(frozen=True)
 class Bound:
-    """What a candidate must hold.
+    """The limits that a candidate must meet.
 
-    cosine       the least of any row
-    difference   the largest |difference| of any number
-    ranking      the least share of recordings whose best-ranked class is the reference's
+    cosine       minimum over all rows
+    difference   maximum |difference| over all elements
+    ranking      minimum share of recordings that have the same best-ranked class as the reference
     """
 
     cosine: float
@@ -29,31 +29,31 @@ class Bound:
     ranking: float
 
 
-# By precision; embeddings have a mean length of 1 on the training clips.
-# fp32: differences come from the order of summation alone. The numbers are the contract's, the differences of fp16
-# and int8 excepted: up to 8.3e-4 and 0.28 were measured, both in yamnet.
+# By precision, for embeddings with a mean length of 1 on the training clips.
+# fp32: the only cause of differences is the order of summation.
+# fp16, int8: the largest differences measured were 8.3e-4 and 0.28, both with yamnet.
 BOUNDS = {
     "fp32": Bound(cosine=0.99999, difference=1e-4, ranking=0.99),
     "fp16": Bound(cosine=0.999, difference=1e-2, ranking=0.99),
     "int8": Bound(cosine=0.985, difference=1.0, ranking=0.97),
 }
 
-# A full-scale tone leaves most DFT bins nearly empty, so that FP32 rounding shows in the log (1.5e-4 of a log-mel)
-# and a network can pass on as much as 1e-4 of it. Where PyTorch's own FP32 differs from its FP64 on a row, another
-# FP32 runtime may differ by a few times that: the ratio measured between ONNX Runtime and PyTorch was 0.3 to 2.3.
-# The allowance ends at MAX_EXCUSE times the bound, and every row that needs it is named in the result.
+# A full-scale tone leaves most DFT bins nearly empty. The logarithm then amplifies FP32 rounding to 1.5e-4 in the
+# log-mel and 1e-4 in the embedding. A row may therefore differ by ROUNDING_FACTOR times the difference between
+# PyTorch's FP32 and FP64 results for that row: ONNX Runtime differed from PyTorch by 0.3 to 2.3 times that. The
+# allowance is at most MAX_EXCUSE times the bound. The result names every row that needs it.
 ROUNDING_FACTOR = 4.0
 MAX_EXCUSE = 3.0
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The outcome over n rows.
+    """The result of comparing n rows.
 
-    worst_cosine, worst_cosine_row    the least cosine and the name of its row
-    worst_difference, ..._row         the largest |difference| and the name of its row
-    excused                           rows over the bound, but within the allowance for their own rounding
-    faults                            one line for each broken rule; empty when the models agree
+    worst_cosine, worst_cosine_row             the smallest cosine and the name of its row
+    worst_difference, worst_difference_row     the largest |difference| and the name of its row
+    excused                                    rows over the bound but within their allowance for rounding
+    faults                                     one line for each limit that is not met
     """
 
     rows: int
@@ -66,16 +66,16 @@ class Comparison:
 
     @property
     def passed(self) -> bool:
-        """True when nothing was found, over at least one row."""
+        """Whether all limits are met. An empty comparison has a fault."""
         return not self.faults
 
 
 def excused_rows(results: Iterable[Comparison]) -> list[str]:
-    """Names of the rows that needed the allowance in any comparison, each once."""
+    """The sorted names of all rows that needed the rounding allowance in at least one comparison."""
     return sorted({name for result in results for name in result.excused})
 
 
-def compare(
+def compare_rows(
     names: list[str],
     reference: NDArray[np.floating],
     candidate: NDArray[np.floating],
@@ -84,10 +84,10 @@ def compare(
 ) -> Comparison:
     """Compare embeddings row by row.
 
-    names                 of the n rows
+    names                 names of the n rows
     reference, candidate  [n, size]
-    rounding              of a row's number, the largest |difference| of the reference from the same in FP64; asked for
-                          rows over the bound: one may differ by ROUNDING_FACTOR times this, up to MAX_EXCUSE bounds
+    rounding              row index -> largest |FP32 - FP64| of the reference in that row; called only for rows over
+                          the bound, which may differ by ROUNDING_FACTOR times this value
     """
     if not names or reference.shape != candidate.shape or len(names) != len(reference):
         fault = f"nothing to compare: {len(names)} names, shapes {reference.shape} and {candidate.shape}"
@@ -99,7 +99,7 @@ def compare(
             faults.append(f"{names[int(bad.argmax())]}: the {side} has NaN or infinite numbers ({bad.sum()} rows)")
     cosines = row_cosines(reference, candidate)
     differences = np.abs(reference.astype(np.float64) - candidate).max(axis=1)
-    # A NaN must come out as the worst row, not as none.
+    # argmin and argmax must select a row with NaN as the worst row.
     low = int(np.nan_to_num(cosines, nan=-2.0).argmin())
     allowed = np.full(len(names), bound.difference)
     if rounding is not None:
@@ -124,10 +124,10 @@ def compare(
 
 
 def neighbours_kept(reference: NDArray[np.floating], candidate: NDArray[np.floating]) -> float | None:
-    """Retrieval agreement: the share of each row's NEIGHBOURS nearest others, by cosine, that the candidate keeps.
+    """The share of each row's NEIGHBOURS nearest rows (by cosine) that are the same in the candidate.
 
     reference, candidate   [n, size]
-    returns                0 to 1; None where there are too few rows for the neighbours to be a choice
+    returns                0 to 1; None if there are fewer than NEIGHBOURS + 2 rows
     """
     if len(reference) < NEIGHBOURS + 2:
         return None
@@ -136,7 +136,7 @@ def neighbours_kept(reference: NDArray[np.floating], candidate: NDArray[np.float
 
 
 def _nearest(rows: NDArray[np.floating]) -> list[list[int]]:
-    """The NEIGHBOURS nearest other rows of each row."""
+    """The indices of the NEIGHBOURS nearest other rows of each row."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     unit = rows / np.maximum(lengths, np.finfo(np.float32).tiny)
     similarity = unit @ unit.T  # [n, n]

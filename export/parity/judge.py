@@ -1,4 +1,4 @@
-"""Proof that a runtime with one of a bundle's files is the trained model: a row of the parity table."""
+"""Compare one runtime and one file of a bundle with the trained model. The result is a row of the parity table."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -10,30 +10,30 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from export.parity.comparison import BOUNDS, Comparison, compare, neighbours_kept
+from export.parity.comparison import BOUNDS, Comparison, compare_rows, neighbours_kept
 from export.parity.samples import Samples
 from serving.command import progress_console
 from serving.errors import UnheardError
 from serving.zeroshot import ZeroShot
 
-BATCHES = (1, 2, 3, 8)  # an exporter can fix the batch without a word: each file is run at all of these
+BATCHES = (1, 2, 3, 8)  # an exporter can fix the batch size silently, so each file runs with all of these
 
 Runtime = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class ParityError(UnheardError):
-    """A file is not the model that was trained. Nothing that the user could have given otherwise: exit code 1."""
+    """An exported file is not the trained model. The input was correct, so the exit code is 1."""
 
     exit_code = 1
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What runtimes are compared with.
+    """The embeddings that runtimes are compared with.
 
-    name         for people
+    name         for reports
     embeddings   [n, 128] of the samples
-    rounding     of a row's number, how far the row is from the same in FP64; None where that is not known
+    rounding     row index -> largest |FP32 - FP64| in that row; None if it is not known
     """
 
     name: str
@@ -43,10 +43,10 @@ class Reference:
 
 @dataclass(frozen=True)
 class Judge:
-    """What is compared, with what, and what is done with the embeddings.
+    """The samples, their reference embeddings, and what is computed from embeddings.
 
     zeroshot   ranks classes for recordings
-    classify   names recordings by the training head, from embeddings [n, 128]; None where there is no PyTorch
+    classify   embeddings [n, 128] -> class names by the training head; None without PyTorch
     """
 
     samples: Samples
@@ -54,14 +54,14 @@ class Judge:
     zeroshot: ZeroShot
     classify: Callable[[NDArray[np.float32]], Sequence[str]] | None = None
 
-    def prove(self, runtime: Runtime, backend: str, precision: str, batch: int) -> "Proof":
-        """Run the samples in batches of this size and hold them against the reference."""
+    def judge(self, runtime: Runtime, backend: str, precision: str, batch: int) -> "ParityResult":
+        """Run the samples in batches of this size and compare the embeddings with the reference."""
         title = f"{backend}, {precision}, batch {batch}"
         embeddings = run_in_batches(runtime, self.samples.windows, batch, title)
         bound, reference = BOUNDS[precision], self.reference.embeddings
-        # A row is excused for its own rounding where nothing else is to be expected of a candidate.
+        # The allowance for FP32 rounding applies to FP32 only: the other bounds are much wider.
         rounding = self.reference.rounding if precision == "fp32" else None
-        comparison = compare(self.samples.names, reference, embeddings, bound, rounding)
+        comparison = compare_rows(self.samples.names, reference, embeddings, bound, rounding)
         faults = list(comparison.faults)
         ranking = neighbours = accuracy = reference_accuracy = None
         if self.samples.counts and embeddings.shape == reference.shape and np.isfinite(embeddings).all():
@@ -72,12 +72,12 @@ class Judge:
             reference_accuracy, accuracy = self._accuracy(before), self._accuracy(after)
             if not ranking >= bound.ranking:
                 faults.append(f"best-ranked class kept for {ranking:.1%}, wanted at least {bound.ranking:.0%}")
-        return Proof(
+        return ParityResult(
             backend, precision, batch, comparison, ranking, neighbours, accuracy, reference_accuracy, tuple(faults)
         )
 
     def save_probes(self, path: Path) -> None:
-        """Write the probes' reference embeddings as .npz, to compare with where there is no PyTorch."""
+        """Write the reference embeddings of the probes as .npz, for comparisons without PyTorch."""
         reference, n_probes = self.reference, self.samples.n_probes
         assert reference.rounding is not None
         np.savez(
@@ -91,19 +91,19 @@ class Judge:
     def _accuracy(self, embeddings: NDArray[np.float32]) -> float | None:
         if self.classify is None or not self.samples.labels:
             return None
-        named = self.classify(embeddings)
-        return float(np.mean([a == b for a, b in zip(named, self.samples.labels, strict=True)]))
+        predicted = self.classify(embeddings)
+        return float(np.mean([a == b for a, b in zip(predicted, self.samples.labels, strict=True)]))
 
 
 @dataclass(frozen=True)
-class Proof:
-    """How one backend with one precision at one batch size compares with the reference.
+class ParityResult:
+    """The comparison of one backend and precision at one batch size with the reference.
 
     ranking              share of recordings with the same best-ranked class
-    neighbours           share of recordings' nearest neighbours kept
+    neighbours           share of the recordings' nearest neighbours that are the same
     accuracy, reference_accuracy    of the training head on the recordings
-    faults               one line for each broken bound
-    Shares and accuracies are 0 to 1; None where there is nothing to compute them from.
+    faults               one line for each limit that is not met
+    Shares and accuracies are 0 to 1; None if there are no recordings or no labels.
     """
 
     backend: str
@@ -118,22 +118,24 @@ class Proof:
 
     @property
     def title(self) -> str:
-        """For messages."""
+        """Backend, precision and batch size, for messages."""
         return f"{self.backend}, {self.precision}, batch {self.batch}"
 
-    def record(self) -> dict[str, Any]:
-        """For JSON: all fields, those of the comparison beside the others."""
+    def as_json(self) -> dict[str, Any]:
+        """All fields and the fields of the comparison in one dictionary. NaN becomes None, as JSON has no NaN."""
         fields = asdict(self)
-        fields = fields.pop("comparison") | fields  # the proof's own faults hold those of the comparison
-        # JSON has no NaN.
+        fields = fields.pop("comparison") | fields  # self.faults contains the comparison's faults
         return {name: None if isinstance(value, float) and isnan(value) else value for name, value in fields.items()}
 
 
 def run_in_batches(
     runtime: Runtime, windows: NDArray[np.float32], batch: int, title: str | None = None
 ) -> NDArray[np.float32]:
-    """Run inputs [n, ...], exactly `batch` rows in each call: [n, 128]. title: of a progress bar; None: none."""
-    # The last batch is filled with the first rows.
+    """Run inputs [n, ...] with exactly `batch` rows in each call: [n, 128].
+
+    title   of the progress bar; None: no progress bar
+    """
+    # The first rows fill the last batch.
     short = -len(windows) % batch
     filled = np.concatenate([windows, np.resize(windows, (short, *windows.shape[1:]))]) if short else windows
     quiet = title is None

@@ -1,4 +1,4 @@
-"""What an exported model is compared on: the probes, and the windows of real recordings."""
+"""The inputs that models are compared on: the probes and the windows of recordings."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Samples:
-    """What models are compared on: the probes, then the windows of recordings.
+    """The probes, followed by the windows of recordings.
 
     names, windows   [n] and [n, samples] float32
-    n_probes         rows that are probes
-    counts           windows of each recording, in order
-    labels           class of each recording; empty where it is not known
+    n_probes         number of probes
+    counts           number of windows of each recording, in order
+    labels           class of each recording; [] if unknown
     """
 
     names: list[str]
@@ -34,16 +34,16 @@ class Samples:
     labels: list[str]
 
     def pool(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The recordings' embeddings [n_recordings, size] from those of all rows [n, size]."""
+        """Compute the recordings' embeddings [n_recordings, size] from the embeddings of all rows [n, size]."""
         rows = embeddings[self.n_probes :]
         return pool_clips(rows, self.counts) if self.counts else rows
 
 
 def collect_samples(window: Window, paths: Sequence[Path], labels: Sequence[str] = ()) -> Samples:
-    """The probes and all windows of these recordings.
+    """Collect the probes and all windows of these recordings.
 
-    labels   of the recordings, where they are known
-    errors   AudioError naming a file that cannot be read
+    labels   classes of the recordings; empty if unknown
+    errors   AudioError: a file cannot be read
     """
     names, windows = probe_windows(window)
     n_probes, counts, parts = len(names), [], [windows]
@@ -58,13 +58,13 @@ def collect_samples(window: Window, paths: Sequence[Path], labels: Sequence[str]
 
 
 def spread(items: Sequence[T], most: int) -> list[T]:
-    """At most so many of the items, evenly over all of them."""
+    """Choose at most `most` of the items, spread evenly over all of them."""
     if len(items) <= most:
         return list(items)
     return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]
 
 
 def recording_windows(paths: Sequence[Path], window: Window) -> Iterator[NDArray[np.float32]]:
-    """All windows [n_windows, samples] float32 of each recording; AudioError naming a file that cannot be read."""
+    """Yield the windows [n_windows, samples] float32 of each recording. AudioError: a file cannot be read."""
     for path in track(paths, "decoding", console=progress_console, transient=True, disable=not paths):
         yield cut_windows(to_mono(*read_audio(path), window.rate_hz), window)

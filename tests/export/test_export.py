@@ -11,9 +11,9 @@ import torch
 
 from export.graph import export_graph
 from export.onnx import main
-from export.parity.comparison import BOUNDS, compare
+from export.parity.comparison import BOUNDS, compare_rows
 from export.parity.samples import collect_samples
-from export.trained_run import Source
+from export.trained_run import TrainedRun
 from serving.audio import read_audio
 from serving.bundle import open_bundle
 from serving.embedder import Embedder
@@ -54,12 +54,12 @@ def test_parity_is_recorded_for_each_batch_size_with_its_worst_row(bundle_folder
 
 def test_the_bundle_embeds_like_pytorch(run_folder, recordings, embedder):
     """An independent check of the export's own: the run's network in PyTorch against the bundle, clip by clip."""
-    source = Source.open(run_folder)
-    for clip in source.config.clips(load_clips("folder", recordings)).validation:
+    run = TrainedRun.open(run_folder)
+    for clip in run.config.clips(load_clips("folder", recordings)).validation:
         windows = embedder.windows(*read_audio(clip.path))
         with torch.inference_mode():
-            log_mel = LogMel(source.config.front_end)(torch.from_numpy(windows))
-            expected = source.network.embed(log_mel).numpy().mean(axis=0)
+            log_mel = LogMel(run.config.front_end)(torch.from_numpy(windows))
+            expected = run.network.embed(log_mel).numpy().mean(axis=0)
         np.testing.assert_allclose(embedder.embed(*read_audio(clip.path)), expected, atol=1e-5)
 
 
@@ -168,16 +168,17 @@ def test_recordings_that_are_gone_leave_the_probes_and_a_warning(broken_run, tmp
     config = json.loads((broken_run / "config.json").read_text())
     (broken_run / "config.json").write_text(json.dumps(config | {"data_dir": "/gone"}))
     assert main([str(broken_run), "--out", str(tmp_path / "out")]) == 0
-    assert "warning: /gone is gone" in capsys.readouterr().err
+    assert "warning: /gone does not exist" in capsys.readouterr().err
     assert json.loads((tmp_path / "out" / "parity.json").read_text())["rows"]["recordings"] == 0
 
 
 def test_parity_holds_on_80_real_clips(run_folder, embedder, esc10):
-    source = Source.open(run_folder)
+    run = TrainedRun.open(run_folder)
     clips = [clip.path for clip in load_clips("ESC-10", esc10).clips if clip.fold == 4]
-    samples = collect_samples(source.window, clips)
+    samples = collect_samples(run.window, clips)
     assert len(clips) == 80
-    result = compare(samples.names, source.reference(samples).embeddings, embedder.run(samples.windows), BOUNDS["fp32"])
+    reference, embeddings = run.reference(samples).embeddings, embedder.run(samples.windows)
+    result = compare_rows(samples.names, reference, embeddings, BOUNDS["fp32"])
     assert result.passed, result.faults
 
 

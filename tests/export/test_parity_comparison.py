@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from export.parity.comparison import BOUNDS, NEIGHBOURS, Bound, compare, neighbours_kept
+from export.parity.comparison import BOUNDS, NEIGHBOURS, Bound, compare_rows, neighbours_kept
 from export.parity.judge import Judge, Reference, run_in_batches
 from export.parity.samples import Samples
 from serving.frontend import LogMelConfig
@@ -15,7 +15,7 @@ NAMES = [f"row {i}" for i in range(len(ROWS))]
 
 
 def test_equal_rows_pass():
-    assert compare(NAMES, ROWS, ROWS.copy(), BOUNDS["fp32"]).passed
+    assert compare_rows(NAMES, ROWS, ROWS.copy(), BOUNDS["fp32"]).passed
 
 
 def plant(kind: str) -> np.ndarray:
@@ -38,14 +38,14 @@ def plant(kind: str) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["sign", "nan", "infinite", "zero", "small", "swapped"])
 def test_one_wrong_row_in_a_thousand_fails_and_is_named(kind):
-    result = compare(NAMES, ROWS, plant(kind), BOUNDS["fp32"])
+    result = compare_rows(NAMES, ROWS, plant(kind), BOUNDS["fp32"])
     assert not result.passed
     assert any("row 617" in fault for fault in result.faults)
-    assert not compare(NAMES, plant(kind), ROWS, BOUNDS["fp32"]).passed
+    assert not compare_rows(NAMES, plant(kind), ROWS, BOUNDS["fp32"]).passed
 
 
 def test_a_flipped_row_has_cosine_minus_one():
-    result = compare(NAMES, ROWS, plant("sign"), BOUNDS["fp32"])
+    result = compare_rows(NAMES, ROWS, plant("sign"), BOUNDS["fp32"])
     assert result.worst_cosine == pytest.approx(-1)
     assert result.worst_cosine_row == "row 617"
 
@@ -53,31 +53,31 @@ def test_a_flipped_row_has_cosine_minus_one():
 def test_a_row_may_differ_by_a_few_times_its_own_rounding_and_no_more():
     rounding = np.zeros(len(ROWS))
     rounding[617] = 1e-4
-    assert compare(NAMES, ROWS, plant("small"), BOUNDS["fp32"], rounding.__getitem__).passed  # 2e-4
-    assert not compare(NAMES, ROWS, plant("small"), BOUNDS["fp32"], (0.1 * rounding).__getitem__).passed
-    assert not compare(NAMES, ROWS, plant("sign"), BOUNDS["fp32"], rounding.__getitem__).passed
-    assert compare(NAMES, ROWS, plant("small"), BOUNDS["fp32"], rounding.__getitem__).excused == ("row 617",)
+    assert compare_rows(NAMES, ROWS, plant("small"), BOUNDS["fp32"], rounding.__getitem__).passed  # 2e-4
+    assert not compare_rows(NAMES, ROWS, plant("small"), BOUNDS["fp32"], (0.1 * rounding).__getitem__).passed
+    assert not compare_rows(NAMES, ROWS, plant("sign"), BOUNDS["fp32"], rounding.__getitem__).passed
+    assert compare_rows(NAMES, ROWS, plant("small"), BOUNDS["fp32"], rounding.__getitem__).excused == ("row 617",)
     far = ROWS.copy()
     far[617, 3] += 4e-4
-    assert not compare(NAMES, ROWS, far, BOUNDS["fp32"], (100 * rounding).__getitem__).passed
+    assert not compare_rows(NAMES, ROWS, far, BOUNDS["fp32"], (100 * rounding).__getitem__).passed
 
 
 def test_nan_on_both_sides_fails():
-    assert not compare(NAMES, plant("nan"), plant("nan"), Bound(-1, np.inf, 0)).passed
+    assert not compare_rows(NAMES, plant("nan"), plant("nan"), Bound(-1, np.inf, 0)).passed
 
 
 def test_an_empty_comparison_fails():
-    assert not compare([], ROWS[:0], ROWS[:0], BOUNDS["fp32"]).passed
+    assert not compare_rows([], ROWS[:0], ROWS[:0], BOUNDS["fp32"]).passed
 
 
 def test_rows_of_another_count_fail():
-    assert not compare(NAMES, ROWS, ROWS[:999], BOUNDS["fp32"]).passed
+    assert not compare_rows(NAMES, ROWS, ROWS[:999], BOUNDS["fp32"]).passed
 
 
 def test_zero_rows_fail_even_against_zero_rows():
     zero = np.zeros((1, 128), np.float32)
-    assert not compare(["a"], zero, zero, BOUNDS["fp32"]).passed
-    assert not compare(["a"], zero, ROWS[:1], BOUNDS["fp32"]).passed
+    assert not compare_rows(["a"], zero, zero, BOUNDS["fp32"]).passed
+    assert not compare_rows(["a"], zero, ROWS[:1], BOUNDS["fp32"]).passed
 
 
 def test_the_probes_cover_silence_tones_noise_and_full_scale():
@@ -118,10 +118,10 @@ def test_a_ranking_that_changes_fails_although_every_row_is_near_enough():
     rows[:, 0] += 1e-3
     other = rows.copy()
     other[:5, 1] += 2e-3
-    proof = judge_of(rows).prove(lambda batch: other[batch[:, 0].astype(int)], "fake", "int8", 1)
-    assert proof.comparison.passed
-    assert proof.ranking == 0.95
-    assert any("95.0%" in fault for fault in proof.faults)
+    result = judge_of(rows).judge(lambda batch: other[batch[:, 0].astype(int)], "fake", "int8", 1)
+    assert result.comparison.passed
+    assert result.ranking == 0.95
+    assert any("95.0%" in fault for fault in result.faults)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 8])
