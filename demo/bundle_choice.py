@@ -1,4 +1,4 @@
-"""The bundles that the page offers, each opened when it is first asked for."""
+"""The bundles that the page offers. Each is opened at its first use."""
 
 import json
 import threading
@@ -12,15 +12,15 @@ from serving.command import say
 from serving.embedder import Embedder
 from serving.errors import UsageError
 
-SHIPPED = Path(__file__).parent / "model"  # the bundle that comes with the project
+SHIPPED = Path(__file__).parent / "model"  # the project's own bundle
 SHIPPED_NAME = "shipped"
-NEAR = Path("bundles")  # where `make demo` and the README put the bundles that a user makes
+LOCAL = Path("bundles")  # the folder to which `make demo` exports
 
 
-class Models:
-    """Bundles by name. Safe to use from several threads.
+class BundleChoice:
+    """Bundles by name. Thread-safe.
 
-    names   in the order in which the page offers them; the first is what it begins with
+    names   in the order of the page; the first is the initial choice
     """
 
     def __init__(self, folders: Mapping[str, Path], backend: str = "auto"):
@@ -31,9 +31,9 @@ class Models:
         self._lock = threading.Lock()
 
     def open(self, name: str) -> Embedder:
-        """The embedder of a bundle, warmed up.
+        """Open a bundle and warm up its embedder.
 
-        errors   UsageError: no bundle of that name; else as `Embedder.load`
+        errors   UsageError: there is no bundle of this name; errors of `Embedder.load`
         """
         if name not in self._folders:
             raise UsageError(f"bundle: got {name}; wanted one of {', '.join(self.names)}")
@@ -42,21 +42,23 @@ class Models:
                 embedder = Embedder.load(self._folders[name], self._backend)
                 window = embedder.manifest.window
                 silence = np.zeros(window.samples, np.float32)
-                embedder.embed(silence, window.rate_hz)  # the first inference is slow, and so is the first picture
+                embedder.embed(silence, window.rate_hz)  # the first inference and the first log-mel are slow
                 embedder.log_mel(silence, window.rate_hz)
                 embedder.describe("")  # opens the text model
                 self._opened[name] = embedder
             return self._opened[name]
 
 
-def find_bundles(given: Sequence[Path], shipped: Path = SHIPPED, near: Path = NEAR) -> dict[str, Path]:
-    """Which bundles to offer, by name: those given, the shipped one, and, where none is given, those in `near`.
+def find_bundles(given: Sequence[Path], shipped: Path = SHIPPED, near: Path = LOCAL) -> dict[str, Path]:
+    """Find the bundles to offer: name -> folder.
 
-    errors   UsageError: none is given and there is no shipped one
+    given     the user's bundles; if there are none, the bundles in `near` are offered too
+    shipped   the project's own bundle, which is always offered
+    errors    UsageError: no bundle is given and `shipped` does not exist
     """
     if not given and not (shipped / MANIFEST).is_file():
         raise UsageError(
-            f"{shipped}: the bundle that comes with the demo is not there; name one: python -m demo BUNDLE"
+            f"{shipped}: the bundle that comes with the demo is not there; give a bundle: python -m demo BUNDLE"
         )
     made = [] if given else [path.parent for path in sorted(near.glob(f"*/{MANIFEST}")) if _is_readable(path)]
     folders = {}
@@ -70,7 +72,7 @@ def find_bundles(given: Sequence[Path], shipped: Path = SHIPPED, near: Path = NE
 
 
 def _is_readable(manifest: Path) -> bool:
-    """Whether a bundle is of this program's version; what else may be wrong with it is told when it is chosen."""
+    """Whether this program can read the bundle's schema version. Other errors are reported when it is opened."""
     try:
         found = json.loads(manifest.read_bytes())["schema_version"]
     except (OSError, ValueError, KeyError, TypeError):

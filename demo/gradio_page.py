@@ -1,4 +1,4 @@
-"""The whole page: what is running, which bundle, and a tab for each view of it."""
+"""Build the page: a header, the choice of the bundle, and the tabs."""
 
 import html
 from collections.abc import Sequence
@@ -9,65 +9,70 @@ import gradio as gr
 from gradio.themes import Base
 
 from demo import library_map, page_style, recording_input, spectrogram
-from demo.bundle_choice import Models
-from demo.events import AT_ONCE, add_action, react
+from demo.bundle_choice import BundleChoice
+from demo.events import MAX_PARALLEL, add_action, handle_event
 from demo.library import Library
 from demo.tabs import compare_runtimes, find_similar
-from demo.tabs.compare_runtimes import add_compare
-from demo.tabs.find_similar import add_similar
+from demo.tabs.compare_runtimes import add_compare_runtimes
+from demo.tabs.find_similar import add_find_similar
 from demo.tabs.live import add_live
-from demo.tabs.name_sound import add_recognition
+from demo.tabs.name_sound import add_name_sound
 from serving.embedder import Embedder
 
-WAITING = 32  # recordings that may wait for their turn
+MAX_WAITING = 32  # requests in the queue
 MAX_UPLOAD = "100mb"
-KEPT_S = 3600  # uploads are deleted after this time, and when the demo ends
-# The page ranks by the map, so its score comes first; a bundle whose every clip was trained on has its recipe's.
+UPLOAD_LIFETIME_S = 3600  # uploads are deleted after this time and when the demo stops
+# The header shows the first of these that exists. The page ranks by the zero-shot map, so the map's accuracy is first.
+# A bundle that was trained on all clips has only cross-validated accuracies.
 ACCURACIES = ("zeroshot_map_test_accuracy", "test_accuracy", "folds_accuracy")
-TAGLINE = "Small networks that name sounds by what words say of them, also sounds they have never heard."
+TAGLINE = "Small neural networks that recognise sounds by text descriptions, including sounds that were not in their training."
 
 
-def build_page(models: Models, examples: Sequence[tuple[Path, str]] = (), library: Library | None = None) -> gr.Blocks:
-    """The page, each view of it added by one function.
+def build_page(
+    bundles: BundleChoice, examples: Sequence[tuple[Path, str]] = (), library: Library | None = None
+) -> gr.Blocks:
+    """Build the page. Each tab has its own function.
 
     examples   (file, name to show) pairs
-    library    to find similar sounds in; None: the examples
+    library    recordings to search for similar sounds; None: the examples
     """
 
     def head(bundle: str) -> str:
-        return _header(models.open(bundle))
+        return _header(bundles.open(bundle))
 
     def model(bundle: str) -> dict[str, object]:
-        """What a bundle is: network, data set, classes, scores, backend, precision, whether labels may be any text."""
-        embedder = models.open(bundle)
+        """Describe a bundle: network, data set, classes, accuracy, backend, precision, and if it accepts any label."""
+        embedder = bundles.open(bundle)
         return {**_facts(embedder), "classes": embedder.zeroshot.class_names, "any_text": embedder.knows_text}
 
-    with gr.Blocks(title="Unheard", analytics_enabled=False, delete_cache=(KEPT_S, KEPT_S)) as page:
-        header = gr.HTML(_header(models.open(models.names[0])), elem_id="header", elem_classes="bare")
+    with gr.Blocks(
+        title="Unheard", analytics_enabled=False, delete_cache=(UPLOAD_LIFETIME_S, UPLOAD_LIFETIME_S)
+    ) as page:
+        header = gr.HTML(_header(bundles.open(bundles.names[0])), elem_id="header", elem_classes="bare")
         bundle = gr.Dropdown(
-            models.names,
-            value=models.names[0],
+            bundles.names,
+            value=bundles.names[0],
             label="bundle",
             elem_id="bundle",
             filterable=False,
-            visible=len(models.names) > 1,
+            visible=len(bundles.names) > 1,
         )
         with gr.Tabs(overflow_behavior="wrap"):
             with gr.Tab("Name that sound"):
-                add_recognition(models, bundle, examples)
+                add_name_sound(bundles, bundle, examples)
             with gr.Tab("Live"):
-                add_live(models, bundle)
+                add_live(bundles, bundle)
             with gr.Tab("Find similar"):
-                add_similar(models, bundle, examples, library)
+                add_find_similar(bundles, bundle, examples, library)
             with gr.Tab("Compare"):
-                add_compare(models, bundle, examples)
-        react(bundle.change, head, [bundle], [header], blank=())
+                add_compare_runtimes(bundles, bundle, examples)
+        handle_event(bundle.change, head, [bundle], [header], blank=())
         add_action(model, [bundle], "model")
-    return page.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE)
+    return page.queue(max_size=MAX_WAITING, default_concurrency_limit=MAX_PARALLEL)
 
 
 def launch_settings() -> dict[str, Any]:
-    """The part of the page's looks and limits that Gradio takes at its launch."""
+    """The settings of the page that Gradio takes at launch: theme, style, scripts and limits."""
     theme = Base(
         primary_hue="orange",
         neutral_hue="slate",

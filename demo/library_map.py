@@ -1,6 +1,6 @@
-"""A library as a map: a dot for each recording where its embedding lies, coloured by class, to be played by a click.
+"""Draw a library as a map: one dot for each recording, coloured by class. A click plays the recording.
 
-Dots are buttons: a reader of screens names them, Tab reaches the map, arrows go from dot to dot, Enter plays.
+Dots are buttons with names for screen readers. Tab moves to the map, arrow keys move between dots, Enter plays.
 """
 
 import html
@@ -10,18 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demo.library import Library
-from demo.page_style import colour, words
+from demo.page_style import colour, escape_name
 
-MAX_DOTS = 1_000  # more are slow to draw and hide each other
-MAX_KEY = 60  # classes named below the map
+MAX_DOTS = 1_000  # more are slow to draw and overlap
+MAX_KEY = 60  # classes in the key
 MARGIN = 0.04  # of the map's width and height on each side
 
 
 def draw_map(library: Library, query: NDArray[np.float32] | None = None, near: list[int] | None = None) -> str:
-    """HTML of the map.
+    """Draw the map as HTML.
 
-    query   [size] float32: an embedding to show among them
-    near    rows to stand out, its nearest
+    query   [size] float32: the user's embedding, drawn as a ring
+    near    rows to highlight: the nearest neighbours of the query
     """
     near = near or []
     every = -(-len(library) // MAX_DOTS)
@@ -47,27 +47,27 @@ def draw_map(library: Library, query: NDArray[np.float32] | None = None, near: l
     )
     mine = "" if asked is None else f'<i class="query" style="{spot(asked)}" title="your sound"></i>'
     key = "".join(
-        f'<li style="--c:{colours[name]}">{words(name) or "no class"} <small>{counts[name]}</small></li>'
+        f'<li style="--c:{colours[name]}">{escape_name(name) or "no class"} <small>{counts[name]}</small></li>'
         for name in names[:MAX_KEY]
     )
     more = f"<li>and {len(names) - MAX_KEY} more classes</li>" if len(names) > MAX_KEY else ""
     shown = f"{len(rows)} of {len(library)}" if len(rows) < len(library) else f"{len(library)}"
-    ring = " The ring is your sound, the outlined dots are its nearest." if asked is not None else ""
+    ring = " The ring is your sound; the outlined dots are its nearest neighbours." if asked is not None else ""
     return (
         f'<div class="card map"><div class="dots" role="group" aria-label="map of {html.escape(library.name)}: arrow '
-        f'keys go from recording to recording, Enter plays">{dots}{mine}</div>'
-        f"<p>{words(library.name)}: {shown} recordings on the two axes along which they differ most (principal "
-        f"components of the embeddings). Click one to hear it.{ring}</p><ul>{key}{more}</ul></div>"
+        f'keys move between recordings, Enter plays">{dots}{mine}</div>'
+        f"<p>{escape_name(library.name)}: {shown} recordings, placed by the first two principal components of their "
+        f"embeddings. Click a dot to play the recording.{ring}</p><ul>{key}{more}</ul></div>"
     )
 
 
 def _title(library: Library, row: int) -> str:
     start = library.starts_s[row]
     place = f" at {start:.1f} s" if start else ""
-    return f"{words(library.classes[row]) or 'no class'}: {html.escape(library.paths[row])}{place}"
+    return f"{escape_name(library.classes[row]) or 'no class'}: {html.escape(library.paths[row])}{place}"
 
 
-# `element` stands for the component, `trigger` sends an event to the page's code.
+# Gradio defines `element` (the component) and `trigger` (sends an event to the Python code).
 BEHAVIOUR = """
 const dots = () => [...element.querySelectorAll(".dot")];
 const middle = dot => {

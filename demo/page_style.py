@@ -1,36 +1,36 @@
-"""What all views look like: style sheet, cards, colours of classes."""
+"""The page's style sheet, and HTML elements that several tabs use."""
 
 import html
 
 
-def words(name: str) -> str:
-    """A class or bundle name for people, safe inside HTML."""
+def escape_name(name: str) -> str:
+    """Escape a class name or file name for HTML, with spaces instead of underscores."""
     return html.escape(name.replace("_", " "))
 
 
-def hint(text: str) -> str:
-    """A card that says what will be here. text: HTML."""
+def hint_card(text: str) -> str:
+    """A card with a hint in place of a result. text: HTML."""
     return f'<div class="card hint"><p>{text}</p></div>'
 
 
-def refusal(message: str) -> str:
-    """A card that says why there is no answer."""
+def error_card(message: str) -> str:
+    """A card with an error message in place of a result."""
     text = html.escape(message, quote=False)
-    return f'<div class="card hint refused" role="alert"><p><b>There is no answer to this.</b><br>{text}</p></div>'
+    return f'<div class="card hint refused" role="alert"><p><b>No result.</b><br>{text}</p></div>'
 
 
-def facts(*parts: str) -> str:
-    """A line of small facts, each HTML."""
+def fact_line(*parts: str) -> str:
+    """A line of short facts. parts: HTML."""
     return f'<p class="facts">{"".join(f"<span>{part}</span>" for part in parts)}</p>'
 
 
 def colour(number: int, count: int) -> str:
-    """The colour of one of so many classes, readable on light and on dark: neighbours differ in hue and lightness."""
+    """The colour of class `number` of `count`, for a light or dark page. Neighbours differ in hue and lightness."""
     hue = (25 + 360 * number / max(count, 1)) % 360
     return f"hsl({hue:.0f} {70 if number % 2 else 55}% {46 if number % 2 else 60}%)"
 
 
-# Gradio confines the style below to the components; what is around them needs its own.
+# Gradio applies STYLE to components only. This one applies to the whole page.
 FRAME_STYLE = """
 .main.fillable { max-width: 1280px !important; }
 @media (max-width: 640px) {
@@ -110,7 +110,7 @@ header dd { margin: 0; font-weight: 600; color: var(--body-text-color); }
 .timeline li b { color: var(--body-text-color); font-weight: 600; }
 @media (max-width: 640px) {
   .tab-container button { padding-inline: 7px !important; font-size: 13px !important; }
-  .sources { display: contents !important; }  /* the answer comes right below the sound, before the labels */
+  .sources { display: contents !important; }  /* order: sound, result, labels */
   .sources > * { width: 100%; }
   .answers { order: 1; }
   .naming { order: 2; }

@@ -1,4 +1,4 @@
-"""One recording, decoded and embedded with the time by stage, and ranked as often as labels change."""
+"""Decode and embed one recording with the time of each stage, and rank labels for it."""
 
 import time
 from collections.abc import Sequence
@@ -14,18 +14,18 @@ from serving.errors import AudioError
 from serving.zeroshot import ZeroShot
 
 STAGES: tuple[str, ...] = ("decode", "resample", "model")
-MAX_SECONDS = 600  # longest recording that the page takes
+MAX_SECONDS = 600  # longest recording that the page accepts
 SILENCE = 1e-4  # greatest sample of a recording that has nothing to hear, -80 dB of full scale
 
 
 @dataclass(frozen=True, eq=False)
-class Heard:
-    """What the model made of one recording.
+class EmbeddedRecording:
+    """A decoded recording and its embeddings.
 
     rows          [n_windows, 128] float32 embeddings
     wave          [n_samples] float32 mono at the model's rate
     milliseconds  by stage: decode, resample, model
-    rate_hz, channels, seconds   of the file as it came
+    rate_hz, channels, seconds   of the file
     space         the bundle's embedding_space
     """
 
@@ -44,13 +44,13 @@ class Heard:
 
 
 @dataclass(frozen=True, eq=False)
-class Ranked:
-    """Labels for one recording.
+class RankedLabels:
+    """The ranking of labels for one recording.
 
-    chosen        the map over these labels: says which were seen
-    ranking       (label, probability) pairs, likeliest first; the probabilities sum to 1
-    by_window     (label, probability) of the likeliest label of each window
-    milliseconds  that the labels' vectors and the ranking took
+    chosen        the zero-shot map for these labels, which knows the seen ones
+    ranking       (label, probability) pairs in descending order; the probabilities sum to 1
+    by_window     (label, probability) of the most probable label of each window
+    milliseconds  time for the label vectors and the ranking
     """
 
     chosen: ZeroShot
@@ -60,14 +60,14 @@ class Ranked:
 
     @property
     def seen(self) -> set[str]:
-        """Labels that the model was trained on."""
+        """The labels that are training classes."""
         return set(self.chosen.seen_names)
 
 
-def hear(embedder: Embedder, path: str | Path | None) -> Heard:
+def embed_recording(embedder: Embedder, path: str | Path | None) -> EmbeddedRecording:
     """Decode one file, resample and embed it.
 
-    errors   AudioError: none, not readable, empty, samples not finite, longer than the page takes
+    errors   AudioError: no recording, not readable, empty, not finite, or longer than MAX_SECONDS
     """
     if path is None:
         raise AudioError("recording: got none; send one audio file")
@@ -80,7 +80,7 @@ def hear(embedder: Embedder, path: str | Path | None) -> Heard:
     rows = embedder.embed_windows(wave, target_hz)
     times.append(time.perf_counter())
     stages: dict[str, float] = dict(zip(STAGES, (1000 * np.diff(times)).tolist(), strict=True))
-    return Heard(
+    return EmbeddedRecording(
         rows, wave, stages, rate_hz, samples.shape[1], len(samples) / rate_hz, embedder.manifest.embedding_space
     )
 
@@ -89,10 +89,12 @@ def _bytes_of(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise AudioError(f"{path.name}: is no longer there; send it again") from error
+        raise AudioError(f"{path.name}: no longer exists; send it again") from error
 
 
-def rank(embedder: Embedder, rows: NDArray[np.float32], labels: Sequence[str] | None, offset: float = 0.0) -> Ranked:
+def rank_labels(
+    embedder: Embedder, rows: NDArray[np.float32], labels: Sequence[str] | None, offset: float = 0.0
+) -> RankedLabels:
     """Rank labels for a clip's windows [n_windows, 128].
 
     labels, offset   as for `Embedder.classify`
@@ -102,4 +104,4 @@ def rank(embedder: Embedder, rows: NDArray[np.float32], labels: Sequence[str] | 
     chosen = embedder.choose(labels)
     ranking = chosen.rank(pool(rows), offset=offset)
     by_window = [chosen.rank(row, offset=offset)[0] for row in rows]
-    return Ranked(chosen, ranking, by_window, 1000 * (time.perf_counter() - start))
+    return RankedLabels(chosen, ranking, by_window, 1000 * (time.perf_counter() - start))

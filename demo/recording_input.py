@@ -1,15 +1,15 @@
-"""Where a recording comes from: a file, the microphone, or an example."""
+"""The input component for a recording: a file, the microphone, or an example."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import gradio as gr
 
-# A browser readies its microphone for calls: by itself it takes steady sounds for noise and makes them 20 dB softer.
+# By default, browsers process the microphone for voice calls: noise suppression lowers steady sounds by 20 dB.
 MICROPHONE = """
 (() => {
   const devices = navigator.mediaDevices;
-  if (!devices) return;  // there are none where the page comes neither from this machine nor by HTTPS
+  if (!devices) return;  // browsers have no devices on a page that is neither local nor HTTPS
   const open = devices.getUserMedia.bind(devices);
   const untouched = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
   devices.getUserMedia = (wanted) =>
@@ -18,8 +18,8 @@ MICROPHONE = """
 """
 
 
-def add_sound(examples: Sequence[tuple[Path, str]], elem_id: str) -> gr.Audio:
-    """Add the input of one recording, and the examples below it; its value is the path of a file.
+def add_recording_input(examples: Sequence[tuple[Path, str]], elem_id: str) -> gr.Audio:
+    """Add an input for one recording, and the examples below it. Its value is a file path.
 
     examples   (file, name to show) pairs
     """

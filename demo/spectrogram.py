@@ -1,6 +1,6 @@
-"""A clip's waveform and log-mel as one picture with axes: HTML that takes its text colours from the page.
+"""Draw a clip's waveform and log-mel spectrogram with axes, as HTML in the text colours of the page.
 
-The curves and pixels stretch with the page and the text does not, so that it stays readable on a phone.
+The curve and the pixels scale with the page. The text keeps its size, so it is readable on a phone.
 """
 
 import base64
@@ -17,22 +17,22 @@ from PIL import Image
 from serving.audio import Window
 
 COLOURS = np.round(255 * mpl.colormaps["magma"](np.arange(256))[:, :3]).astype(np.uint8)  # [256, 3]
-MAX_COLUMNS = 2_000  # of the log-mel's pixels and the waveform's points: more than a screen can show
-MAX_NAMED_WINDOWS = 12  # more would not fit beside each other
-LEAST_SPAN = 2.0  # of the log-mel's colours, so that the noise of a silent clip does not look loud
+MAX_COLUMNS = 2_000  # of pixels in the log-mel and of points in the waveform; more than a screen shows
+MAX_NAMED_WINDOWS = 12  # more names do not fit
+MIN_SPAN = 2.0  # of the colour scale, so that the noise of a silent clip does not look loud
 TICK_STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120)
 TICKS_HZ = (250, 500, 1_000, 2_000, 4_000, 7_500)
 
 
-def draw_picture(
+def draw_spectrogram(
     wave: NDArray[np.float32], log_mel: NDArray[np.float32], window: Window, front_end: dict[str, Any]
 ) -> str:
-    """Draw what came in and what the network sees of it, over one time axis in seconds.
+    """Draw the waveform and the network's input on one time axis in seconds.
 
     wave       [n_samples]                 float32 mono at window.rate_hz
-    log_mel    [n_windows, frames, bands]  float32, ln(mel + log_offset), as Embedder.log_mel gives it
+    log_mel    [n_windows, frames, bands]  float32, ln(mel + log_offset), from Embedder.log_mel
     front_end  the manifest's: hop_s, low_hz, high_hz, log_offset
-    returns    HTML; silence added to fill a window and a rest that no window covers are hatched
+    returns    HTML; zero padding and a remainder outside all windows are hatched
     """
     n_windows = len(log_mel)
     clip_s = len(wave) / window.rate_hz
@@ -43,7 +43,7 @@ def draw_picture(
     marks = _hatched(hatches, total_s) + _edges(n_windows, window_s, total_s) + '<i class="playhead"></i>'
     peak = float(np.abs(wave).max())
     low = math.log(float(front_end["log_offset"]))
-    high = max(float(log_mel.max()), low + LEAST_SPAN)
+    high = max(float(log_mel.max()), low + MIN_SPAN)
     image = _png(log_mel.reshape(-1, log_mel.shape[2]), low, high)
     amplitudes = [(0.0, _signed(-peak)), (0.5, "0"), (1.0, _signed(peak))] if peak else [(0.5, "0")]
     label = f"waveform and log-mel of {clip_s:.2f} seconds of sound"
@@ -61,10 +61,10 @@ def draw_picture(
 
 
 def _png(frames: NDArray[np.float32], low: float, high: float) -> str:
-    """Log-mel [n_frames, bands] as a data address: low frequencies at the bottom, `low` black, `high` light."""
+    """Encode log-mel [n_frames, bands] as a PNG data URL: low bands at the bottom, `low` black, `high` light."""
     group = math.ceil(len(frames) / MAX_COLUMNS)
     starts = np.arange(0, len(frames), group)
-    columns = np.maximum.reduceat(frames, starts, axis=0)  # [n_columns, bands]; a click stays visible
+    columns = np.maximum.reduceat(frames, starts, axis=0)  # [n_columns, bands]; the maximum keeps a click visible
     shades = np.clip(255 * (columns - low) / (high - low), 0, 255).astype(np.uint8)
     image = Image.fromarray(np.ascontiguousarray(shades.T[::-1]))
     image.putpalette(COLOURS.tobytes())
@@ -74,20 +74,20 @@ def _png(frames: NDArray[np.float32], low: float, high: float) -> str:
 
 
 def _outline(wave: NDArray[np.float32], peak: float, width: float) -> str:
-    """The waveform's least and greatest sample of each column, as a filled shape scaled to its peak."""
+    """Draw the minimum and maximum sample of each column as a filled shape, scaled to the peak."""
     starts = np.unique(np.linspace(0, len(wave), min(len(wave), MAX_COLUMNS), endpoint=False).astype(int))
     scaled = wave / (peak or 1.0)
     top = np.maximum.reduceat(scaled, starts)
     bottom = np.minimum.reduceat(scaled, starts)
     across = 1000 * width * (np.arange(len(starts)) + 0.5) / len(starts)
-    thin = 0.008  # silence shows as a line
+    thin = 0.008  # draws silence as a line
     points = [*zip(across, top + thin, strict=True), *zip(across[::-1], bottom[::-1] - thin, strict=True)]
     path = " ".join(f"{x:.1f},{100 - 96 * y:.1f}" for x, y in points)
     return f'<svg viewBox="0 0 1000 200" preserveAspectRatio="none"><polygon points="{path}"/></svg>'
 
 
 def _frequencies(front_end: dict[str, Any], bands: int) -> list[tuple[float, str]]:
-    """Where frequencies stand on the mel axis: (height from 0 to 1, text). The bands are equally wide in mel."""
+    """Ticks of the mel axis: (height from 0 to 1, text). All bands have the same width in mel."""
     low, high = (_mel(float(front_end[name])) for name in ("low_hz", "high_hz"))
     width = (high - low) / (bands + 1)
     ticks = [((_mel(hz) - low - width / 2) / (width * bands), hz) for hz in TICKS_HZ]
@@ -99,7 +99,7 @@ def _mel(hz: float) -> float:
 
 
 def _heights(ticks: Iterable[tuple[float, str]]) -> str:
-    # The outermost texts stay beside their own plot, so that two plots' texts do not meet.
+    # The top and bottom texts stay inside their plot, so that the texts of two plots do not overlap.
     names = {0.0: ' class="bottom"', 1.0: ' class="top"'}
     spans = [f'<span{names.get(height, "")} style="bottom:{_percent(height)}">{text}</span>' for height, text in ticks]
     return "".join(spans)
@@ -139,7 +139,7 @@ def _caption(n_windows: int, window_s: float, padded: bool, hatched: bool) -> st
     seen = f"The network sees {n_windows} window{'s' if n_windows > 1 else ''} of {window_s:g} s."
     if not hatched:
         return f"<span>{seen}</span>"
-    why = "silence added to fill the window" if padded else "a rest too short for one more window"
+    why = "silence added to fill the window" if padded else "remainder too short for another window"
     return f'<span>{seen} <i class="hatched"></i> {why}.</span>'
 
 
@@ -199,7 +199,7 @@ STYLE = """
 }
 """
 
-# A line over the picture where the recording is being played. Whoever plays it calls play() of some media element.
+# Draws a line at the playback position. Gradio's player calls play() of a media element that the page cannot name.
 PLAYHEAD = """
 (() => {
   const play = HTMLMediaElement.prototype.play;
@@ -213,7 +213,7 @@ PLAYHEAD = """
     if (playing && !playing.paused) requestAnimationFrame(follow);
   };
   HTMLMediaElement.prototype.play = function () {
-    if (this.closest(".player")) return play.call(this);  // of a library, not the recording in the picture
+    if (this.closest(".player")) return play.call(this);  // a recording of the library, not the one in the picture
     if (playing !== this) this.addEventListener("seeking", follow);
     playing = this;
     const started = play.call(this);

@@ -1,4 +1,4 @@
-"""The tab "Compare": one recording through every runtime and precision of the bundle that this machine can run."""
+"""The tab "Compare": run one recording in every runtime and precision of the bundle that works on this machine."""
 
 import html
 import statistics
@@ -13,11 +13,11 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.bundle_choice import Models
-from demo.events import add_action, react
-from demo.page_style import hint, words
-from demo.recording import hear
-from demo.recording_input import add_sound
+from demo.bundle_choice import BundleChoice
+from demo.events import add_action, handle_event
+from demo.page_style import escape_name, hint_card
+from demo.recording import embed_recording
+from demo.recording_input import add_recording_input
 from serving.agreement import worst_cosine
 from serving.backends.choose import BACKENDS, open_backend
 from serving.backends.runtime import Runtime
@@ -26,20 +26,22 @@ from serving.errors import UnheardError
 
 REFERENCE = ("onnxruntime", "fp32")
 REPEATS = 9
-WARM_UP = 1  # calls that are not timed, beside the one whose numbers are compared
-MAX_WINDOWS = 8  # of a recording, from its start: 38 s of sound for a window of 4.8 s
-NOTHING_YET = hint("Drop a sound, record one or take an example:<br>each runtime's numbers and times appear here.")
+WARM_UP = 1  # calls before the timing, in addition to the call whose embeddings are compared
+MAX_WINDOWS = 8  # at the start of a recording: 38 s for windows of 4.8 s
+NOTHING_YET = hint_card(
+    "Upload a sound, record one, or choose an example.<br>The accuracy and latency of each runtime appear here."
+)
 QUEUE = {"concurrency_limit": 1, "concurrency_id": "compare", "show_progress": "minimal"}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one runtime made of a recording.
+    """The result of one runtime for a recording.
 
-    cosine        of the clip's embedding to the reference's, -1 to 1
-    worst_cosine  of a window's
-    median_ms     of REPEATS calls with all windows in one batch
-    fault         why it does not run here; then there are no numbers
+    cosine        between the clip's embedding and the reference's, -1 to 1
+    worst_cosine  smallest cosine of a window
+    median_ms     median time of REPEATS calls with all windows in one batch
+    fault         why the runtime does not work on this machine; then the other fields are empty
     """
 
     backend: str
@@ -53,10 +55,10 @@ class Outcome:
     fault: str = ""
 
 
-def compare(embedder: Embedder, windows: NDArray[np.float32]) -> list[Outcome]:
-    """Run windows [n, samples] float32 through every backend and precision. The first outcome is the reference.
+def run_everywhere(embedder: Embedder, windows: NDArray[np.float32]) -> list[Outcome]:
+    """Run windows [n, samples] float32 in every backend and precision. The first outcome is the reference.
 
-    errors   as `open_backend` for the reference: without it there is nothing to compare with
+    errors   errors of `open_backend` for the reference
     """
     reference = _open(embedder, *REFERENCE)(windows)
     pairs = [
@@ -96,31 +98,31 @@ def _open_once(embedder: Embedder, backend: str, precision: str) -> Runtime:
     return open_backend(embedder.bundle, backend, precision, embedder.threads, strict=True)
 
 
-def add_compare(models: Models, bundle: gr.Dropdown, examples: Sequence[tuple[Path, str]]) -> None:
-    """Add the view. examples: (file, name to show) pairs."""
+def add_compare_runtimes(bundles: BundleChoice, bundle: gr.Dropdown, examples: Sequence[tuple[Path, str]]) -> None:
+    """Add the tab's components and actions. examples: (file, name to show) pairs."""
 
     def run(recording: str | None, bundle: str) -> tuple[Embedder, list[Outcome], int, int]:
-        embedder = models.open(bundle)
-        heard = hear(embedder, recording)
+        embedder = bundles.open(bundle)
+        heard = embed_recording(embedder, recording)
         windows = embedder.windows(heard.wave, embedder.manifest.window.rate_hz)
         used = windows[:MAX_WINDOWS]
-        return embedder, compare(embedder, used), len(used), len(windows)
+        return embedder, run_everywhere(embedder, used), len(used), len(windows)
 
     def show(path: str | None, bundle: str) -> str:
         return NOTHING_YET if path is None else _table(*run(path, bundle))
 
     def compare_for_programs(recording: str | None, bundle: str) -> dict[str, Any]:
-        """Each backend and precision: cosine to FP32 in ONNX Runtime, median milliseconds, or why it does not run."""
+        """For each backend and precision: cosine to ONNX Runtime in FP32, median milliseconds, or why it does not run."""
         embedder, outcomes, used, _ = run(recording, bundle)
         return {"results": [asdict(outcome) for outcome in outcomes], "windows": used, "threads": embedder.threads}
 
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=320):
-            sound = add_sound(examples, "compare-sound")
+            sound = add_recording_input(examples, "compare-sound")
         with gr.Column(scale=3, min_width=320):
             table = gr.HTML(NOTHING_YET, elem_id="comparison", elem_classes="bare", min_height=240)
-    react(sound.change, show, [sound, bundle], [table], blank=(), **QUEUE)
-    react(bundle.change, show, [sound, bundle], [table], blank=(), **QUEUE)
+    handle_event(sound.change, show, [sound, bundle], [table], blank=(), **QUEUE)
+    handle_event(bundle.change, show, [sound, bundle], [table], blank=(), **QUEUE)
     add_action(compare_for_programs, [sound, bundle], "compare", **QUEUE)
 
 
@@ -133,16 +135,18 @@ def _table(embedder: Embedder, outcomes: list[Outcome], used: int, n_windows: in
         for outcome in outcomes
         if outcome.fault
     )
-    not_here = f"<details><summary>{len(outcomes) - len(ran)} do not run here</summary><ul>{faults}</ul></details>"
+    not_here = (
+        f"<details><summary>{len(outcomes) - len(ran)} do not run on this machine</summary><ul>{faults}</ul></details>"
+    )
     cut = f"the first {used} of {n_windows} windows" if used < n_windows else f"{used} window{'s' if used > 1 else ''}"
     return (
-        '<div class="card"><div class="wide"><table class="compared"><caption>The same sound through each runtime and '
+        '<div class="card"><div class="wide"><table class="compared"><caption>This sound in each runtime and '
         'precision</caption><thead><tr><th scope="col">runtime</th><th scope="col">precision</th>'
-        '<th scope="col">cosine to FP32</th><th scope="col">latency</th><th scope="col">names it</th></tr></thead>'
+        '<th scope="col">cosine to FP32</th><th scope="col">latency</th><th scope="col">best label</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
-        f'<p class="note">Latency: median of {REPEATS} calls with {cut} in one batch on {embedder.threads} threads, '
-        f"warmed up. Cosine: of the clip's embedding, to ONNX Runtime's in FP32; hover for the worst "
-        f"window's.</p>{not_here if faults else ''}</div>"
+        f'<p class="note">Latency: median of {REPEATS} calls after a warm-up, with {cut} in one batch on '
+        f"{embedder.threads} threads. Cosine: similarity to the clip's embedding in ONNX Runtime FP32; point at it for "
+        f"the worst window.</p>{not_here if faults else ''}</div>"
     )
 
 
@@ -155,7 +159,7 @@ def _line(outcome: Outcome, slowest: float) -> str:
         f'<td class="cosine" title="worst window: {outcome.worst_cosine:.6f}">{outcome.cosine:.6f}</td>'
         f'<td class="time"><span class="track"><i style="width:{100 * outcome.median_ms / slowest:.1f}%"></i></span>'
         f"<b>{outcome.median_ms:.1f} ms</b></td>"
-        f"<td>{words(outcome.label)} <small>{outcome.probability:.0%}</small></td></tr>"
+        f"<td>{escape_name(outcome.label)} <small>{outcome.probability:.0%}</small></td></tr>"
     )
 
 

@@ -1,4 +1,4 @@
-"""The tab "Find similar": a sound in; the recordings of a library that are most like it, to see and to hear."""
+"""The tab "Find similar": find the recordings of a library that are most similar to a sound, and play them."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -9,48 +9,48 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.bundle_choice import Models
-from demo.events import add_action, react
+from demo.bundle_choice import BundleChoice
+from demo.events import add_action, handle_event
 from demo.library import Library, embed_examples
 from demo.library_map import BEHAVIOUR, draw_map
-from demo.page_style import facts, hint, refusal, words
-from demo.recording import hear
-from demo.recording_input import add_sound
+from demo.page_style import error_card, escape_name, fact_line, hint_card
+from demo.recording import embed_recording
+from demo.recording_input import add_recording_input
 from serving.embedder import Embedder, pool
 from serving.errors import AudioError, UnheardError, UsageError
 
-SHOWN = 6
-MOST = 50  # neighbours that a program can ask for
-NOTHING_YET = hint("Drop a sound, record one or take an example:<br>its nearest recordings appear here.")
-NO_LIBRARY = "library: there is none; start the demo with --library X.parquet or with --examples"
+SHOWN = 6  # neighbours
+MAX_COUNT = 50  # neighbours of one API call
+NOTHING_YET = hint_card("Upload a sound, record one, or choose an example.<br>The most similar recordings appear here.")
+NO_LIBRARY = "library: there is none; start the demo with --library X.parquet or --examples"
 
 
-def add_similar(
-    models: Models, bundle: gr.Dropdown, examples: Sequence[tuple[Path, str]], library: Library | None
+def add_find_similar(
+    bundles: BundleChoice, bundle: gr.Dropdown, examples: Sequence[tuple[Path, str]], library: Library | None
 ) -> None:
-    """Add the view.
+    """Add the tab's components and actions.
 
-    library    of recordings to search; None: the examples are it
     examples   (file, name to show) pairs
+    library    recordings to search; None: the examples
     """
 
     @lru_cache(4)
     def of_examples(bundle: str) -> Library:
-        return embed_examples(models.open(bundle), examples)
+        return embed_examples(bundles.open(bundle), examples)
 
     def searched(bundle: str) -> Library:
-        """The library, if the bundle's embeddings compare with it."""
+        """The library to search. UsageError: another model embedded it."""
         if library is None and not examples:
             raise UsageError(NO_LIBRARY)
         found = library or of_examples(bundle)
-        check_space(found, models.open(bundle), bundle)
+        check_space(found, bundles.open(bundle), bundle)
         return found
 
     def show(path: str | None, bundle: str) -> tuple[str, str]:
         found = searched(bundle)
         if path is None:
             return NOTHING_YET, draw_map(found)
-        embedding, milliseconds = _embed(models.open(bundle), path)
+        embedding, milliseconds = _embed(bundles.open(bundle), path)
         near = found.nearest(embedding, SHOWN)
         return _list(found, near, milliseconds), draw_map(found, embedding, [row for row, _ in near])
 
@@ -58,11 +58,11 @@ def add_similar(
         return _player(searched(bundle), int(event.row), autoplay=True)
 
     def similar(recording: str | None, count: int, bundle: str) -> dict[str, Any]:
-        """The recordings of the library most like one: row, class, cosine, and where in the recording, in seconds."""
-        if not 1 <= count <= MOST:
-            raise UsageError(f"count: got {count}; wanted 1 to {MOST}")
+        """Find the recordings of the library most similar to one: row, class, cosine, start and duration in seconds."""
+        if not 1 <= count <= MAX_COUNT:
+            raise UsageError(f"count: got {count}; wanted 1 to {MAX_COUNT}")
         found = searched(bundle)
-        embedding, milliseconds = _embed(models.open(bundle), recording)
+        embedding, milliseconds = _embed(bundles.open(bundle), recording)
         near = found.nearest(embedding, int(count))
         return {
             "library": found.name,
@@ -72,30 +72,30 @@ def add_similar(
         }
 
     def play(row: int, bundle: str) -> dict[str, Any]:
-        """A few seconds of a row of the library, as a data address of MP3."""
+        """Get the first seconds of a row of the library as MP3 in a data URL."""
         found = searched(bundle)
         return {"audio": found.preview(int(row)), **_row(found, int(row))}
 
     try:
-        first = draw_map(searched(models.names[0]))
+        first = draw_map(searched(bundles.names[0]))
     except UnheardError as error:
-        first = refusal(str(error))
+        first = error_card(str(error))
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=320):
-            sound = add_sound(examples, "similar-sound")
+            sound = add_recording_input(examples, "similar-sound")
         with gr.Column(scale=1, min_width=320):
             near = gr.HTML(NOTHING_YET, elem_id="neighbours", elem_classes="bare")
     playing = gr.HTML("", elem_id="playing", elem_classes="bare")
     dots = gr.HTML(first, elem_id="map", elem_classes="bare", js_on_load=BEHAVIOUR)
-    react(sound.change, show, [sound, bundle], [near, dots], blank=("",))
-    react(bundle.change, show, [sound, bundle], [near, dots], blank=("",))
-    react(dots.click, play_dot, [bundle], [playing], blank=())
+    handle_event(sound.change, show, [sound, bundle], [near, dots], blank=("",))
+    handle_event(bundle.change, show, [sound, bundle], [near, dots], blank=("",))
+    handle_event(dots.click, play_dot, [bundle], [playing], blank=())
     add_action(similar, [sound, gr.Number(SHOWN, label="count", visible=False, precision=0), bundle], "similar")
     add_action(play, [gr.Number(0, label="row", visible=False, precision=0), bundle], "play")
 
 
 def check_space(library: Library, embedder: Embedder, bundle: str) -> None:
-    """UsageError where the library was embedded with another model than the bundle's."""
+    """Raise UsageError if another model than the bundle's embedded the library."""
     space = embedder.manifest.embedding_space
     if library.space != space:
         raise UsageError(
@@ -106,16 +106,16 @@ def check_space(library: Library, embedder: Embedder, bundle: str) -> None:
 
 
 def _embed(embedder: Embedder, path: str | None) -> tuple[NDArray[np.float32], dict[str, float]]:
-    heard = hear(embedder, path)
+    heard = embed_recording(embedder, path)
     if heard.is_silent:
-        raise AudioError("recording: is silent, so nothing is like it; send another")
+        raise AudioError("recording: is silent, so it has no similar sounds; send another one")
     return pool(heard.rows), heard.milliseconds
 
 
 def _row(library: Library, row: int) -> dict[str, Any]:
     return {
         "row": row,
-        "recording": library.paths[row],  # Gradio's client would fetch what is called "path"
+        "recording": library.paths[row],  # not "path": Gradio's client would download it
         "class": library.classes[row],
         "start_s": float(library.starts_s[row]),
         "duration_s": float(library.durations_s[row]),
@@ -124,24 +124,24 @@ def _row(library: Library, row: int) -> dict[str, Any]:
 
 def _list(library: Library, near: list[tuple[int, float]], milliseconds: dict[str, float]) -> str:
     items = "".join(f"<li>{_player(library, row, cosine=cosine)}</li>" for row, cosine in near)
-    times = facts(
+    times = fact_line(
         *(f"{stage} <b>{ms:.1f} ms</b>" for stage, ms in milliseconds.items()),
-        f"among <b>{len(library)}</b> of {words(library.name)}",
+        f"searched <b>{len(library)}</b> rows of {escape_name(library.name)}",
     )
     return f'<div class="card"><ol class="neighbours">{items}</ol>{times}</div>'
 
 
 def _player(library: Library, row: int, cosine: float | None = None, autoplay: bool = False) -> str:
-    """A row's class, file and score, and its sound where that can be read."""
-    name = words(library.classes[row]) or "no class"
+    """Draw a row: class, file, cosine, and a player if the recording can be read."""
+    name = escape_name(library.classes[row]) or "no class"
     start = library.starts_s[row]
-    place = words(library.paths[row]) + (f", {start:.1f} s" if start else "")
+    place = escape_name(library.paths[row]) + (f", {start:.1f} s" if start else "")
     score = "" if cosine is None else f'<span class="share" title="cosine of the embeddings">{cosine:.3f}</span>'
     try:
         attributes = f'{"autoplay " if autoplay else ""}controls preload="metadata" aria-label="{name}, {place}"'
         sound = f'<audio {attributes} src="{library.preview(row)}"></audio>'
     except AudioError as error:
-        sound = f'<p class="note">{words(str(error))}</p>'
+        sound = f'<p class="note">{escape_name(str(error))}</p>'
     return f'<div class="player"><b>{name}</b>{score}<small>{place}</small>{sound}</div>'
 
 

@@ -20,11 +20,11 @@ from PIL import Image
 
 from demo.__main__ import main
 from demo.bundle_choice import find_bundles
-from demo.examples import SHIPPED_SOUNDS, pick_examples
+from demo.examples import EXAMPLE_SOUNDS, pick_examples
 from demo.labels import ESC50, FSC22, MAX_LABELS, presets, read_labels, write_labels
-from demo.recording import MAX_SECONDS, hear
-from demo.spectrogram import draw_picture
-from demo.timeline import Stretch, stretches
+from demo.recording import MAX_SECONDS, embed_recording
+from demo.spectrogram import draw_spectrogram
+from demo.timeline import Segment, join_windows
 from serving.audio import read_audio
 from serving.embed import main as embed
 from serving.embedder import Embedder
@@ -339,7 +339,7 @@ def test_a_missing_shipped_bundle_is_told_with_a_way_out(tmp_path):
 def test_a_recording_longer_than_the_page_takes_is_refused(embedder, tmp_path):
     path = write_wave(tmp_path / "long.wav", np.zeros(1000 * (MAX_SECONDS + 1)), rate_hz=1000, subtype="PCM_16")
     with pytest.raises(AudioError, match=r"long\.wav: lasts more than 600 s"):
-        hear(embedder, path)
+        embed_recording(embedder, path)
 
 
 @pytest.mark.parametrize(
@@ -380,16 +380,16 @@ def test_only_presets_that_the_bundle_understands_are_offered(talking, embedder)
 
 def test_neighbouring_windows_with_one_label_are_one_stretch_that_ends_with_the_recording():
     windows = [("rain", 0.5), ("rain", 0.7), ("dog", 0.9), ("rain", 0.4)]
-    assert stretches(windows, window_s=2.0, total_s=7.5) == [
-        Stretch("rain", 0.0, 4.0, pytest.approx(0.6)),
-        Stretch("dog", 4.0, 6.0, 0.9),
-        Stretch("rain", 6.0, 7.5, 0.4),
+    assert join_windows(windows, window_s=2.0, total_s=7.5) == [
+        Segment("rain", 0.0, 4.0, pytest.approx(0.6)),
+        Segment("dog", 4.0, 6.0, 0.9),
+        Segment("rain", 6.0, 7.5, 0.4),
     ]
 
 
 def test_the_sounds_that_come_with_the_demo_are_readable_and_named():
-    examples = pick_examples(SHIPPED_SOUNDS)
-    assert len(examples) == len(list(SHIPPED_SOUNDS.glob("*.ogg"))) > 6
+    examples = pick_examples(EXAMPLE_SOUNDS)
+    assert len(examples) == len(list(EXAMPLE_SOUNDS.glob("*.ogg"))) > 6
     for path, name in examples:
         wave, rate_hz = read_audio(path)
         assert name in [*ESC50.split(", "), "four in a row"]
@@ -406,7 +406,7 @@ def test_examples_are_one_of_each_class_folder_else_files_spread_over_the_folder
 
 def draw(embedder, wave) -> str:
     window = embedder.manifest.window
-    return draw_picture(wave, embedder.log_mel(wave, window.rate_hz), window, embedder.manifest.front_end)
+    return draw_spectrogram(wave, embedder.log_mel(wave, window.rate_hz), window, embedder.manifest.front_end)
 
 
 def test_a_tone_is_brightest_where_the_picture_says_its_frequency_is(embedder):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from demo.bundle_choice import Models
+from demo.bundle_choice import BundleChoice
 from demo.examples import pick_examples
 from serving.audio import read_audio
 from serving.embed import main as embed
@@ -59,16 +59,16 @@ def talking(bundle_folder, tmp_path_factory) -> Embedder:
 
 
 @pytest.fixture(scope="module")
-def models(talking, bundle_folder) -> Models:
+def bundles(talking, bundle_folder) -> BundleChoice:
     """Two bundles to choose from; the first one's runtime can be slowed."""
-    models = Models({"talking": talking.bundle.folder, "mute": bundle_folder})
-    first = models.open("talking")
+    bundles = BundleChoice({"talking": talking.bundle.folder, "mute": bundle_folder})
+    first = bundles.open("talking")
     first.runtime = Slowed(first.runtime)
-    return models
+    return bundles
 
 
 @pytest.fixture(scope="module")
-def address(models, recordings, bundle_folder, tmp_path_factory):
+def address(bundles, recordings, bundle_folder, tmp_path_factory):
     """The page of the small bundles, served by this process."""
     from demo.gradio_page import build_page, launch_settings
     from demo.library import read_library
@@ -78,7 +78,7 @@ def address(models, recordings, bundle_folder, tmp_path_factory):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    page = build_page(models, pick_examples(recordings), read_library(out))
+    page = build_page(bundles, pick_examples(recordings), read_library(out))
     _, address, _ = page.launch(
         server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, **launch_settings()
     )
@@ -274,9 +274,9 @@ def test_live_answers_come_again_and_again_and_end_with_the_microphone(visit):
     assert visit.heard_s() < last
 
 
-def test_a_slow_machine_answers_rarely_but_about_the_newest_sound(visit, models):
+def test_a_slow_machine_answers_rarely_but_about_the_newest_sound(visit, bundles):
     visit.open("Live")
-    models.open("talking").runtime.seconds = 1.2  # three pieces of sound
+    bundles.open("talking").runtime.seconds = 1.2  # three pieces of sound
     try:
         start = time.monotonic()
         visit.page.click("#microphone .record-button")
@@ -284,7 +284,7 @@ def test_a_slow_machine_answers_rarely_but_about_the_newest_sound(visit, models)
         lag_s = (time.monotonic() - start) - visit.heard_s()
         visit.page.click("#microphone .stop-button")
     finally:
-        models.open("talking").runtime.seconds = 0.0
+        bundles.open("talking").runtime.seconds = 0.0
     assert lag_s < 6  # all pieces in turn would take 36 s: 8 s late by now
 
 
