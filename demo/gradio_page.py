@@ -21,11 +21,11 @@ from serving.embedder import Embedder
 
 MAX_WAITING = 32  # requests in the queue
 MAX_UPLOAD = "100mb"
-UPLOAD_LIFETIME_S = 3600  # uploads are deleted after this time and when the demo stops
+UPLOADS_S = 3600  # uploads are deleted after this time and when the demo stops
 # The header shows the first of these that exists. The page ranks by the zero-shot map, so the map's accuracy is first.
 # A bundle that was trained on all clips has only cross-validated accuracies.
 ACCURACIES = ("zeroshot_map_test_accuracy", "test_accuracy", "folds_accuracy")
-TAGLINE = "Small neural networks that recognise sounds by text descriptions, including sounds that were not in their training."
+TAGLINE = "Small neural networks that recognise sounds by text descriptions, including sounds they were not trained on."
 
 
 def build_page(
@@ -45,9 +45,7 @@ def build_page(
         embedder = bundles.open(bundle)
         return {**_facts(embedder), "classes": embedder.zeroshot.class_names, "any_text": embedder.knows_text}
 
-    with gr.Blocks(
-        title="Unheard", analytics_enabled=False, delete_cache=(UPLOAD_LIFETIME_S, UPLOAD_LIFETIME_S)
-    ) as page:
+    with gr.Blocks(title="Unheard", analytics_enabled=False, delete_cache=(UPLOADS_S, UPLOADS_S)) as page:
         header = gr.HTML(_header(bundles.open(bundles.names[0])), elem_id="header", elem_classes="bare")
         bundle = gr.Dropdown(
             bundles.names,

@@ -55,7 +55,7 @@ def draw_timeline(found: list[Segment], total_s: float, axis_s: float) -> str:
     )
     more = f"<li>and {len(found) - MAX_LISTED} more</li>" if len(found) > MAX_LISTED else ""
     return (
-        f'<div class="timeline"><div class="strip" role="img" aria-label="the most probable label of each window; the list '
+        f'<div class="timeline"><div class="strip" role="img" aria-label="most probable label of each window; the list '
         f'below has the same content">{parts}</div><details{" open" if len(found) <= 8 else ""}><summary>By window: '
         f"{len(found)} segments in {_clock(total_s)}</summary><ol>{rows}{more}</ol></details></div>"
     )

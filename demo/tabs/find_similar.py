@@ -80,18 +80,24 @@ def add_find_similar(
         first = draw_map(searched(bundles.names[0]))
     except UnheardError as error:
         first = error_card(str(error))
+    sound, near, playing, dots = _add_components(examples, first)
+    handle_event(sound.change, show, [sound, bundle], [near, dots], blank=("",))
+    handle_event(bundle.change, show, [sound, bundle], [near, dots], blank=("",))
+    handle_event(dots.click, play_dot, [bundle], [playing], blank=())
+    add_action(similar, [sound, gr.Number(SHOWN, label="count", visible=False, precision=0), bundle], "similar")
+    add_action(play, [gr.Number(0, label="row", visible=False, precision=0), bundle], "play")
+
+
+def _add_components(examples: Sequence[tuple[Path, str]], first_map: str) -> tuple[gr.Audio, gr.HTML, gr.HTML, gr.HTML]:
+    """The recording, its neighbours, the player of a dot, and the map."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=320):
             sound = add_recording_input(examples, "similar-sound")
         with gr.Column(scale=1, min_width=320):
             near = gr.HTML(NOTHING_YET, elem_id="neighbours", elem_classes="bare")
     playing = gr.HTML("", elem_id="playing", elem_classes="bare")
-    dots = gr.HTML(first, elem_id="map", elem_classes="bare", js_on_load=BEHAVIOUR)
-    handle_event(sound.change, show, [sound, bundle], [near, dots], blank=("",))
-    handle_event(bundle.change, show, [sound, bundle], [near, dots], blank=("",))
-    handle_event(dots.click, play_dot, [bundle], [playing], blank=())
-    add_action(similar, [sound, gr.Number(SHOWN, label="count", visible=False, precision=0), bundle], "similar")
-    add_action(play, [gr.Number(0, label="row", visible=False, precision=0), bundle], "play")
+    dots = gr.HTML(first_map, elem_id="map", elem_classes="bare", js_on_load=BEHAVIOUR)
+    return sound, near, playing, dots
 
 
 def check_space(library: Library, embedder: Embedder, bundle: str) -> None:

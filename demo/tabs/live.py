@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from demo.bundle_choice import BundleChoice
 from demo.events import PRIVATE, add_action, handle_event
-from demo.labels import add_labels, read_labels
+from demo.labels import LabelBox, add_labels, read_labels
 from demo.page_style import fact_line, hint_card
 from demo.ranking_bars import as_json, draw_ranking
 from demo.recording import RankedLabels, rank_labels
@@ -111,6 +111,22 @@ def add_live(bundles: BundleChoice, bundle: gr.Dropdown) -> None:
         ear.clear()
         return {"heard_s": heard_s}
 
+    sound, box, bars = _add_components(bundles, bundle)
+    ear = gr.State(Ear())  # each session has its own copy
+    clock = gr.Timer(EVERY_S, active=False)
+    words = [box.labels, box.offset, bundle, ear]
+    handle_event(sound.start_recording, begin, [ear], [bars, clock], blank=(gr.Timer(active=False),))
+    handle_event(sound.stop_recording, lambda: gr.Timer(active=False), [], [clock])
+    sound.stream(
+        hear, [sound, bundle, ear], None, stream_every=EVERY_S, show_progress="hidden", **PRIVATE, **MICROPHONES
+    )
+    handle_event(clock.tick, show, words, [bars], blank=(), trigger_mode="once")
+    add_action(listen, [sound, *words], "listen")
+    add_action(stop, [ear], "stop")
+
+
+def _add_components(bundles: BundleChoice, bundle: gr.Dropdown) -> tuple[gr.Audio, LabelBox, gr.HTML]:
+    """The microphone, the labels and the ranking."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=320, elem_classes="sources"):
             sound = gr.Audio(
@@ -125,17 +141,7 @@ def add_live(bundles: BundleChoice, bundle: gr.Dropdown) -> None:
             box = add_labels(bundles, bundle)
         with gr.Column(scale=1, min_width=320, elem_classes="answers"):
             bars = gr.HTML(NOTHING_YET, elem_id="live", elem_classes="bare")
-    ear = gr.State(Ear())  # each session has its own copy
-    clock = gr.Timer(EVERY_S, active=False)
-    words = [box.labels, box.offset, bundle, ear]
-    handle_event(sound.start_recording, begin, [ear], [bars, clock], blank=(gr.Timer(active=False),))
-    handle_event(sound.stop_recording, lambda: gr.Timer(active=False), [], [clock])
-    sound.stream(
-        hear, [sound, bundle, ear], None, stream_every=EVERY_S, show_progress="hidden", **PRIVATE, **MICROPHONES
-    )
-    handle_event(clock.tick, show, words, [bars], blank=(), trigger_mode="once")
-    add_action(listen, [sound, *words], "listen")
-    add_action(stop, [ear], "stop")
+    return sound, box, bars
 
 
 def _listen(embedder: Embedder, ear: Ear, piece: str | None) -> None:
