@@ -112,7 +112,7 @@ def add_compare_runtimes(bundles: BundleChoice, bundle: gr.Dropdown, examples: S
         return NOTHING_YET if path is None else _table(*run(path, bundle))
 
     def compare_for_programs(recording: str | None, bundle: str) -> dict[str, Any]:
-        """For each backend and precision: cosine to ONNX Runtime FP32 and median milliseconds, or why it does not run."""
+        """Run each backend and precision: cosine to ONNX Runtime FP32 and median milliseconds, or why it cannot run."""
         embedder, outcomes, used, _ = run(recording, bundle)
         return {"results": [asdict(outcome) for outcome in outcomes], "windows": used, "threads": embedder.threads}
 

@@ -1,6 +1,6 @@
 """The tab "Find similar": find the recordings of a library that are most similar to a sound, and play them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -76,16 +76,19 @@ def add_find_similar(
         found = searched(bundle)
         return {"audio": found.preview(int(row)), **_row(found, int(row))}
 
-    try:
-        first = draw_map(searched(bundles.names[0]))
-    except UnheardError as error:
-        first = error_card(str(error))
-    sound, near, playing, dots = _add_components(examples, first)
+    sound, near, playing, dots = _add_components(examples, _first_map(searched, bundles.names[0]))
     handle_event(sound.change, show, [sound, bundle], [near, dots], blank=("",))
     handle_event(bundle.change, show, [sound, bundle], [near, dots], blank=("",))
     handle_event(dots.click, play_dot, [bundle], [playing], blank=())
     add_action(similar, [sound, gr.Number(SHOWN, label="count", visible=False, precision=0), bundle], "similar")
     add_action(play, [gr.Number(0, label="row", visible=False, precision=0), bundle], "play")
+
+
+def _first_map(searched: Callable[[str], Library], bundle: str) -> str:
+    try:
+        return draw_map(searched(bundle))
+    except UnheardError as error:
+        return error_card(str(error))
 
 
 def _add_components(examples: Sequence[tuple[Path, str]], first_map: str) -> tuple[gr.Audio, gr.HTML, gr.HTML, gr.HTML]:

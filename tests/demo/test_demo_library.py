@@ -99,9 +99,9 @@ def change(table: pyarrow.Table, name: str, column: pyarrow.Array) -> pyarrow.Ta
         (lambda table: change(table, "embedding", table["start_s"].combine_chunks()), "is no Parquet of embeddings"),
         (lambda table: change(table, "path", pyarrow.nulls(24, pyarrow.string())), "is no Parquet of embeddings"),
         (lambda table: table.slice(0, 0), "has no rows"),
-        (lambda table: change(table, "embedding_space", pyarrow.array(["a", "b"] * 12)), "has rows of 2 bundles"),
+        (lambda table: change(table, "embedding_space", pyarrow.array(["a", "b"] * 12)), "has rows of 2 models"),
     ],
-    ids=["no path", "numbers", "nulls", "no rows", "two bundles"],
+    ids=["no path", "numbers", "nulls", "no rows", "two models"],
 )
 def test_a_file_that_is_no_library_is_told(library, tmp_path, spoil, reason):
     parquet.write_table(spoil(parquet.read_table(library)), tmp_path / "spoilt.parquet")
