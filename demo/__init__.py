@@ -1,1 +1,1 @@
-"""A page to hear and see what a bundle does."""
+"""A web page to try a bundle in the browser."""

@@ -1,7 +1,7 @@
-"""Show what a bundle does in a browser: name a sound, listen, find similar ones, compare runtimes.
+"""Try a bundle in the browser: classify sounds, listen live, find similar sounds, compare runtimes.
 
-python -m demo                                          # the bundle that comes with the project
-python -m demo bundles/first --library sounds.parquet   # yours, and a library that serving.embed made
+python -m demo                                          # the bundle that the project includes
+python -m demo bundles/first --library sounds.parquet   # your bundle, and a library that serving.embed wrote
 """
 
 import contextlib
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from demo.examples import SHIPPED_SOUNDS, pick_examples
-from demo.models import Models, find_bundles
+from demo.bundle_choice import BundleChoice, find_bundles
+from demo.examples import EXAMPLE_SOUNDS, pick_examples
 from serving.command import console, run_command
 from serving.errors import UsageError
 
@@ -28,55 +28,56 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """Show what a bundle does in a browser, until Ctrl-C or SIGTERM."""
+    """Try a bundle in the browser. Ctrl-C or SIGTERM stops the demo."""
 
     bundles: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """bundle folders that export.onnx wrote, to choose from; default: the one that comes with the project, and those
-    in ./bundles"""
+    """bundle folders that export.onnx wrote, which the page offers; default: the project's own bundle and those in
+    ./bundles"""
     port: int = 7860
-    """TCP port of the page, 1 to 65535"""
+    """TCP port, 1 to 65535"""
     host: str = "127.0.0.1"
-    """address to listen on; 0.0.0.0 lets other machines in"""
+    """address to listen on; 0.0.0.0 accepts connections from other machines"""
     share: bool = False
-    """also make a public link, through a server of Gradio's (needs the internet)"""
+    """also create a public link through a Gradio server (needs the internet)"""
     backend: str = "auto"
-    """what runs the model: auto, or the name of one runtime"""
+    """runtime of the model: auto, onnxruntime, openvino or tensorrt"""
     examples: Path | None = None
-    """recordings to offer for a click: a folder of class folders, a data set in ESC-50's layout, or any folder;
-    default: synthesised sounds"""
+    """example recordings: a folder of class folders, a data set in ESC-50's layout, or any folder; default:
+    synthesised sounds"""
     library: Path | None = None
-    """Parquet file that serving.embed wrote with the first bundle, to find similar sounds in; default: the examples"""
+    """Parquet file that serving.embed wrote with the first bundle, to search for similar sounds; default: the
+    examples"""
     recordings: Path | None = None
-    """folder of the library's recordings, where it is no longer the one that was embedded"""
+    """folder of the library's recordings, if they have moved since they were embedded"""
 
 
 def serve(options: Options) -> dict[str, Any] | None:
-    """Run the demo until it is told to end; what is returned is printed as JSON then.
+    """Run the demo until Ctrl-C or SIGTERM, then return the JSON result.
 
-    errors   UsageError: port, host or examples not usable, no public link; BundleError
+    errors   UsageError: the port, host or examples cannot be used, or there is no public link; BundleError
     """
     start = time.perf_counter()
     check_port(options.host, options.port)
-    models = Models(find_bundles(options.bundles), options.backend)
-    first = models.open(models.names[0])
+    bundles = BundleChoice(find_bundles(options.bundles), options.backend)
+    first = bundles.open(bundles.names[0])
     if options.recordings and not options.library:
-        raise UsageError("--recordings: is the folder of a library's recordings; give its --library too")
-    examples = pick_examples(options.examples or SHIPPED_SOUNDS)
+        raise UsageError("--recordings: needs --library, whose recordings are in that folder")
+    examples = pick_examples(options.examples or EXAMPLE_SOUNDS)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)  # both end it in the same clean way
+        signal.signal(number, signal.default_int_handler)  # both stop the demo cleanly
     ready = None
     with contextlib.suppress(KeyboardInterrupt):
-        # Here and not above: these imports take seconds, and wrong input should be told at once.
+        # These imports take seconds. They follow the checks above, so that an error is reported immediately.
         import_start = time.perf_counter()
+        from demo.gradio_page import build_page
         from demo.library import read_library
-        from demo.page import build_page
-        from demo.similar import check_space
+        from demo.tabs.find_similar import check_space
 
         import_seconds = time.perf_counter() - import_start
         library = read_library(options.library, options.recordings) if options.library else None
         if library:
-            check_space(library, first, models.names[0])
-        page, address = _launch(options, build_page(models, examples, library))
+            check_space(library, first, bundles.names[0])
+        page, address = _launch(options, build_page(bundles, examples, library))
         try:
             seconds = time.perf_counter() - start
             ready = {
@@ -84,9 +85,9 @@ def serve(options: Options) -> dict[str, Any] | None:
                 "start_seconds": round(seconds, 1),
                 "import_seconds": round(import_seconds, 1),
             }
-            told = f"demo of {', '.join(models.names)}, ready after {seconds:.1f} s"
-            told += f" ({import_seconds:.1f} s of them imports); Ctrl-C ends it"
-            console.print(told, highlight=False, soft_wrap=True)
+            message = f"demo of {', '.join(bundles.names)}, ready after {seconds:.1f} s"
+            message += f" ({import_seconds:.1f} s of it for imports); Ctrl-C stops it"
+            console.print(message, highlight=False, soft_wrap=True)
             console.print(address, highlight=False)
             threading.Event().wait()
         finally:
@@ -95,31 +96,31 @@ def serve(options: Options) -> dict[str, Any] | None:
 
 
 def _launch(options: Options, page: "Blocks") -> "tuple[Blocks, str]":
-    """Serve the page. Returns it, running, and its address; the public one where that was asked for."""
-    from demo.page import launch_settings
+    """Start serving the page. Returns the page and its address, which is the public one with --share."""
+    from demo.gradio_page import launch_settings
 
     listening = {"server_name": options.host, "server_port": options.port, "share": options.share}
     try:
         _, address, public = page.launch(prevent_thread_lock=True, **listening, **launch_settings())
     except OSError as error:
-        raise UsageError(f"{options.host}:{options.port}: cannot be served ({error}); give another --port") from error
+        raise UsageError(f"{options.host}:{options.port}: cannot listen ({error}); give another --port") from error
     if options.share and not public:
         page.close(verbose=False)
-        raise UsageError("--share: no public link could be made; check the internet connection or leave the flag out")
+        raise UsageError("--share: cannot create a public link; check the internet connection or leave the flag out")
     return page, public or address
 
 
 def check_port(host: str, port: int) -> None:
-    """UsageError where the demo could not listen there."""
+    """Raise UsageError if the demo cannot listen on this host and port."""
     if not 0 < port < 65536:
         raise UsageError(f"--port: got {port}; wanted 1 to 65535")
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port left a moment ago is free
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # accept a port that was closed a moment ago
             probe.bind(address)
     except UnicodeError as error:
-        raise UsageError(f"--host: got {host}, which is no name of a machine; give another") from error
+        raise UsageError(f"--host: got {host}, which is not a valid host name; give another") from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise UsageError(f"--port: {port} is in use on {host}; stop what listens there or give another") from error
@@ -127,7 +128,7 @@ def check_port(host: str, port: int) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; the exit code is returned."""
+    """Run the command and return its exit code."""
     return run_command(Options, serve, "python -m demo", argv)
 
 

@@ -1,4 +1,4 @@
-"""Recordings that the page offers for a click."""
+"""Choose the example recordings of the page."""
 
 import csv
 from pathlib import Path
@@ -8,20 +8,20 @@ from serving.audio import SUFFIXES, sound_files
 from serving.errors import UsageError
 
 MAX_EXAMPLES = 12
-SHIPPED_SOUNDS = Path(__file__).parent / "sounds"  # synthesised, see the README there
+EXAMPLE_SOUNDS = Path(__file__).parent / "example_sounds"  # synthesised, see its README
 
 Item = TypeVar("Item")
 
 
 def pick_examples(folder: Path) -> list[tuple[Path, str]]:
-    """Up to 12 recordings to try: (file, name to show).
+    """Choose up to MAX_EXAMPLES recordings: (file, name to show).
 
-    One of each class, named after it, of a folder of class folders or of a data set in ESC-50's layout; elsewhere
-    files spread evenly over the folder, named after themselves.
-    errors   UsageError: no such folder, or no recordings in it
+    From a folder of class folders or a data set in ESC-50's layout: one recording of each class, named after the class.
+    From any other folder: files spread evenly over the folder, named after the file.
+    errors   UsageError: the folder does not exist or contains no recordings
     """
     if not folder.is_dir():
-        raise UsageError(f"--examples: {folder}: no such folder; give one with recordings")
+        raise UsageError(f"--examples: {folder}: no such folder; give a folder with recordings")
     try:
         return _pick(folder)
     except (OSError, csv.Error) as error:
@@ -39,13 +39,13 @@ def _pick(folder: Path) -> list[tuple[Path, str]]:
 
 
 def _class_folders(folder: Path) -> dict[str, Path]:
-    """The first recording of each folder in it."""
+    """The first recording of each subfolder: class -> file."""
     places = sorted(place for place in folder.iterdir() if place.is_dir() and place.name != "audio")
     return {place.name: files[0] for place in places if (files := sound_files(place.iterdir()))}
 
 
 def _esc50(folder: Path) -> dict[str, Path]:
-    """The first recording of each category in meta/esc50.csv; nothing where there is no such file."""
+    """The first recording of each category in meta/esc50.csv; {} if there is no such file."""
     table = folder / "meta" / "esc50.csv"
     if not table.is_file():
         return {}

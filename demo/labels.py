@@ -6,8 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-from demo.action import add_action, react
-from demo.models import Models
+from demo.bundle_choice import BundleChoice
+from demo.events import add_action, handle_event
 from serving.embedder import Embedder
 from serving.errors import LabelError, UsageError
 from serving.labels import join_labels, plain, split_labels, unquote
@@ -82,13 +82,13 @@ class LabelBox:
     renewed: Any
 
 
-def add_labels(models: Models, bundle: gr.Dropdown, api_name: str | None = None) -> LabelBox:
+def add_labels(bundles: BundleChoice, bundle: gr.Dropdown, api_name: str | None = None) -> LabelBox:
     """Add the box for labels, filled by presets. Views read `labels` and `offset`.
 
     bundle    the component that names the bundle: with another one, the box starts anew
     api_name  of the action that gives a preset's labels; None: no program is offered it
     """
-    embedder = models.open(models.names[0])
+    embedder = bundles.open(bundles.names[0])
     choices = presets(embedder)
     with gr.Group(elem_classes="naming"):
         preset = gr.Dropdown(list(choices), value=OWN, label="start from", filterable=False)
@@ -105,7 +105,7 @@ def add_labels(models: Models, bundle: gr.Dropdown, api_name: str | None = None)
         )
 
     def fill(preset: str, bundle: str) -> str:
-        choices = presets(models.open(bundle))
+        choices = presets(bundles.open(bundle))
         if preset not in choices:
             raise UsageError(f"preset: got {preset}; this bundle understands {', '.join(choices)}")
         return choices[preset]
@@ -115,12 +115,12 @@ def add_labels(models: Models, bundle: gr.Dropdown, api_name: str | None = None)
         return {"labels": fill(preset, bundle)}
 
     def start_anew(bundle: str) -> tuple[Any, Any]:
-        embedder = models.open(bundle)
+        embedder = bundles.open(bundle)
         choices = presets(embedder)
         return gr.Dropdown(list(choices), value=OWN), gr.Textbox(choices[OWN], info=advice(embedder))
 
-    react(preset.input, fill, [preset, bundle], [labels])
-    renewed = react(bundle.change, start_anew, [bundle], [preset, labels])
+    handle_event(preset.input, fill, [preset, bundle], [labels])
+    renewed = handle_event(bundle.change, start_anew, [bundle], [preset, labels])
     if api_name:
         add_action(fill_for_programs, [preset, bundle], api_name)
     return LabelBox(preset, labels, offset, renewed)

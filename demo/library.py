@@ -1,4 +1,4 @@
-"""A library of embedded recordings: nearest neighbours, a map in two dimensions, and a few seconds to play of each."""
+"""A library of embedded recordings: nearest neighbours, positions on a map, and short previews."""
 
 import base64
 import io
@@ -23,9 +23,9 @@ from serving.errors import AudioError, UsageError
 from serving.rows import FOLDER, schema_of
 from serving.zeroshot import unit_rows
 
-PREVIEW_S = 10.0  # of a recording that can be played
-PREVIEW_HZ = 32_000  # MP3 has this rate
-SEARCHED = 128  # candidates that the index looks at for one query: recall against speed
+PREVIEW_S = 10.0  # longest preview of a recording
+PREVIEW_HZ = 32_000  # a sample rate of MP3
+SEARCHED = 128  # candidates of one query (expansion_search): more gives higher recall and is slower
 ESC50_CLASSES = read_labels(ESC50) or []
 ESC50_NAME = re.compile(r"\d-\d+-[A-Z]-(\d+)")  # fold-source-take-target
 MAKE_IT = "python -m serving.embed BUNDLE RECORDINGS --out LIBRARY.parquet"
@@ -33,14 +33,14 @@ MAKE_IT = "python -m serving.embed BUNDLE RECORDINGS --out LIBRARY.parquet"
 
 @dataclass(frozen=True, eq=False)
 class Library:
-    """Embedded recordings, or windows of them: one a row.
+    """Embedded recordings or windows of recordings, one per row.
 
-    name        for people
-    classes     of each row what it is of, "" where that is not known
-    root        the folder that `paths` are relative to
-    starts_s, durations_s   [n] float64: where in its recording a row begins, and how much of it it is about
+    name        for display
+    root        folder to which `paths` are relative
+    classes     class of each row; "" if unknown
+    starts_s, durations_s   [n] float64: start in the recording and duration of each row, in seconds
     embeddings  [n, size] float32
-    space       the embedding_space of all rows
+    space       embedding_space of all rows
     """
 
     name: str
@@ -62,33 +62,33 @@ class Library:
         return index
 
     def nearest(self, embedding: NDArray[np.float32], count: int) -> list[tuple[int, float]]:
-        """The rows most like an embedding [size]: (row, cosine), likest first."""
+        """Find the rows most similar to an embedding [size]: (row, cosine), in descending order of cosine."""
         found = self._index.search(unit_rows(embedding[None])[0], min(count, len(self)))
         return [(int(row), 1 - float(distance)) for row, distance in zip(found.keys, found.distances, strict=True)]
 
     @cached_property
     def _axes(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """The mean of the unit embeddings [size], and the two directions [size, 2] in which they differ most."""
+        """The mean of the unit embeddings [size] and their first two principal components [size, 2]."""
         rows = unit_rows(self.embeddings)
         mean = rows.mean(axis=0)
         _, directions = np.linalg.eigh(np.cov(rows - mean, rowvar=False, ddof=0))
         return mean, directions[:, :-3:-1]
 
     def place(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Where embeddings [n, size] lie on the library's two principal axes: [n, 2]."""
+        """Project embeddings [n, size] onto the library's first two principal components: [n, 2]."""
         mean, directions = self._axes
         return (unit_rows(embeddings) - mean) @ directions
 
     def preview(self, row: int) -> str:
-        """The first PREVIEW_S of a row's sound as a data address: mono MP3, made anew, so no file itself is handed out.
+        """Encode the first PREVIEW_S seconds of a row as mono MP3 in a data URL. The page never serves the file itself.
 
-        errors   UsageError: no such row; AudioError: the recording is not there or not readable
+        errors   UsageError: there is no such row; AudioError: the recording is missing or not readable
         """
         if not 0 <= row < len(self):
             raise UsageError(f"row: got {row}; wanted 0 to {len(self) - 1}")
         name = self.paths[row]
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise AudioError(f"{name}: leads out of the library's folder, so it is not played")
+            raise AudioError(f"{name}: leads out of the library's folder, so it cannot be played")
         try:
             with soundfile.SoundFile(self.root / name) as file:
                 file.seek(min(round(self.starts_s[row] * file.samplerate), file.frames))
@@ -103,7 +103,7 @@ class Library:
 
 
 def class_of(path: str) -> str:
-    """ESC-50's class by the number in the file's name, else the name of the file's folder, "" where it has none."""
+    """The ESC-50 class from the number in the file name; otherwise the name of the file's folder, or ""."""
     number = ESC50_NAME.fullmatch(PurePosixPath(path).stem)
     if number and int(number[1]) < len(ESC50_CLASSES):
         return ESC50_CLASSES[int(number[1])]
@@ -111,10 +111,11 @@ def class_of(path: str) -> str:
 
 
 def read_library(path: Path, recordings: Path | None = None) -> Library:
-    """Open what `serving.embed` wrote.
+    """Read a Parquet file that `serving.embed` wrote.
 
-    recordings   the folder that was embedded, where it is no longer the one that the file names
-    errors       UsageError: no such file, not such a file, no rows, rows of several models, no folder
+    recordings   folder of the recordings; None: the folder that the file names
+    errors       UsageError: the file is missing, has another format, no rows or rows of several models, or the folder
+                 of the recordings is missing
     """
     columns = list(schema_of(1).names)
     if not path.is_file():
@@ -150,9 +151,10 @@ def read_library(path: Path, recordings: Path | None = None) -> Library:
 
 
 def embed_examples(embedder: Embedder, examples: Sequence[tuple[Path, str]]) -> Library:
-    """A library of a few files that have names: (file, name) pairs, at least one. Each name is a class.
+    """Embed the examples as a library.
 
-    errors   AudioError: one of them cannot be used
+    examples   at least one (file, name) pair; the name is the class
+    errors     AudioError: a file cannot be used
     """
     files = [path.resolve() for path, _ in examples]
     root = Path(os.path.commonpath([file.parent for file in files]))

@@ -1,17 +1,17 @@
-"""The likeliest label of each window along a long recording: a coloured strip, and the same in words."""
+"""Draw the most probable label of each window of a long recording: a coloured strip and a list."""
 
 from dataclasses import dataclass
 from itertools import groupby
 
-from demo.looks import colour, words
+from demo.page_style import colour, escape_name
 
-SILENT = ("(silent)", 1.0)  # in place of the likeliest label of a window that is silent, and its probability
-LISTED = 60  # stretches that are told in words
+SILENT = ("(silent)", 1.0)  # stands for the most probable label of a silent window, and for its probability
+MAX_LISTED = 60  # segments in the list
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """Neighbouring windows with one likeliest label: where it lies, in seconds, and its mean probability."""
+class Segment:
+    """Consecutive windows with the same most probable label, and the mean of its probabilities."""
 
     label: str
     start_s: float
@@ -19,50 +19,51 @@ class Stretch:
     share: float
 
 
-def stretches(by_window: list[tuple[str, float]], window_s: float, total_s: float) -> list[Stretch]:
-    """Join windows that have the same label and lie side by side.
+def join_windows(by_window: list[tuple[str, float]], window_s: float, total_s: float) -> list[Segment]:
+    """Join consecutive windows that have the same label.
 
-    by_window   (label, probability) of each window;  window_s: from one window's start to the next
-    total_s     where the recording ends: its last window can reach beyond
+    by_window   (label, probability) of each window
+    window_s    hop from one window to the next, in seconds
+    total_s     end of the recording in seconds; the last window can be longer
     """
     joined = []
     for label, group in groupby(enumerate(by_window), key=lambda item: item[1][0]):
         windows = list(group)
         start, end = windows[0][0] * window_s, (windows[-1][0] + 1) * window_s
         share = sum(window[1] for _, window in windows) / len(windows)
-        joined.append(Stretch(label, start, min(end, total_s), share))
+        joined.append(Segment(label, start, min(end, total_s), share))
     return joined
 
 
-def draw_timeline(found: list[Stretch], total_s: float, axis_s: float) -> str:
-    """The strip over the picture's time axis, and a list to unfold. HTML; empty for a single window.
+def draw_timeline(found: list[Segment], total_s: float, axis_s: float) -> str:
+    """Draw a strip on the spectrogram's time axis, and a list that unfolds, as HTML.
 
-    axis_s   how long the picture's axis is, in seconds
+    axis_s   length of the time axis in seconds
     """
-    names = sorted({stretch.label for stretch in found})
+    names = sorted({segment.label for segment in found})
     colours = {name: colour(i, len(names)) for i, name in enumerate(names)}
     parts = "".join(
-        f'<span style="left:{100 * stretch.start_s / axis_s:.3f}%;'
-        f"width:{100 * (stretch.end_s - stretch.start_s) / axis_s:.3f}%;--c:{colours[stretch.label]};"
-        f'--share:{20 + 50 * stretch.share:.0f}%" title="{words(stretch.label)}, {_clock(stretch.start_s)} to '
-        f'{_clock(stretch.end_s)}{_share(stretch, ", ")}"><em>{words(stretch.label)}</em></span>'
-        for stretch in found
+        f'<span style="left:{100 * segment.start_s / axis_s:.3f}%;'
+        f"width:{100 * (segment.end_s - segment.start_s) / axis_s:.3f}%;--c:{colours[segment.label]};"
+        f'--share:{20 + 50 * segment.share:.0f}%" title="{escape_name(segment.label)}, {_clock(segment.start_s)} to '
+        f'{_clock(segment.end_s)}{_share(segment, ", ")}"><em>{escape_name(segment.label)}</em></span>'
+        for segment in found
     )
     rows = "".join(
-        f'<li><i style="background:{colours[stretch.label]}"></i>{_clock(stretch.start_s)} to {_clock(stretch.end_s)} '
-        f"<b>{words(stretch.label)}</b>{_share(stretch, ' ')}</li>"
-        for stretch in found[:LISTED]
+        f'<li><i style="background:{colours[segment.label]}"></i>{_clock(segment.start_s)} to {_clock(segment.end_s)} '
+        f"<b>{escape_name(segment.label)}</b>{_share(segment, ' ')}</li>"
+        for segment in found[:MAX_LISTED]
     )
-    more = f"<li>and {len(found) - LISTED} more</li>" if len(found) > LISTED else ""
+    more = f"<li>and {len(found) - MAX_LISTED} more</li>" if len(found) > MAX_LISTED else ""
     return (
-        f'<div class="timeline"><div class="strip" role="img" aria-label="the likeliest label of each window; the list '
-        f'below says the same">{parts}</div><details{" open" if len(found) <= 8 else ""}><summary>By window: '
-        f"{len(found)} stretches in {_clock(total_s)}</summary><ol>{rows}{more}</ol></details></div>"
+        f'<div class="timeline"><div class="strip" role="img" aria-label="most probable label of each window; the list '
+        f'below has the same content">{parts}</div><details{" open" if len(found) <= 8 else ""}><summary>By window: '
+        f"{len(found)} segments in {_clock(total_s)}</summary><ol>{rows}{more}</ol></details></div>"
     )
 
 
-def _share(stretch: Stretch, before: str) -> str:
-    return "" if stretch.label == SILENT[0] else f"{before}{stretch.share:.0%}"
+def _share(segment: Segment, before: str) -> str:
+    return "" if segment.label == SILENT[0] else f"{before}{segment.share:.0%}"
 
 
 def _clock(seconds: float) -> str:

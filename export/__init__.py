@@ -1,1 +1,1 @@
-"""Turn a run folder into a bundle, with proof that it is the same model."""
+"""Export a run folder as a bundle, and check that the exported models equal the trained one."""

@@ -1,4 +1,4 @@
-"""One TensorRT engine from one ONNX file, by `tensorrt` 10.13+ or 11, or by `tensorrt_rtx`: their API is the same."""
+"""Build a TensorRT engine from an ONNX file with `tensorrt` 10.13+ or 11, or with `tensorrt_rtx` (the same API)."""
 
 import time
 from collections.abc import Iterator
@@ -20,18 +20,18 @@ from serving.whole import replace_whole
 if TYPE_CHECKING:
     import tensorrt
 
-DEFAULT_LEVEL = 3  # TensorRT's own
+DEFAULT_LEVEL = 3  # TensorRT's default
 HIGHEST_LEVEL = 5
 
 
 @dataclass(frozen=True)
 class Target:
-    """What to build for, and how.
+    """The GPU to build for and the build settings.
 
-    compute_capability   of the GPU, like "8.9"
+    compute_capability   of the GPU, e.g. "8.9"
     optimisation_level   0 to HIGHEST_LEVEL
-    workspace_mb         limit of the engine's scratch memory in megabytes; None: all of the GPU's
-    timing_cache         file of measured kernel times, read and written again; None: no such file
+    workspace_mb         limit of the engine's workspace memory in megabytes; None: all memory of the GPU
+    timing_cache         file of measured kernel times, which the build reads and updates; None: no file
     """
 
     flavour: str
@@ -44,28 +44,28 @@ class Target:
 
 
 def known_capabilities(flavour: str) -> list[str]:
-    """What a flavour can be told to build for, like "8.9"; none where it builds for the GPU at hand alone."""
+    """The compute capabilities that a flavour can cross-build for, e.g. "8.9"; [] if it builds for this GPU only."""
     if flavour != "tensorrt-rtx":
         return []
     return [f"{name[2:-1]}.{name[-1]}" for name in _rtx_capabilities() if name.startswith("SM")]
 
 
 def _rtx_capabilities() -> dict[str, Any]:
-    return cast(Any, load_flavour("tensorrt-rtx")).ComputeCapability.__members__  # TensorRT's stubs have no such class
+    return cast(Any, load_flavour("tensorrt-rtx")).ComputeCapability.__members__  # missing in TensorRT's stubs
 
 
 def build_engine(target: Target, bundle: Bundle, precision: str, source: Path, path: Path) -> Sidecar:
-    """Build one engine and write it with its side-car.
+    """Build one engine and write it with its side-car file.
 
-    source   the ONNX file, whose own types decide the precision of every layer
-    path     of the engine; written under another name first
-    errors   EngineError: the file cannot be parsed (each node is printed on stderr) or built, or its input and
-             output are not float32 with a batch in front; nothing is written then
+    source   the ONNX file; its tensor types decide the precision of every layer
+    path     of the engine; written to a temporary name, then renamed
+    errors   EngineError: the file cannot be parsed (each failed node is printed on stderr) or built, or its input and
+             output are not float32 with a leading batch dimension; nothing is written then
     """
     trt = load_flavour(target.flavour)
     log, errors = make_log(target.flavour)
     builder = trt.Builder(log)
-    # TensorRT 11 and RTX know no other kind of network, and may drop the flag.
+    # In TensorRT 11 and RTX every network is strongly typed, and the flag may be missing.
     flag = trt.NetworkDefinitionCreationFlag.__members__.get("STRONGLY_TYPED")
     network = builder.create_network(0 if flag is None else 1 << int(flag))
     parser = trt.OnnxParser(network, log)
@@ -105,7 +105,7 @@ def build_engine(target: Target, bundle: Bundle, precision: str, source: Path, p
 
 
 def _parser_errors(parser: "tensorrt.OnnxParser", source: Path) -> str:
-    """Print every error with its node; returns one line for all."""
+    """Print every error with its node. Returns a summary in one line."""
     errors = [parser.get_error(i) for i in range(parser.num_errors)]
     lines = [f"{error.node_operator()} {error.node_name()}: {' '.join(error.desc().split())}" for error in errors]
     for error, line in zip(errors, lines, strict=True):
@@ -115,7 +115,7 @@ def _parser_errors(parser: "tensorrt.OnnxParser", source: Path) -> str:
 
 
 def _tensors(network: "tensorrt.INetworkDefinition", source: Path) -> tuple[Tensor, Tensor]:
-    """The network's one input and one output, as the parser found them."""
+    """The network's only input and only output."""
     if (network.num_inputs, network.num_outputs) != (1, 1):
         raise EngineError(
             f"{source}: has {network.num_inputs} inputs and {network.num_outputs} outputs; wanted one of each"
@@ -134,7 +134,7 @@ def _tensors(network: "tensorrt.INetworkDefinition", source: Path) -> tuple[Tens
 def _configure(target: Target, builder: "tensorrt.Builder", source: Tensor) -> "tensorrt.IBuilderConfig":
     trt = load_flavour(target.flavour)
     config = builder.create_builder_config()
-    # Cleared for every precision: the front end is FP32 in all of them, and TF32 keeps 10 bits of what it multiplies.
+    # The front end is FP32 in every precision, and TF32 multiplies with only 10 bits of mantissa.
     config.clear_flag(trt.BuilderFlag.TF32)
     config.builder_optimization_level = target.optimisation_level
     if target.workspace_mb is not None:
@@ -146,7 +146,7 @@ def _configure(target: Target, builder: "tensorrt.Builder", source: Tensor) -> "
         if config.add_optimization_profile(profile) < 0:
             raise EngineError(f"{target.flavour} refuses the profile {sizes}; give another --batch")
     if target.flavour == "tensorrt-rtx":
-        rtx_config = cast(Any, config)  # TensorRT's stubs have no such members
+        rtx_config = cast(Any, config)  # missing in TensorRT's stubs
         rtx_config.num_compute_capabilities = 1
         member = f"SM{target.compute_capability.replace('.', '')}"
         rtx_config.set_compute_capability(_rtx_capabilities()[member], 0)
@@ -158,7 +158,7 @@ def _configure(target: Target, builder: "tensorrt.Builder", source: Tensor) -> "
 
 @contextmanager
 def _progress(flavour: str, config: "tensorrt.IBuilderConfig", title: str) -> Iterator[None]:
-    """Show the builder's phases as they come and go."""
+    """Show the builder's current phases as progress bars."""
     trt = load_flavour(flavour)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=progress_console, transient=True) as bars:
@@ -167,7 +167,7 @@ def _progress(flavour: str, config: "tensorrt.IBuilderConfig", title: str) -> It
 
         class Monitor(trt.IProgressMonitor):
             def __init__(self) -> None:
-                trt.IProgressMonitor.__init__(self)  # pybind11 wants its own initialiser called by name
+                trt.IProgressMonitor.__init__(self)  # pybind11 does not accept super().__init__()
 
             def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
                 tasks[phase_name] = bars.add_task(phase_name, total=num_steps)
@@ -184,6 +184,6 @@ def _progress(flavour: str, config: "tensorrt.IBuilderConfig", title: str) -> It
 
 
 def _write(path: Path, content: "tensorrt.IHostMemory") -> None:
-    """Write whole or not at all."""
+    """Write a file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_whole(path, lambda temporary: temporary.write_bytes(memoryview(content)))

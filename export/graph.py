@@ -1,4 +1,4 @@
-"""The PyTorch modules that are exported, and their ONNX files."""
+"""The PyTorch modules to export, and the functions that convert them to ONNX files."""
 
 import copy
 from pathlib import Path
@@ -11,10 +11,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from training.frontend import LogMel
 from training.networks import Network
 
-OPSET = 20  # ONNX Runtime 1.17+ and TensorRT 10+ read it; nothing newer is needed
-# Protobuf ends at 2 GiB. Above this many bytes of weights they lie in a file of their own, NAME.onnx.data.
+OPSET = 20  # supported by ONNX Runtime 1.17+ and TensorRT 10+; no newer operator is used
+# A Protobuf message is limited to 2 GiB. Weights larger than this are stored in a separate file, NAME.onnx.data.
 EXTERNAL_BYTES = 2**31 - 2**24
-FRONT_END = "log_mel."  # constants of the front end begin so in the graph of a WaveformEmbedder
+FRONT_END = "log_mel."  # name prefix of the front end's constants in the graph of a WaveformEmbedder
 
 
 class LogMelEmbedder(nn.Module):
@@ -46,7 +46,7 @@ Embedder = LogMelEmbedder | WaveformEmbedder
 
 
 def fold_batch_norm(module: Embedder) -> Embedder:
-    """A copy in eval mode with each BatchNorm folded into the convolution or linear layer before it."""
+    """Copy a module in eval mode, with each BatchNorm folded into the convolution or linear layer before it."""
     folded = copy.deepcopy(module).eval()
     for parent in list(folded.modules()):
         if isinstance(parent, nn.Sequential):
@@ -64,14 +64,15 @@ def _fold_pairs(layers: nn.Sequential) -> None:
 
 
 def export_graph(module: nn.Module, source: tuple[str, tuple[int, ...]], output: str) -> onnx.ModelProto:
-    """Trace a module with one input and one output, both with a dynamic batch and no other dynamic size.
+    """Trace a module with one input and one output. Only the batch size is dynamic.
 
-    source   name and shape of the input without its batch, like ("waveform", (77040,))
+    source   name and shape of the input without the batch, e.g. ("waveform", (77040,))
+    output   name of the output
     """
     name, shape = source
     program = torch.onnx.export(
         module.eval(),
-        # Two rows: the exporter takes a size of one for a constant.
+        # Two rows: the exporter treats a size of one as a constant.
         (torch.zeros(2, *shape),),
         input_names=[name],
         output_names=[output],
@@ -85,22 +86,26 @@ def export_graph(module: nn.Module, source: tuple[str, tuple[int, ...]], output:
     model = program.model_proto
     graph = model.graph
     for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
-        del part.metadata_props[:]  # stack traces, with the places of files on this machine
+        del part.metadata_props[:]  # stack traces with paths of this machine
     return model
 
 
 def write_graph(model: onnx.ModelProto, path: Path, facts: dict[str, str], external_bytes: int = EXTERNAL_BYTES) -> int:
-    """Write a model, with its shapes inferred and the facts as its metadata, and check the file. Returns its nodes."""
+    """Write a model with inferred shapes, and check the file.
+
+    facts    the model's metadata
+    returns  number of nodes
+    """
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, facts)
     save_graph(model, path, external_bytes)
-    # By path, for a model in memory is checked through a copy in Protobuf, with its limit.
+    # By path: to check a model in memory, onnx serialises it, which fails above 2 GiB.
     onnx.shape_inference.infer_shapes_path(path, check_type=True, strict_mode=True, data_prop=True)
     onnx.checker.check_model(path, full_check=True)
     return len(model.graph.node)
 
 
 def save_graph(model: onnx.ModelProto, path: Path, external_bytes: int = EXTERNAL_BYTES) -> None:
-    """Write a model. More bytes of weights than these go to path.name + ".data", and the one in memory loses them."""
+    """Write a model. Weights larger than external_bytes go to path.name + ".data" and are removed from `model`."""
     external = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > external_bytes
     onnx.save_model(model, path, save_as_external_data=external, location=f"{path.name}.data", size_threshold=1024)

@@ -1,4 +1,4 @@
-"""Turn a run folder into a bundle: ONNX files, class vectors, and the proof that they are the trained model.
+"""Export a run folder as a bundle: ONNX files, class vectors, and the parity check against the trained model.
 
 python -m export.onnx runs/first --out bundles/first --precision fp32,fp16,int8
 """
@@ -17,190 +17,223 @@ import tyro
 from numpy.typing import NDArray
 from rich.table import Table
 
-from export.card import ATTRIBUTION, model_card
 from export.graph import OPSET
-from export.models import ModelFiles
-from export.proof import BATCHES, Judge, ParityError, Proof, Runtime
-from export.record import PARITY, parity_record, proof_table, worst_of_each
-from export.samples import collect_samples, recording_windows, spread
-from export.source import Source
+from export.model_card import model_card
+from export.onnx_writer import OnnxWriter
+from export.parity.judge import BATCHES, Judge, ParityError, ParityResult, Runtime
+from export.parity.parity_report import parity_record, parity_table, worst_of_each
+from export.parity.samples import recording_windows, spread
+from export.precision import Quantised
+from export.precision_flag import parse_precisions
 from export.text import name_text_model, refuse_other_encoder, with_text_mean, write_text_model
-from serving.bundle import MANIFEST, PRECISIONS, Manifest, new_folder, write_manifest
+from export.trained_run import TrainedRun
+from serving.bundle import (
+    ATTRIBUTION,
+    MANIFEST,
+    MODEL_CARD,
+    PARITY,
+    PRECISIONS,
+    PROBES,
+    ZEROSHOT,
+    Manifest,
+    new_folder,
+    write_manifest,
+)
 from serving.command import console, run_command, say
-from serving.errors import DataError, UsageError
-from serving.probes import PROBES
+from serving.errors import DataError
 from serving.text import ENCODERS
+from serving.zeroshot import ZeroShot
 from training.data.clips import Clip
 from training.data.splits import ClipSplit
 from training.networks import EMBEDDING_SIZE
-from training.run_folder import ZEROSHOT
 
-MOST_CLIPS = 64  # evenly from all classes: to calibrate INT8 with, and to judge it on from training and validation
-MOST_WINDOWS = 128  # of either
+MAX_CLIPS = 64  # spread over all classes: training clips for INT8 calibration, and clips of either part to check INT8
+MAX_WINDOWS = 128  # of these clips, for calibration and for the check
 
 
 @dataclass(frozen=True)
 class Options:
-    """Export the embedding network of a run, with its front end, as an ONNX bundle that proves itself."""
+    """Export a run's embedding network with its front end as an ONNX bundle, and check it against PyTorch."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """the run folder that training.run wrote"""
+    """run folder that training.run wrote"""
     out: Path
-    """the bundle folder to write"""
+    """bundle folder to write"""
     precision: str = "fp32"
-    """fp32, fp16 and int8, with commas between; fp32 is always written. int8 needs the training recordings"""
+    """fp32, fp16 and int8, separated by commas; fp32 is always written. int8 needs the training recordings"""
     input: Literal["waveform", "log-mel"] = "waveform"
-    """what the models take: waveform [batch, samples], or the front end's log-mel [batch, frames, 64], for targets
-    that compute it themselves"""
+    """input of the models: waveform [batch, samples], or log-mel [batch, frames, 64] for targets that compute the front
+    end themselves"""
     text_model: bool = True
-    """put the text encoder into the bundle (43 MB), so that any label can be typed offline; with --no-text-model, only
-    where the packages of the extra `text` are installed"""
+    """store the text encoder in the bundle (43 MB), so that a user can type any label offline. With --no-text-model,
+    that works only where the packages of the extra `text` are installed"""
     data_dir: Path | None = None
-    """recordings to calibrate int8 and to prove parity with; default: those that the run was trained with"""
+    """recordings for the int8 calibration and the parity check; default: the folder of the training"""
     overwrite: bool = False
     """replace an existing bundle"""
 
 
-def parse_precisions(text: str) -> list[str]:
-    """Read "fp32,int8": the precisions in the order of PRECISIONS, fp32 always; UsageError for an unknown one."""
-    names = {name.strip() for name in text.split(",")}
-    if not names <= set(PRECISIONS):
-        raise UsageError(f"--precision: got {text}; wanted one or more of {', '.join(PRECISIONS)}, with commas between")
-    return [name for name in PRECISIONS if name in names | {"fp32"}]
-
-
 def export(options: Options) -> dict[str, Any]:
-    """Write the bundle and return what is printed as JSON. ParityError: nothing is written."""
-    precisions = parse_precisions(options.precision)
-    source = Source.open(options.run)
-    config = source.config
+    """Write the bundle and return the JSON result. ParityError: a file differs too much; nothing is written."""
+    asked = parse_precisions(options.precision)
+    precisions = [name for name in PRECISIONS if name in {"fp32", *asked}]
+    run = TrainedRun.open(options.run)
     if options.text_model:
-        refuse_other_encoder(config.text)  # before the work, not after
-    clips = source.clips(options.data_dir)
-    if clips is None:
-        if "int8" in precisions:
-            raise DataError(
-                f"--precision int8: {config.data_dir} is gone, and INT8 is calibrated on the training recordings; "
-                "give their folder with --data-dir, or leave int8 out"
-            )
-        say(f"warning: {config.data_dir} is gone, so parity is judged on probes only; give --data-dir")
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of every package that it could use
+        refuse_other_encoder(run.config.text)  # fail before the export starts
+    clips = _load_clips(run, precisions, options.data_dir)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns about every optional package
     with new_folder(options.out, options.overwrite, MANIFEST) as folder:
-        files = ModelFiles(source, options.input.replace("-", "_"), folder)
-        judge = _judge(source, clips)
-        say(f"exporting {config.network.name}, opset {OPSET}")
-        files.write_front_end()
-        proofs: list[Proof] = []
-        quantised = None
-        for precision in precisions:
-            say(f"{precision}: writing, and comparing with PyTorch row by row")
-            match precision:
-                case "fp16":
-                    files.write_fp16()
-                case "int8":
-                    assert clips is not None
-                    quantised = files.write_int8(*_int8_windows(source, clips))
-                case _:
-                    files.write_fp32()
-            proofs += _prove(judge, files.runtime(precision), precision)
-        record = parity_record(judge, proofs)
+        writer = OnnxWriter(run, options.input.replace("-", "_"), folder)
+        judge = _make_judge(run, clips)
+        say(f"exporting {run.config.network.name}, opset {OPSET}")
+        results, quantised = _write_models(writer, judge, precisions, clips)
+        record = parity_record(judge, results)
         if quantised is not None:
             record["int8"] = {"fp32_layers": quantised.fp32_layers, "alone_in_int8": quantised.effects}
         (folder / PARITY).write_text(json.dumps(record, indent=1) + "\n")
         judge.save_probes(folder / PROBES)
-        zeroshot = source.zeroshot
-        if options.text_model:
-            say(f"text model: {config.text}")
-            write_text_model(folder, config.text)
-            zeroshot = with_text_mean(zeroshot, config.text)
-        elif config.text in ENCODERS:
-            name_text_model(folder, config.text)
-            if zeroshot.text_mean is None:  # a run from before runs kept it
-                try:
-                    zeroshot = with_text_mean(zeroshot, config.text)
-                except DataError as error:
-                    say(f"warning: no labels can be typed: {error}")
-        zeroshot.save(folder / ZEROSHOT)
-        credits = source.credits(options.data_dir)
-        if credits is not None:
-            shutil.copyfile(credits, folder / ATTRIBUTION)
-        manifest = Manifest(
-            network=config.network.name,
-            objective=config.objective,
-            front_end=asdict(config.front_end),
-            window=source.window,
-            input=files.input,
-            models={precision: PRECISIONS[precision] for precision in precisions},
-            fp32_layers=quantised.fp32_layers if quantised else [],
-            embedding_size=EMBEDDING_SIZE,
-            dataset=config.dataset,
-            split=config.split.name,
-            run=str(options.run),
-            init=config.init,
-            seen_classes=list(config.split.seen),
-            scores=source.scores,
-            license=config.license,
-            git_commit=_git_commit(),
-            embedding_space=source.embedding_space,
-        )
-        trained_on = clips is not None and not (clips.test or clips.validation)
+        _write_class_vectors(folder, run, options.text_model)
+        attribution = run.credits(options.data_dir)
+        if attribution is not None:
+            shutil.copyfile(attribution, folder / ATTRIBUTION)
+        manifest = _make_manifest(run, writer.input, precisions, quantised)
         sizes = {
             str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()
         }
-        (folder / "README.md").write_text(model_card(manifest, sizes, judge, proofs, trained_on))
+        trained_on_all = clips is not None and not (clips.test or clips.validation)
+        (folder / MODEL_CARD).write_text(model_card(manifest, sizes, judge, results, trained_on_all))
         write_manifest(folder, manifest)
-    _report(judge, proofs, sizes, files.nodes)
+    _print_tables(judge, results, sizes, writer.nodes)
     return {
         "out": str(options.out),
-        "network": config.network.name,
-        "input": files.input,
+        "network": manifest.network,
+        "input": manifest.input,
         "opset": OPSET,
-        "nodes": files.nodes,
+        "nodes": writer.nodes,
         "bytes": sizes,
         "fp32_layers": manifest.fp32_layers,
-        "parity": {proof.precision: proof.record() for proof in worst_of_each(proofs)},
+        "parity": {result.precision: result.as_json() for result in worst_of_each(results)},
     }
 
 
-def _judge(source: Source, clips: ClipSplit | None) -> Judge:
-    """The probes and the run's test clips, else its validation clips, else as many of its training clips."""
-    some = []
-    if clips is not None:
-        some = clips.test or clips.validation or spread(clips.train, MOST_CLIPS)
-    samples = collect_samples(source.window, [clip.path for clip in some], source.labels(some))
-    return Judge(samples, source.reference(samples), source.zeroshot, source.classify)
+def _load_clips(run: TrainedRun, precisions: list[str], data_dir: Path | None) -> ClipSplit | None:
+    """Load the run's recordings. None if their folder does not exist; DataError if INT8 needs them."""
+    clips = run.clips(data_dir)
+    if clips is None:
+        if "int8" in precisions:
+            raise DataError(
+                f"--precision int8: {run.config.data_dir} does not exist, and INT8 is calibrated on the training "
+                "recordings; give their folder with --data-dir, or leave int8 out"
+            )
+        run.warn_that_recordings_are_missing()
+    return clips
 
 
-def _int8_windows(source: Source, clips: ClipSplit) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Windows [n, samples] of training clips to calibrate INT8 on, and of other training and validation clips.
+def _make_judge(run: TrainedRun, clips: ClipSplit | None) -> Judge:
+    """Use the test clips; without test clips, the validation clips; without both, some training clips."""
+    if clips is None:
+        return run.judge([])
+    return run.judge(clips.test or clips.validation or spread(clips.train, MAX_CLIPS))
 
-    What the network was fitted to moves less than what it was not: layers are judged on validation clips too. No test
-    clip is among either.
+
+def _write_models(
+    writer: OnnxWriter, judge: Judge, precisions: list[str], clips: ClipSplit | None
+) -> tuple[list[ParityResult], Quantised | None]:
+    """Write the front end and each precision, and compare each precision with PyTorch."""
+    writer.write_front_end()
+    results: list[ParityResult] = []
+    quantised = None
+    for precision in precisions:
+        say(f"{precision}: writing the file and comparing it with PyTorch row by row")
+        match precision:
+            case "fp16":
+                writer.write_fp16()
+            case "int8":
+                assert clips is not None
+                quantised = writer.write_int8(*_int8_windows(writer.run, clips))
+            case _:
+                writer.write_fp32()
+        results += _check_parity(judge, writer.runtime(precision), precision)
+    return results, quantised
+
+
+def _int8_windows(run: TrainedRun, clips: ClipSplit) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Windows [n, samples] of training clips for the calibration, and of other clips for the check of the layers.
+
+    The check includes validation clips, because quantisation changes the embeddings of training clips less. It
+    includes no test clip.
     """
     train, validation = (sorted(part, key=lambda clip: clip.label) for part in (clips.train, clips.validation))
-    some = spread(train, 2 * MOST_CLIPS)
-    others = (some[1::2] or some) + spread(validation, MOST_CLIPS)
-    return _some_windows(source, some[::2]), _some_windows(source, others)
+    chosen = spread(train, 2 * MAX_CLIPS)
+    others = (chosen[1::2] or chosen) + spread(validation, MAX_CLIPS)
+    return _spread_windows(run, chosen[::2]), _spread_windows(run, others)
 
 
-def _some_windows(source: Source, clips: Sequence[Clip]) -> NDArray[np.float32]:
-    windows = np.concatenate(list(recording_windows([clip.path for clip in clips], source.window)))
-    return windows[spread(range(len(windows)), MOST_WINDOWS)]
+def _spread_windows(run: TrainedRun, clips: Sequence[Clip]) -> NDArray[np.float32]:
+    """At most MAX_WINDOWS windows [n, samples] of these clips, spread evenly."""
+    windows = np.concatenate(list(recording_windows([clip.path for clip in clips], run.window)))
+    return windows[spread(range(len(windows)), MAX_WINDOWS)]
 
 
-def _prove(judge: Judge, runtime: Runtime, precision: str) -> list[Proof]:
+def _check_parity(judge: Judge, runtime: Runtime, precision: str) -> list[ParityResult]:
     """Compare one file with PyTorch at every batch size. ParityError names the worst row."""
-    proofs = []
+    results = []
     for batch in BATCHES:
-        proof = judge.prove(runtime, "onnxruntime", precision, batch)
-        if proof.faults:
-            raise ParityError(f"{proof.title}: {'; '.join(proof.faults)}; nothing was written")
-        proofs.append(proof)
-    return proofs
+        result = judge.judge(runtime, "onnxruntime", precision, batch)
+        if result.faults:
+            raise ParityError(f"{result.title}: {'; '.join(result.faults)}; nothing was written")
+        results.append(result)
+    return results
+
+
+def _write_class_vectors(folder: Path, run: TrainedRun, text_model: bool) -> None:
+    """Write zeroshot.npz and folder/text: the text model, or only the name of its encoder."""
+    encoder, zeroshot = run.config.text, run.zeroshot
+    if text_model:
+        say(f"text model: {encoder}")
+        write_text_model(folder, encoder)
+        zeroshot = with_text_mean(zeroshot, encoder)
+    elif encoder in ENCODERS:
+        name_text_model(folder, encoder)
+        if zeroshot.text_mean is None:
+            zeroshot = _try_text_mean(zeroshot, encoder)
+    zeroshot.save(folder / ZEROSHOT)
+
+
+def _try_text_mean(zeroshot: ZeroShot, encoder: str) -> ZeroShot:
+    """Add the mean of the class texts to the map of a run from before runs stored it."""
+    try:
+        return with_text_mean(zeroshot, encoder)
+    except DataError as error:
+        say(f"warning: users cannot type labels: {error}")
+        return zeroshot
+
+
+def _make_manifest(run: TrainedRun, model_input: str, precisions: list[str], quantised: Quantised | None) -> Manifest:
+    config = run.config
+    return Manifest(
+        network=config.network.name,
+        objective=config.objective,
+        front_end=asdict(config.front_end),
+        window=run.window,
+        input=model_input,
+        models={precision: PRECISIONS[precision] for precision in precisions},
+        fp32_layers=quantised.fp32_layers if quantised else [],
+        embedding_size=EMBEDDING_SIZE,
+        dataset=config.dataset,
+        split=config.split.name,
+        run=str(run.folder),
+        init=config.init,
+        seen_classes=list(config.split.seen),
+        scores=run.scores,
+        license=config.license,
+        git_commit=_git_commit(),
+        embedding_space=run.embedding_space,
+    )
 
 
 def _git_commit() -> str:
-    """The commit of this program's own checkout, or "unknown" where there is none."""
+    """The commit of this source tree; "unknown" outside a Git checkout."""
     try:
         done = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
@@ -210,8 +243,8 @@ def _git_commit() -> str:
     return done.stdout.strip()
 
 
-def _report(judge: Judge, proofs: Sequence[Proof], sizes: dict[str, int], nodes: dict[str, int]) -> None:
-    console.print(proof_table(judge, proofs))
+def _print_tables(judge: Judge, results: Sequence[ParityResult], sizes: dict[str, int], nodes: dict[str, int]) -> None:
+    console.print(parity_table(judge, results))
     files = Table(title="bundle", title_justify="left")
     files.add_column("file")
     files.add_column("kB", justify="right")
@@ -222,7 +255,7 @@ def _report(judge: Judge, proofs: Sequence[Proof], sizes: dict[str, int], nodes:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Run the command and return its exit code."""
     return run_command(Options, export, "python -m export.onnx", argv)
 
 

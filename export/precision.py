@@ -31,10 +31,10 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from rich.progress import track
 from torch import Tensor, nn
 
-from export.compare import BOUNDS
 from export.equalise import BATCH, Ranges, equalise, measure_ranges
 from export.graph import FRONT_END, Embedder, save_graph
-from export.proof import run_in_batches
+from export.parity.comparison import BOUNDS
+from export.parity.judge import run_in_batches
 from serving.agreement import row_cosines
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.command import progress_console
@@ -104,7 +104,7 @@ def quantise(
     zeroshot     whose best-ranked class for `judged` must hold its bound as well
 
     Activations get HEADROOM over the range of recordings. Where the whole network in INT8 then misses LEAST_COSINE or
-    LEAST_RANKING, each layer is measured alone in INT8 and keeps the best of three ranges: this, that of recordings, and
+    LEAST_RANKING, each layer is measured alone in INT8 and keeps the best of three ranges: this, that of recordings and
     that of recordings and probes. The layers that lose most for the bytes they save are then put back to FP32, one
     after the other, until the rest holds.
     """

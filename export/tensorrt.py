@@ -1,4 +1,4 @@
-"""Build TensorRT engines from a bundle's ONNX files, each with a side-car that says what it was built for.
+"""Build TensorRT engines from a bundle's ONNX files, each with a side-car file that describes its target.
 
 python -m export.tensorrt bundles/first --precision fp32,fp16
 python -m export.tensorrt bundles/first --flavour tensorrt-rtx --compute-capability 8.9     # needs no GPU
@@ -13,41 +13,43 @@ import tyro
 from rich.table import Table
 
 from export.engine import DEFAULT_LEVEL, HIGHEST_LEVEL, Target, build_engine, known_capabilities
+from export.precision_flag import parse_precisions
 from serving.backends.cuda import find_gpu
 from serving.backends.flavours import FLAVOURS, installed_flavours, load_flavour
 from serving.backends.profiles import parse_profiles
 from serving.backends.sidecar import ENGINES, Sidecar, engine_name
-from serving.bundle import PRECISIONS, open_bundle
+from serving.bundle import open_bundle
 from serving.command import console, run_command
 from serving.errors import CudaError, UsageError
 
 
 @dataclass(frozen=True)
 class Options:
-    """Build TensorRT engines from a bundle, into its folder engines/."""
+    """Build TensorRT engines from a bundle and write them into its folder engines/."""
 
     bundle: Annotated[Path, tyro.conf.Positional]
     """the bundle's folder"""
     flavour: str | None = None
-    """tensorrt or tensorrt-rtx; default: the one that is installed"""
+    """tensorrt or tensorrt-rtx; default: the installed one"""
     precision: str = "fp32"
-    """fp32, fp16 or int8, with commas between; each needs its model in the bundle"""
+    """fp32, fp16, int8, separated by commas; the bundle must contain a model of each"""
     batch: str = "1:8:64"
-    """rows of a call, least:best:most; several profiles with commas between: 1:1:1,1:8:64"""
+    """batch sizes of a call, min:optimum:max; several profiles are separated by commas: 1:1:1,1:8:64"""
     compute_capability: str | None = None
-    """of the GPU to build for, like 8.9; default: this machine's. Only tensorrt-rtx builds for another one"""
+    """compute capability of the target GPU, e.g. 8.9; default: this machine's GPU. Only tensorrt-rtx can build for
+    another GPU"""
     workspace_mb: int | None = None
-    """scratch memory that the engine may use on the GPU, in megabytes; default: all there is"""
+    """limit of the engine's workspace memory on the GPU, in megabytes; default: all memory of the GPU"""
     optimisation_level: int = DEFAULT_LEVEL
-    """0 to 5: a higher one builds longer for a faster engine"""
+    """0 to 5; a higher level takes longer to build and can give a faster engine"""
     timing_cache: Path | None = None
-    """a file that keeps measured kernel times from build to build; tensorrt only"""
+    """file that stores measured kernel times for later builds; tensorrt only"""
     overwrite: bool = False
-    """build again what is there already"""
+    """replace existing engines"""
 
 
 def build_engines(options: Options) -> dict[str, Any]:
-    """Build an engine for each precision and return what is printed as JSON."""
+    """Build an engine for each precision and return the JSON result."""
     bundle = open_bundle(options.bundle)
     precisions = parse_precisions(options.precision)
     sources = {precision: bundle.model(precision) for precision in precisions}
@@ -65,9 +67,9 @@ def build_engines(options: Options) -> dict[str, Any]:
         built = [build_engine(target, bundle, name, sources[name], paths[name]) for name in precisions]
     except OSError as error:
         raise UsageError(
-            f"{error.filename or folder}: cannot be read or written ({error.strerror or error}); mend its permissions"
+            f"{error.filename or folder}: cannot be read or written ({error.strerror or error}); check its permissions"
         ) from error
-    _report(target, built)
+    _print_table(target, built)
     return {
         "flavour": target.flavour,
         "version": target.version,
@@ -85,18 +87,10 @@ def build_engines(options: Options) -> dict[str, Any]:
     }
 
 
-def parse_precisions(text: str) -> list[str]:
-    """Read "fp32,fp16"; UsageError for one that is unknown or named twice."""
-    names = [name.strip() for name in text.split(",")]
-    if len(set(names)) < len(names) or not set(names) <= set(PRECISIONS):
-        raise UsageError(f"--precision: got {text}; wanted {', '.join(PRECISIONS)}, each at most once")
-    return names
-
-
 def find_target(options: Options) -> Target:
-    """What the flags, the installed packages and the GPU make of it.
+    """Combine the flags with the installed TensorRT and this machine's GPU.
 
-    errors   UsageError: a flag is wrong, or no TensorRT is installed; CudaError: it takes a GPU and none works
+    errors   UsageError: a flag is wrong, or TensorRT is not installed; CudaError: the build needs a GPU and none works
     """
     if not 0 <= options.optimisation_level <= HIGHEST_LEVEL:
         raise UsageError(f"--optimisation-level: got {options.optimisation_level}; wanted 0 to {HIGHEST_LEVEL}")
@@ -106,16 +100,16 @@ def find_target(options: Options) -> Target:
     flavour = options.flavour or next(iter(installed_flavours()), None)
     if flavour is None:
         ways = " or ".join(f'pip install "unheard[{name}]"' for name in FLAVOURS)
-        raise UsageError(f"neither {' nor '.join(FLAVOURS)} is installed; get one with: {ways}")
+        raise UsageError(f"neither {' nor '.join(FLAVOURS)} is installed; install one with: {ways}")
     version = load_flavour(flavour).__version__
     if options.timing_cache is not None and flavour == "tensorrt-rtx":
-        raise UsageError("--timing-cache: tensorrt-rtx times no kernels when it builds; leave it out")
+        raise UsageError("--timing-cache: tensorrt-rtx does not measure kernels during a build; leave the flag out")
     capability = _compute_capability(options, flavour)
     known = known_capabilities(flavour)
     if known and capability not in known:
         raise UsageError(
             f"--compute-capability: got {capability}; {flavour} {version} builds for {', '.join(known)}; "
-            "for another GPU take --flavour tensorrt on the machine that has it"
+            "for another GPU use --flavour tensorrt on the machine with that GPU"
         )
     return Target(
         flavour, version, capability, profiles, options.optimisation_level, options.workspace_mb, options.timing_cache
@@ -123,26 +117,26 @@ def find_target(options: Options) -> Target:
 
 
 def _compute_capability(options: Options, flavour: str) -> str:
-    """What was asked for, else the GPU's."""
+    """The compute capability of the flag, or this machine's."""
     asked = options.compute_capability
     if asked is not None and flavour == "tensorrt-rtx":
         return asked
     try:
         own = find_gpu().compute_capability
     except CudaError as error:
-        way_out = "name the GPU to build for, like --compute-capability 8.9"
+        way_out = "give the target GPU, e.g. --compute-capability 8.9"
         if flavour == "tensorrt":
-            way_out = "build where the GPU is, or take --flavour tensorrt-rtx --compute-capability 8.9"
+            way_out = "build on a machine with a GPU, or use --flavour tensorrt-rtx --compute-capability 8.9"
         reason = str(error).split(";")[0]
         raise CudaError(
-            f"{flavour} builds for this machine's GPU, and none works here ({reason}); {way_out}"
+            f"{flavour} builds for this machine's GPU, but no GPU works here ({reason}); {way_out}"
         ) from error
     if asked not in (None, own):
         raise UsageError(f"--compute-capability: got {asked}; tensorrt builds for this machine's GPU, which has {own}")
     return own
 
 
-def _report(target: Target, built: Sequence[Sidecar]) -> None:
+def _print_table(target: Target, built: Sequence[Sidecar]) -> None:
     title = f"{target.flavour} {target.version} for compute capability {target.compute_capability}"
     table = Table(title=title, title_justify="left")
     for column in ("precision", "profiles", "engine, MB", "ONNX, MB", "build, s"):
@@ -159,7 +153,7 @@ def _report(target: Target, built: Sequence[Sidecar]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Run the command and return its exit code."""
     return run_command(Options, build_engines, "python -m export.tensorrt", argv)
 
 

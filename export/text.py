@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from export.proof import ParityError
+from export.parity.judge import ParityError
 from serving.errors import DataError, UsageError
 from serving.glove import split_words
 from serving.labels import plain

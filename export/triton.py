@@ -1,4 +1,4 @@
-"""Write a model for Triton Inference Server from a bundle, for those who outgrow one machine.
+"""Write a model for Triton Inference Server from a bundle.
 
 python -m export.triton bundles/first --out triton_models/
 """
@@ -28,38 +28,38 @@ CONFIG = "config.pbtxt"
 
 @dataclass(frozen=True)
 class Options:
-    """Put a model into a Triton model repository: the file, its config.pbtxt, and a README for starting it."""
+    """Add a bundle's model to a Triton model repository: the model file, config.pbtxt and a README."""
 
     bundle: Annotated[Path, tyro.conf.Positional]
     """the bundle's folder"""
     out: Path
-    """the model repository; made where it is not there yet"""
+    """model repository; created if it does not exist"""
     name: str | None = None
-    """the model's name in Triton; default: the bundle folder's"""
+    """model name in Triton; default: the name of the bundle folder"""
     backend: str = "onnxruntime"
-    """onnxruntime (the ONNX file, on any machine) or tensorrt (an engine of the bundle, for one kind of GPU)"""
+    """onnxruntime (the ONNX file, for any machine) or tensorrt (an engine of the bundle, for one type of GPU)"""
     precision: str = "fp32"
-    """fp32, fp16 or int8; it must be in the bundle"""
+    """fp32, fp16 or int8; the bundle must contain it"""
     engine: Path | None = None
-    """which engine, where the bundle holds several of the precision"""
+    """engine file, if the bundle has several of this precision"""
     device: str = "auto"
-    """auto (every GPU, else the CPU), gpu or cpu"""
+    """auto (all GPUs, or the CPU if there is none), gpu or cpu"""
     instances: int = 1
-    """copies of the model on each device, which run at the same time"""
+    """number of model instances on each device that run in parallel"""
     max_batch: int | None = None
-    """most windows in one call; default: 64, or what the engine was built for"""
+    """maximum number of windows in one call; default: 64, or the engine's maximum"""
     max_queue_delay_us: int = 2_000
-    """how long a request may wait for others to share its call, in microseconds"""
+    """longest time that a request waits for others to form a batch, in microseconds"""
     overwrite: bool = False
-    """replace a model of that name"""
+    """replace an existing model of this name"""
 
 
 @dataclass(frozen=True)
-class Model:
-    """What is put into the repository.
+class TritonModel:
+    """The files of a model and its tensors.
 
     files      source -> name in the model's version folder
-    sidecar    of an engine; None for an ONNX file
+    sidecar    of the engine; None for an ONNX file
     """
 
     files: dict[Path, str]
@@ -69,10 +69,10 @@ class Model:
 
 
 def write_model(options: Options) -> dict[str, Any]:
-    """Write the model's folder and return what is printed as JSON."""
+    """Write the model's folder and return the JSON result."""
     bundle = open_bundle(options.bundle)
     name = options.name or bundle.folder.resolve().name
-    check(options, name)
+    check_options(options, name)
     schema = load_schema()
     model = engine_model(bundle, options) if options.backend == "tensorrt" else onnx_model(bundle, options)
     config = build_config(options, name, model, schema)
@@ -85,7 +85,7 @@ def write_model(options: Options) -> dict[str, Any]:
         text = readme(name, bundle.manifest, model.input, model.output, config.max_batch_size, model.sidecar)
         (folder / "README.md").write_text(text)
         size = sum(path.stat().st_size for path in version.iterdir())
-    say(f"wrote {options.out / name}; its README.md says how to start it")
+    say(f"wrote {options.out / name}; its README.md explains how to start Triton")
     return {
         "out": str(options.out / name),
         "name": name,
@@ -96,17 +96,17 @@ def write_model(options: Options) -> dict[str, Any]:
     }
 
 
-def check(options: Options, name: str) -> None:
-    """UsageError where a flag is out of its range."""
+def check_options(options: Options, name: str) -> None:
+    """Raise UsageError if a flag has a wrong value."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UsageError(f"--name: got {name!r}; wanted letters, digits, dots, dashes and underscores")
     for flag, value, known in (("--backend", options.backend, BACKENDS), ("--device", options.device, DEVICES)):
         if value not in known:
             raise UsageError(f"{flag}: got {value}; wanted {', '.join(known)}")
     if options.backend == "tensorrt" and options.device == "cpu":
-        raise UsageError("--device: got cpu; an engine runs on a GPU, take --backend onnxruntime")
+        raise UsageError("--device: got cpu; an engine runs only on a GPU; use --backend onnxruntime")
     if options.engine is not None and options.backend != "tensorrt":
-        raise UsageError(f"--engine: is for --backend tensorrt, not {options.backend}")
+        raise UsageError(f"--engine: works only with --backend tensorrt, got {options.backend}")
     if not 1 <= options.instances <= 1024:
         raise UsageError(f"--instances: got {options.instances}; wanted 1 to 1024")
     if not 0 <= options.max_queue_delay_us <= 10**9:
@@ -114,34 +114,37 @@ def check(options: Options, name: str) -> None:
 
 
 def load_schema() -> Any:
-    """Triton's published protobuf schema of a model's configuration; UsageError where it is not installed."""
+    """Load Triton's protobuf schema of a model configuration. UsageError: it is not installed."""
     try:
         return importlib.import_module("tritonclient.grpc.model_config_pb2")
     except ImportError as error:
         raise UsageError(
-            f'Triton\'s schema is not installed ({error}); get it with: pip install "unheard[triton]"'
+            f'Triton\'s schema is not installed ({error}); install it with: pip install "unheard[triton]"'
         ) from error
 
 
-def onnx_model(bundle: Bundle, options: Options) -> Model:
-    """The bundle's ONNX file of a precision, with the files that hold its weights where they are apart."""
+def onnx_model(bundle: Bundle, options: Options) -> TritonModel:
+    """The bundle's ONNX file of a precision, and its external weight files if it has any."""
     path = bundle.model(options.precision)
     graph = onnx.load(path, load_external_data=False).graph
-    apart = {entry.value for weights in graph.initializer for entry in weights.external_data if entry.key == "location"}
-    files = {path: "model.onnx"} | {path.with_name(name): name for name in sorted(apart)}
-    return Model(files, _tensor(graph.input[0]), _tensor(graph.output[0]), None)
+    external = {
+        entry.value for weights in graph.initializer for entry in weights.external_data if entry.key == "location"
+    }
+    files = {path: "model.onnx"} | {path.with_name(name): name for name in sorted(external)}
+    return TritonModel(files, _tensor(graph.input[0]), _tensor(graph.output[0]), None)
 
 
 def _tensor(value: onnx.ValueInfoProto) -> Tensor:
-    """Name and shape of a graph's input or output; the first size is the batch."""
+    """Name and shape of a graph's input or output. The first dimension is the batch."""
     sizes = value.type.tensor_type.shape.dim
     return Tensor(value.name, "float32", (-1, *(size.dim_value for size in sizes[1:])))
 
 
-def engine_model(bundle: Bundle, options: Options) -> Model:
-    """An engine of the bundle for flavour tensorrt; Triton's container must hold the same TensorRT.
+def engine_model(bundle: Bundle, options: Options) -> TritonModel:
+    """The bundle's engine of flavour tensorrt. Triton's container must have the same version of TensorRT.
 
-    errors   EngineError: there is none, or several, or it was not built from this bundle, or not for single windows
+    errors   EngineError: there is no such engine or more than one, it was built from another bundle, or it does not
+             accept a batch of one window
     """
     found = [options.engine] if options.engine else sorted((bundle.folder / ENGINES).glob("*.engine"))
     sidecars = {engine: read_sidecar(engine) for engine in found}
@@ -153,7 +156,7 @@ def engine_model(bundle: Bundle, options: Options) -> Model:
     if len(fitting) != 1:
         have = ", ".join(engine.name for engine in found) or "none"
         way_out = (
-            "name one with --engine"
+            "choose one with --engine"
             if fitting
             else (
                 f"build it with: python -m export.tensorrt {bundle.folder} --flavour tensorrt "
@@ -165,15 +168,17 @@ def engine_model(bundle: Bundle, options: Options) -> Model:
             f"run tensorrt-rtx), got {len(fitting)} among {have}; {way_out}"
         )
     engine, sidecar = fitting[0], sidecars[fitting[0]]
-    # Version and GPU are those of the machine that will run it.
+    # The engine runs on another machine, so its own version and compute capability are the expected ones.
     check_sidecar(engine, sidecar, bundle, sidecar.version, sidecar.compute_capability)
     if min(profile.least for profile in sidecar.profiles) > 1:
-        raise EngineError(f"{engine}: takes no single window, and Triton sends them; build it with --batch 1:8:64")
-    return Model({engine: "model.plan"}, sidecar.input, sidecar.output, sidecar)
+        raise EngineError(
+            f"{engine}: does not accept one window, but Triton sends single windows; build it with --batch 1:8:64"
+        )
+    return TritonModel({engine: "model.plan"}, sidecar.input, sidecar.output, sidecar)
 
 
-def build_config(options: Options, name: str, model: Model, schema: Any) -> Any:
-    """The model's configuration as Triton's own message, schema.ModelConfig."""
+def build_config(options: Options, name: str, model: TritonModel, schema: Any) -> Any:
+    """Fill the model's configuration: a schema.ModelConfig message."""
     most = 64 if model.sidecar is None else max(profile.most for profile in model.sidecar.profiles)
     limit = MOST_ROWS if model.sidecar is None else most
     max_batch = most if options.max_batch is None else options.max_batch
@@ -187,13 +192,13 @@ def build_config(options: Options, name: str, model: Model, schema: Any) -> Any:
     group = config.instance_group.add(count=options.instances, kind=schema.ModelInstanceGroup.Kind.Value(kind))
     sizes = {1, max_batch}
     if model.sidecar is not None:
-        # What the engine is tuned for. Triton takes the first profile alone unless told of the others.
+        # The engine is fastest at these batch sizes. Triton uses only the first profile unless all are listed.
         tuned = {profile.best for profile in model.sidecar.profiles if 1 < profile.best <= max_batch}
         config.dynamic_batching.preferred_batch_size.extend(sorted(tuned))
         group.profile.extend(str(index) for index in range(len(model.sidecar.profiles)))
         sizes |= tuned
     elif kind != "KIND_CPU":
-        # TF32 keeps 10 bits of what it multiplies. A batch of another size would time cuDNN's kernels anew.
+        # TF32 has a 10-bit mantissa. Without HEURISTIC, each new batch size makes cuDNN measure its kernels again.
         accelerator = config.optimization.execution_accelerators.gpu_execution_accelerator.add(name="cuda")
         accelerator.parameters["use_tf32"] = "0"
         accelerator.parameters["cudnn_conv_algo_search"] = "HEURISTIC"
@@ -207,7 +212,7 @@ def build_config(options: Options, name: str, model: Model, schema: Any) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Run the command and return its exit code."""
     return run_command(Options, write_model, "python -m export.triton", argv)
 
 

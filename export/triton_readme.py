@@ -1,15 +1,15 @@
-"""The README beside a model in a Triton repository: how to start Triton, and how to ask it."""
+"""Write the README of a model in a Triton repository: how to start Triton and how to send requests."""
 
 from serving.backends.sidecar import Sidecar, Tensor
 from serving.bundle import Manifest
 
-RELEASE = "26.06"  # of Triton's container
+RELEASE = "26.06"  # Triton container
 MATRIX = "https://docs.nvidia.com/deeplearning/frameworks/support-matrix/"
 
-ONNX_NEEDS = """Without a GPU leave `--gpus all` out. The model is an ONNX file of opset 20: any release of Triton with
-ONNX Runtime 1.17 or newer runs it."""
-ENGINE_NEEDS = """The model is an engine: only GPUs of compute capability {compute_capability} run it, and only the
-release of Triton that holds TensorRT {version}, see <{matrix}>."""
+ONNX_NEEDS = """Without a GPU, leave out `--gpus all`. The model is an ONNX file of opset 20, which every Triton release
+with ONNX Runtime 1.17 or newer runs."""
+ENGINE_NEEDS = """The model is a TensorRT engine. It runs only on GPUs of compute capability {compute_capability}, and
+only in a Triton release with TensorRT {version}, see <{matrix}>."""
 
 FRONT_END = """from pathlib import Path
 from serving.backends.onnxruntime import OnnxRuntime
@@ -20,10 +20,10 @@ windows = OnnxRuntime(Path("BUNDLE/frontend.onnx"), threads=1)(windows)    # [n,
 def readme(
     name: str, manifest: Manifest, source: Tensor, target: Tensor, max_batch: int, sidecar: Sidecar | None
 ) -> str:
-    """Markdown.
+    """Describe a model in Markdown.
 
     source, target   the model's input and output
-    max_batch        most rows of one request
+    max_batch        maximum number of rows in one request
     sidecar          of the engine; None: the model is an ONNX file
     """
     window = manifest.window
@@ -40,14 +40,14 @@ def readme(
 |---|---|
 | input | {source.name} [batch, {_sizes(source)}] float32 |
 | output | {target.name} [batch, {_sizes(target)}] float32 |
-| window | {window.samples} samples, mono, {window.rate_hz} Hz; the next one starts {window.hop_samples} samples later |
-| a clip's embedding | the mean of its windows' |
+| window | {window.samples} samples, mono, {window.rate_hz} Hz; hop {window.hop_samples} samples |
+| a clip's embedding | the mean of its windows' embeddings |
 | embedding space | `{manifest.embedding_space[:16]}` |
 | licence of the recordings | {manifest.license} |
 
 ## Start
 
-In the folder above this one, the model repository:
+In the model repository, which is the parent folder:
 
     docker run --rm --gpus all -p 8000:8000 -p 8001:8001 -p 8002:8002 -v "$PWD":/models \\
         nvcr.io/nvidia/tritonserver:{RELEASE}-py3 tritonserver --model-repository=/models
@@ -56,7 +56,7 @@ In the folder above this one, the model repository:
 
 {needs}
 
-## Ask
+## Send requests
 
 With `pip install "unheard[serve,triton]"`:
 
@@ -77,7 +77,7 @@ for part in (windows[i : i + {max_batch}] for i in range(0, len(windows), {max_b
 embedding = np.concatenate(rows).mean(axis=0)    # [{target.shape[1]}]
 ```
 
-Requests that come within the delay that config.pbtxt names share a call. Metrics are at port 8002.
+Triton combines requests that arrive within the delay in config.pbtxt into one batch. Port 8002 serves metrics.
 """
 
 

@@ -30,6 +30,12 @@ from serving.errors import BundleError, UsageError
 SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 PRECISIONS = {"fp32": "embedder.onnx", "fp16": "embedder.fp16.onnx", "int8": "embedder.int8.onnx"}  # and their files
+FRONT_END_MODEL = "frontend.onnx"
+ZEROSHOT = "zeroshot.npz"
+PROBES = "probes.npz"
+PARITY = "parity.json"
+MODEL_CARD = "README.md"
+ATTRIBUTION = "ATTRIBUTION.txt"  # the authors of the recordings
 BF16 = "bf16"  # has no file: the FP32 one, its network computed in bfloat16 by OpenVINO
 AGAIN = "python -m export.onnx RUN --out BUNDLE"
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from serving.audio import cut_windows, level_dbfs, read_audio, to_mono
 from serving.backends.choose import open_backend, open_front_end, runs_on_gpu
 from serving.backends.runtime import FrontEnd, Runtime, WithFrontEnd
-from serving.bundle import Bundle, Manifest, open_bundle, reopen_bundle
+from serving.bundle import ZEROSHOT, Bundle, Manifest, open_bundle, reopen_bundle
 from serving.cores import usable_cores
 from serving.errors import AudioError, UsageError
 from serving.files import DecodedFile, embed_each, file_size, list_paths
@@ -60,7 +60,7 @@ class Embedder:
         self.precision = precision
         self.threads = threads
         self.max_batch = GPU_MAX_BATCH if runs_on_gpu(runtime) else MAX_BATCH
-        self.zeroshot = ZeroShot.load(bundle.path("zeroshot.npz"))
+        self.zeroshot = ZeroShot.load(bundle.path(ZEROSHOT))
         self.text_source = text_source(bundle)
 
     @classmethod

@@ -5,8 +5,6 @@ from numpy.typing import NDArray
 
 from serving.audio import Window
 
-PROBES = "probes.npz"  # in a bundle: the probes' names, and PyTorch's embeddings of them
-
 
 def probe_windows(window: Window) -> tuple[list[str], NDArray[np.float32]]:
     """Names [n] and windows [n, samples] float32: silence, tones, noise, square waves, single samples."""

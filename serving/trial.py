@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from serving.backends.choose import BACKENDS, open_backend, probe_difference
-from serving.bundle import BF16, Bundle, open_bundle
+from serving.bundle import BF16, ZEROSHOT, Bundle, open_bundle
 from serving.cores import usable_cores
 from serving.embedder import MAX_BATCH
 from serving.errors import BackendError, UnheardError
@@ -73,7 +73,7 @@ def _try_auto(bundle: Bundle, precision: str, times: dict[str, float]) -> Findin
 def _try_text_model(bundle: Bundle) -> Finding:
     """Load it, and hold it against the class vectors that training made with its own."""
     source = text_source(bundle)
-    zeroshot = ZeroShot.load(bundle.path("zeroshot.npz"))
+    zeroshot = ZeroShot.load(bundle.path(ZEROSHOT))
     if source is None or zeroshot.text_mean is None:
         return Finding("text model", "none: only the bundle's own classes can be ranked", "absent", f"if wanted: {GET}")
     place = {"bundle": "the bundle", "packages": "installed packages"}[source]

@@ -90,7 +90,7 @@ def write_untrained_bundle(folder: Path, network: str, precisions: Sequence[str]
     import torch
 
     from export import precision
-    from export.basis import factor_basis
+    from export.dft_factors import factor_basis
     from export.graph import WaveformEmbedder, export_graph, fold_batch_norm, write_graph
     from serving.frontend import LogMelConfig
     from training.frontend import LogMel

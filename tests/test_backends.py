@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from demo.models import SHIPPED
-from export.compare import BOUNDS
+from demo.bundle_choice import SHIPPED
+from export.parity.comparison import BOUNDS
 from serving.agreement import row_cosines
 from serving.backends import choose
 from serving.backends.choose import PROMISED_COSINES, TOLERANCES, open_backend, probe_difference

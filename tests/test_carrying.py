@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from demo.models import SHIPPED
+from demo.bundle_choice import SHIPPED
 from serving.bundle import open_bundle, write_manifest
 from serving.embedder import Embedder
 from serving.errors import AudioError, BundleError, UsageError

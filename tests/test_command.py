@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from demo.examples import SHIPPED_SOUNDS
-from demo.models import SHIPPED
+from demo.bundle_choice import SHIPPED
+from demo.examples import EXAMPLE_SOUNDS
 
 ROOT = Path(__file__).parent.parent
 COLUMNS = 40
@@ -21,7 +21,7 @@ def folder(tmp_path_factory) -> Path:
     """A folder with one recording, and with a name longer than a line."""
     folder = tmp_path_factory.mktemp("narrow") / "recordings-of-a-long-night-in-the-field" / "with more of the same"
     folder.mkdir(parents=True)
-    shutil.copy(SHIPPED_SOUNDS / "dog.ogg", folder)
+    shutil.copy(EXAMPLE_SOUNDS / "dog.ogg", folder)
     return folder
 
 

@@ -11,8 +11,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from demo.models import SHIPPED
-from export.basis import factor_basis
+from demo.bundle_choice import SHIPPED
+from export.dft_factors import factor_basis
 from export.graph import OPSET, write_graph
 from export.onnx import main
 from serving.backends.onnxruntime import OnnxRuntime

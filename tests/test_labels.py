@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from demo.bars import bar_notes
-from demo.hearing import hear, rank
+from demo.bundle_choice import SHIPPED
 from demo.labels import read_labels, write_labels
-from demo.models import SHIPPED
+from demo.ranking_bars import ranking_notes
+from demo.recording import embed_recording, rank_labels
 from serving.bundle import open_bundle, write_manifest
 from serving.embedder import Embedder
 from serving.errors import LabelError
@@ -158,9 +158,9 @@ def test_english_words_are_read(named, label):
 def test_over_http_and_in_the_demo_an_unreadable_label_is_refused_too(client, named, sound_file):
     answer = client.post("/v1/classify", params={"labels": "rain,🚁"}, content=SOUND)
     assert "label '🚁': the text model knows none of its words" in refused(answer, 422)
-    heard = hear(named, sound_file)
+    heard = embed_recording(named, sound_file)
     with pytest.raises(LabelError, match="'🚁'"):
-        rank(named, heard.rows, read_labels("rain, 🚁"))
+        rank_labels(named, heard.rows, read_labels("rain, 🚁"))
 
 
 def test_a_class_of_the_bundle_may_have_any_name(client):
@@ -173,8 +173,8 @@ def test_words_that_are_not_known_are_told(client, named, sound_file):
     assert ask(client, *labels)["unknown_words"] == unknown
     assert ask(client, "sea waves")["unknown_words"] == {}
     assert named.classify(harmonics(16_000), 16_000, labels).unknown_words == unknown
-    heard = hear(named, sound_file)
-    notes = bar_notes(heard, rank(named, heard.rows, labels), 0.0)
+    heard = embed_recording(named, sound_file)
+    notes = ranking_notes(heard, rank_labels(named, heard.rows, labels), 0.0)
     assert [note for note in notes if "дождь" in note]
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from demo.bars import bar_notes
-from demo.hearing import hear, rank
-from demo.models import SHIPPED
+from demo.bundle_choice import SHIPPED
+from demo.ranking_bars import ranking_notes
+from demo.recording import embed_recording, rank_labels
 from demo.timeline import SILENT
 from serving.audio import LOWEST_DBFS, SILENT_DBFS, decode_audio, is_silent, level_dbfs, read_audio, to_mono
 from serving.embedder import Embedder
@@ -52,9 +52,9 @@ def test_silence_is_called_silent_in_python_over_http_and_in_the_demo(shipped, w
         assert told["silent"] is True
         assert told["level_dbfs"] == pytest.approx(ranked.level_dbfs, abs=0.01)
     (tmp_path / "silence.wav").write_bytes(body)
-    heard = hear(shipped, tmp_path / "silence.wav")
+    heard = embed_recording(shipped, tmp_path / "silence.wav")
     assert heard.is_silent
-    assert "This recording is silent" in bar_notes(heard, rank(shipped, heard.rows, None), 0.0)[0]
+    assert "This recording is silent" in ranking_notes(heard, rank_labels(shipped, heard.rows, None), 0.0)[0]
 
 
 def test_the_idle_code_of_a_law_is_silence():
@@ -82,15 +82,19 @@ def test_each_window_has_its_level(shipped, tmp_path):
     assert [each["level_dbfs"] for each in told["windows"]] == [-120, pytest.approx(-20, abs=0.1), -120]
     assert told["silent"] is False
     (tmp_path / "noise.wav").write_bytes(encoded(wave, subtype="FLOAT"))
-    assert [is_silent(level) for level in hear(shipped, tmp_path / "noise.wav").levels] == [True, False, True]
+    assert [is_silent(level) for level in embed_recording(shipped, tmp_path / "noise.wav").levels] == [
+        True,
+        False,
+        True,
+    ]
 
 
 def test_the_timeline_names_no_silence(shipped, tmp_path):
-    from demo.recognise import _ranked
+    from demo.tabs.name_sound import _ranked
 
     wave = np.concatenate([NOISE, np.zeros(12 * RATE_HZ, np.float32)])
     (tmp_path / "noise.wav").write_bytes(encoded(wave, subtype="FLOAT"))
-    _, timeline = _ranked(shipped, hear(shipped, tmp_path / "noise.wav"), "", 0.0)
+    _, timeline = _ranked(shipped, embed_recording(shipped, tmp_path / "noise.wav"), "", 0.0)
     assert f"<b>{SILENT[0]}</b></li>" in timeline
 
 

@@ -86,11 +86,11 @@ def test_every_backend_hears_through_it(backend, started_run, started_bundle):
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_every_backend_embeds_sounds_as_pytorch_does(backend, precision, started_run, started_bundle, recordings):
-    from export.source import Source
+    from export.trained_run import TrainedRun
     from serving.audio import read_audio
 
     embedder = Embedder.load(started_bundle, backend, precision)
-    module = Source.open(started_run).module
+    module = TrainedRun.open(started_run).module
     for path in sorted(recordings.rglob("*.wav"))[::6]:
         windows = embedder.windows(*read_audio(path))
         with torch.inference_mode():

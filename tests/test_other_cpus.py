@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from demo.models import SHIPPED
-from export.compare import BOUNDS
+from demo.bundle_choice import SHIPPED
+from export.parity.comparison import BOUNDS
 from serving.agreement import worst_cosine
 from serving.bundle import open_bundle
 from serving.probes import PROBES as STORED

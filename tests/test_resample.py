@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soxr
 
-from demo.models import SHIPPED
+from demo.bundle_choice import SHIPPED
 from serving.agreement import worst_cosine
 from serving.audio import cut_windows, read_audio
 from serving.embedder import Embedder, pool

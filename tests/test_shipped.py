@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from demo.examples import SHIPPED_SOUNDS
-from demo.models import SHIPPED
+from demo.bundle_choice import SHIPPED
+from demo.examples import EXAMPLE_SOUNDS
 from serving.agreement import worst_cosine
 from serving.backends.choose import PROMISED_COSINES
 from serving.bundle import open_bundle
@@ -25,7 +25,7 @@ def test_it_takes_a_few_megabytes_and_names_the_authors_of_its_recordings():
 
 
 def test_every_precision_ranks_the_example_sounds_like_fp32():
-    paths = sorted(SHIPPED_SOUNDS.glob("*.ogg"))
+    paths = sorted(EXAMPLE_SOUNDS.glob("*.ogg"))
     rows = {precision: Embedder.load(SHIPPED, "onnxruntime", precision).embed_files(paths) for precision in PRECISIONS}
     for precision, least in (("fp16", 0.999), ("int8", 0.985)):
         cosines = (rows["fp32"] * rows[precision]).sum(axis=1) / np.prod(

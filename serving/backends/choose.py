@@ -13,11 +13,11 @@ import numpy as np
 
 from serving.backends.runtime import Runtime, WithFrontEnd
 from serving.backends.sidecar import ENGINES
-from serving.bundle import BF16, Bundle
+from serving.bundle import BF16, FRONT_END_MODEL, PROBES, Bundle
 from serving.command import say
 from serving.errors import BackendError, UnheardError, UsageError
 from serving.frontend import LogMelConfig
-from serving.probes import PROBES, probe_windows
+from serving.probes import probe_windows
 
 BACKENDS = ("auto", "onnxruntime", "openvino", "tensorrt")
 
@@ -151,7 +151,7 @@ def open_front_end(bundle: Bundle) -> Runtime:
     """Waveforms [batch, samples] -> log-mel [batch, frames, 64], on the CPU."""
     from serving.backends.onnxruntime import OnnxRuntime
 
-    return OnnxRuntime(bundle.path("frontend.onnx"), 1, ["cpu"])
+    return OnnxRuntime(bundle.path(FRONT_END_MODEL), 1, ["cpu"])
 
 
 def for_waveforms(bundle: Bundle, runtime: Runtime) -> Runtime:

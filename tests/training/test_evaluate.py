@@ -15,7 +15,7 @@ import soundfile
 import torch
 from safetensors.torch import load_file, save_file
 
-from export.source import load_scores
+from export.trained_run import load_scores
 from serving.errors import RunError
 from serving.zeroshot import ZeroShot
 from training.evaluate import main as evaluate

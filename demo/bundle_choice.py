@@ -1,0 +1,82 @@
+"""The bundles that the page offers. Each is opened at its first use."""
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from serving.bundle import MANIFEST, SCHEMA_VERSION
+from serving.command import say
+from serving.embedder import Embedder
+from serving.errors import UsageError
+
+SHIPPED = Path(__file__).parent / "model"  # the project's own bundle
+SHIPPED_NAME = "shipped"
+LOCAL = Path("bundles")  # the folder to which `make demo` exports
+
+
+class BundleChoice:
+    """Bundles by name. Thread-safe.
+
+    names   in the order of the page; the first is the initial choice
+    """
+
+    def __init__(self, folders: Mapping[str, Path], backend: str = "auto"):
+        self.names = list(folders)
+        self._folders = dict(folders)
+        self._backend = backend
+        self._opened: dict[str, Embedder] = {}
+        self._lock = threading.Lock()
+
+    def open(self, name: str) -> Embedder:
+        """Open a bundle and warm up its embedder.
+
+        errors   UsageError: there is no bundle of this name; errors of `Embedder.load`
+        """
+        if name not in self._folders:
+            raise UsageError(f"bundle: got {name}; wanted one of {', '.join(self.names)}")
+        with self._lock:
+            if name not in self._opened:
+                embedder = Embedder.load(self._folders[name], self._backend)
+                window = embedder.manifest.window
+                silence = np.zeros(window.samples, np.float32)
+                embedder.embed(silence, window.rate_hz)  # the first inference and the first log-mel are slow
+                embedder.log_mel(silence, window.rate_hz)
+                embedder.describe("")  # opens the text model
+                self._opened[name] = embedder
+            return self._opened[name]
+
+
+def find_bundles(given: Sequence[Path], shipped: Path = SHIPPED, near: Path = LOCAL) -> dict[str, Path]:
+    """Find the bundles to offer: name -> folder.
+
+    given     the user's bundles; if there are none, the bundles in `near` are offered too
+    shipped   the project's own bundle, which is always offered
+    errors    UsageError: no bundle is given and `shipped` does not exist
+    """
+    if not given and not (shipped / MANIFEST).is_file():
+        raise UsageError(
+            f"{shipped}: the bundle that comes with the demo is not there; give a bundle: python -m demo BUNDLE"
+        )
+    made = [] if given else [path.parent for path in sorted(near.glob(f"*/{MANIFEST}")) if _is_readable(path)]
+    folders = {}
+    for folder in given:
+        folders[str(folder) if folder.name in folders or not folder.name else folder.name] = folder
+    if (shipped / MANIFEST).is_file():
+        folders.setdefault(SHIPPED_NAME, shipped)
+    for folder in made:
+        folders.setdefault(folder.name, folder)
+    return folders
+
+
+def _is_readable(manifest: Path) -> bool:
+    """Whether this program can read the bundle's schema version. Other errors are reported when it is opened."""
+    try:
+        found = json.loads(manifest.read_bytes())["schema_version"]
+    except (OSError, ValueError, KeyError, TypeError):
+        found = "none"
+    if found != SCHEMA_VERSION:
+        say(f"{manifest.parent}: not offered (schema version {found}, wanted {SCHEMA_VERSION}); export the run again")
+    return found == SCHEMA_VERSION

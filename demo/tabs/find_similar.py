@@ -1,0 +1,169 @@
+"""The tab "Find similar": find the recordings of a library that are most similar to a sound, and play them."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from numpy.typing import NDArray
+
+from demo.bundle_choice import BundleChoice
+from demo.events import add_action, handle_event
+from demo.library import Library, embed_examples
+from demo.library_map import BEHAVIOUR, draw_map
+from demo.page_style import error_card, escape_name, fact_line, hint_card
+from demo.recording import embed_recording
+from demo.recording_input import add_recording_input
+from serving.embedder import Embedder, pool
+from serving.errors import AudioError, UnheardError, UsageError
+
+SHOWN = 6  # neighbours
+MAX_COUNT = 50  # neighbours of one API call
+NOTHING_YET = hint_card("Upload a sound, record one, or choose an example.<br>The most similar recordings appear here.")
+NO_LIBRARY = "library: there is none; start the demo with --library X.parquet or --examples"
+
+
+def add_find_similar(
+    bundles: BundleChoice, bundle: gr.Dropdown, examples: Sequence[tuple[Path, str]], library: Library | None
+) -> None:
+    """Add the tab's components and actions.
+
+    examples   (file, name to show) pairs
+    library    recordings to search; None: the examples
+    """
+
+    @lru_cache(4)
+    def of_examples(bundle: str) -> Library:
+        return embed_examples(bundles.open(bundle), examples)
+
+    def searched(bundle: str) -> Library:
+        """The library to search. UsageError: another model embedded it."""
+        if library is None and not examples:
+            raise UsageError(NO_LIBRARY)
+        found = library or of_examples(bundle)
+        check_space(found, bundles.open(bundle), bundle)
+        return found
+
+    def show(path: str | None, bundle: str) -> tuple[str, str]:
+        found = searched(bundle)
+        if path is None:
+            return NOTHING_YET, draw_map(found)
+        embedding, milliseconds = _embed(bundles.open(bundle), path)
+        near = found.nearest(embedding, SHOWN)
+        return _list(found, near, milliseconds), draw_map(found, embedding, [row for row, _ in near])
+
+    def play_dot(event: gr.EventData, bundle: str) -> str:
+        return _player(searched(bundle), int(event.row), autoplay=True)
+
+    def similar(recording: str | None, count: int, bundle: str) -> dict[str, Any]:
+        """Find the recordings of the library most similar to one: row, class, cosine, start and duration in seconds."""
+        if not 1 <= count <= MAX_COUNT:
+            raise UsageError(f"count: got {count}; wanted 1 to {MAX_COUNT}")
+        found = searched(bundle)
+        embedding, milliseconds = _embed(bundles.open(bundle), recording)
+        near = found.nearest(embedding, int(count))
+        return {
+            "library": found.name,
+            "rows": len(found),
+            "neighbours": [{**_row(found, row), "cosine": cosine} for row, cosine in near],
+            "milliseconds": milliseconds,
+        }
+
+    def play(row: int, bundle: str) -> dict[str, Any]:
+        """Get the first seconds of a row of the library as MP3 in a data URL."""
+        found = searched(bundle)
+        return {"audio": found.preview(int(row)), **_row(found, int(row))}
+
+    sound, near, playing, dots = _add_components(examples, _first_map(searched, bundles.names[0]))
+    handle_event(sound.change, show, [sound, bundle], [near, dots], blank=("",))
+    handle_event(bundle.change, show, [sound, bundle], [near, dots], blank=("",))
+    handle_event(dots.click, play_dot, [bundle], [playing], blank=())
+    add_action(similar, [sound, gr.Number(SHOWN, label="count", visible=False, precision=0), bundle], "similar")
+    add_action(play, [gr.Number(0, label="row", visible=False, precision=0), bundle], "play")
+
+
+def _first_map(searched: Callable[[str], Library], bundle: str) -> str:
+    try:
+        return draw_map(searched(bundle))
+    except UnheardError as error:
+        return error_card(str(error))
+
+
+def _add_components(examples: Sequence[tuple[Path, str]], first_map: str) -> tuple[gr.Audio, gr.HTML, gr.HTML, gr.HTML]:
+    """The recording, its neighbours, the player of a dot, and the map."""
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=1, min_width=320):
+            sound = add_recording_input(examples, "similar-sound")
+        with gr.Column(scale=1, min_width=320):
+            near = gr.HTML(NOTHING_YET, elem_id="neighbours", elem_classes="bare")
+    playing = gr.HTML("", elem_id="playing", elem_classes="bare")
+    dots = gr.HTML(first_map, elem_id="map", elem_classes="bare", js_on_load=BEHAVIOUR)
+    return sound, near, playing, dots
+
+
+def check_space(library: Library, embedder: Embedder, bundle: str) -> None:
+    """Raise UsageError if another model than the bundle's embedded the library."""
+    space = embedder.manifest.embedding_space
+    if library.space != space:
+        raise UsageError(
+            f"{library.name}: was embedded with another model ({library.space[:8]}) than bundle {bundle} has "
+            f"({space[:8]}); embed the recordings again: python -m serving.embed {embedder.bundle.folder} "
+            f"{library.root} --out NEW.parquet"
+        )
+
+
+def _embed(embedder: Embedder, path: str | None) -> tuple[NDArray[np.float32], dict[str, float]]:
+    heard = embed_recording(embedder, path)
+    if heard.is_silent:
+        raise AudioError("recording: is silent, so it has no similar sounds; send another one")
+    return pool(heard.rows), heard.milliseconds
+
+
+def _row(library: Library, row: int) -> dict[str, Any]:
+    return {
+        "row": row,
+        "recording": library.paths[row],  # not "path": Gradio's client would download it
+        "class": library.classes[row],
+        "start_s": float(library.starts_s[row]),
+        "duration_s": float(library.durations_s[row]),
+    }
+
+
+def _list(library: Library, near: list[tuple[int, float]], milliseconds: dict[str, float]) -> str:
+    items = "".join(f"<li>{_player(library, row, cosine=cosine)}</li>" for row, cosine in near)
+    times = fact_line(
+        *(f"{stage} <b>{ms:.1f} ms</b>" for stage, ms in milliseconds.items()),
+        f"searched <b>{len(library)}</b> rows of {escape_name(library.name)}",
+    )
+    return f'<div class="card"><ol class="neighbours">{items}</ol>{times}</div>'
+
+
+def _player(library: Library, row: int, cosine: float | None = None, autoplay: bool = False) -> str:
+    """Draw a row: class, file, cosine, and a player if the recording can be read."""
+    name = escape_name(library.classes[row]) or "no class"
+    start = library.starts_s[row]
+    place = escape_name(library.paths[row]) + (f", {start:.1f} s" if start else "")
+    score = "" if cosine is None else f'<span class="share" title="cosine of the embeddings">{cosine:.3f}</span>'
+    try:
+        attributes = f'{"autoplay " if autoplay else ""}controls preload="metadata" aria-label="{name}, {place}"'
+        sound = f'<audio {attributes} src="{library.preview(row)}"></audio>'
+    except AudioError as error:
+        sound = f'<p class="note">{escape_name(str(error))}</p>'
+    return f'<div class="player"><b>{name}</b>{score}<small>{place}</small>{sound}</div>'
+
+
+STYLE = """
+.neighbours { list-style: none; margin: 0; padding: 0; display: grid; gap: 14px; }
+.neighbours li { margin: 0; }
+.player { display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: 2px 12px; align-items: baseline;
+  color: var(--body-text-color); font-size: 15px; }
+.player small { color: var(--body-text-color-subdued); font-size: 12px; overflow-wrap: anywhere; grid-column: 1 / -1; }
+.player .share { font-variant-numeric: tabular-nums; color: var(--body-text-color-subdued); font-size: 14px; }
+.player audio { grid-column: 1 / -1; width: 100%; height: 36px; margin-top: 4px; }
+.dark .player audio { color-scheme: dark; }
+.player .note { grid-column: 1 / -1; }
+#playing .player { border: 1px solid var(--border-color-primary); border-radius: var(--block-radius);
+  padding: 12px 18px; background: var(--block-background-fill); }
+"""

@@ -1,0 +1,122 @@
+"""The tab "Name that sound": rank labels for a sound, with its spectrogram, its timeline and the time by stage."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from demo.bundle_choice import BundleChoice
+from demo.events import add_action, handle_event
+from demo.labels import add_labels, read_labels
+from demo.page_style import fact_line, hint_card
+from demo.ranking_bars import as_json, draw_ranking, ranking_notes
+from demo.recording import EmbeddedRecording, embed_recording, rank_labels
+from demo.recording_input import add_recording_input
+from demo.spectrogram import draw_spectrogram
+from demo.timeline import SILENT, draw_timeline, join_windows
+from serving.audio import is_silent
+from serving.embedder import Embedder
+
+NOTHING_YET = hint_card("Upload a sound, record one, or choose an example:<br>the ranking appears here.")
+
+
+def add_name_sound(bundles: BundleChoice, bundle: gr.Dropdown, examples: Sequence[tuple[Path, str]]) -> None:
+    """Add the tab's components and actions. The ranking updates when the sound or the labels change.
+
+    examples   (file, name to show) pairs
+    """
+
+    def show(path: str | None, labels: str, offset: float, bundle: str) -> tuple[Any, ...]:
+        if path is None:
+            return NOTHING_YET, "", "", None
+        embedder = bundles.open(bundle)
+        heard = embed_recording(embedder, path)
+        bars, timeline = _ranked(embedder, heard, labels, offset)
+        return bars, _picture(embedder, heard), timeline, heard
+
+    def rank_again(heard: EmbeddedRecording | None, labels: str, offset: float, bundle: str) -> tuple[Any, Any]:
+        embedder = bundles.open(bundle)
+        if heard is None or heard.space != embedder.manifest.embedding_space:
+            return gr.skip(), gr.skip()  # no recording, or `show` is embedding it with another bundle
+        return _ranked(embedder, heard, labels, offset)
+
+    def classify(recording: str | None, labels: str, offset: float, bundle: str) -> dict[str, Any]:
+        """Rank labels for one recording: ranking, the likeliest by window, milliseconds by stage, facts of the file.
+
+        A recording or a window whose peak level is below -70 dBFS is silent: its ranking says nothing.
+        """
+        embedder = bundles.open(bundle)
+        heard = embed_recording(embedder, recording)
+        ranked = rank_labels(embedder, heard.rows, read_labels(labels, embedder.zeroshot.class_names), offset)
+        return {
+            "ranking": as_json(ranked),
+            "unknown_words": ranked.unknown_words,
+            "windows": [
+                {"label": label, "probability": share, "level_dbfs": level, "silent": is_silent(level)}
+                for (label, share), level in zip(ranked.by_window, heard.levels, strict=True)
+            ],
+            "milliseconds": {**heard.milliseconds, "rank": ranked.milliseconds},
+            "clip": {
+                "seconds": heard.seconds,
+                "rate_hz": heard.rate_hz,
+                "channels": heard.channels,
+                "level_dbfs": heard.level_dbfs,
+                "silent": heard.is_silent,
+            },
+            "backend": embedder.backend,
+            "precision": embedder.precision,
+        }
+
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=1, min_width=320, elem_classes="sources"):
+            sound = add_recording_input(examples, "sound")
+            box = add_labels(bundles, bundle, api_name="preset")
+        with gr.Column(scale=1, min_width=320, elem_classes="answers"):
+            bars = gr.HTML(NOTHING_YET, elem_id="ranking", elem_classes="bare")
+    timeline = gr.HTML("", elem_id="timeline", elem_classes="bare")
+    picture = gr.HTML("", elem_id="picture", elem_classes="bare")
+    heard = gr.State(None, time_to_live=3600)
+    words = [box.labels, box.offset, bundle]
+    shown = [bars, picture, timeline, heard]
+    handle_event(sound.change, show, [sound, *words], shown, blank=("", "", None))
+    handle_event(box.renewed.then, show, [sound, *words], shown, blank=("", "", None))
+    for change in (box.labels.change, box.offset.change):
+        handle_event(change, rank_again, [heard, *words], [bars, timeline], blank=("",), trigger_mode="always_last")
+    add_action(classify, [sound, *words], "classify")
+
+
+def _ranked(embedder: Embedder, heard: EmbeddedRecording, labels: str, offset: float) -> tuple[str, str]:
+    """Draw the ranking and the timeline."""
+    ranked = rank_labels(embedder, heard.rows, read_labels(labels, embedder.zeroshot.class_names), offset)
+    window = embedder.manifest.window
+    hop_s = window.hop_samples / window.rate_hz
+    bars = draw_ranking(
+        embedder, ranked, ranking_notes(heard, ranked, offset), _times(embedder, heard, ranked.milliseconds)
+    )
+    if len(heard.rows) == 1:
+        return bars, ""
+    clip_s = len(heard.wave) / window.rate_hz
+    by_window = [
+        SILENT if is_silent(level) else named for named, level in zip(ranked.by_window, heard.levels, strict=True)
+    ]
+    segments = join_windows(by_window, hop_s, clip_s)
+    return bars, draw_timeline(segments, clip_s, max(clip_s, hop_s * len(heard.rows)))
+
+
+def _picture(embedder: Embedder, heard: EmbeddedRecording) -> str:
+    log_mel = embedder.log_mel(heard.wave, embedder.manifest.window.rate_hz)
+    picture = draw_spectrogram(heard.wave, log_mel, embedder.manifest.window, embedder.manifest.front_end)
+    return f'<div class="card">{picture}</div>'
+
+
+def _times(embedder: Embedder, heard: EmbeddedRecording, rank_ms: float) -> str:
+    stages = {**heard.milliseconds, "rank": rank_ms}
+    channels = {1: "mono", 2: "stereo"}.get(heard.channels, f"{heard.channels} channels")
+    return fact_line(
+        f"{heard.seconds:.2f} s, {channels}, {heard.rate_hz} Hz",
+        f"peak <b>{heard.level_dbfs:.0f} dBFS</b>",
+        *(f"{stage} <b>{ms:.1f} ms</b>" for stage, ms in stages.items()),
+        f"total <b>{sum(stages.values()):.1f} ms</b>",
+        f"{embedder.backend}, {embedder.precision}",
+    )

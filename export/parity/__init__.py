@@ -1,0 +1,1 @@
+"""Compare the exported models with the trained network in PyTorch, row by row."""

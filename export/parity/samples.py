@@ -1,0 +1,70 @@
+"""The inputs that models are compared on: the probes and the windows of recordings."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+
+from serving.audio import Window, cut_windows, read_audio, to_mono
+from serving.command import progress_console
+from serving.embedder import pool_clips
+from serving.probes import probe_windows
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The probes, followed by the windows of recordings.
+
+    names, windows   [n] and [n, samples] float32
+    n_probes         number of probes
+    counts           number of windows of each recording, in order
+    labels           class of each recording; [] if unknown
+    """
+
+    names: list[str]
+    windows: NDArray[np.float32]
+    n_probes: int
+    counts: list[int]
+    labels: list[str]
+
+    def pool(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Compute the recordings' embeddings [n_recordings, size] from the embeddings of all rows [n, size]."""
+        rows = embeddings[self.n_probes :]
+        return pool_clips(rows, self.counts) if self.counts else rows
+
+
+def collect_samples(window: Window, paths: Sequence[Path], labels: Sequence[str] = ()) -> Samples:
+    """Collect the probes and all windows of these recordings.
+
+    labels   classes of the recordings; empty if unknown
+    errors   AudioError: a file cannot be read
+    """
+    names, windows = probe_windows(window)
+    n_probes, counts, parts = len(names), [], [windows]
+    titles = [path.name for path in paths]
+    if len(set(titles)) < len(titles):  # class folders, each with files of the same names
+        titles = [f"{path.parent.name}/{path.name}" for path in paths]
+    for title, clip in zip(titles, recording_windows(paths, window), strict=True):
+        names += [f"{title}, window {i + 1}" if len(clip) > 1 else title for i in range(len(clip))]
+        parts.append(clip)
+        counts.append(len(clip))
+    return Samples(names, np.concatenate(parts), n_probes, counts, list(labels))
+
+
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """Choose at most `most` of the items, spread evenly over all of them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]
+
+
+def recording_windows(paths: Sequence[Path], window: Window) -> Iterator[NDArray[np.float32]]:
+    """Yield the windows [n_windows, samples] float32 of each recording. AudioError: a file cannot be read."""
+    for path in track(paths, "decoding", console=progress_console, transient=True, disable=not paths):
+        yield cut_windows(to_mono(*read_audio(path), window.rate_hz), window)

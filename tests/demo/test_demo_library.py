@@ -1,0 +1,170 @@
+"""The demo's library of similar sounds: what serving.embed wrote, searched, played and drawn as a map."""
+
+import base64
+import io
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pytest
+import soundfile
+from pyarrow import parquet
+
+from demo.library import Library, class_of, embed_examples, read_library
+from demo.library_map import MAX_DOTS, draw_map
+from demo.tabs.find_similar import check_space
+from serving.embed import main as embed
+from serving.errors import AudioError, UsageError
+
+RATE_HZ = 16_000
+
+
+@pytest.fixture(scope="module")
+def library(bundle_folder, recordings, tmp_path_factory) -> Path:
+    """The small recordings, embedded by the command."""
+    out = tmp_path_factory.mktemp("library") / "small.parquet"
+    assert embed([str(bundle_folder), str(recordings), "--out", str(out)]) == 0
+    return out
+
+
+def small_library(embeddings: np.ndarray, root: Path = Path(), names: list[str] | None = None) -> Library:
+    count = len(embeddings)
+    paths = names or [f"{i % 3}/{i}.wav" for i in range(count)]
+    classes = [class_of(path) for path in paths]
+    return Library(
+        "lib", root, paths, classes, np.zeros(count), np.ones(count), embeddings.astype(np.float32), "5" * 64
+    )
+
+
+def pitch_hz(wave: np.ndarray, rate_hz: int) -> float:
+    return float(np.abs(np.fft.rfft(wave)).argmax() * rate_hz / len(wave))
+
+
+def test_a_row_of_a_window_is_played_from_where_it_begins(bundle_folder, tmp_path):
+    time = np.arange(77_040) / RATE_HZ
+    sound = np.concatenate([0.5 * np.sin(2 * np.pi * hz * time) for hz in (440, 1760)])
+    (tmp_path / "long").mkdir()
+    soundfile.write(tmp_path / "long" / "two.wav", sound, RATE_HZ)
+    out = tmp_path / "windows.parquet"
+    assert embed([str(bundle_folder), str(tmp_path / "long"), "--out", str(out), "--per", "window"]) == 0
+    windows = read_library(out)
+    assert len(windows) == 2
+    data = windows.preview(1).split(",")[1]
+    played, rate_hz = soundfile.read(io.BytesIO(base64.b64decode(data)))
+    assert pitch_hz(played, rate_hz) == pytest.approx(1760, abs=2)
+
+
+@pytest.mark.parametrize("name", ["../secret.wav", "a/../../secret.wav", "/etc/secret.wav"])
+def test_nothing_outside_of_the_folder_is_played(tmp_path, name):
+    soundfile.write(tmp_path / "secret.wav", np.zeros(100), RATE_HZ)
+    (tmp_path / "root").mkdir()
+    with pytest.raises(AudioError, match="leads out of the library's folder"):
+        small_library(np.ones((1, 4)), tmp_path / "root", [name]).preview(0)
+
+
+def test_a_recording_that_is_gone_or_no_sound_is_told(tmp_path):
+    (tmp_path / "no sound.wav").write_text("root:x:0:0")
+    two = small_library(np.ones((2, 4)), tmp_path, ["gone.wav", "no sound.wav"])
+    for row in (0, 1):
+        with pytest.raises(AudioError, match=r"cannot be played from .*; give its folder with --recordings"):
+            two.preview(row)
+
+
+def test_the_folder_is_the_one_that_was_embedded_unless_another_is_given(library, recordings, tmp_path):
+    assert read_library(library).root == recordings
+    assert read_library(library, tmp_path).root == tmp_path
+    with pytest.raises(UsageError, match=r"--recordings: .*nowhere: is not there; say where it is now"):
+        read_library(library, tmp_path / "nowhere")
+
+
+def test_a_library_of_another_model_is_refused_with_the_command_that_mends_it(library, embedder):
+    other = replace(read_library(library), space="6" * 64)
+    check_space(read_library(library), embedder, "mine")
+    with pytest.raises(
+        UsageError, match=r"embedded with another model \(66666666\).*python -m serving\.embed .* --out"
+    ):
+        check_space(other, embedder, "mine")
+
+
+def change(table: pyarrow.Table, name: str, column: pyarrow.Array) -> pyarrow.Table:
+    return table.set_column(table.column_names.index(name), name, column)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda table: table.drop(["path"]), "is no Parquet of embeddings"),
+        (lambda table: change(table, "embedding", table["start_s"].combine_chunks()), "is no Parquet of embeddings"),
+        (lambda table: change(table, "path", pyarrow.nulls(24, pyarrow.string())), "is no Parquet of embeddings"),
+        (lambda table: table.slice(0, 0), "has no rows"),
+        (lambda table: change(table, "embedding_space", pyarrow.array(["a", "b"] * 12)), "has rows of 2 models"),
+    ],
+    ids=["no path", "numbers", "nulls", "no rows", "two models"],
+)
+def test_a_file_that_is_no_library_is_told(library, tmp_path, spoil, reason):
+    parquet.write_table(spoil(parquet.read_table(library)), tmp_path / "spoilt.parquet")
+    with pytest.raises(UsageError, match=rf"--library: .*spoilt\.parquet: {reason}; make it with: python -m"):
+        read_library(tmp_path / "spoilt.parquet")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("1-100032-A-0.wav", "dog"),
+        ("x/5-9032-A-49.ogg", "hand saw"),
+        ("tree_falling/3.wav", "tree falling"),
+        ("a.wav", ""),
+    ],
+)
+def test_a_recording_is_of_esc50s_class_else_of_its_folders(path, name):
+    assert class_of(path) == name
+
+
+def test_examples_are_a_library_whose_classes_are_their_names(embedder, recordings):
+    examples = [(recordings / kind / "0.wav", kind.upper()) for kind in ("tone", "noise")]
+    small = embed_examples(embedder, examples)
+    assert small.classes == ["TONE", "NOISE"]
+    row, cosine = small.nearest(embedder.embed_files([examples[1][0]])[0], 5)[0]
+    assert (row, cosine) == (1, pytest.approx(1, abs=1e-5))
+    assert small.preview(0).startswith("data:audio/mpeg;base64,")
+    check_space(small, embedder, "mine")
+
+
+def test_the_map_keeps_the_two_directions_in_which_embeddings_differ_most():
+    rng = np.random.default_rng(0)
+    plane = np.linalg.qr(rng.standard_normal((16, 16)))[0]
+    flat = np.zeros((60, 16))
+    flat[:, :2] = 0.1 * rng.standard_normal((60, 2)) * (3, 1)
+    flat[:, 2] = 5  # far from the origin: lengths hardly differ
+    rows = flat @ plane.T
+    places = small_library(rows).place(rows.astype(np.float32))
+    wanted = flat[:, :2] / 5
+    for axis in (0, 1):
+        assert abs(np.corrcoef(places[:, axis], wanted[:, axis])[0, 1]) > 0.98
+    assert places[:, 0].std() > 2 * places[:, 1].std()
+
+
+def test_a_large_library_is_drawn_in_part_but_its_neighbours_always():
+    rows = np.random.default_rng(0).standard_normal((2 * MAX_DOTS + 1, 8))
+    drawn = draw_map(small_library(rows), rows[7].astype(np.float32), near=[7, 1999])
+    shown = set(map(int, re.findall(r'data-row="(\d+)"', drawn)))
+    assert {7, 1999} < shown
+    assert MAX_DOTS / 2 < len(shown) <= MAX_DOTS + 2
+    assert drawn.count('class="dot near"') == 2
+    assert f"{len(shown)} of {len(rows)} recordings" in drawn
+    assert len(re.findall('tabindex="0"', drawn)) == 1  # Tab stops at the map once
+
+
+def test_one_recording_and_equal_ones_make_a_map_too():
+    for count in (1, 3):
+        drawn = draw_map(small_library(np.ones((count, 8))))
+        assert drawn.count("data-row") == count
+        assert "nan" not in drawn
+
+
+def test_a_name_is_text_in_the_map_whatever_it_says():
+    drawn = draw_map(small_library(np.eye(2), names=['<img src=x onerror="alert(1)">/a.wav', '"><b>.wav']))
+    assert "<img" not in drawn
+    assert "<b>" not in drawn

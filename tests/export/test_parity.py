@@ -1,0 +1,260 @@
+"""The parity command passes an honest bundle and fails for every fault that is planted in a copy of one."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from export.parity.__main__ import main
+from serving.backends.onnxruntime import OnnxRuntime
+from serving.bundle import PRECISIONS, open_bundle, write_manifest
+from serving.probes import probe_windows
+
+ROOT = Path(__file__).parents[2]
+# A process in which torch is not installed.
+WITHOUT_TORCH = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchaudio"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from export.parity.__main__ import main
+raise SystemExit(main(sys.argv[1:]))
+"""
+
+
+def passed(capsys, *arguments: str) -> dict:
+    code = main(list(arguments))
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    result = json.loads(captured.out.splitlines()[-1])
+    assert result["passed"] is True
+    return result
+
+
+def caught(capsys, *arguments: str) -> str:
+    """The one line with which the command ends in exit 1; its JSON line says the same."""
+    code = main(list(arguments))
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert (code, len(lines)) == (1, 1)
+    assert json.loads(captured.out.splitlines()[-1])["passed"] is False
+    return lines[0]
+
+
+def damaged(bundle: Path, tmp_path: Path, precision: str, damage: Callable[[onnx.ModelProto], None]) -> str:
+    """A copy of a bundle with only this precision (and fp32), its model damaged and its hashes made good again."""
+    folder = Path(shutil.copytree(bundle, tmp_path / "damaged"))
+    manifest = open_bundle(folder).manifest
+    for other in set(manifest.models) - {"fp32", precision}:
+        (folder / manifest.models[other]).unlink()
+    path = folder / PRECISIONS[precision]
+    model = onnx.load(path)
+    damage(model)
+    onnx.save(model, path)
+    models = {name: file for name, file in manifest.models.items() if name in ("fp32", precision)}
+    write_manifest(folder, replace(manifest, models=models))
+    return str(folder)
+
+
+def change(model: onnx.ModelProto, name: str, values: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Replace an initialiser whose name ends so."""
+    (tensor,) = (tensor for tensor in model.graph.initializer if tensor.name.endswith(name))
+    old = numpy_helper.to_array(tensor)
+    tensor.CopyFrom(numpy_helper.from_array(values(old).astype(old.dtype), tensor.name))
+
+
+def exchange_bands(model: onnx.ModelProto) -> None:
+    def exchanged(mel: np.ndarray) -> np.ndarray:
+        order = np.arange(mel.shape[1])
+        order[[20, 21]] = 21, 20
+        return mel[:, order]
+
+    change(model, "mel", exchanged)
+
+
+def shift_log_offset(model: onnx.ModelProto) -> None:
+    (log,) = (node for node in model.graph.node if node.op_type == "Log")
+    (add,) = (node for node in model.graph.node if log.input[0] in node.output)
+    change(model, add.input[1], lambda offset: offset * 1.5)
+
+
+def test_an_honest_bundle_passes_in_every_precision_and_backend(precise_bundle, settled_run, capsys):
+    result = passed(capsys, str(precise_bundle), "--run", str(settled_run))
+    compared = {(row["backend"], row["precision"]) for row in result["results"]}
+    assert {(backend, precision) for backend in ("onnxruntime", "openvino") for precision in PRECISIONS} <= compared
+    assert {row["batch"] for row in result["results"]} == {1, 2, 3, 8}
+    assert result["reference"].startswith("PyTorch")
+    assert result["rows"]["recordings"] >= 3
+    assert all(row["accuracy"] is not None and row["ranking"] is not None for row in result["results"])
+    # What is not on this machine is named, with its reason.
+    assert "tensorrt, fp32" in result["skipped"] or ("tensorrt", "fp32") in compared
+
+
+def test_the_run_named_in_the_bundle_is_found_by_itself(precise_bundle, settled_run, capsys):
+    assert open_bundle(precise_bundle).manifest.run == str(settled_run)
+    result = passed(capsys, str(precise_bundle), "--clips", "0")
+    assert result["reference"].startswith("PyTorch")
+    assert "probes" not in result["reference"]  # all rows, not those of the export alone
+
+
+@pytest.mark.parametrize("damage", [exchange_bands, shift_log_offset])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_wrong_front_end_is_caught(precise_bundle, settled_run, tmp_path, capsys, precision, damage):
+    folder = damaged(precise_bundle, tmp_path, precision, damage)
+    assert precision in caught(capsys, folder, "--run", str(settled_run), "--clips", "0")
+
+
+def test_a_wrong_front_end_of_a_log_mel_bundle_is_caught(log_mel_bundle, settled_run, tmp_path, capsys):
+    folder = Path(shutil.copytree(log_mel_bundle, tmp_path / "damaged"))
+    manifest = open_bundle(folder).manifest
+    model = onnx.load(folder / "frontend.onnx")
+    shift_log_offset(model)
+    onnx.save(model, folder / "frontend.onnx")
+    write_manifest(folder, manifest)
+    assert "fp32" in caught(capsys, str(folder), "--run", str(settled_run), "--clips", "0")
+
+
+@pytest.mark.parametrize("fault", ["sign", "nan", "infinite"])
+def test_one_wrong_row_is_caught_and_named(precise_bundle, settled_run, capsys, monkeypatch, fault):
+    names, windows = probe_windows(open_bundle(precise_bundle).manifest.window)
+    wrong = windows[names.index("tone 1 kHz")]
+
+    class OneWrongRow(OnnxRuntime):
+        def __call__(self, batch):
+            rows = super().__call__(batch)
+            for row, window in zip(rows, batch, strict=True):
+                if np.array_equal(window, wrong):
+                    if fault == "sign":
+                        row *= -1
+                    else:
+                        row[5] = np.nan if fault == "nan" else np.inf
+            return rows
+
+    monkeypatch.setattr("export.parity.__main__.OnnxRuntime", OneWrongRow)
+    assert "tone 1 kHz" in caught(capsys, str(precise_bundle), "--run", str(settled_run))
+
+
+def saturate(model: onnx.ModelProto) -> None:
+    """The range of one layer's input, eight times too small."""
+    quantise = [node for node in model.graph.node if node.op_type == "QuantizeLinear"][-1]
+    change(model, quantise.input[1], lambda scale: scale / 8)
+
+
+def scale_one_channel(model: onnx.ModelProto) -> None:
+    """The scale of one output channel, of the last layer, with the wrong sign."""
+    change(model, "embedding.0.weight_scale", lambda scale: np.where(np.arange(len(scale)) < 8, -scale, scale))
+
+
+def forget_bias(model: onnx.ModelProto) -> None:
+    change(model, "features.2.0.bias", np.zeros_like)
+
+
+def overflow(model: onnx.ModelProto) -> None:
+    """A weight beyond FP16's 65504."""
+    with np.errstate(over="ignore"):
+        change(model, "features.2.0.bias", lambda bias: np.full_like(bias, 7e4, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("precision", "damage"),
+    [("int8", saturate), ("int8", scale_one_channel), ("int8", forget_bias), ("fp16", forget_bias), ("fp16", overflow)],
+)
+@pytest.mark.parametrize("with_run", [True, False], ids=["PyTorch", "stored probes"])
+def test_damage_to_a_precision_is_caught(precise_bundle, settled_run, tmp_path, capsys, precision, damage, with_run):
+    folder = damaged(precise_bundle, tmp_path, precision, damage)
+    if with_run:
+        line = caught(capsys, folder, "--run", str(settled_run), "--clips", "0")
+    else:
+        manifest = open_bundle(folder).manifest
+        write_manifest(Path(folder), replace(manifest, run="/gone"))
+        line = caught(capsys, folder)
+    assert precision in line
+
+
+def test_without_the_run_a_wrong_fp32_model_is_caught_by_what_pytorch_gave(precise_bundle, tmp_path, capsys):
+    folder = damaged(precise_bundle, tmp_path, "fp32", shift_log_offset)
+    write_manifest(Path(folder), replace(open_bundle(folder).manifest, run="/gone"))
+    assert "fp32" in caught(capsys, folder)
+
+
+def test_it_runs_without_torch_on_any_recordings(precise_bundle, recordings):
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, str(precise_bundle), "--data-dir", str(recordings), "--clips", "6"],
+        capture_output=True, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "torch, which is not installed" in done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["rows"]["recordings"] == 6
+    assert "recordings" in result["reference"]
+    refused = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, str(precise_bundle), "--run", str(precise_bundle)],
+        capture_output=True, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert refused.returncode == 2
+    assert "unheard[train]" in refused.stderr
+
+
+def test_the_card_is_renewed_and_the_bundle_still_opens(precise_bundle, tmp_path, capsys):
+    folder = Path(shutil.copytree(precise_bundle, tmp_path / "bundle"))
+    (folder / "engines").mkdir()
+    (folder / "engines" / "mine.engine").write_bytes(b"an engine")
+    before = open_bundle(folder).manifest
+    passed(capsys, str(folder), "--clips", "0", "--update-card")
+    after = open_bundle(folder).manifest
+    assert "| openvino, int8 |" in (folder / "README.md").read_text()
+    record = json.loads((folder / "parity.json").read_text())
+    assert {row["backend"] for row in record["results"]} >= {"onnxruntime", "openvino"}
+    assert "fp32_layers" in record["int8"]
+    changed = {name for name in before.files if before.files[name] != after.files[name]}
+    assert changed == {"README.md", "parity.json"}
+    assert after.files.keys() == before.files.keys()
+    assert (folder / "engines" / "mine.engine").read_bytes() == b"an engine"
+
+
+def test_without_the_flag_the_bundle_is_left_as_it_is(precise_bundle, capsys):
+    before = {path: path.read_bytes() for path in precise_bundle.rglob("*") if path.is_file()}
+    passed(capsys, str(precise_bundle), "--clips", "0")
+    assert {path: path.read_bytes() for path in precise_bundle.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--clips", "-1"], ["--clips"]),
+        (["--run", "/nowhere"], ["config.json"]),
+        (["--data-dir", "/nowhere"], ["/nowhere"]),
+    ],
+)
+def test_wrong_flags_are_one_line(precise_bundle, capsys, arguments, parts):
+    assert main([str(precise_bundle), *arguments]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert all(part in lines[0] for part in parts)
+
+
+def test_the_run_of_another_bundle_is_refused(precise_bundle, run_folder, capsys):
+    assert main([str(precise_bundle), "--run", str(run_folder)]) == 2
+    assert "other weights" in capsys.readouterr().err
+
+
+def test_a_bundle_of_an_older_program_is_to_be_exported_again(precise_bundle, tmp_path, capsys):
+    folder = Path(shutil.copytree(precise_bundle, tmp_path / "old"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"schema_version": 1}))
+    assert main([str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert "schema version 1" in error
+    assert "export the run again" in error
