@@ -106,12 +106,11 @@ def export(options: Options) -> dict[str, Any]:
         record = parity_record(judge, proofs)
         if quantised is not None:
             record["int8"] = {"fp32_layers": quantised.fp32_layers, "alone_in_int8": quantised.effects}
-        (folder / PARITY).write_text(json.dumps(record, indent=1) + "\n")
         judge.save_probes(folder / PROBES)
         zeroshot = source.zeroshot
         if options.text_model:
             say(f"text model: {config.text}")
-            write_text_model(folder, config.text)
+            record["text"] = write_text_model(folder, config.text)
             zeroshot = with_text_mean(zeroshot, config.text)
         elif config.text in ENCODERS:
             name_text_model(folder, config.text)
@@ -120,6 +119,7 @@ def export(options: Options) -> dict[str, Any]:
                     zeroshot = with_text_mean(zeroshot, config.text)
                 except DataError as error:
                     say(f"warning: no labels can be typed: {error}")
+        (folder / PARITY).write_text(json.dumps(record, indent=1) + "\n")
         zeroshot.save(folder / ZEROSHOT)
         credits = source.credits(options.data_dir)
         if credits is not None:

@@ -171,7 +171,7 @@ def update_card(bundle: Bundle, judge: Judge, proofs: Sequence[Proof]) -> None:
     """Write README.md and parity.json anew, and the manifest with their hashes: the folder is exchanged whole."""
     manifest = bundle.manifest
     old = json.loads(bundle.path(PARITY).read_bytes())
-    record = parity_record(judge, proofs) | {name: old[name] for name in ("int8",) if name in old}
+    record = parity_record(judge, proofs) | {name: old[name] for name in ("int8", "text") if name in old}
     sizes = {name: file.size for name, file in manifest.files.items()}
     with new_folder(bundle.folder, overwrite=True, marker=MANIFEST) as folder:
         shutil.copytree(bundle.folder, folder, dirs_exist_ok=True)
