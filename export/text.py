@@ -3,8 +3,8 @@
 facts = write_text_model(folder, "glove+minilm")
 zeroshot = with_text_mean(zeroshot, "glove+minilm")
 
-MiniLM: an ONNX graph with its word table in INT8, a scale for each word, and the layers' weights in FP16; all arithmetic
-is FP32. 34 MB in place of 91. What else was tried is in docs/serving.md.
+MiniLM: an ONNX graph with its word table in INT8, a scale for each word, and the layers' weights in FP16; all
+arithmetic is FP32. 34 MB in place of 91. What else was tried is in docs/serving.md.
 GloVe: the commonest words and those of the class descriptions, in INT8 with a scale for each: 9 MB in place of 83.
 """
 

@@ -65,7 +65,9 @@ class MiniLm:
         return vectors
 
 
-def _open_session(path: Path, model: str | bytes, entries: dict[str, str] | None = None) -> onnxruntime.InferenceSession:
+def _open_session(
+    path: Path, model: str | bytes, entries: dict[str, str] | None = None
+) -> onnxruntime.InferenceSession:
     """A session on the CPU alone. path: for the message of the BundleError."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
