@@ -115,9 +115,9 @@ def write_glove(path: Path, texts: list[str]) -> None:
     used = {word for text in texts for word in split_words(text)}.intersection(known)
     words = sorted({*common, *used})  # all in ASCII, so that this is the order of their bytes
     quantised, scales = quantise_rows(glove.word_vectors(words))
-    starts = np.cumsum([0, *map(len, words)]).astype(np.int32)
+    lengths = np.array([len(word) for word in words], np.uint8)
     encoded = np.frombuffer("".join(words).encode(), np.uint8)
-    np.savez(path, vectors=quantised, scales=scales[:, 0], sorted_words=encoded, starts=starts)
+    np.savez(path, vectors=quantised, scales=scales[:, 0], sorted_words=encoded, lengths=lengths)
 
 
 def quantise_rows(rows: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

@@ -39,11 +39,12 @@ class Glove:
 
     @classmethod
     def read(cls, path: Path) -> "Glove":
-        """From an .npz: vectors [n, 50] int8; scales [n] float32; sorted_words in UTF-8 as uint8, starts [n + 1]."""
+        """From an .npz: vectors [n, 50] int8; scales [n] float32; sorted_words in UTF-8, lengths [n] of them, uint8."""
         with np.load(path, allow_pickle=False) as stored:
             if "sorted_words" not in stored:
                 raise BundleError(f"{path}: is of an older layout, without sorted words; export the bundle again")
-            vectors, starts = stored["vectors"], stored["starts"]
+            vectors = stored["vectors"]
+            starts = np.concatenate([[0], np.cumsum(stored["lengths"], dtype=np.int32)], dtype=np.int32)
             words = stored["sorted_words"].tobytes()
             return cls(lambda: vectors, stored["scales"][:, None], words, starts, range(len(vectors)))
 

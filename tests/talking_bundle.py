@@ -32,7 +32,7 @@ def write_talking_bundle(source: Path, folder: Path) -> Path:
         vectors=(100 * vectors[[row for _, row in words]]).astype(np.int8),
         scales=np.full(len(words), 0.01, np.float32),
         sorted_words=np.frombuffer("".join(word for word, _ in words).encode(), np.uint8),
-        starts=np.cumsum([0, *(len(word) for word, _ in words)]).astype(np.int32),
+        lengths=np.array([len(word) for word, _ in words], np.uint8),
     )
     mean = vectors.mean(axis=0)
     order = [list(MEANINGS).index(name) for name in zeroshot.class_names]
