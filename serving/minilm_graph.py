@@ -1,26 +1,29 @@
 """all-MiniLM-L6-v2 (Reimers 2019, arXiv:1908.10084) as an ONNX graph, made from its weights without PyTorch.
 
 The original in FP32 runs from the safetensors file of its package; export.text stores a smaller one in a bundle.
+`onnx` is imported when a graph is built: a server whose bundle has its own text model runs without it.
 """
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto, TensorProto
 
 LAYERS, HEADS, SIZE = 6, 12, 384
 EPSILON = 1e-12  # of the layer norms
 OPSET, IR_VERSION = 20, 9  # ONNX Runtime 1.17 and later read them
 WORDS = "embeddings.word_embeddings.weight"
 SCALES = "embeddings.word_embeddings.scales"  # [words, 1] float32, beside a word table in INT8
-DTYPES = {"F32": TensorProto.FLOAT, "I64": TensorProto.INT64}  # of safetensors
+FLOAT, INT64 = 1, 7  # of ONNX's TensorProto.DataType
+DTYPES = {"F32": FLOAT, "I64": INT64}  # safetensors' names of them
 
 
-def build_graph(weights: Mapping[str, TensorProto]) -> onnx.ModelProto:
+def build_graph(weights: Mapping[str, "TensorProto"]) -> "ModelProto":
     """BERT of six layers with a mean over the tokens: tokens [batch, length] int64 -> embedding [batch, 384] float32.
 
     All texts of a batch have the same length, so there is no padding and no mask. Rows of the result have unit length.
@@ -76,17 +79,21 @@ def _attend(graph: "_Graph", hidden: str, layer: str) -> str:
 class _Graph:
     """Nodes and initializers while a graph is built. Methods return the name of their output."""
 
-    def __init__(self, weights: Mapping[str, TensorProto]):
+    def __init__(self, weights: Mapping[str, "TensorProto"]):
         self.weights = weights
-        self._nodes: list[onnx.NodeProto] = []
+        self._nodes: list[NodeProto] = []
         self._initializers: dict[str, TensorProto] = {}
 
     def add(self, op: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
+        from onnx import helper
+
         output = output or f"{op}_{len(self._nodes)}"
         self._nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
         return output
 
     def constant(self, name: str, value: np.ndarray) -> str:
+        from onnx import numpy_helper
+
         self._initializers[name] = numpy_helper.from_array(value, name)
         return name
 
@@ -96,13 +103,13 @@ class _Graph:
     def weight(self, name: str) -> str:
         """A stored tensor, cast to FP32 where it is FP16."""
         stored = self._initializers[name] = self.weights[name]
-        return name if stored.data_type == TensorProto.FLOAT else self.add("Cast", name, to=TensorProto.FLOAT)
+        return name if stored.data_type == FLOAT else self.add("Cast", name, to=FLOAT)
 
     def rows(self, name: str, index: str) -> str:
         """Rows of a table in FP32. They are gathered first and cast after, so that no table is cast whole."""
         stored = self._initializers[name] = self.weights[name]
         rows = self.add("Gather", name, index)
-        return rows if stored.data_type == TensorProto.FLOAT else self.add("Cast", rows, to=TensorProto.FLOAT)
+        return rows if stored.data_type == FLOAT else self.add("Cast", rows, to=FLOAT)
 
     def linear(self, hidden: str, name: str) -> str:
         return self.add("Gemm", hidden, self.weight(f"{name}.weight"), self.weight(f"{name}.bias"), transB=1)
@@ -111,18 +118,22 @@ class _Graph:
         scale, bias = (self.weight(f"{name}.LayerNorm.{part}") for part in ("weight", "bias"))
         return self.add("LayerNormalization", hidden, scale, bias, axis=-1, epsilon=EPSILON)
 
-    def model(self) -> onnx.ModelProto:
-        tokens = helper.make_tensor_value_info("tokens", TensorProto.INT64, ["batch", "length"])
-        embedding = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", SIZE])
+    def model(self) -> "ModelProto":
+        from onnx import helper
+
+        tokens = helper.make_tensor_value_info("tokens", INT64, ["batch", "length"])
+        embedding = helper.make_tensor_value_info("embedding", FLOAT, ["batch", SIZE])
         graph = helper.make_graph(self._nodes, "minilm", [tokens], [embedding], list(self._initializers.values()))
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
 
 
-def external_weights(path: Path) -> dict[str, TensorProto]:
+def external_weights(path: Path) -> "dict[str, TensorProto]":
     """The tensors of a safetensors file as ONNX external data: they stay in that file, and ONNX Runtime maps it.
 
     errors   OSError, ValueError, KeyError: the file cannot be read, or is no such file
     """
+    from onnx import StringStringEntryProto, TensorProto
+
     with path.open("rb") as file:
         header_bytes = int.from_bytes(file.read(8), "little")
         if header_bytes > path.stat().st_size:
@@ -138,8 +149,6 @@ def external_weights(path: Path) -> dict[str, TensorProto]:
             name=name, dims=entry["shape"], data_type=DTYPES[entry["dtype"]], data_location=TensorProto.EXTERNAL
         )
         facts = {"location": path.name, "offset": 8 + header_bytes + start, "length": end - start}
-        tensor.external_data.extend(
-            onnx.StringStringEntryProto(key=key, value=str(value)) for key, value in facts.items()
-        )
+        tensor.external_data.extend(StringStringEntryProto(key=key, value=str(value)) for key, value in facts.items())
         tensors[name] = tensor
     return tensors
