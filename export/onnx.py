@@ -90,9 +90,11 @@ def export(options: Options) -> dict[str, Any]:
         record = parity_record(judge, results)
         if quantised is not None:
             record["int8"] = {"fp32_layers": quantised.fp32_layers, "alone_in_int8": quantised.effects}
-        (folder / PARITY).write_text(json.dumps(record, indent=1) + "\n")
         judge.save_probes(folder / PROBES)
-        _write_class_vectors(folder, run, options.text_model)
+        text_record = _write_class_vectors(folder, run, options.text_model)
+        if text_record is not None:
+            record["text"] = text_record
+        (folder / PARITY).write_text(json.dumps(record, indent=1) + "\n")
         attribution = run.credits(options.data_dir)
         if attribution is not None:
             shutil.copyfile(attribution, folder / ATTRIBUTION)
@@ -186,18 +188,22 @@ def _check_parity(judge: Judge, runtime: Runtime, precision: str) -> list[Parity
     return results
 
 
-def _write_class_vectors(folder: Path, run: TrainedRun, text_model: bool) -> None:
-    """Write zeroshot.npz and folder/text: the text model, or only the name of its encoder."""
-    encoder, zeroshot = run.config.text, run.zeroshot
+def _write_class_vectors(folder: Path, run: TrainedRun, text_model: bool) -> dict[str, Any] | None:
+    """Write zeroshot.npz and folder/text: the text model, or only the name of its encoder.
+
+    returns   how the written text model compares with the original, None if only its name was written
+    """
+    encoder, zeroshot, record = run.config.text, run.zeroshot, None
     if text_model:
         say(f"text model: {encoder}")
-        write_text_model(folder, encoder)
+        record = write_text_model(folder, encoder)
         zeroshot = with_text_mean(zeroshot, encoder)
     elif encoder in ENCODERS:
         name_text_model(folder, encoder)
         if zeroshot.text_mean is None:
             zeroshot = _try_text_mean(zeroshot, encoder)
     zeroshot.save(folder / ZEROSHOT)
+    return record
 
 
 def _try_text_mean(zeroshot: ZeroShot, encoder: str) -> ZeroShot:

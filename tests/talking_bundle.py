@@ -22,7 +22,7 @@ def write_talking_bundle(source: Path, folder: Path) -> Path:
     shutil.copytree(source, folder)
     zeroshot = ZeroShot.load(folder / "zeroshot.npz")
     vectors = np.eye(len(MEANINGS), dtype=np.float32)  # of the meanings, in their order
-    words = [(word, row) for row, meaning in enumerate(MEANINGS.values()) for word in meaning]
+    words = sorted((word, row) for row, meaning in enumerate(MEANINGS.values()) for word in meaning)
     text = folder / "text"
     text.mkdir()
     (text / "text.json").write_text(json.dumps({"encoder": "glove", "max_tokens": 1}))
@@ -31,7 +31,8 @@ def write_talking_bundle(source: Path, folder: Path) -> Path:
         text / "glove.npz",
         vectors=(100 * vectors[[row for _, row in words]]).astype(np.int8),
         scales=np.full(len(words), 0.01, np.float32),
-        words=np.frombuffer("\n".join(word for word, _ in words).encode(), np.uint8),
+        sorted_words=np.frombuffer("".join(word for word, _ in words).encode(), np.uint8),
+        lengths=np.array([len(word) for word, _ in words], np.uint8),
     )
     mean = vectors.mean(axis=0)
     order = [list(MEANINGS).index(name) for name in zeroshot.class_names]

