@@ -14,6 +14,7 @@ from demo.examples import pick_examples
 from demo.models import Models
 from serving.audio import read_audio
 from serving.embed import main as embed
+from serving.backends.runtime import Runtime
 from serving.embedder import Embedder
 from tests.talking_bundle import write_talking_bundle
 
@@ -63,7 +64,7 @@ def models(talking, bundle_folder) -> Models:
     """Two bundles to choose from; the first one's runtime can be slowed."""
     models = Models({"talking": talking.bundle.folder, "mute": bundle_folder})
     first = models.open("talking")
-    first.runtime = Slowed(first.runtime)
+    first.runtime = Runtime(Slowed(first.runtime))
     return models
 
 
@@ -276,7 +277,7 @@ def test_live_answers_come_again_and_again_and_end_with_the_microphone(visit):
 
 def test_a_slow_machine_answers_rarely_but_about_the_newest_sound(visit, models):
     visit.open("Live")
-    models.open("talking").runtime.seconds = 1.2  # three pieces of sound
+    models.open("talking").runtime.network.seconds = 1.2  # three pieces of sound
     try:
         start = time.monotonic()
         visit.page.click("#microphone .record-button")
@@ -284,7 +285,7 @@ def test_a_slow_machine_answers_rarely_but_about_the_newest_sound(visit, models)
         lag_s = (time.monotonic() - start) - visit.heard_s()
         visit.page.click("#microphone .stop-button")
     finally:
-        models.open("talking").runtime.seconds = 0.0
+        models.open("talking").runtime.network.seconds = 0.0
     assert lag_s < 6  # all pieces in turn would take 36 s: 8 s late by now
 
 
