@@ -12,9 +12,9 @@ import onnx
 from onnx import ModelProto, NodeProto
 from onnx.utils import Extractor
 
-from serving.backends.choose import for_waveforms, open_openvino
+from serving.backends.choose import open_openvino, with_front_end
 from serving.backends.onnxruntime import OnnxRuntime, missing_for
-from serving.backends.runtime import FrontEnd, Runtime, WithFrontEnd
+from serving.backends.runtime import Graph, Runtime, Stage
 from serving.bundle import Bundle
 from serving.errors import BundleError
 
@@ -38,7 +38,7 @@ def why_missing(backend: str, gpus: list[str]) -> str | None:
     return None
 
 
-def open_graph(path: Path, backend: str, threads: int, cache: Path) -> Runtime:
+def open_graph(path: Path, backend: str, threads: int, cache: Path) -> Graph:
     """Open an ONNX file with one input and one output.
 
     cache    a folder for the engines that a provider builds
@@ -56,15 +56,15 @@ def open_model(bundle: Bundle, backend: str, precision: str, threads: int, cache
     if backend == "tensorrt":
         from serving.backends.tensorrt import TensorRT, find_engine
 
-        return TensorRT(find_engine(bundle, precision), bundle)
+        return with_front_end(bundle, TensorRT(find_engine(bundle, precision), bundle))
     if backend == "openvino":
         return open_openvino(bundle, precision, threads)
-    return for_waveforms(bundle, open_graph(bundle.model(precision), backend, threads, cache))
+    return with_front_end(bundle, open_graph(bundle.model(precision), backend, threads, cache))
 
 
-def front_end_of(bundle: Bundle, runtime: Runtime, backend: str, threads: int, cache: Path) -> FrontEnd | None:
+def front_end_of(bundle: Bundle, runtime: Runtime, backend: str, threads: int, cache: Path) -> Stage | None:
     """The front end alone, as this backend computes it for the model; None: an engine cannot be split."""
-    if isinstance(runtime, WithFrontEnd):
+    if not runtime.is_one_graph:
         return runtime.front_end
     return None if backend == "tensorrt" else open_graph(bundle.path("frontend.onnx"), backend, threads, cache)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from benchmarks.bundle_parts import front_end_of, open_model, why_missing
 from benchmarks.turns import Job
 from serving.audio import decode_audio
-from serving.backends.runtime import FrontEnd
+from serving.backends.runtime import Stage
 from serving.bundle import BF16, Bundle
 from serving.embedder import Embedder, pool_clips
 from serving.errors import BackendError, UnheardError
@@ -144,7 +144,7 @@ def _common_jobs(embedder: Embedder, clips: StagedClips, batch: int) -> dict[Sta
     }
 
 
-def _front_end_job(front_end: FrontEnd, most: int, windows: Callable[[int], NDArray[np.float32]]) -> Job:
+def _front_end_job(front_end: Stage, most: int, windows: Callable[[int], NDArray[np.float32]]) -> Job:
     """Log-mel of a batch, at most `most` windows in one call, as the model gets them."""
 
     def log_mel(batch: NDArray[np.float32]) -> None:

@@ -20,7 +20,7 @@ from rich.table import Table
 from export.graph import OPSET
 from export.model_card import model_card
 from export.onnx_writer import OnnxWriter
-from export.parity.judge import BATCHES, Judge, ParityError, ParityResult, Runtime
+from export.parity.judge import BATCHES, Judge, Model, ParityError, ParityResult
 from export.parity.parity_report import parity_record, parity_table, worst_of_each
 from export.parity.samples import recording_windows, spread
 from export.precision import Quantised
@@ -177,7 +177,7 @@ def _spread_windows(run: TrainedRun, clips: Sequence[Clip]) -> NDArray[np.float3
     return windows[spread(range(len(windows)), MAX_WINDOWS)]
 
 
-def _check_parity(judge: Judge, runtime: Runtime, precision: str) -> list[ParityResult]:
+def _check_parity(judge: Judge, runtime: Model, precision: str) -> list[ParityResult]:
     """Compare one file with PyTorch at every batch size. ParityError names the worst row."""
     results = []
     for batch in BATCHES:

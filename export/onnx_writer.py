@@ -8,11 +8,10 @@ from numpy.typing import NDArray
 
 from export.dft_factors import factor_basis
 from export.graph import OPSET, LogMelEmbedder, export_graph, fold_batch_norm, write_graph
-from export.parity.judge import Runtime
 from export.precision import Quantised, half_precision, quantise
 from export.trained_run import TrainedRun
 from serving.backends.onnxruntime import OnnxRuntime
-from serving.backends.runtime import WithFrontEnd
+from serving.backends.runtime import Runtime, identity
 from serving.bundle import FRONT_END_MODEL, PRECISIONS
 from serving.cores import usable_cores
 from serving.probes import probe_windows
@@ -69,10 +68,8 @@ class OnnxWriter:
 
     def runtime(self, precision: str) -> Runtime:
         """Open a written file in ONNX Runtime on the CPU: waveforms [n, samples] -> embeddings [n, 128]."""
-        model = self._open(PRECISIONS[precision])
-        if self.input == "waveform":
-            return model
-        return WithFrontEnd(model, self._open(FRONT_END_MODEL))
+        front_end = identity if self.input == "waveform" else self._open(FRONT_END_MODEL)
+        return Runtime(self._open(PRECISIONS[precision]), front_end)
 
     def _open(self, name: str) -> OnnxRuntime:
         return OnnxRuntime(self.folder / name, usable_cores(), ["cpu"])

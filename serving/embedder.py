@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from serving.audio import cut_windows, level_dbfs, read_audio, to_mono
 from serving.backends.choose import open_backend, open_front_end, runs_on_gpu
-from serving.backends.runtime import FrontEnd, Runtime, WithFrontEnd
+from serving.backends.runtime import Graph, Runtime, Stage
 from serving.bundle import ZEROSHOT, Bundle, Manifest, open_bundle, reopen_bundle
 from serving.cores import usable_cores
 from serving.errors import AudioError, UsageError
@@ -140,12 +140,12 @@ class Embedder:
 
         Their log-mel, where the front end is no part of what the runtime runs; several threads can prepare at a time.
         """
-        return self.runtime.front_end(windows) if isinstance(self.runtime, WithFrontEnd) else windows
+        return self.runtime.front_end(windows)
 
     @property
-    def network(self) -> Runtime:
+    def network(self) -> Graph:
         """What makes embeddings of that which `prepare` gives."""
-        return self.runtime.network if isinstance(self.runtime, WithFrontEnd) else self.runtime
+        return self.runtime.network
 
     def run_prepared(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Embed what `prepare` made of n >= 1 windows -> [n, 128] float32, at most max_batch of them at a time."""
@@ -253,9 +253,9 @@ class Embedder:
         return self._front_end(self.windows(wave, rate_hz))
 
     @cached_property
-    def _front_end(self) -> FrontEnd:
+    def _front_end(self) -> Stage:
         """The runtime's own, or one that only pictures need and that is opened for the first of them."""
-        return self.runtime.front_end if isinstance(self.runtime, WithFrontEnd) else open_front_end(self.bundle)
+        return open_front_end(self.bundle) if self.runtime.is_one_graph else self.runtime.front_end
 
 
 def pool(rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 from fastapi.testclient import TestClient
 
+from serving.backends.runtime import Runtime
 from serving.embedder import Embedder
 from serving.server.app import create_app
 from serving.server.limits import Limits
 from serving.server.pipeline import Pipeline
 
 
-class FakeRuntime:
-    """A runtime that any function plays: windows [n, samples] -> rows [n, 128]."""
+class FakeGraph:
+    """Any function as a model: windows [n, samples] -> rows [n, 128]."""
 
     name, version, providers = "fake", "0", ["this test"]
 
@@ -34,7 +35,7 @@ class FakeRuntime:
 def with_network(embedder: Embedder, network: Callable[[np.ndarray], np.ndarray]) -> Embedder:
     """An embedder over the same bundle with another network."""
     other = copy.copy(embedder)
-    other.runtime = FakeRuntime(network)
+    other.runtime = Runtime(FakeGraph(network))
     return other
 
 

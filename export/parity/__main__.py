@@ -21,7 +21,7 @@ from export.model_card import model_card
 from export.parity.bundle_judge import judge_bundle
 from export.parity.judge import BATCHES, Judge, ParityError, ParityResult
 from export.parity.parity_report import parity_record, parity_table
-from serving.backends.choose import for_waveforms, open_openvino
+from serving.backends.choose import open_openvino, with_front_end
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.backends.runtime import Runtime
 from serving.backends.tensorrt import TensorRT, find_engine
@@ -58,7 +58,7 @@ def check_parity(options: Options) -> dict[str, Any]:
     skipped: dict[str, str] = {}
     for backend, precision, make in runtimes(bundle):
         try:
-            runtime = for_waveforms(bundle, make())
+            runtime = make()
         except UnheardError as error:  # not installed, no GPU, no engine
             skipped[f"{backend}, {precision}"] = str(error)
             continue
@@ -81,16 +81,19 @@ def runtimes(bundle: Bundle) -> Iterator[tuple[str, str, Callable[[], Runtime]]]
     """Yield backend, precision and a function that opens the runtime, or raises UnheardError if it cannot run here."""
     threads = usable_cores()
     for precision in bundle.manifest.models:
-        path = bundle.model(precision)
-        yield "onnxruntime", precision, partial(OnnxRuntime, path, threads, ["cpu"])
+        yield "onnxruntime", precision, partial(_open_file, bundle, precision, threads, "cpu")
         for provider in ("cuda", "tensorrt"):
-            yield f"onnxruntime {provider}", precision, partial(OnnxRuntime, path, threads, [provider], strict=True)
+            yield f"onnxruntime {provider}", precision, partial(_open_file, bundle, precision, threads, provider)
         yield "openvino", precision, partial(open_openvino, bundle, precision, threads)
         yield "tensorrt", precision, partial(_open_engine, bundle, precision)
 
 
+def _open_file(bundle: Bundle, precision: str, threads: int, provider: str) -> Runtime:
+    return with_front_end(bundle, OnnxRuntime(bundle.model(precision), threads, [provider], strict=True))
+
+
 def _open_engine(bundle: Bundle, precision: str) -> Runtime:
-    return TensorRT(find_engine(bundle, precision), bundle)
+    return with_front_end(bundle, TensorRT(find_engine(bundle, precision), bundle))
 
 
 def update_card(bundle: Bundle, judge: Judge, results: Sequence[ParityResult]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from export.parity.judge import Judge, Reference, run_in_batches
 from export.parity.samples import collect_samples, spread
 from serving.audio import SUFFIXES, sound_files
-from serving.backends.choose import for_waveforms
+from serving.backends.choose import with_front_end
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.bundle import PROBES, ZEROSHOT, Bundle
 from serving.command import say
@@ -74,7 +74,7 @@ def _judge_without_run(bundle: Bundle, recordings: list[Path], max_clips: int) -
             )
         embeddings, rounding, name = stored["embeddings"], stored["rounding"].tolist(), str(stored["name"])
     if samples.counts:
-        fp32 = for_waveforms(bundle, OnnxRuntime(bundle.model("fp32"), usable_cores(), ["cpu"]))
+        fp32 = with_front_end(bundle, OnnxRuntime(bundle.model("fp32"), usable_cores(), ["cpu"]))
         rest = run_in_batches(fp32, samples.windows[samples.n_probes :], 1, "onnxruntime, fp32")
         embeddings = np.concatenate([embeddings, rest])
         rounding += [0.0] * len(rest)

@@ -18,7 +18,7 @@ from serving.zeroshot import ZeroShot
 
 BATCHES = (1, 2, 3, 8)  # an exporter can fix the batch size silently, so each file runs with all of these
 
-Runtime = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Model = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class ParityError(UnheardError):
@@ -54,7 +54,7 @@ class Judge:
     zeroshot: ZeroShot
     classify: Callable[[NDArray[np.float32]], Sequence[str]] | None = None
 
-    def judge(self, runtime: Runtime, backend: str, precision: str, batch: int) -> "ParityResult":
+    def judge(self, runtime: Model, backend: str, precision: str, batch: int) -> "ParityResult":
         """Run the samples in batches of this size and compare the embeddings with the reference."""
         title = f"{backend}, {precision}, batch {batch}"
         embeddings = run_in_batches(runtime, self.samples.windows, batch, title)
@@ -129,7 +129,7 @@ class ParityResult:
 
 
 def run_in_batches(
-    runtime: Runtime, windows: NDArray[np.float32], batch: int, title: str | None = None
+    runtime: Model, windows: NDArray[np.float32], batch: int, title: str | None = None
 ) -> NDArray[np.float32]:
     """Run inputs [n, ...] with exactly `batch` rows in each call: [n, 128].
 

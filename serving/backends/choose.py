@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.backends.runtime import Runtime, WithFrontEnd
+from serving.backends.runtime import Graph, Runtime, identity
 from serving.backends.sidecar import ENGINES
 from serving.bundle import BF16, FRONT_END_MODEL, PROBES, Bundle
 from serving.command import say
@@ -92,7 +92,7 @@ def _open(
 ) -> Runtime:
     """Open one backend and compare it with PyTorch on the probes."""
     try:
-        runtime = for_waveforms(bundle, _make(bundle, backend, precision, threads, strict, providers))
+        runtime = _make(bundle, backend, precision, threads, strict, providers)
         off, probe = probe_difference(bundle, runtime)
     except UnheardError:
         raise
@@ -117,16 +117,16 @@ def _make(
         case "tensorrt":
             from serving.backends.tensorrt import TensorRT, find_engine
 
-            return TensorRT(find_engine(bundle, precision), bundle)
+            return with_front_end(bundle, TensorRT(find_engine(bundle, precision), bundle))
         case "openvino":
             return open_openvino(bundle, precision, threads)
         case _:
             from serving.backends.onnxruntime import OnnxRuntime
 
-            return OnnxRuntime(bundle.model(precision), threads, providers, strict=strict)
+            return with_front_end(bundle, OnnxRuntime(bundle.model(precision), threads, providers, strict=strict))
 
 
-def open_openvino(bundle: Bundle, precision: str, threads: int) -> WithFrontEnd:
+def open_openvino(bundle: Bundle, precision: str, threads: int) -> Runtime:
     """A bundle's model for waveforms, in fp32, fp16, int8 or bf16, its front end by FFT.
 
     errors   as `OpenVino`, `Bundle.model` and `FftLogMel`
@@ -139,7 +139,7 @@ def open_openvino(bundle: Bundle, precision: str, threads: int) -> WithFrontEnd:
     network = OpenVino(bundle.model(precision), threads, bf16, network=True)
     # INT8 and bfloat16 round log-mels by ten times what an FFT in FP32 does at its worst.
     precise = precision not in ("int8", BF16)
-    return WithFrontEnd(network, FftLogMel(LogMelConfig(**bundle.manifest.front_end), precise))
+    return Runtime(network, FftLogMel(LogMelConfig(**bundle.manifest.front_end), precise))
 
 
 def runs_on_gpu(runtime: Runtime) -> bool:
@@ -147,18 +147,16 @@ def runs_on_gpu(runtime: Runtime) -> bool:
     return runtime.name == "tensorrt" or any(name.startswith(("CUDA", "Tensorrt")) for name in runtime.providers)
 
 
-def open_front_end(bundle: Bundle) -> Runtime:
+def open_front_end(bundle: Bundle) -> Graph:
     """Waveforms [batch, samples] -> log-mel [batch, frames, 64], on the CPU."""
     from serving.backends.onnxruntime import OnnxRuntime
 
     return OnnxRuntime(bundle.path(FRONT_END_MODEL), 1, ["cpu"])
 
 
-def for_waveforms(bundle: Bundle, runtime: Runtime) -> Runtime:
-    """A runtime of a bundle's model that takes waveforms, whatever the model or the runtime takes."""
-    if bundle.manifest.input == "waveform" or isinstance(runtime, WithFrontEnd):
-        return runtime
-    return WithFrontEnd(runtime, open_front_end(bundle))
+def with_front_end(bundle: Bundle, network: Graph) -> Runtime:
+    """A runtime over the graph of a bundle, with the bundle's front end before it where the graph takes log-mel."""
+    return Runtime(network, identity if bundle.manifest.input == "waveform" else open_front_end(bundle))
 
 
 def probe_difference(bundle: Bundle, runtime: Runtime) -> tuple[float, str]:

@@ -1,17 +1,18 @@
-"""What every backend is to the rest: one call that makes embeddings of waveforms."""
+"""The contract of every backend: a front end and a network, which turn waveforms into embeddings one after the other."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Waveforms [batch, samples] float32 -> log-mel [batch, frames, 64] float32. Safe to call from several threads.
-FrontEnd = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+# A batch [n, ...] float32 -> a batch [n, ...] float32. Safe to call from several threads.
+Stage = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
-class Runtime(Protocol):
-    """Waveforms [batch, samples] float32 -> embeddings [batch, 128] float32. Safe to call from several threads.
+class Graph(Protocol):
+    """One model on one backend: a `Stage` that says what runs it.
 
     name       onnxruntime, openvino or tensorrt
     version    of the library
@@ -25,14 +26,43 @@ class Runtime(Protocol):
     def __call__(self, batch: NDArray[np.float32], /) -> NDArray[np.float32]: ...
 
 
-class WithFrontEnd:
-    """A runtime that takes log-mel, for waveforms: both parts can be called apart, each in a thread of its own."""
+def identity(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The front end of a graph that has its own: returns the waveforms as they are."""
+    return batch
 
-    def __init__(self, network: Runtime, front_end: FrontEnd):
-        self.name, self.version, self.providers = network.name, network.version, network.providers
-        self.network = network
-        self.front_end = front_end
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """[batch, samples] float32 -> [batch, 128] float32."""
-        return self.network(self.front_end(batch))
+@dataclass(frozen=True)
+class Runtime:
+    """A bundle's model: waveforms [n, samples] float32 -> embeddings [n, 128] float32.
+
+    network    what the front end gives -> embeddings [n, 128] float32
+    front_end  waveforms [n, samples] -> what the network takes: log-mel [n, frames, 64], or the waveforms themselves
+               (`identity`) where one graph holds both. The two may run in different threads.
+    """
+
+    network: Graph
+    front_end: Stage = identity
+
+    @property
+    def name(self) -> str:
+        """onnxruntime, openvino or tensorrt."""
+        return self.network.name
+
+    @property
+    def version(self) -> str:
+        """Of the library that runs the network."""
+        return self.network.version
+
+    @property
+    def providers(self) -> list[str]:
+        """What of this machine the network runs on."""
+        return self.network.providers
+
+    @property
+    def is_one_graph(self) -> bool:
+        """Whether the network takes waveforms."""
+        return self.front_end is identity
+
+    def __call__(self, waveforms: NDArray[np.float32]) -> NDArray[np.float32]:
+        """[n, samples] float32 -> [n, 128] float32."""
+        return self.network(self.front_end(waveforms))

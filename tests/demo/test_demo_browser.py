@@ -13,6 +13,7 @@ import soundfile
 from demo.bundle_choice import BundleChoice
 from demo.examples import pick_examples
 from serving.audio import level_dbfs, read_audio
+from serving.backends.runtime import Runtime
 from serving.embed import main as embed
 from serving.embedder import Embedder
 from tests.talking_bundle import write_talking_bundle
@@ -63,7 +64,7 @@ def bundles(talking, bundle_folder) -> BundleChoice:
     """Two bundles to choose from; the first one's runtime can be slowed."""
     bundles = BundleChoice({"talking": talking.bundle.folder, "mute": bundle_folder})
     first = bundles.open("talking")
-    first.runtime = Slowed(first.runtime)
+    first.runtime = Runtime(Slowed(first.runtime))
     return bundles
 
 
@@ -275,7 +276,7 @@ def test_live_answers_come_again_and_again_and_end_with_the_microphone(visit):
 
 def test_a_slow_machine_answers_rarely_but_about_the_newest_sound(visit, bundles):
     visit.open("Live")
-    bundles.open("talking").runtime.seconds = 1.2  # three pieces of sound
+    bundles.open("talking").runtime.network.seconds = 1.2  # three pieces of sound
     try:
         start = time.monotonic()
         visit.page.click("#microphone .record-button")
@@ -283,7 +284,7 @@ def test_a_slow_machine_answers_rarely_but_about_the_newest_sound(visit, bundles
         lag_s = (time.monotonic() - start) - visit.heard_s()
         visit.page.click("#microphone .stop-button")
     finally:
-        bundles.open("talking").runtime.seconds = 0.0
+        bundles.open("talking").runtime.network.seconds = 0.0
     assert lag_s < 6  # all pieces in turn would take 36 s: 8 s late by now
 
 
