@@ -1,4 +1,4 @@
-"""The contract of every backend: a front end and a network, which turn waveforms into embeddings one after the other."""
+"""The contract of every backend: a front end and a network, which together turn waveforms into embeddings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
