@@ -104,8 +104,8 @@ def quantise(
     zeroshot     whose best-ranked class for `judged` must hold its bound as well
 
     Activations get HEADROOM over the range of recordings. Where the whole network in INT8 then misses LEAST_COSINE or
-    LEAST_RANKING, each layer is measured alone in INT8 and keeps the best of three ranges: this, that of recordings and
-    that of recordings and probes. The layers that lose most for the bytes they save are then put back to FP32, one
+    LEAST_RANKING, each layer is measured alone in INT8 and keeps the best of three ranges: this, that of recordings,
+    and that of recordings and probes. The layers that lose most for the bytes they save are then put back to FP32, one
     after the other, until the rest holds.
     """
     model = onnx.load(path)

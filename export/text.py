@@ -36,6 +36,7 @@ from serving.text import (
     PACKAGES,
     TOKENIZER,
     TextModel,
+    join_vectors,
     package_folder,
 )
 from serving.zeroshot import ZeroShot
@@ -159,8 +160,8 @@ def prove(folder: Path, encoder: str, texts: list[str]) -> dict[str, Any]:
     parts = ENCODERS[encoder]
     minilm = partial(sentence, str(minilm_folder())) if "minilm" in parts else None
     glove = Glove.of_package(package_folder(PACKAGES["glove"])) if "glove" in parts else None
-    wanted = TextModel(encoder, "packages", {}, glove, minilm).encode(texts)
-    written: NDArray[np.float32] = TextModel.open(folder).encode(texts)
+    wanted = join_vectors(texts, glove, minilm)
+    written = TextModel.open(folder).vectors(texts)
     cosines = (wanted * written).sum(axis=1)  # both of unit length
     worst = int(np.nan_to_num(cosines, nan=-2.0).argmin())
     if not cosines[worst] >= LEAST_COSINE:

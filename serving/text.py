@@ -7,7 +7,7 @@ Training encodes with the packages' (training.text); a bundle's own gives the sa
 import importlib.util
 import json
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -154,7 +154,7 @@ class TextModel:
                 )
         with self._lock:  # one call at a time: each takes memory
             new = [text for text in dict.fromkeys(texts) if text not in self._known]
-            rows = self._encode(new) if new else []
+            rows = self.vectors(new) if new else []
             vectors = {text: row.copy() for text, row in zip(new, rows, strict=True)}  # a view would keep them all
             vectors |= {text: self._known.pop(text) for text in dict.fromkeys(texts) if text in self._known}
             self._known |= vectors
@@ -174,13 +174,23 @@ class TextModel:
             self._minilm is not None and self._minilm.knows(word)
         )
 
-    def _encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        parts = []
-        if self._glove is not None:
-            parts.append(unit_rows(np.stack([self._glove(text) for text in texts])))
-        if self._minilm is not None:
-            parts.append(self._minilm(texts))
-        return unit_rows(np.concatenate(parts, axis=1))
+    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """As `encode`, but also for texts without a known word, and without the cache: [n, size] float32."""
+        return join_vectors(texts, self._glove, self._minilm)
+
+
+def join_vectors(
+    texts: Sequence[str],
+    glove: Callable[[str], NDArray[np.float32]] | None,
+    minilm: Callable[[Sequence[str]], NDArray[np.float32]] | None,
+) -> NDArray[np.float32]:
+    """The vectors of the given parts of an encoder, each of unit length, side by side: [n, size] float32, unit rows."""
+    parts = []
+    if glove is not None:
+        parts.append(unit_rows(np.stack([glove(text) for text in texts])))
+    if minilm is not None:
+        parts.append(minilm(texts))
+    return unit_rows(np.concatenate(parts, axis=1))
 
 
 def _words(text: str) -> list[str]:

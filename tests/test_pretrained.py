@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,10 @@ from training.pretrained import WARNING, PretrainedReport, load_pretrained
 DEPTH = {"yamnet": 12, "yamnet-compact": 7}
 # Compared in FP64: the order of a sum depends on the CPU and moves it by 1e-14; another epsilon of BatchNorm moves it
 # by 1e-4.
-IN_FP64 = {"rtol": 1e-10, "atol": 1e-10}
+assert_same_in_fp64 = partial(torch.testing.assert_close, rtol=1e-10, atol=1e-10)
 # A BatchNorm that does nothing in vggish divides by sqrt(running_var + eps). Its running_var = 1 - eps is rounded to
 # FP32, by 3e-8: 9e-7 in numbers up to 16, on any CPU.
-WITH_IDLE_NORMS = {"rtol": 1e-6, "atol": 3e-6}
+assert_same_but_for_norms = partial(torch.testing.assert_close, rtol=1e-6, atol=3e-6)
 
 
 class PublishedVGGish(nn.Module):
@@ -107,7 +108,7 @@ def test_features_equal_published_yamnets_pooled_at_the_same_depth(name, suffix,
         wanted = exact.pooled(log_mel, DEPTH[name])
         got = network.double().features(log_mel.unsqueeze(1))
         assert wanted.std(dim=0).mean() > 1e-3  # the inputs can be told apart
-        torch.testing.assert_close(got, wanted, **IN_FP64)
+        assert_same_in_fp64(got, wanted)
     assert len(report.loaded) == 5 * (2 * DEPTH[name] - 1)
 
 
@@ -141,10 +142,10 @@ def test_vggish_in_eval_mode_equals_published_vggish_up_to_its_last_relu(vggish,
     with torch.inference_mode():
         exact, network, log_mel = copy.deepcopy(vggish).double(), network.double(), log_mel.double()
         maps = exact.features(log_mel.unsqueeze(1)).flatten(1)
-        torch.testing.assert_close(network.features(log_mel.unsqueeze(1)), maps, **WITH_IDLE_NORMS)
+        assert_same_but_for_norms(network.features(log_mel.unsqueeze(1)), maps)
         wanted = exact(log_mel)
         assert wanted.std(dim=0).mean() > 0.05  # the inputs can be told apart
-        torch.testing.assert_close(torch.relu(network.embed(log_mel)), wanted, **WITH_IDLE_NORMS)
+        assert_same_but_for_norms(torch.relu(network.embed(log_mel)), wanted)
     assert set(report.loaded) == set(vggish.state_dict())
     assert report.skipped == ("pproc.pca_means",)
     assert {name.split(".")[0] for name in report.fresh} == {"head"}
