@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from serving.audio import FORMATS, sound_files
 from serving.errors import AudioError, DataError
+from serving.formats.names import FORMATS, sound_files
 
 RATE_HZ = 44_100  # of the synthesised clips
 DISTINCT = 32  # clips to take in turn, so that no result rests on one of them
@@ -30,7 +30,7 @@ def read_recordings(folder: Path, most: int = DISTINCT) -> dict[str, bytes]:
     """Path and bytes of the first sound files below `folder`. DataError: no such folder, or none in it."""
     if not folder.is_dir():
         raise DataError(f"--recordings: {folder}: no such folder; give one with {FORMATS} files")
-    paths = sound_files(folder.rglob("*"))
+    paths = sound_files(folder)
     if not paths:
         raise DataError(f"--recordings: {folder}: has no {FORMATS} file; give a folder with some")
     try:

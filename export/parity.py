@@ -23,7 +23,6 @@ from export.card import model_card
 from export.proof import BATCHES, Judge, ParityError, Proof, Reference, run_in_batches
 from export.record import PARITY, parity_record, proof_table
 from export.samples import collect_samples, spread
-from serving.audio import SUFFIXES, sound_files
 from serving.backends.choose import for_waveforms, open_openvino
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.backends.runtime import Runtime
@@ -32,6 +31,7 @@ from serving.bundle import MANIFEST, Bundle, new_folder, open_bundle, write_mani
 from serving.command import console, run_command, say
 from serving.cores import usable_cores
 from serving.errors import BundleError, DataError, UnheardError, UsageError
+from serving.formats.names import SUFFIXES, sound_files
 from serving.probes import PROBES
 from serving.zeroshot import ZeroShot
 
@@ -145,7 +145,7 @@ def find_recordings(folder: Path | None) -> list[Path]:
     """Every recording in a folder and below; none without a folder. DataError: it holds none."""
     if folder is None:
         return []
-    found = sound_files(folder.rglob("*"))
+    found = sound_files(folder)
     if not found:
         raise DataError(f"--data-dir: {folder} holds no recordings; wanted {', '.join(SUFFIXES)}")
     return found
