@@ -27,6 +27,7 @@ class Heard:
     milliseconds  by stage: decode, resample, model
     rate_hz, channels, seconds   of the file as it came
     space         the bundle's embedding_space
+    warnings      what of the recording could not be read, a line each
     """
 
     rows: NDArray[np.float32]
@@ -36,6 +37,7 @@ class Heard:
     channels: int
     seconds: float
     space: str
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_silent(self) -> bool:
@@ -72,7 +74,9 @@ def hear(embedder: Embedder, path: str | Path | None) -> Heard:
     if path is None:
         raise AudioError("recording: got none; send one audio file")
     times = [time.perf_counter()]
-    samples, rate_hz = decode_audio(_bytes_of(Path(path)), Path(path).name, MAX_SECONDS)  # [n_samples, n_channels]
+    warnings: list[str] = []
+    data, name = _bytes_of(Path(path)), Path(path).name
+    samples, rate_hz = decode_audio(data, name, MAX_SECONDS, warnings.append)  # [n_samples, n_channels]
     times.append(time.perf_counter())
     target_hz = embedder.manifest.window.rate_hz
     wave = to_mono(samples, rate_hz, target_hz)
@@ -81,7 +85,14 @@ def hear(embedder: Embedder, path: str | Path | None) -> Heard:
     times.append(time.perf_counter())
     stages: dict[str, float] = dict(zip(STAGES, (1000 * np.diff(times)).tolist(), strict=True))
     return Heard(
-        rows, wave, stages, rate_hz, samples.shape[1], len(samples) / rate_hz, embedder.manifest.embedding_space
+        rows,
+        wave,
+        stages,
+        rate_hz,
+        samples.shape[1],
+        len(samples) / rate_hz,
+        embedder.manifest.embedding_space,
+        tuple(warnings),
     )
 
 

@@ -141,7 +141,7 @@ def _listen(embedder: Embedder, ear: Ear, piece: str | None) -> None:
     """Add what a file holds. Its header may claim another length than it has: the browser writes it as it records."""
     if piece is None:
         raise AudioError("piece: got none; send one audio file")
-    wave, rate_hz = read_audio(piece, MAX_PIECE_S)
+    wave, rate_hz = read_audio(piece, MAX_PIECE_S, warn=lambda line: None)  # more of it comes
     ear.listen(wave, rate_hz, embedder.manifest.window)
 
 

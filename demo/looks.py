@@ -1,6 +1,7 @@
 """What all views look like: style sheet, cards, colours of classes."""
 
 import html
+from collections.abc import Sequence
 
 
 def words(name: str) -> str:
@@ -17,6 +18,14 @@ def refusal(message: str) -> str:
     """A card that says why there is no answer."""
     text = html.escape(message, quote=False)
     return f'<div class="card hint refused" role="alert"><p><b>There is no answer to this.</b><br>{text}</p></div>'
+
+
+def read_in_part(warnings: Sequence[str]) -> str:
+    """A card that says what of a recording could not be read; "" where it was read whole."""
+    if not warnings:
+        return ""
+    text = "<br>".join(html.escape(line, quote=False) for line in warnings)
+    return f'<div class="card refused" role="alert"><p><b>Not all of it could be read.</b><br>{text}</p></div>'
 
 
 def facts(*parts: str) -> str:

@@ -10,7 +10,7 @@ from demo.action import add_action, react
 from demo.bars import as_json, bar_notes, draw_bars
 from demo.hearing import Heard, hear, rank
 from demo.labels import add_labels, read_labels
-from demo.looks import facts, hint
+from demo.looks import facts, hint, read_in_part
 from demo.models import Models
 from demo.pictures import draw_picture
 from demo.sound import add_sound
@@ -32,7 +32,7 @@ def add_recognition(models: Models, bundle: gr.Dropdown, examples: Sequence[tupl
         embedder = models.open(bundle)
         heard = hear(embedder, path)
         bars, timeline = _ranked(embedder, heard, labels, offset)
-        return bars, _picture(embedder, heard), timeline, heard
+        return bars, read_in_part(heard.warnings) + _picture(embedder, heard), timeline, heard
 
     def rank_again(heard: Heard | None, labels: str, offset: float, bundle: str) -> tuple[Any, Any]:
         embedder = models.open(bundle)
@@ -49,6 +49,7 @@ def add_recognition(models: Models, bundle: gr.Dropdown, examples: Sequence[tupl
             "ranking": as_json(ranked),
             "windows": [{"label": label, "probability": share} for label, share in ranked.by_window],
             "milliseconds": {**heard.milliseconds, "rank": ranked.milliseconds},
+            "warnings": list(heard.warnings),
             "clip": {"seconds": heard.seconds, "rate_hz": heard.rate_hz, "channels": heard.channels},
             "backend": embedder.backend,
             "precision": embedder.precision,

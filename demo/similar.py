@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demo.action import add_action, react
-from demo.hearing import hear
+from demo.hearing import Heard, hear
 from demo.library import Library, embed_examples
-from demo.looks import facts, hint, refusal, words
+from demo.looks import facts, hint, read_in_part, refusal, words
 from demo.map import BEHAVIOUR, draw_map
 from demo.models import Models
 from demo.sound import add_sound
@@ -50,9 +50,10 @@ def add_similar(
         found = searched(bundle)
         if path is None:
             return NOTHING_YET, draw_map(found)
-        embedding, milliseconds = _embed(models.open(bundle), path)
+        embedding, heard = _embed(models.open(bundle), path)
         near = found.nearest(embedding, SHOWN)
-        return _list(found, near, milliseconds), draw_map(found, embedding, [row for row, _ in near])
+        shown = read_in_part(heard.warnings) + _list(found, near, heard.milliseconds)
+        return shown, draw_map(found, embedding, [row for row, _ in near])
 
     def play_dot(event: gr.EventData, bundle: str) -> str:
         return _player(searched(bundle), int(event.row), autoplay=True)
@@ -62,13 +63,14 @@ def add_similar(
         if not 1 <= count <= MOST:
             raise UsageError(f"count: got {count}; wanted 1 to {MOST}")
         found = searched(bundle)
-        embedding, milliseconds = _embed(models.open(bundle), recording)
+        embedding, heard = _embed(models.open(bundle), recording)
         near = found.nearest(embedding, int(count))
         return {
             "library": found.name,
             "rows": len(found),
             "neighbours": [{**_row(found, row), "cosine": cosine} for row, cosine in near],
-            "milliseconds": milliseconds,
+            "milliseconds": heard.milliseconds,
+            "warnings": list(heard.warnings),
         }
 
     def play(row: int, bundle: str) -> dict[str, Any]:
@@ -105,11 +107,11 @@ def check_space(library: Library, embedder: Embedder, bundle: str) -> None:
         )
 
 
-def _embed(embedder: Embedder, path: str | None) -> tuple[NDArray[np.float32], dict[str, float]]:
+def _embed(embedder: Embedder, path: str | None) -> tuple[NDArray[np.float32], Heard]:
     heard = hear(embedder, path)
     if heard.is_silent:
         raise AudioError("recording: is silent, so nothing is like it; send another")
-    return pool(heard.rows), heard.milliseconds
+    return pool(heard.rows), heard
 
 
 def _row(library: Library, row: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.audio import cut_windows, read_audio, to_mono
+from serving.audio import cut_windows, read_audio, to_mono, warn_in_python
 from serving.backends.choose import open_backend, open_front_end, runs_on_gpu
 from serving.backends.runtime import FrontEnd, Runtime, WithFrontEnd
 from serving.bundle import Bundle, Manifest, open_bundle
@@ -129,7 +129,7 @@ class Embedder:
     def embed_files(self, paths: Sequence[str | Path]) -> NDArray[np.float32]:
         """Embed files, decoding some while the runtime works on others. [n_files, 128] float32.
 
-        errors   AudioError naming the first file that cannot be used
+        errors   AudioError naming the first file that cannot be used; AudioWarning: one was read only in part
         """
         embeddings = np.empty((len(paths), self.manifest.embedding_size), np.float32)
         files = map(Path, paths)
@@ -141,16 +141,19 @@ class Embedder:
                 if isinstance(outcome, AudioError):
                     raise outcome
                 row[:] = pool(outcome.rows)
+                for warning in outcome.warnings:
+                    warn_in_python(warning)
         return embeddings
 
     def decode_file(self, path: Path, max_seconds: float | None = None) -> DecodedFile:
         """A file's duration and prepared windows; AudioError naming it, also where it is longer than max_seconds."""
-        wave, rate_hz = read_audio(path, max_seconds)
+        warnings: list[str] = []
+        wave, rate_hz = read_audio(path, max_seconds, warnings.append)
         try:
             windows = self.windows(wave, rate_hz)
         except AudioError as error:
             raise AudioError(f"{path}: {error}") from error
-        return DecodedFile(len(wave) / rate_hz, self.prepare(windows))
+        return DecodedFile(len(wave) / rate_hz, self.prepare(windows), tuple(warnings))
 
     def classify(
         self,

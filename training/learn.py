@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from serving.audio import warn_in_python
 from serving.errors import RunError
 from serving.zeroshot import ZeroShot
 from training.alone import alone
@@ -52,10 +53,12 @@ class Recordings:
         return ClipSet(self.frames, np.array([rows[clip.path] for clip in part], np.int64), np.array(labels, np.int64))
 
 
-def load_recordings(config: RunConfig, table: ClipTable, cache_dir: Path) -> Recordings:
-    """The table's clips as the run's front end hears them, from the cache where it has them."""
+def load_recordings(
+    config: RunConfig, table: ClipTable, cache_dir: Path, warn: Callable[[str], None] = warn_in_python
+) -> Recordings:
+    """The table's clips as the run's front end hears them, from the cache where it has them; see `load_frames`."""
     window = config.front_end.network_window(config.window_frames)
-    return Recordings(table, load_frames(table.clips, config.front_end, window, cache_dir))
+    return Recordings(table, load_frames(table.clips, config.front_end, window, cache_dir, warn))
 
 
 @dataclass(frozen=True)

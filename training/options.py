@@ -99,6 +99,8 @@ class Options(MachineOptions):
     """with --objective classes: the closed-form map to the class vectors, ridge or eszsl; default: ridge"""
     init: Path | None = None
     """start from published weights: torch_audioset's YAMNet or torchvggish's VGGish (.safetensors, .pt, .pth)"""
+    skip_unreadable: bool = False
+    """leave out recordings that cannot be read, rather than stop and name them all"""
     seed: int = 0
     """of the split, the weights and all that is random"""
     cache_dir: Path = Path("cache")

@@ -21,6 +21,7 @@ class Clip:
 
     duration_s, rate_hz, channels   of the recording as it came
     inputs                          [n_windows, ...] float32: its windows, as `Embedder.prepare` makes them
+    warnings                        what of the recording could not be read, a line each
     decode_ms, resample_ms, front_end_ms
                                     what the stages took; resample: mix to mono, resample, cut
     """
@@ -29,6 +30,7 @@ class Clip:
     rate_hz: int
     channels: int
     inputs: NDArray[np.float32]
+    warnings: tuple[str, ...]
     decode_ms: float
     resample_ms: float
     front_end_ms: float
@@ -39,10 +41,12 @@ def read_clip(file: File, embedder: Embedder, max_seconds: float) -> Clip:
 
     errors   AudioError, see `decode_audio` and `to_mono`
     """
-    (wave, rate_hz), decode_ms = timed(lambda: decode_audio(file.data, file.name, max_seconds))
+    told: list[str] = []
+    (wave, rate_hz), decode_ms = timed(lambda: decode_audio(file.data, file.name, max_seconds, told.append))
     windows, resample_ms = timed(lambda: embedder.windows(wave, rate_hz))
     inputs, front_end_ms = timed(lambda: embedder.prepare(windows))
-    return Clip(len(wave) / rate_hz, rate_hz, wave.shape[1], inputs, decode_ms, resample_ms, front_end_ms)
+    seconds, channels = len(wave) / rate_hz, wave.shape[1]
+    return Clip(seconds, rate_hz, channels, inputs, tuple(told), decode_ms, resample_ms, front_end_ms)
 
 
 def timed(work: Callable[[], Result]) -> tuple[Result, float]:
