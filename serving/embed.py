@@ -39,8 +39,8 @@ class Options:
     bundle: Annotated[Path, tyro.conf.Positional]
     """the bundle's folder"""
     folder: Annotated[Path, tyro.conf.Positional]
-    """where the recordings are: at any depth, links to folders not followed; WAV, FLAC, OGG, Opus, MP3, AIFF, W64, AU and
-    CAF files, and with the extra `formats` M4A, AAC, MP4, WebM, WMA and others"""
+    """where the recordings are: at any depth, links to folders not followed; WAV, FLAC, OGG, Opus, MP3, AIFF, W64, AU
+    and CAF files, and with the extra `formats` M4A, AAC, MP4, WebM, WMA and others"""
     out: Path
     """the Parquet file to write; X.parquet.parts beside it holds the unfinished job"""
     per: Literal["clip", "window"] = "clip"

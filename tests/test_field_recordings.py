@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import sys
 import time
 import warnings
@@ -263,3 +264,45 @@ def test_soundfile_agrees_where_nothing_is_wrong(tmp_path):
         data = field.encoded(field_sound(), file_format=file_format)
         expected, _ = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
         np.testing.assert_array_equal(decode_audio(data)[0], expected)
+
+
+def test_a_training_names_all_bad_files_at_once_and_can_leave_them_out(recordings, tmp_path, capsys):
+    pytest.importorskip("torch")
+    from training.data.clips import load_clips
+    from training.run import main
+
+    folder = tmp_path / "data"
+    shutil.copytree(recordings, folder)
+    (folder / "tone" / "bad.wav").write_bytes(b"no sound")
+    (folder / "noise" / "worse.mp3").write_bytes(bytes(500))
+    (folder / "noise" / "half.ogg").write_bytes(KINDS["half an OGG"].make())
+    (folder / "noise" / "phone.opus").write_bytes(KINDS["Opus"].make())
+    (folder / "noise" / "._a.wav").write_bytes(b"Mac")
+    command = [
+        "--dataset",
+        "folder",
+        "--data-dir",
+        str(folder),
+        "--cache-dir",
+        str(tmp_path / "cache"),
+        "--epochs",
+        "1",
+    ]
+    command += ["--network", "yamnet-compact", "--vocabulary", "0", "--text", "glove", "--out", str(tmp_path / "run")]
+    for _ in range(2):  # at once the second time
+        assert main(command) == 2
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert "2 recordings cannot be read" in error
+        assert "bad.wav" in error
+        assert "worse.mp3" in error
+        assert "--skip-unreadable" in error
+        assert "._a.wav" not in error
+    assert main([*command, "--skip-unreadable"]) == 0
+    printed = capsys.readouterr()
+    result = json.loads(printed.out.strip().splitlines()[-1])
+    assert (result["skipped"], result["read_in_part"]) == (2, 1)
+    assert "half.ogg: cut off" in printed.err
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["skipped"] == 2
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert sorted(config["skipped"]) == ["noise/worse.mp3", "tone/bad.wav"]
+    assert len(load_clips("folder", folder).clips) == 28
