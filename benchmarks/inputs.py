@@ -12,9 +12,10 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from serving.audio import FORMATS, decode_audio, sound_files
+from serving.audio import decode_audio
 from serving.bundle import Bundle, open_bundle
 from serving.errors import AudioError, DataError, UsageError
+from serving.formats.names import FORMATS, sound_files
 
 RATE_HZ = 44_100  # of the synthesised clips
 DISTINCT_CLIPS = 32  # so that no result rests on a single clip
@@ -81,7 +82,7 @@ def synthesise_clip(seconds: float, rng: np.random.Generator) -> bytes:
 def _read_recordings(folder: Path, most: int) -> dict[str, bytes]:
     if not folder.is_dir():
         raise DataError(f"--recordings: {folder}: no such folder; give one with {FORMATS} files")
-    paths = sound_files(folder.rglob("*"))
+    paths = sound_files(folder)
     if not paths:
         raise DataError(f"--recordings: {folder}: has no {FORMATS} file; give a folder with some")
     try:

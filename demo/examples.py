@@ -4,8 +4,8 @@ import csv
 from pathlib import Path
 from typing import TypeVar
 
-from serving.audio import SUFFIXES, sound_files
 from serving.errors import UsageError
+from serving.formats.names import SUFFIXES, is_hidden, sound_files
 
 MAX_EXAMPLES = 12
 EXAMPLE_SOUNDS = Path(__file__).parent / "example_sounds"  # synthesised, see its README
@@ -32,7 +32,7 @@ def _pick(folder: Path) -> list[tuple[Path, str]]:
     classes = _class_folders(folder) or _esc50(folder)
     if len(classes) > 1:
         return [(path, name.replace("_", " ")) for name, path in _spread(sorted(classes.items()))]
-    files = list(classes.values()) or sound_files(folder.iterdir())
+    files = list(classes.values()) or sound_files(folder, deep=False)
     if not files:
         raise UsageError(f"--examples: {folder}: has no {', '.join(SUFFIXES)} file; give a folder with recordings")
     return [(path, path.stem.replace("_", " ")) for path in _spread(files)]
@@ -40,8 +40,10 @@ def _pick(folder: Path) -> list[tuple[Path, str]]:
 
 def _class_folders(folder: Path) -> dict[str, Path]:
     """The first recording of each subfolder: class -> file."""
-    places = sorted(place for place in folder.iterdir() if place.is_dir() and place.name != "audio")
-    return {place.name: files[0] for place in places if (files := sound_files(place.iterdir()))}
+    places = sorted(
+        place for place in folder.iterdir() if place.is_dir() and place.name != "audio" and not is_hidden(place.name)
+    )
+    return {place.name: files[0] for place in places if (files := sound_files(place, deep=False))}
 
 
 def _esc50(folder: Path) -> dict[str, Path]:

@@ -17,7 +17,7 @@ from pyarrow import parquet
 from usearch.index import Index
 
 from demo.labels import ESC50, read_labels
-from serving.audio import to_mono
+from serving.audio import read_audio, to_mono
 from serving.embedder import Embedder
 from serving.errors import AudioError, UsageError
 from serving.rows import FOLDER, schema_of
@@ -25,6 +25,7 @@ from serving.zeroshot import unit_rows
 
 PREVIEW_S = 10.0  # longest preview of a recording
 PREVIEW_HZ = 32_000  # a sample rate of MP3
+SEEKABLE = (".flac", ".aiff", ".aif", ".w64", ".au", ".caf")  # by libsndfile to the right sample
 SEARCHED = 128  # candidates of one query (expansion_search): more gives higher recall and is slower
 ESC50_CLASSES = read_labels(ESC50) or []
 ESC50_NAME = re.compile(r"\d-\d+-[A-Z]-(\d+)")  # fold-source-take-target
@@ -90,16 +91,24 @@ class Library:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise AudioError(f"{name}: leads out of the library's folder, so it cannot be played")
         try:
-            with soundfile.SoundFile(self.root / name) as file:
-                file.seek(min(round(self.starts_s[row] * file.samplerate), file.frames))
-                wanted = round(min(self.durations_s[row], PREVIEW_S) * file.samplerate)
-                wave = np.asarray(file.read(wanted, dtype="float32", always_2d=True), np.float32)
-                rate_hz = file.samplerate
-        except (OSError, soundfile.SoundFileError) as error:
+            wave, rate_hz = _cut(self.root / name, self.starts_s[row], min(self.durations_s[row], PREVIEW_S))
+        except (OSError, soundfile.SoundFileError, AudioError) as error:
             raise AudioError(f"{name}: cannot be played from {self.root}; give its folder with --recordings") from error
         data = io.BytesIO()
         soundfile.write(data, np.clip(to_mono(wave, rate_hz, PREVIEW_HZ), -1, 1), PREVIEW_HZ, format="MP3")
         return "data:audio/mpeg;base64," + base64.b64encode(data.getvalue()).decode()
+
+
+def _cut(path: Path, start_s: float, seconds: float) -> tuple[NDArray[np.float32], int]:
+    """A stretch of a recording: [n_samples, n_channels] float32, and its rate."""
+    if path.suffix.lower() in SEEKABLE:
+        with soundfile.SoundFile(path) as file:
+            file.seek(min(round(start_s * file.samplerate), file.frames))
+            wave = file.read(round(seconds * file.samplerate), dtype="float32", always_2d=True)
+            return np.asarray(wave, np.float32), file.samplerate
+    wave, rate_hz = read_audio(path, warn=lambda line: None)  # what is missing was told when it was embedded
+    first = round(start_s * rate_hz)
+    return wave[first : first + round(seconds * rate_hz)], rate_hz
 
 
 def class_of(path: str) -> str:
@@ -117,7 +126,7 @@ def read_library(path: Path, recordings: Path | None = None) -> Library:
     errors       UsageError: the file is missing, has another format, no rows or rows of several models, or the folder
                  of the recordings is missing
     """
-    columns = list(schema_of(1).names)
+    columns = [name for name in schema_of(1).names if name != "warning"]  # which older files do not have
     if not path.is_file():
         raise UsageError(f"--library: {path}: no such file; make it with: {MAKE_IT}")
     try:

@@ -1,6 +1,7 @@
 """The page's style sheet, and HTML elements that several tabs use."""
 
 import html
+from collections.abc import Sequence
 
 
 def escape_name(name: str) -> str:
@@ -17,6 +18,14 @@ def error_card(message: str) -> str:
     """A card with an error message in place of a result."""
     text = html.escape(message, quote=False)
     return f'<div class="card hint refused" role="alert"><p><b>No result.</b><br>{text}</p></div>'
+
+
+def partly_read_card(warnings: Sequence[str]) -> str:
+    """A card that says what of a recording could not be read; "" if all of it was read."""
+    if not warnings:
+        return ""
+    text = "<br>".join(html.escape(line, quote=False) for line in warnings)
+    return f'<div class="card refused" role="alert"><p><b>Only a part of it could be read.</b><br>{text}</p></div>'
 
 
 def fact_line(*parts: str) -> str:

@@ -27,6 +27,7 @@ class EmbeddedRecording:
     milliseconds  by stage: decode, resample, model
     rate_hz, channels, seconds   of the file
     space         the bundle's embedding_space
+    warnings      what of the recording could not be read, a line each
     """
 
     rows: NDArray[np.float32]
@@ -37,6 +38,7 @@ class EmbeddedRecording:
     channels: int
     seconds: float
     space: str
+    warnings: tuple[str, ...] = ()
 
     @property
     def level_dbfs(self) -> float:
@@ -80,7 +82,9 @@ def embed_recording(embedder: Embedder, path: str | Path | None) -> EmbeddedReco
     if path is None:
         raise AudioError("recording: got none; send one audio file")
     times = [time.perf_counter()]
-    samples, rate_hz = decode_audio(_bytes_of(Path(path)), Path(path).name, MAX_SECONDS)  # [n_samples, n_channels]
+    warnings: list[str] = []
+    data, name = _bytes_of(Path(path)), Path(path).name
+    samples, rate_hz = decode_audio(data, name, MAX_SECONDS, warnings.append)  # [n_samples, n_channels]
     times.append(time.perf_counter())
     target_hz = embedder.manifest.window.rate_hz
     wave = to_mono(samples, rate_hz, target_hz)
@@ -90,8 +94,17 @@ def embed_recording(embedder: Embedder, path: str | Path | None) -> EmbeddedReco
     times.append(time.perf_counter())
     stages: dict[str, float] = dict(zip(STAGES, (1000 * np.diff(times)).tolist(), strict=True))
     levels = [level_dbfs(window) for window in windows]
-    seconds, space = len(samples) / rate_hz, embedder.manifest.embedding_space
-    return EmbeddedRecording(rows, wave, levels, stages, rate_hz, samples.shape[1], seconds, space)
+    return EmbeddedRecording(
+        rows,
+        wave,
+        levels,
+        stages,
+        rate_hz,
+        samples.shape[1],
+        len(samples) / rate_hz,
+        embedder.manifest.embedding_space,
+        tuple(warnings),
+    )
 
 
 def _bytes_of(path: Path) -> bytes:

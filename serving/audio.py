@@ -1,23 +1,22 @@
 """Bytes or a path -> mono float32 at the model's rate -> the fixed windows a network sees."""
 
 import math
-from collections.abc import Iterable
-from contextlib import suppress
+import os
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from numbers import Real
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
-from serving.errors import AudioError, DurationError, FormatError
-from serving.libsndfile import UNKNOWN_LENGTH, opened, opened_path
+from serving.errors import AudioError, AudioWarning
+from serving.formats.decode import decode, source_seconds
+from serving.formats.source import Source
 from serving.resample import resample
 
-FORMATS = "WAV, FLAC, OGG or MP3"
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")  # of their files, in lower case
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 100, 2_000_000  # outside, resampling costs memory without bound, or gives nothing
 MOST_CHANNELS = 1024  # libsndfile's own limit; an array with more has its axes the wrong way round
 # 40 dB over full scale: louder than any mix in floats, far below integers that were never divided by their full scale.
@@ -29,8 +28,6 @@ LOWEST_DBFS = -120.0  # digital silence, which has no level, is given as this
 # 0.999 with that of digital silence. With a log offset of 0.001 the same holds 20 dB lower, where -70 is -50 here. The
 # softest of 1280 clips of ESC-50 reaches -38 dBFS; 16-bit dither reaches -88 dBFS, A-law's idle code -72 dBFS.
 SILENT_DBFS = -70.0
-BLOCK_VALUES = 2**20  # samples of all channels decoded at a time
-VALUES_PER_SECOND = 384_000  # all channels together, for a limit on memory: eight channels at 48 kHz
 
 
 @dataclass(frozen=True)
@@ -58,89 +55,79 @@ class Window:
         return self.samples + (self.count(n_samples) - 1) * self.hop_samples
 
 
-def sound_files(paths: Iterable[Path]) -> list[Path]:
-    """Those of the paths that are files of FORMATS, by their suffixes, in the order of their names."""
-    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
+def warn_in_python(message: str) -> None:
+    """What `read_audio` and `decode_audio` do with what they could not read, where they are told nothing else."""
+    warnings.warn(message, AudioWarning, stacklevel=4)
 
 
-def read_audio(path: str | Path, max_seconds: float | None = None) -> tuple[NDArray[np.float32], int]:
+def read_audio(
+    path: str | Path, max_seconds: float | None = None, warn: Callable[[str], None] = warn_in_python
+) -> tuple[NDArray[np.float32], int]:
     """Decode a file.
 
     max_seconds  as `decode_audio`
+    warn         as `decode_audio`
     returns      wave [n_samples, n_channels] float32, integer formats scaled to [-1, 1]; its rate in Hz
     errors       AudioError: not there, not readable, too long, no samples, NaN or infinite samples
-    What a truncated WAV or MP3 still holds is decoded; a truncated FLAC or OGG is not readable.
     """
     path = Path(path)
-    with suppress(OSError, ValueError, soundfile.SoundFileError):  # whose reason is told below
-        if path.is_file():
-            with opened_path(path) as file:
-                return _decode(file, str(path), max_seconds)
     try:
-        data = path.read_bytes()
+        source = _source_of(path)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        reason = getattr(error, "strerror", None) or error
-        raise AudioError(f"{path}: cannot be read ({reason}); give the path of an audio file") from error
-    return decode_audio(data, str(path), max_seconds)
+        raise _unreadable(path, error) from error
+    try:
+        return _decode(source, str(path), max_seconds, warn)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    finally:
+        if source.fd is not None:
+            os.close(source.fd)
 
 
-def decode_audio(data: bytes, name: str = "audio", max_seconds: float | None = None) -> tuple[NDArray[np.float32], int]:
-    """Decode the bytes of one audio file.
+def _source_of(path: Path) -> Source:
+    """A file, left where it is; of a pipe what comes out of it."""
+    return Source(fd=os.open(path, os.O_RDONLY)) if path.is_file() else Source(path.read_bytes())
+
+
+def _unreadable(path: Path, error: Exception) -> AudioError:
+    reason = getattr(error, "strerror", None) or error
+    return AudioError(f"{path}: cannot be read ({reason}); give the path of an audio file")
+
+
+def decode_audio(
+    data: bytes,
+    name: str = "audio",
+    max_seconds: float | None = None,
+    warn: Callable[[str], None] = warn_in_python,
+) -> tuple[NDArray[np.float32], int]:
+    """Decode the bytes of one audio file: all of it, or what can be read of it and a warning that says what is missing.
 
     name         for messages
     max_seconds  decode no more than this, nor more memory than it takes at VALUES_PER_SECOND; None: no limit
+    warn         called with one line, which begins with the name, for each part that is missing or cannot be read; by
+                 default an AudioWarning of Python
     returns      as `read_audio`
     errors       FormatError: not readable; DurationError: longer than max_seconds; else as `check_wave`
+    Streams joined to one file are read one after the other, those of several rates at the highest.
     """
-    try:
-        with opened(data) as file:
-            return _decode(file, name, max_seconds)
-    except soundfile.SoundFileError as error:
-        raise FormatError(f"{name}: not a readable audio file ({_reason(error)}); send {FORMATS}") from error
+    return _decode(Source(data), name, max_seconds, warn)
 
 
-def _decode(file: soundfile.SoundFile, name: str, max_seconds: float | None) -> tuple[NDArray[np.float32], int]:
-    wave = _read_blocks(file, name, max_seconds)
-    if not wave.size or not file.subtype.startswith("PCM_"):  # integers are finite, and in [-1, 1]
-        check_wave(wave, name)
-    return wave, file.samplerate
+def header_seconds(data: bytes) -> float | None:
+    """How long the headers of an audio file say that it lasts, in seconds; nothing is decoded.
+
+    None where they do not say, or cannot be read: `decode_audio` tells why. What they say need not be true.
+    """
+    return source_seconds(Source(data))
 
 
-def _read_blocks(file: soundfile.SoundFile, name: str, max_seconds: float | None) -> NDArray[np.float32]:
-    """All samples [n_samples, n_channels] float32, in memory for what is there and not for what the header claims."""
-    rate_hz, channels = file.samplerate, file.channels
-    most = math.inf
-    if max_seconds is not None:
-        most = max_seconds * min(rate_hz, VALUES_PER_SECOND / channels)
-    if file.frames <= most or file.frames == UNKNOWN_LENGTH:
-        block_samples = min(file.frames + 1, BLOCK_VALUES // channels)
-        blocks: list[NDArray[np.float32]] = []
-        n_samples = 0
-        while n_samples <= most:
-            block = _read_block(file, block_samples)
-            blocks.append(block)
-            n_samples += len(block)
-            if len(block) < block_samples and n_samples <= most:
-                return block if len(blocks) == 1 else np.concatenate(blocks)
-    raise DurationError(
-        f"{name}: lasts more than {most / rate_hz:g} s, the most here for {rate_hz} Hz {channels}-channel sound; "
-        "send a shorter recording"
-    )
-
-
-def _read_block(file: soundfile.SoundFile, n_samples: int) -> NDArray[np.float32]:
-    """The next samples [n_samples or fewer, n_channels] float32."""
-    if file.subtype == "PCM_16":  # libsndfile's own conversion gives the same numbers in six times the time
-        whole = file.read(n_samples, dtype="int16", always_2d=True)
-        return np.multiply(whole, np.float32(1 / 2**15), dtype=np.float32)
-    return np.asarray(file.read(n_samples, dtype="float32", always_2d=True), dtype=np.float32)
-
-
-def _reason(error: Exception) -> str:
-    """libsndfile's reason, without its prefix and full stop."""
-    reason = str(error).split(": ", 1)[-1].strip().rstrip(".")
-    # mpg123's words for bytes in which it finds no whole frame.
-    return "no MP3 frame in it" if reason.startswith("File does not exist") else f"soundfile: {reason}"
+def _decode(
+    source: Source, name: str, max_seconds: float | None, warn: Callable[[str], None]
+) -> tuple[NDArray[np.float32], int]:
+    sound = decode(source, name, max_seconds, warn)
+    if not sound.is_checked:
+        check_wave(sound.wave, name)
+    return sound.wave, sound.rate_hz
 
 
 def check_wave(wave: NDArray[np.floating], name: str = "audio") -> None:

@@ -38,7 +38,8 @@ class Options:
     bundle: Annotated[Path, tyro.conf.Positional]
     """the bundle's folder"""
     folder: Annotated[Path, tyro.conf.Positional]
-    """where the recordings are: WAV, FLAC, OGG and MP3 files, at any depth; links to folders are not followed"""
+    """where the recordings are: at any depth, links to folders not followed; WAV, FLAC, OGG, Opus, MP3, AIFF, W64, AU
+    and CAF files, and with the extra `formats` M4A, AAC, MP4, WebM, WMA and others"""
     out: Path
     """the Parquet file to write; X.parquet.parts beside it holds the unfinished job"""
     per: Literal["clip", "window"] = "clip"
@@ -90,7 +91,7 @@ def embed(options: Options) -> dict[str, Any]:
                 work = _work_here(job, source) if options.ray is None else work_on_ray(job, source, options.ray)
                 for n_files in work:
                     progress.advance(bar, n_files)
-            n_rows, n_errors = _finish(job, source, options.out, errors)
+            n_rows, n_errors, n_warned = _finish(job, source, options.out, errors)
     except OSError as error:
         raise UsageError(
             f"{options.out}: cannot be written ({error.strerror or error}); what is done is kept: mend it and give the "
@@ -103,6 +104,7 @@ def embed(options: Options) -> dict[str, Any]:
         "files": job.n_files,
         "errors": n_errors,
         "errors_file": str(errors),
+        "warnings": n_warned,
         "files_done_before": job.n_files_done,
         "seconds": round(seconds, 3),
         "files_per_s": round((job.n_files - job.n_files_done) / seconds, 2),
@@ -160,8 +162,8 @@ def _work_here(job: Job, source: FolderEmbedder) -> Iterator[int]:
             yield len(names_of_part)
 
 
-def _finish(job: Job, source: FolderEmbedder, out: Path, errors: Path) -> tuple[int, int]:
-    """Join the parts, and put the two files in their places whole. Returns how many rows and errors."""
+def _finish(job: Job, source: FolderEmbedder, out: Path, errors: Path) -> tuple[int, int, int]:
+    """Join the parts, and put the two files in their places whole. Returns how many rows, errors and warnings."""
     new_rows, new_errors = job.folder / "rows.new", job.folder / "errors.new"
     schema = source.rows.schema.with_metadata({FOLDER: os.fsencode(source.folder)})
     counts = merge_parts(map(job.path, range(job.n_parts)), new_rows, new_errors, schema)
@@ -178,11 +180,13 @@ def _progress() -> Progress:
 
 def _report(result: dict[str, Any]) -> None:
     table = Table(show_header=False)
-    for name in ("rows", "files", "errors", "seconds", "files_per_s"):
+    for name in ("rows", "files", "errors", "warnings", "seconds", "files_per_s"):
         table.add_row(name.replace("_", " "), str(result[name]))
     show(table, result["out"])
     if result["errors"]:
         say(f"{result['errors']} files could not be used: {result['errors_file']} says why")
+    if result["warnings"]:
+        say(f"{result['warnings']} files were read only in part: the column `warning` says what is missing of each")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.audio import cut_windows, level_dbfs, read_audio, to_mono
+from serving.audio import cut_windows, level_dbfs, read_audio, to_mono, warn_in_python
 from serving.backends.choose import open_backend, open_front_end, runs_on_gpu
 from serving.backends.runtime import Graph, Runtime, Stage
 from serving.bundle import ZEROSHOT, Bundle, Manifest, open_bundle, reopen_bundle
@@ -173,6 +173,7 @@ class Embedder:
 
         errors   AudioError naming the first file that cannot be used; UsageError: one path in place of a list of them,
                  or something in the list that is no path
+        warns    AudioWarning: a file was read only in part
         """
         files = list_paths(paths)
         embeddings = np.empty((len(files), self.manifest.embedding_size), np.float32)
@@ -184,16 +185,19 @@ class Embedder:
                 if isinstance(outcome, AudioError):
                     raise outcome
                 row[:] = pool(outcome.rows)
+                for warning in outcome.warnings:
+                    warn_in_python(warning)
         return embeddings
 
     def decode_file(self, path: Path, max_seconds: float | None = None) -> DecodedFile:
         """A file's duration and prepared windows; AudioError naming it, also where it is longer than max_seconds."""
-        wave, rate_hz = read_audio(path, max_seconds)
+        warnings: list[str] = []
+        wave, rate_hz = read_audio(path, max_seconds, warnings.append)
         try:
             windows = self.windows(wave, rate_hz)
         except AudioError as error:
             raise AudioError(f"{path}: {error}") from error
-        return DecodedFile(len(wave) / rate_hz, self.prepare(windows))
+        return DecodedFile(len(wave) / rate_hz, self.prepare(windows), tuple(warnings))
 
     def classify(
         self,

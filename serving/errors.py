@@ -26,6 +26,10 @@ class DurationError(AudioError):
     """A recording is longer than whoever runs the program allows."""
 
 
+class AudioWarning(UserWarning):
+    """A recording was read, but not all of it: the message says what was left out."""
+
+
 class LabelError(UnheardError):
     """A label is not one that this bundle knows."""
 

@@ -23,18 +23,26 @@ BYTES_A_WINDOW = 2**19  # of files: 5 s of 16 bits at 44.1 kHz are 441 kB
 
 @dataclass(frozen=True)
 class DecodedFile:
-    """duration_s: of the recording; windows: [n_windows, ...] float32, as the model takes them."""
+    """duration_s: of the recording; windows: [n_windows, ...] float32, as the model takes them.
+
+    warnings  what of the file could not be read, a line each
+    """
 
     duration_s: float
     windows: NDArray[np.float32]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class EmbeddedFile:
-    """duration_s: of the recording; rows: [n_windows, 128] float32, the embeddings of its windows."""
+    """duration_s: of the recording; rows: [n_windows, 128] float32, the embeddings of its windows.
+
+    warnings  what of the file could not be read, a line each
+    """
 
     duration_s: float
     rows: NDArray[np.float32]
+    warnings: tuple[str, ...] = ()
 
 
 def embed_each(
@@ -121,7 +129,7 @@ def _embed(
             yield file, decoded
             continue
         last = first + len(decoded.windows)
-        yield file, EmbeddedFile(decoded.duration_s, rows[first:last])
+        yield file, EmbeddedFile(decoded.duration_s, rows[first:last], decoded.warnings)
         first = last
 
 

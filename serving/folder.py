@@ -1,50 +1,30 @@
 """The recordings of a folder: which there are, and their embeddings."""
 
-import os
 import stat
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from serving.audio import SUFFIXES
 from serving.embedder import Embedder
 from serving.errors import AudioError, UsageError
 from serving.files import DecodedFile, EmbeddedFile, embed_each, file_size
+from serving.formats.names import SUFFIXES, walk_recordings
 from serving.rows import Rows
 
 
 def audio_files(folder: Path) -> Iterator[str]:
     """Names of the audio files in a folder at any depth, relative to it and with slashes, in the order of the names.
 
-    A folder that cannot be listed is named too, with a slash at its end. Links to folders are not followed.
+    Hidden ones are left out; see `walk_recordings`.
     errors   UsageError: there is none
     """
     found = False
-    for name in _walk(folder, ""):
+    for name in walk_recordings(folder):
         found = True
         yield name
     if not found:
         raise UsageError(f"{folder}: holds no audio file ({', '.join(SUFFIXES)}); give the folder with the recordings")
-
-
-def _walk(folder: Path, prefix: str) -> Iterator[str]:
-    try:
-        with os.scandir(folder / prefix) as entries:
-            # With its slash, a folder stands where its files' names belong.
-            names = sorted(
-                entry.name + "/" * entry.is_dir(follow_symlinks=False)
-                for entry in entries
-                if entry.is_dir(follow_symlinks=False) or Path(entry.name).suffix.lower() in SUFFIXES
-            )
-    except OSError:
-        yield prefix
-        return
-    for name in names:
-        if name.endswith("/"):
-            yield from _walk(folder, prefix + name)
-        else:
-            yield prefix + name
 
 
 @dataclass(frozen=True)

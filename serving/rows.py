@@ -18,6 +18,7 @@ from serving.files import EmbeddedFile
 
 GROUP_ROWS = 16_384  # of a row group, 8 MB: as many rows as are in memory when they are written
 ERRORS = b"errors"  # in a part's metadata: JSON, [[path, reason], ...]
+WARNED = b"warned"  # in a part's metadata: how many of its files were read only in part
 FOLDER = b"folder"  # in the finished file's metadata: where the recordings were, as os.fsencode gives it
 
 
@@ -29,6 +30,7 @@ def schema_of(embedding_size: int) -> pyarrow.Schema:
     duration_s       how much of the recording the row is about, in seconds
     embedding        of the clip (the mean of its windows'), or of the window
     embedding_space  two embeddings compare only if theirs are equal
+    warning          what of the recording could not be read; "": it was read whole
     """
     return pyarrow.schema(
         [
@@ -37,6 +39,7 @@ def schema_of(embedding_size: int) -> pyarrow.Schema:
             ("duration_s", pyarrow.float64()),
             ("embedding", pyarrow.list_(pyarrow.float32(), embedding_size)),
             ("embedding_space", pyarrow.string()),
+            ("warning", pyarrow.string()),
         ]
     )
 
@@ -58,11 +61,11 @@ class Rows:
     def of(self, path: str, file: EmbeddedFile) -> pyarrow.RecordBatch:
         """One row for the clip, or one for each window."""
         if self.per == "clip":
-            return self._batch(path, np.zeros(1), np.array([file.duration_s]), pool(file.rows)[None])
+            return self._batch(path, np.zeros(1), np.array([file.duration_s]), pool(file.rows)[None], file.warnings)
         starts = np.arange(len(file.rows)) * (self.window.hop_samples / self.window.rate_hz)
         # The last window can be zero-padded: only what is of the recording counts.
         durations = np.minimum(self.window.samples / self.window.rate_hz, file.duration_s - starts)
-        return self._batch(path, starts, durations, file.rows)
+        return self._batch(path, starts, durations, file.rows, file.warnings)
 
     def _batch(
         self,
@@ -70,6 +73,7 @@ class Rows:
         starts: NDArray[np.floating],
         durations: NDArray[np.floating],
         embeddings: NDArray[np.float32],
+        warnings: tuple[str, ...],
     ) -> pyarrow.RecordBatch:
         count, size = embeddings.shape
         columns = [
@@ -78,6 +82,7 @@ class Rows:
             pyarrow.array(durations),
             pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(embeddings.reshape(-1)), size),
             pyarrow.array([self.space] * count, pyarrow.string()),
+            pyarrow.array(["; ".join(warnings)] * count, pyarrow.string()),
         ]
         return pyarrow.RecordBatch.from_arrays(columns, schema=self.schema)
 
@@ -85,45 +90,50 @@ class Rows:
 def write_part(sink: Path | BinaryIO, rows: Rows, outcomes: Iterable[tuple[str, EmbeddedFile | AudioError]]) -> None:
     """Write a Parquet file with the rows of these files, and in its metadata those that have none, with the reasons."""
     errors: list[tuple[str, str]] = []
+    n_warned = 0
 
     def batches() -> Iterator[pyarrow.RecordBatch]:
+        nonlocal n_warned
         for path, outcome in outcomes:
             if isinstance(outcome, AudioError):
                 errors.append((path, str(outcome)))
             else:
+                n_warned += bool(outcome.warnings)
                 yield rows.of(path, outcome)
 
     with _writer(sink, rows.schema) as writer:
         _write_groups(writer, batches(), rows.schema)
-        writer.add_key_value_metadata({ERRORS: json.dumps(errors).encode()})
+        writer.add_key_value_metadata({ERRORS: json.dumps(errors).encode(), WARNED: str(n_warned).encode()})
 
 
-def merge_parts(parts: Iterable[Path], sink: Path, errors: Path, schema: pyarrow.Schema) -> tuple[int, int]:
+def merge_parts(parts: Iterable[Path], sink: Path, errors: Path, schema: pyarrow.Schema) -> tuple[int, int, int]:
     """Write the rows of all parts, in order, into one Parquet file, and their errors into a CSV file: path, error.
 
-    returns  how many rows, how many errors. However many there are, GROUP_ROWS rows of them are in memory
+    returns  how many rows, errors, and files that were read only in part. However many there are, GROUP_ROWS rows of
+             them are in memory
     """
-    n_errors = 0
+    n_errors = n_warned = 0
     with errors.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         lines = csv.writer(file)
         lines.writerow(("path", "error"))
 
         def batches() -> Iterator[pyarrow.RecordBatch]:
-            nonlocal n_errors
+            nonlocal n_errors, n_warned
             for part in parts:
                 with parquet.ParquetFile(part) as source:
                     reasons = json.loads(source.metadata.metadata[ERRORS])
                     lines.writerows(reasons)
                     n_errors += len(reasons)
+                    n_warned += int(source.metadata.metadata[WARNED])
                     yield from source.iter_batches(GROUP_ROWS)
 
         with _writer(sink, schema) as writer:
             n_rows = _write_groups(writer, batches(), schema)
-    return n_rows, n_errors
+    return n_rows, n_errors, n_warned
 
 
 def _writer(sink: Path | BinaryIO, schema: pyarrow.Schema) -> parquet.ParquetWriter:
-    columns: Any = ["path", "embedding_space"]  # embeddings do not repeat
+    columns: Any = ["path", "embedding_space", "warning"]  # embeddings do not repeat
     return parquet.ParquetWriter(sink, schema, use_dictionary=columns)
 
 

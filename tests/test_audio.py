@@ -10,9 +10,17 @@ import numpy as np
 import pytest
 import soundfile
 
-from serving.audio import HIGHEST_RATE_HZ, Window, check_wave, cut_windows, decode_audio, read_audio, to_mono
+from serving.audio import (
+    HIGHEST_RATE_HZ,
+    Window,
+    check_wave,
+    cut_windows,
+    decode_audio,
+    header_seconds,
+    read_audio,
+    to_mono,
+)
 from serving.errors import AudioError, DurationError, FormatError
-from serving.libsndfile import header_seconds
 
 YAMNET = Window(rate_hz=16_000, samples=77_040, hop_samples=76_800)
 OPEN_FILES = Path("/proc/self/fd")
@@ -177,7 +185,7 @@ def test_a_flac_that_does_not_know_its_length_gives_the_samples_it_has(claim):
         (lambda: b"", FormatError, "not a readable audio file"),
         (lambda: b"Dear reader,\n" * 100, FormatError, "send WAV, FLAC, OGG or MP3"),
         (lambda: b"\xff\xfb\x90\x64" + bytes(5_000), FormatError, "not a readable audio file"),
-        (lambda: encoded(tone(440, 16_000), file_format="FLAC")[:5_000], FormatError, "lost sync"),
+        (lambda: encoded(tone(440, 16_000), file_format="FLAC")[:500], FormatError, "lost sync"),
         (lambda: encoded(tone(440, 16_000), file_format="OGG")[:2_000], FormatError, "malformed"),
         (lambda: encoded(tone(440, 16_000))[:20], FormatError, "not a readable audio file"),
         (lambda: encoded(np.zeros(0, np.float32)), AudioError, "no samples"),
@@ -235,7 +243,7 @@ def test_files_by_path_in_the_kernels_memory_and_in_pythons_decode_alike_cut_off
 
     here = outcomes(lambda data: decode_audio(data, str(path)))
     assert outcomes(by_path) == here
-    monkeypatch.setattr("serving.libsndfile.MOST_COPIED", -1)
+    monkeypatch.setattr("serving.formats.libsndfile.MOST_COPIED", -1)
     assert outcomes(lambda data: decode_audio(data, str(path))) == here
 
 

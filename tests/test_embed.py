@@ -83,7 +83,7 @@ def test_there_is_a_row_for_each_clip_with_the_embedders_own_embedding(by_clip, 
 def test_the_columns_are_what_they_are_said_to_be(by_clip):
     schema = pyarrow.parquet.read_schema(by_clip)
     assert schema.field("embedding").type == pyarrow.list_(pyarrow.float32(), 128)
-    assert schema.names == ["path", "start_s", "duration_s", "embedding", "embedding_space"]
+    assert schema.names == ["path", "start_s", "duration_s", "embedding", "embedding_space", "warning"]
 
 
 def test_files_that_cannot_be_used_are_listed_with_the_reasons(by_clip):
@@ -376,7 +376,7 @@ def test_joining_the_parts_takes_no_more_memory_for_more_of_them(tmp_path, monke
                 yield tmp_path / "part"
 
         before = pyarrow.total_allocated_bytes()
-        assert merge_parts(parts(), tmp_path / "all", tmp_path / "errors", rows.schema) == (256 * n_parts, 0)
+        assert merge_parts(parts(), tmp_path / "all", tmp_path / "errors", rows.schema) == (256 * n_parts, 0, 0)
         return max(held) - before
 
     assert most_bytes(100) <= most_bytes(10) + 50_000  # all rows of the 100 parts are 13 MB

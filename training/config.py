@@ -1,7 +1,7 @@
 """What a run was made from: config.json in the run folder, from which the network can be built again."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from serving.errors import RunError
@@ -25,6 +25,7 @@ class RunConfig:
     text               the encoder of the class texts, see training.text_encoders
     map                "ridge" or "eszsl" (training.zeroshot_maps); None with the objective "text", which learns its own
     init               name and SHA-256 of the published weights that it started from, None for random ones
+    skipped            clips that cannot be read and were left out, relative to data_dir
     """
 
     dataset: str
@@ -45,10 +46,17 @@ class RunConfig:
     init: str | None
     classes: list[str]
     license: str
+    skipped: list[str] = field(default_factory=list)
 
     def clips(self, table: ClipTable) -> ClipSplit:
         """The clips to train, validate and test on."""
-        return split_clips(table, self.split, self.test_fold, self.seed, self.validation_share)
+        return split_clips(self.without_skipped(table), self.split, self.test_fold, self.seed, self.validation_share)
+
+    def without_skipped(self, table: ClipTable) -> ClipTable:
+        """The table without the clips that the run left out."""
+        left_out = tuple(f"/{name}" for name in self.skipped)
+        clips = tuple(clip for clip in table.clips if not left_out or not clip.path.as_posix().endswith(left_out))
+        return replace(table, clips=clips)
 
     def save(self, run: Path) -> None:
         """Write config.json."""

@@ -75,6 +75,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     table = load_clips(config.dataset, folder)
     if list(table.classes) != config.classes:
         raise DataError(f"{folder}: holds other classes than the run was trained with; give its --data-dir")
+    table = config.without_skipped(table)
     learner = Learner(
         load_recordings(config, table, options.cache_dir),
         text_vectors(table.classes, text_encoder(config.text)),

@@ -102,6 +102,8 @@ class Options(MachineOptions):
     """start from published weights: Google's yamnet.h5 or yamnet.tflite, torch_audioset's YAMNet or torchvggish's
     VGGish (.safetensors, .pt, .pth); from YAMNet's, the front end adds 0.001 before the log as they heard it, else 0.01
     """
+    skip_unreadable: bool = False
+    """leave out recordings that cannot be read, instead of stopping with a list of them"""
     seed: int = 0
     """of the split, the weights and all that is random"""
     cache_dir: Path = Path("cache")

@@ -1,12 +1,13 @@
 """A data set's clips together with their log-mel frames."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.audio import warn_in_python
 from training.config import RunConfig
 from training.data.clips import Clip, ClipTable
 from training.data.windows import ClipSet, Frames, load_frames
@@ -34,7 +35,9 @@ class Recordings:
         return ClipSet(self.frames, self.rows(clips), np.array(labels, np.int64))
 
 
-def load_recordings(config: RunConfig, table: ClipTable, cache_dir: Path) -> Recordings:
-    """The table's clips with the log-mels of the run's front end, from the cache if it has them."""
+def load_recordings(
+    config: RunConfig, table: ClipTable, cache_dir: Path, warn: Callable[[str], None] = warn_in_python
+) -> Recordings:
+    """The table's clips with the log-mels of the run's front end, from the cache if it has them; see `load_frames`."""
     window = config.front_end.network_window(config.window_frames)
-    return Recordings(table, load_frames(table.clips, config.front_end, window, cache_dir))
+    return Recordings(table, load_frames(table.clips, config.front_end, window, cache_dir, warn))

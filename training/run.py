@@ -9,7 +9,7 @@ zeroshot.npz (the map to class vectors), summary.json and curves.png.
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,13 @@ from rich.table import Table
 
 from serving.bundle import refuse_existing, refuse_unwritable
 from serving.command import progress_console, run_command, say, show
-from serving.errors import UsageError
+from serving.errors import DataError, UsageError
 from training.config import RunConfig
-from training.data.clips import load_clips
+from training.data.clips import ClipTable, load_clips
 from training.data.download import download
 from training.data.duplicates import shared_files
 from training.data.splits import ClipSplit
+from training.data.windows import UnreadableError
 from training.evaluation.plots import draw_curves, save_figure
 from training.fit.checkpoint import save_whole, write_text
 from training.fit.clip_embeddings import embed_clips, head_loss_and_accuracy
@@ -36,7 +37,7 @@ from training.learner import Learner
 from training.networks import Network, build_network
 from training.options import Options, check, choose_machine, configure
 from training.pretrained import load_pretrained
-from training.recordings import load_recordings
+from training.recordings import Recordings, load_recordings
 from training.run_folder import CONFIG, CURVES, LAST, METRICS, SUMMARY, ZEROSHOT
 from training.tensorboard_log import TensorBoardLog
 from training.text_encoders import text_encoder
@@ -68,18 +69,25 @@ def _train(options: Options, machine: Compute, workers: Workers) -> dict[str, An
     config = configure(options, table)
     if options.resume:
         stored = RunConfig.load(out)
-        config = replace(config, front_end=stored.front_end)  # no option: a run hears as it began to
+        # Not options: a run keeps the front end and the left-out recordings that it began with.
+        config = replace(config, front_end=stored.front_end, skipped=stored.skipped)
         _refuse_other_options(config, stored)
     elif options.init:
         load_pretrained(build_network(config.network), options.init)  # refused before a run is replaced
     begun = options.resume and (out / LAST).is_file()  # else no epoch was finished, and it starts as if anew
     texts = text_vectors(table.classes, text_encoder(config.text))  # a text can be wrong: see it now
-    clips = config.clips(table)
+    config.clips(table)  # what asks for a split that is not there is refused before recordings are decoded
+    partly: list[str] = []
     with workers.first_alone():
-        recordings = load_recordings(config, table, options.cache_dir)
+        config, recordings = _load_readable(options, config, table, partly.append)
+    clips = config.clips(table)
     shared = shared_files({"train": clips.train, "validation": clips.validation, "test": clips.test})
     doubles = sum(len(found.pairs) for found in shared)
     if workers.first:
+        for line in partly:
+            say(line)
+        if config.skipped:
+            say(f"left out, because they cannot be read: {', '.join(config.skipped)}")
         if lacking := config.split.warning():
             say(lacking)
         for found in shared:
@@ -111,11 +119,33 @@ def _train(options: Options, machine: Compute, workers: Workers) -> dict[str, An
         "out": str(out),
     }
     summary |= _judge(learner, config, clips, network, out)
-    summary["duplicates"] = doubles
+    summary |= {"duplicates": doubles, "skipped": len(config.skipped), "read_in_part": len(partly)}
     board.close()
     write_text(out / SUMMARY, json.dumps(summary, indent=1) + "\n")
     _report(summary)
     return summary
+
+
+def _load_readable(
+    options: Options, config: RunConfig, table: ClipTable, warn: Callable[[str], None]
+) -> tuple[RunConfig, Recordings]:
+    """The recordings; with --skip-unreadable those that can be read, and the configuration that says which not.
+
+    errors   UnreadableError: some cannot be read; DataError: none of a class can
+    """
+    try:
+        return config, load_recordings(config, config.without_skipped(table), options.cache_dir, warn)
+    except UnreadableError as error:
+        if not options.skip_unreadable or options.resume:
+            raise
+        root = options.recordings
+        skipped = [path.relative_to(root).as_posix() for path in error.reasons]
+    config = replace(config, skipped=skipped)
+    left = config.without_skipped(table)
+    lost = set(range(len(table.classes))) - {clip.label for clip in left.clips}
+    if lost:
+        raise DataError(f"{root}: no recording of the class {table.classes[min(lost)]} can be read; mend them")
+    return config, load_recordings(config, left, options.cache_dir, warn)
 
 
 def _judge(learner: Learner, config: RunConfig, clips: ClipSplit, network: Network, out: Path) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from demo.bundle_choice import BundleChoice
 from demo.events import add_action, handle_event
 from demo.library import Library, embed_examples
 from demo.library_map import BEHAVIOUR, draw_map
-from demo.page_style import error_card, escape_name, fact_line, hint_card
-from demo.recording import embed_recording
+from demo.page_style import error_card, escape_name, fact_line, hint_card, partly_read_card
+from demo.recording import EmbeddedRecording, embed_recording
 from demo.recording_input import add_recording_input
 from serving.embedder import Embedder, pool
 from serving.errors import AudioError, UnheardError, UsageError
@@ -50,9 +50,10 @@ def add_find_similar(
         found = searched(bundle)
         if path is None:
             return NOTHING_YET, draw_map(found)
-        embedding, milliseconds = _embed(bundles.open(bundle), path)
+        embedding, heard = _embed(bundles.open(bundle), path)
         near = found.nearest(embedding, SHOWN)
-        return _list(found, near, milliseconds), draw_map(found, embedding, [row for row, _ in near])
+        shown = partly_read_card(heard.warnings) + _list(found, near, heard.milliseconds)
+        return shown, draw_map(found, embedding, [row for row, _ in near])
 
     def play_dot(event: gr.EventData, bundle: str) -> str:
         return _player(searched(bundle), int(event.row), autoplay=True)
@@ -62,13 +63,14 @@ def add_find_similar(
         if not 1 <= count <= MAX_COUNT:
             raise UsageError(f"count: got {count}; wanted 1 to {MAX_COUNT}")
         found = searched(bundle)
-        embedding, milliseconds = _embed(bundles.open(bundle), recording)
+        embedding, heard = _embed(bundles.open(bundle), recording)
         near = found.nearest(embedding, int(count))
         return {
             "library": found.name,
             "rows": len(found),
             "neighbours": [{**_row(found, row), "cosine": cosine} for row, cosine in near],
-            "milliseconds": milliseconds,
+            "milliseconds": heard.milliseconds,
+            "warnings": list(heard.warnings),
         }
 
     def play(row: int, bundle: str) -> dict[str, Any]:
@@ -114,11 +116,11 @@ def check_space(library: Library, embedder: Embedder, bundle: str) -> None:
         )
 
 
-def _embed(embedder: Embedder, path: str | None) -> tuple[NDArray[np.float32], dict[str, float]]:
+def _embed(embedder: Embedder, path: str | None) -> tuple[NDArray[np.float32], EmbeddedRecording]:
     heard = embed_recording(embedder, path)
     if heard.is_silent:
         raise AudioError("recording: is silent, so it has no similar sounds; send another one")
-    return pool(heard.rows), heard.milliseconds
+    return pool(heard.rows), heard
 
 
 def _row(library: Library, row: int) -> dict[str, Any]:

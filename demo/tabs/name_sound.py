@@ -9,7 +9,7 @@ import gradio as gr
 from demo.bundle_choice import BundleChoice
 from demo.events import add_action, handle_event
 from demo.labels import add_labels, read_labels
-from demo.page_style import fact_line, hint_card
+from demo.page_style import fact_line, hint_card, partly_read_card
 from demo.ranking_bars import as_json, draw_ranking, ranking_notes
 from demo.recording import EmbeddedRecording, embed_recording, rank_labels
 from demo.recording_input import add_recording_input
@@ -33,7 +33,7 @@ def add_name_sound(bundles: BundleChoice, bundle: gr.Dropdown, examples: Sequenc
         embedder = bundles.open(bundle)
         heard = embed_recording(embedder, path)
         bars, timeline = _ranked(embedder, heard, labels, offset)
-        return bars, _picture(embedder, heard), timeline, heard
+        return bars, partly_read_card(heard.warnings) + _picture(embedder, heard), timeline, heard
 
     def rank_again(heard: EmbeddedRecording | None, labels: str, offset: float, bundle: str) -> tuple[Any, Any]:
         embedder = bundles.open(bundle)
@@ -57,6 +57,7 @@ def add_name_sound(bundles: BundleChoice, bundle: gr.Dropdown, examples: Sequenc
                 for (label, share), level in zip(ranked.by_window, heard.levels, strict=True)
             ],
             "milliseconds": {**heard.milliseconds, "rank": ranked.milliseconds},
+            "warnings": list(heard.warnings),
             "clip": {
                 "seconds": heard.seconds,
                 "rate_hz": heard.rate_hz,

@@ -7,13 +7,13 @@ import numpy as np
 
 from export.parity.judge import Judge, Reference, run_in_batches
 from export.parity.samples import collect_samples, spread
-from serving.audio import SUFFIXES, sound_files
 from serving.backends.choose import with_front_end
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.bundle import PROBES, ZEROSHOT, Bundle
 from serving.command import say
 from serving.cores import usable_cores
 from serving.errors import BundleError, DataError, UnheardError, UsageError
+from serving.formats.names import SUFFIXES, sound_files
 from serving.zeroshot import ZeroShot
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def find_recordings(folder: Path | None) -> list[Path]:
     """All recordings in a folder and its subfolders; [] without a folder. DataError: it contains none."""
     if folder is None:
         return []
-    found = sound_files(folder.rglob("*"))
+    found = sound_files(folder)
     if not found:
         raise DataError(f"--data-dir: {folder} contains no recordings; wanted {', '.join(SUFFIXES)}")
     return found

@@ -17,10 +17,12 @@ from serving.server.failures import status_of
 from serving.server.pipeline import Answer, Heard
 
 RAW = "application/octet-stream"
+MOST_TOLD = 2000  # characters of warnings in a header
 RAW_HEADERS = {
     "x-embedding-shape": "128 for a recording; 3,128 for three windows or three files",
     "x-embedding-dtype": "<f4: little-endian float32, row after row",
     "x-embedding-space": "embeddings compare only where this is equal",
+    "x-audio-warnings": "what of the recordings could not be read, with ; between; empty: all was read",
 }
 
 
@@ -53,7 +55,9 @@ def answer_raw(answer: Answer, embedding_space: str, by_window: bool) -> Respons
     if answer.several and by_window:
         raise HTTPException(422, "windows of several files: their numbers differ; ask for JSON, or send one file")
     values = np.stack(rows) if answer.several else rows[0]
-    told = (",".join(map(str, values.shape)), "<f4", embedding_space)
+    warnings = "; ".join(line for heard in answer.outcomes if isinstance(heard, Heard) for line in heard.clip.warnings)
+    shape = ",".join(map(str, values.shape))
+    told = (shape, "<f4", embedding_space, warnings[:MOST_TOLD].encode("ascii", "backslashreplace").decode())
     return Response(values.astype("<f4").tobytes(), 200, dict(zip(RAW_HEADERS, told, strict=True)), RAW)
 
 
@@ -89,6 +93,7 @@ def _common(heard: Heard, embedding_space: str) -> dict[str, Any]:
         "channels": clip.channels,
         **_level(max(clip.level_dbfs)),
         "embedding_space": embedding_space,
+        "warnings": list(clip.warnings),
         "timings_ms": {stage: round(ms, 3) for stage, ms in stages.items()},
     }
 

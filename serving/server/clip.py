@@ -22,6 +22,7 @@ class Clip:
     duration_s, rate_hz, channels   of the recording as it came
     level_dbfs                      peak level of each window, see `serving.audio.level_dbfs`
     inputs                          [n_windows, ...] float32: its windows, as `Embedder.prepare` makes them
+    warnings                        what of the recording could not be read, a line each
     decode_ms, resample_ms, front_end_ms
                                     what the stages took; resample: mix to mono, resample, cut
     """
@@ -31,6 +32,7 @@ class Clip:
     channels: int
     level_dbfs: list[float]
     inputs: NDArray[np.float32]
+    warnings: tuple[str, ...]
     decode_ms: float
     resample_ms: float
     front_end_ms: float
@@ -41,11 +43,13 @@ def read_clip(file: File, embedder: Embedder, max_seconds: float) -> Clip:
 
     errors   AudioError, see `decode_audio` and `to_mono`
     """
-    (wave, rate_hz), decode_ms = timed(lambda: decode_audio(file.data, file.name, max_seconds))
+    told: list[str] = []
+    (wave, rate_hz), decode_ms = timed(lambda: decode_audio(file.data, file.name, max_seconds, told.append))
     windows, resample_ms = timed(lambda: embedder.windows(wave, rate_hz))
     inputs, front_end_ms = timed(lambda: embedder.prepare(windows))
     levels = [level_dbfs(window) for window in windows]
-    return Clip(len(wave) / rate_hz, rate_hz, wave.shape[1], levels, inputs, decode_ms, resample_ms, front_end_ms)
+    seconds, channels = len(wave) / rate_hz, wave.shape[1]
+    return Clip(seconds, rate_hz, channels, levels, inputs, tuple(told), decode_ms, resample_ms, front_end_ms)
 
 
 def timed(work: Callable[[], Result]) -> tuple[Result, float]:

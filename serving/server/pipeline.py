@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from serving.audio import header_seconds
 from serving.cores import usable_cores
 from serving.embedder import Embedder
 from serving.errors import AudioError
-from serving.libsndfile import header_seconds
 from serving.server.admission import Admission, Ticket
 from serving.server.batching import Batched, Batcher
 from serving.server.clip import Clip, read_clip

@@ -71,6 +71,10 @@ class Heard(Level):
     embedding_space: str = Field(
         description="embeddings compare only where this is equal", examples=["c5bcdf06b371a5a6..."]
     )
+    warnings: list[str] = Field(
+        description="what of the recording could not be read; empty: all was read",
+        examples=[["audio: cut off: 2.4 of 5.0 s are there, and were read"]],
+    )
     timings_ms: Timings = Field(
         examples=[{"decode": 1.9, "resample": 0.8, "front_end": 0.7, "queue": 0.1, "model": 4.5}]
     )

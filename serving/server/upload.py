@@ -25,7 +25,8 @@ PACKINGS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}  # as zlib c
 # For OpenAPI: the routes read the body themselves, so that it can be refused while it still comes in.
 REQUEST_BODY = {
     "required": True,
-    "description": "One audio file (WAV, FLAC, OGG or MP3) as the body itself, of any content type, or as the field "
+    "description": "One audio file (WAV, FLAC, OGG, Opus, MP3, AIFF, CAF; with the extra `formats` M4A, AAC, WebM and "
+    "others) as the body itself, of any content type, or as the field "
     f"`{FIELD}` of a multipart form; or several, each a field `{LIST_FIELD}` of one form. The body may be packed "
     "(`Content-Encoding: gzip` or `deflate`).",
     "content": {

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.audio import sound_files
 from serving.errors import DataError
+from serving.formats.names import is_hidden, sound_files
 from serving.labels import plain
 from training.data.names import CLASS_NAMES
 
@@ -208,11 +208,11 @@ def freesound_source(name: str) -> str:
 
 
 def _folder(data_dir: Path) -> ClipTable:
-    classes = sorted(entry.name for entry in data_dir.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    classes = sorted(entry.name for entry in data_dir.iterdir() if entry.is_dir() and not is_hidden(entry.name))
     clips = [
         Clip(path, label, f"{name}/{path.stem}", None)
         for label, name in enumerate(classes)
-        for path in sound_files((data_dir / name).rglob("*"))
+        for path in sound_files(data_dir / name)
     ]
     empty = set(range(len(classes))) - {clip.label for clip in clips}
     if empty and clips:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +23,20 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import track
 
-from serving.audio import Window, read_audio, to_mono
+from serving.audio import Window, read_audio, to_mono, warn_in_python
 from serving.bundle import new_folder, record_of
 from serving.command import progress_console
 from serving.embedder import usable_cores
 from serving.errors import AudioError, DataError
 from serving.frontend import LogMelConfig
+from serving.whole import replace_whole
 from training.data.clips import Clip
 from training.data.file_lock import folder_lock
 from training.frontend import LogMel
 
 INDEX = "index.npz"
-CACHE_VERSION = 2  # raised when the meaning of the cached numbers changes
+MOST_NAMED = 50  # recordings in one error
+CACHE_VERSION = 3  # raised when the meaning of the cached numbers changes
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # not there, or damaged
 
 
@@ -75,29 +79,98 @@ class ClipSet:
     labels: NDArray[np.int64]
 
 
-def load_frames(clips: Sequence[Clip], config: LogMelConfig, window: Window, cache_dir: Path) -> Frames:
+def load_frames(
+    clips: Sequence[Clip],
+    config: LogMelConfig,
+    window: Window,
+    cache_dir: Path,
+    warn: Callable[[str], None] = warn_in_python,
+) -> Frames:
     """Log-mel frames of the clips, from the cache where it has them.
 
     The cache's key is the SHA-256 of all that the numbers depend on: the recordings' contents, the front end, the
     window, and the versions of the decoder and the resampler.
-    errors   DataError naming the recording at fault; UsageError where the cache cannot be written
+    warn     called with a line for each recording that could be read only in part
+    errors   UnreadableError naming all recordings that cannot be read; UsageError where the cache cannot be written
     """
-    waves = [partial(_decode, clip, window.rate_hz) for clip in clips]
-    return cached_frames(cache_dir / f"log-mel-{_key(clips, config, window)}", waves, "decoding", config, window)
+    folder = cache_dir / f"log-mel-{_key(clips, config, window)}"
+    notes = folder.with_name(f"{folder.name}.notes.json")  # what decoding told, for runs that need not decode again
+    known = _read_notes(notes)
+    if known["unreadable"]:
+        raise UnreadableError(_by_path(clips, known["unreadable"]))
+    told: dict[int, str] = {}
+    faults: dict[int, str] = {}
+    waves = [partial(_decode, clip, window.rate_hz, row, told, faults) for row, clip in enumerate(clips)]
+
+    def refuse() -> None:
+        replace_whole(notes, lambda path: path.write_text(json.dumps({"unreadable": faults, "partly": told})))
+        if faults:
+            raise UnreadableError(_by_path(clips, faults))
+
+    frames = cached_frames(folder, waves, "decoding", config, window, refuse)
+    partly = told or _read_notes(notes)["partly"]
+    for line in _by_path(clips, partly).values():
+        warn(line)
+    return frames
 
 
-def _decode(clip: Clip, rate_hz: int) -> NDArray[np.float32]:
+class UnreadableError(DataError):
+    """Recordings of a data set that cannot be read. reasons: by path."""
+
+    def __init__(self, reasons: dict[Path, str]):
+        self.reasons = reasons
+        named = "; ".join(list(reasons.values())[:MOST_NAMED])
+        more = f"; and {len(reasons) - MOST_NAMED} more" if len(reasons) > MOST_NAMED else ""
+        count = "a recording" if len(reasons) == 1 else f"{len(reasons)} recordings"
+        super().__init__(
+            f"{count} cannot be read: {named}{more}; mend them, remove them from the data set, or leave them out with "
+            "--skip-unreadable"
+        )
+
+
+def _read_notes(path: Path) -> dict[str, dict[int, str]]:
     try:
-        return to_mono(*read_audio(clip.path), rate_hz)
+        notes = json.loads(path.read_text())
+        return {name: {int(row): line for row, line in notes[name].items()} for name in ("unreadable", "partly")}
+    except UNREADABLE:
+        return {"unreadable": {}, "partly": {}}
+
+
+def _by_path(clips: Sequence[Clip], lines: dict[int, str]) -> dict[Path, str]:
+    """Lines by the recordings' paths, in the recordings' order; the file may have moved since a line was written."""
+    return {
+        clips[row].path: f"{clips[row].path}: {line}" for row, line in sorted(lines.items()) if 0 <= row < len(clips)
+    }
+
+
+def _decode(
+    clip: Clip, rate_hz: int, row: int, told: dict[int, str], faults: dict[int, str]
+) -> NDArray[np.float32] | None:
+    """A clip's wave; None: it cannot be read, and its row's fault is why."""
+    name = f"{clip.path}: "
+    warnings: list[str] = []
+    try:
+        wave = to_mono(*read_audio(clip.path, warn=warnings.append), rate_hz)
     except AudioError as error:
-        told = str(error) if str(clip.path) in str(error) else f"{clip.path}: {error}"
-        raise DataError(f"{told}; mend the file or remove it from the data set") from error
+        faults[row] = str(error).removeprefix(name)
+        return None
+    if warnings:
+        told[row] = "; ".join(line.removeprefix(name) for line in warnings)
+    return wave
 
 
 def cached_frames(
-    folder: Path, waves: Sequence[Callable[[], NDArray[np.float32]]], doing: str, config: LogMelConfig, window: Window
+    folder: Path,
+    waves: Sequence[Callable[[], NDArray[np.float32] | None]],
+    doing: str,
+    config: LogMelConfig,
+    window: Window,
+    made: Callable[[], None] = lambda: None,
 ) -> Frames:
-    """Log-mel frames of mono waves at the window's rate, each made once, by a call, and kept in `folder`."""
+    """Log-mel frames of mono waves at the window's rate, each made once, by a call, and kept in `folder`.
+
+    made   called when all were made, before anything is kept; raises where one of them is None
+    """
     frames = window.hop_samples // config.hop_samples
     try:
         return _read(folder, frames, config)
@@ -107,7 +180,7 @@ def cached_frames(
                 return _read(folder, frames, config)
             except UNREADABLE:
                 shutil.rmtree(folder, ignore_errors=True)
-                _compute(waves, doing, config, window, folder)
+                _compute(waves, doing, config, window, folder, made)
                 return _read(folder, frames, config)
 
 
@@ -124,6 +197,7 @@ def _key(clips: Sequence[Clip], config: LogMelConfig, window: Window) -> str:
         "window": asdict(window),
         "soundfile": soundfile.__libsndfile_version__,
         "soxr": soxr.__version__,
+        "ffmpeg": version("av") if find_spec("av") else None,
         "contents": [record_of(clip.path).sha256 for clip in clips],
     }
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
@@ -135,19 +209,27 @@ def padded_wave(wave: NDArray[np.float32], window: Window) -> NDArray[np.float32
 
 
 def _compute(
-    waves: Sequence[Callable[[], NDArray[np.float32]]], doing: str, config: LogMelConfig, window: Window, folder: Path
+    waves: Sequence[Callable[[], NDArray[np.float32] | None]],
+    doing: str,
+    config: LogMelConfig,
+    window: Window,
+    folder: Path,
+    made: Callable[[], None],
 ) -> None:
     """Make every wave once, and write frames.npy and index.npz into a folder that appears whole."""
     log_mel = LogMel(config)
 
-    def work(make: Callable[[], NDArray[np.float32]]) -> tuple[NDArray[np.float32], int]:
+    def work(make: Callable[[], NDArray[np.float32] | None]) -> tuple[NDArray[np.float32], int]:
         wave = make()
+        if wave is None:
+            return np.empty((0, 0), np.float32), 0
         with torch.inference_mode():
             values = log_mel(torch.from_numpy(padded_wave(wave, window))[None])[0]
         return values.numpy(), window.count(len(wave))
 
     with ThreadPoolExecutor(usable_cores()) as pool:
         done = list(track(pool.map(work, waves), doing, total=len(waves), console=progress_console, transient=True))
+    made()
     counts = np.array([len(values) for values, _ in done])
     windows = np.array([count for _, count in done])
     with new_folder(folder, overwrite=True, marker=INDEX, flag="--cache-dir") as temporary:

@@ -1,0 +1,140 @@
+"""Files made of chunks with sizes: WAV whose sizes are wrong, put right; and whether bytes are missing at the end.
+
+libsndfile gives no sample of a WAV that was never closed, and refuses one for a chunk that says nothing of the sound.
+
+Source: Multimedia Programming Interface and Data Specifications 1.0 (RIFF); EBU Tech 3306 (RF64); Sony W64; AIFF-C;
+Apple Core Audio Format Specification 1.0; Sun's audio file format.
+"""
+
+import struct
+from dataclasses import replace
+
+from serving.formats import mp3
+from serving.formats.source import Layout, Source, Span, Stream
+
+STREAMED = 0x7FFF_F000  # and more: a size that a program wrote that could not know it (sox; others write all ones)
+MOST_CHUNKS = 1000
+MOST_BYTES = 2**32 - 2**16  # of sound in a WAV file
+MP3_FORMAT = b"\x55\0"  # of a WAV whose samples are MP3 frames
+SLOPPY = 8  # bytes by which programs forget parts of a header in a size
+
+
+def read_layout(source: Source) -> Layout:
+    """The layout of a file that begins as one of these does."""
+    head = source.read(0, 96)
+    if head[:4] in (b"RIFF", b"RIFX") and head[8:12] == b"WAVE":
+        return _wav(source, "<" if head[:4] == b"RIFF" else ">")
+    if head[:4] == b"caff":
+        return _caf(source)
+    return Layout(notes=_cut(_claimed(head), source.size))
+
+
+def _claimed(head: bytes) -> int:
+    """How many bytes a file has by its own header; 0: it does not say."""
+    if head[:4] == b"FORM":
+        return int.from_bytes(head[4:8], "big") + 8
+    if head[:4] in (b"RF64", b"BW64") and head[12:16] == b"ds64":
+        return int.from_bytes(head[20:28], "little") + 8
+    if head[:4] == b"riff":  # W64
+        return int.from_bytes(head[16:24], "little")
+    if head[:4] == b".snd" and (size := int.from_bytes(head[8:12], "big")) != 2**32 - 1:
+        return int.from_bytes(head[4:8], "big") + size
+    return 0
+
+
+def _cut(claimed: int, there: int) -> list[str]:
+    if not there + SLOPPY < claimed or STREAMED <= claimed < 2**32 + 2**8 or claimed >= 2**62:
+        return []
+    return [f"cut off: {there} of the {claimed} bytes that its header promises are there, and were read"]
+
+
+def _wav(source: Source, order: str) -> Layout:
+    fmt, data, claimed = _find_wav(source, order)
+    if fmt is None or data is None:
+        return Layout()
+    there = source.size - data
+    if source.read(fmt[0], 2) == MP3_FORMAT and (frames := mp3.read_layout(source.read(data, there))):
+        inner = Source(source.read(data, there))
+        return replace(frames, streams=[Stream((stream.data(inner),)) for stream in frames.streams])
+    if claimed == 0 and there and not _is_chunks(source, data, order):
+        return Layout([_whole_wav(source, fmt, (data, source.size), order)])
+    end = source.size if claimed >= STREAMED else min(data + claimed, source.size)
+    return Layout(
+        notes=_cut(claimed, there),
+        repaired=lambda: _whole_wav(source, fmt, (data, end), order),
+    )
+
+
+def _find_wav(source: Source, order: str) -> tuple[Span | None, int | None, int]:
+    """The format chunk's content; where the samples begin; how many bytes of them there are by their chunk."""
+    fmt, data, claimed, at = None, None, 0, 12
+    for _ in range(MOST_CHUNKS):
+        head = source.read(at, 8)
+        if len(head) < 8:
+            break
+        size = struct.unpack(order + "I", head[4:])[0]
+        if head[:4] == b"fmt ":
+            fmt = (at + 8, at + 8 + size)
+        elif head[:4] == b"data" and data is None:
+            data, claimed = at + 8, size
+        if fmt and data:
+            break
+        at = _next_chunk(source, at + 8 + size, size)
+    return fmt, data, claimed
+
+
+def _next_chunk(source: Source, end: int, size: int) -> int:
+    """Where the next chunk begins: after an odd size a byte is left free, which some programs forget."""
+    if size % 2 == 0:
+        return end
+    names = source.read(end, 5)
+    return end if _is_name(names[:4]) and names[1:] not in (b"data", b"fmt ") else end + 1
+
+
+def _is_name(name: bytes) -> bool:
+    return len(name) == 4 and all(32 <= byte < 127 for byte in name)
+
+
+def _is_chunks(source: Source, at: int, order: str) -> bool:
+    """Whether whole chunks follow up to the end: then there really is no sample."""
+    for _ in range(MOST_CHUNKS):
+        head = source.read(at, 8)
+        if len(head) < 8:
+            return not head
+        if not _is_name(head[:4]):
+            return False
+        size = struct.unpack(order + "I", head[4:])[0]
+        at += 8 + size + size % 2
+        if at > source.size + 1:
+            return False
+    return False
+
+
+def _whole_wav(source: Source, fmt: Span, data: Span, order: str) -> Stream:
+    """A WAV file of these two chunks alone."""
+    n_bytes = min(data[1] - data[0], MOST_BYTES)
+    form = source.read(fmt[0], min(fmt[1] - fmt[0], 2**10))
+    form += bytes(len(form) % 2)
+    head = struct.pack(order + "I", 20 + len(form) + n_bytes) + b"WAVE"
+    head += b"fmt " + struct.pack(order + "I", len(form)) + form + b"data" + struct.pack(order + "I", n_bytes)
+    return Stream(((b"RIFF" if order == "<" else b"RIFX") + head, (data[0], data[0] + n_bytes)))
+
+
+def _caf(source: Source) -> Layout:
+    """A CAF whose data chunk is not all there is refused by libsndfile: it gets the size that is there."""
+    at = 8
+    for _ in range(MOST_CHUNKS):
+        head = source.read(at, 12)
+        if len(head) < 12:
+            break
+        size = int.from_bytes(head[4:], "big", signed=True)
+        if head[:4] == b"data":
+            there = source.size - at - 12
+            if size <= there:
+                break
+            mended = head[:4] + there.to_bytes(8, "big")
+            return Layout([Stream(((0, at), mended, (at + 12, source.size)))], notes=_cut(size, there))
+        if size < 0:
+            break
+        at += 12 + size
+    return Layout()

@@ -1,0 +1,101 @@
+"""OGG: its pages, and so where one stream ends and the next begins, and whether the end is there.
+
+libsndfile reads the first of several streams that follow each other, and says nothing of a missing end.
+
+Source: RFC 3533, section 6 (pages); Vorbis I specification, section 4.2.2; RFC 7845, section 5.1 (Opus).
+"""
+
+from dataclasses import dataclass, field
+
+from serving.formats.source import Layout, Stream
+
+PAGE = b"OggS"
+FIRST, LAST = 2, 4  # bits of a page's type
+OPUS_HZ = 48_000
+MOST_STREAMS = 1000  # that are decoded
+
+
+@dataclass
+class Chain:
+    """What lies between two beginnings: one stream of sound, or several side by side.
+
+    packet   the first page's
+    samples  up to the last page, as that says
+    gaps     pages that are not there, by their numbers
+    """
+
+    start: int
+    packet: bytes
+    end: int = 0
+    samples: int = 0
+    has_end: bool = False
+    gaps: int = 0
+    numbers: dict[bytes, int] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float | None:
+        """As its last page says; None: it does not say, or the codec is another one."""
+        rate_hz, skipped = 0, 0
+        if self.packet[:7] == b"\x01vorbis":
+            rate_hz = int.from_bytes(self.packet[12:16], "little")
+        elif self.packet[:8] == b"OpusHead":
+            rate_hz, skipped = OPUS_HZ, int.from_bytes(self.packet[10:12], "little")
+        return (self.samples - skipped) / rate_hz if rate_hz and self.samples > skipped else None
+
+
+def read_layout(data: bytes) -> Layout | None:
+    """The streams in the bytes of an OGG file; None: there are none."""
+    chains, junk, cut = _walk(data)
+    if not chains:
+        return None
+    notes = []
+    if cut or not chains[-1].has_end:
+        known = f" {seconds:.1f} s that are there were read" if (seconds := _seconds(chains)) else ""
+        notes.append(f"cut off: its end is missing;{known or ' what is there was read'}")
+    if gaps := sum(chain.gaps for chain in chains):
+        notes.append(f"damaged: {gaps} pages are missing in the middle")
+    elif junk:
+        notes.append(f"damaged: {junk} bytes between its pages were left out")
+    if len(chains) > MOST_STREAMS:
+        notes.append(f"{len(chains)} streams joined: only {MOST_STREAMS} were read, the others were left out")
+        chains = chains[:MOST_STREAMS]
+    if len(chains) == 1 and chains[0].start == 0:
+        return Layout([Stream()], _seconds(chains), notes)
+    return Layout([Stream(((chain.start, chain.end),)) for chain in chains], _seconds(chains), notes)
+
+
+def _seconds(chains: list[Chain]) -> float | None:
+    known = [chain.seconds for chain in chains]
+    return sum(seconds for seconds in known if seconds) or None
+
+
+def _walk(data: bytes) -> tuple[list[Chain], int, bool]:
+    """The chains; how many bytes after the first page are of none; whether the last page is not whole."""
+    chains: list[Chain] = []
+    at, junk, began = 0, 0, False
+    while (page := data.find(PAGE, at)) >= 0:
+        junk += page - at if chains else 0
+        n_sizes = data[page + 26] if page + 27 <= len(data) else 0
+        sizes = data[page + 27 : page + 27 + n_sizes]
+        body = page + 27 + n_sizes
+        at = body + sum(sizes)
+        if page + 27 > len(data) or at > len(data):
+            return chains, junk, bool(chains)
+        first = bool(data[page + 5] & FIRST)
+        if not chains or (first and not began):
+            chains.append(Chain(page, data[body : body + 30]))
+        began = first
+        _take(chains[-1], data[page : page + 27], at)
+    return chains, junk + (len(data) - at if chains else 0), False
+
+
+def _take(chain: Chain, header: bytes, end: int) -> None:
+    chain.end = end
+    chain.has_end |= bool(header[5] & LAST)
+    samples = int.from_bytes(header[6:14], "little", signed=True)
+    chain.samples = max(chain.samples, samples)
+    serial, number = header[14:18], int.from_bytes(header[18:22], "little")
+    before = chain.numbers.get(serial)
+    if before is not None and number > before + 1:
+        chain.gaps += number - before - 1
+    chain.numbers[serial] = number
