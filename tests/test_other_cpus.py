@@ -14,8 +14,8 @@ import pytest
 from demo.bundle_choice import SHIPPED
 from export.parity.comparison import BOUNDS
 from serving.agreement import worst_cosine
+from serving.bundle import PROBES as STORED
 from serving.bundle import open_bundle
-from serving.probes import PROBES as STORED
 from tests.embed_probes import PROBES, embed_probes
 
 ROOT = Path(__file__).parent.parent

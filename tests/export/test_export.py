@@ -1,7 +1,9 @@
 """The export proves that the file is the trained model, and refuses to write one that is not."""
 
+import io
 import json
 import shutil
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +72,26 @@ def test_the_front_end_of_the_bundle_is_the_reference(bundle_folder, backend):
         np.testing.assert_allclose(log_mel[:197], golden["log_mel"][:197], atol=1e-4)
 
 
+def change_config(run: Path, **values: object) -> None:
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | values))
+
+
+@pytest.fixture(scope="module")
+def probes_only_export(run_folder, bundle_folder, tmp_path_factory) -> tuple[Path, str]:
+    """Overwrite a bundle of an older program from a run without recordings and with a foreign text encoder.
+
+    returns   the new bundle and what the command wrote to stderr
+    """
+    root = tmp_path_factory.mktemp("probes-only")
+    run, out = shutil.copytree(run_folder, root / "run"), shutil.copytree(bundle_folder, root / "out")
+    change_config(run, data_dir="/gone", text="word2vec:/data/words.bin")
+    (out / "manifest.json").write_text("{}")
+    with redirect_stderr(io.StringIO()) as stderr:
+        assert main([str(run), "--out", str(out), "--overwrite", "--no-text-model"]) == 0
+    return out, stderr.getvalue()
+
+
 @pytest.fixture
 def broken_run(run_folder, tmp_path) -> Path:
     return Path(shutil.copytree(run_folder, tmp_path / "run"))
@@ -116,22 +138,18 @@ def test_weights_of_another_network_are_refused(broken_run, tmp_path, capsys):
     one_line(capsys, main([str(broken_run), "--out", str(tmp_path / "out")]), "weights.safetensors")
 
 
-def test_an_encoder_that_no_bundle_can_carry_is_refused_before_the_work(broken_run, tmp_path, capsys):
-    config = json.loads((broken_run / "config.json").read_text())
-    (broken_run / "config.json").write_text(json.dumps(config | {"text": "word2vec:/data/words.bin"}))
+def test_an_encoder_that_no_bundle_can_carry_is_refused_before_the_work(
+    broken_run, probes_only_export, tmp_path, capsys
+):
+    change_config(broken_run, text="word2vec:/data/words.bin")
     parts = ("word2vec:/data/words.bin", "glove+minilm", "--no-text-model")
     one_line(capsys, main([str(broken_run), "--out", str(tmp_path / "out")]), *parts)
     assert not (tmp_path / "out").exists()
-    assert main([str(broken_run), "--out", str(tmp_path / "out"), "--no-text-model"]) == 0
-    assert open_bundle(tmp_path / "out")
+    assert open_bundle(probes_only_export[0])  # with --no-text-model
 
 
-def test_overwrite_replaces_a_bundle_and_nothing_else(run_folder, bundle_folder, tmp_path, capsys):
-    shutil.copytree(bundle_folder, tmp_path / "old")
-    (tmp_path / "old" / "manifest.json").write_text("{}")
-    assert main([str(run_folder), "--out", str(tmp_path / "old"), "--overwrite"]) == 0
-    assert open_bundle(tmp_path / "old")
-    capsys.readouterr()
+def test_overwrite_replaces_a_bundle_and_nothing_else(run_folder, probes_only_export, capsys):
+    assert open_bundle(probes_only_export[0])
     before = sorted(path.name for path in run_folder.iterdir())
     one_line(capsys, main([str(run_folder), "--out", str(run_folder), "--overwrite"]), "manifest.json", "--out")
     assert sorted(path.name for path in run_folder.iterdir()) == before
@@ -164,12 +182,10 @@ def test_a_file_that_is_not_the_trained_model_is_never_written(run_folder, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_recordings_that_are_gone_leave_the_probes_and_a_warning(broken_run, tmp_path, capsys):
-    config = json.loads((broken_run / "config.json").read_text())
-    (broken_run / "config.json").write_text(json.dumps(config | {"data_dir": "/gone"}))
-    assert main([str(broken_run), "--out", str(tmp_path / "out")]) == 0
-    assert "warning: /gone does not exist" in capsys.readouterr().err
-    assert json.loads((tmp_path / "out" / "parity.json").read_text())["rows"]["recordings"] == 0
+def test_recordings_that_are_gone_leave_the_probes_and_a_warning(probes_only_export):
+    out, stderr = probes_only_export
+    assert "warning: /gone does not exist" in stderr
+    assert json.loads((out / "parity.json").read_text())["rows"]["recordings"] == 0
 
 
 def test_parity_holds_on_80_real_clips(run_folder, embedder, esc10):
@@ -189,8 +205,7 @@ def test_an_unknown_precision_lists_the_known_ones(run_folder, tmp_path, capsys,
 
 
 def test_int8_is_refused_where_the_training_recordings_are_gone(broken_run, tmp_path, capsys):
-    config = json.loads((broken_run / "config.json").read_text())
-    (broken_run / "config.json").write_text(json.dumps(config | {"data_dir": "/gone"}))
+    change_config(broken_run, data_dir="/gone")
     code = main([str(broken_run), "--out", str(tmp_path / "out"), "--precision", "int8"])
     one_line(capsys, code, "int8", "/gone", "--data-dir")
     assert not (tmp_path / "out").exists()
