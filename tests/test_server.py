@@ -205,7 +205,7 @@ def test_silence_and_a_single_sample_are_sound_too(client, wave):
     [
         (b"", 400, "empty"),
         (b"Dear reader,\n" * 99, 415, "not a readable audio file"),
-        (encoded(harmonics(16_000), file_format="FLAC")[:20_000], 415, "not a readable audio file"),
+        (encoded(harmonics(16_000), file_format="FLAC")[:500], 415, "not a readable audio file"),
         (encoded(harmonics(16_000))[:30], 415, "not a readable audio file"),
         (encoded(np.zeros(0, np.float32)), 422, "no samples"),
         (encoded(np.full(80_000, np.nan, np.float32), subtype="FLOAT"), 422, "80000 of 80000 samples are NaN"),

@@ -22,6 +22,10 @@ SLOPPY = 8  # bytes by which programs forget parts of a header in a size
 def read_layout(source: Source) -> Layout:
     """The layout of a file that begins as one of these does."""
     head = source.read(0, 96)
+    if head[:4] == b"RIFF" and head[36:40] == b"data" and head[12:20] == b"fmt \x10\0\0\0":  # as most are
+        claimed = int.from_bytes(head[40:44], "little")
+        if 0 < claimed <= source.size - 44 and head[20:22] != MP3_FORMAT:
+            return Layout()
     if head[:4] in (b"RIFF", b"RIFX") and head[8:12] == b"WAVE":
         return _wav(source, "<" if head[:4] == b"RIFF" else ">")
     if head[:4] == b"caff":
