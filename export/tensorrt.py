@@ -103,7 +103,7 @@ def find_target(options: Options) -> Target:
         raise UsageError(f"neither {' nor '.join(FLAVOURS)} is installed; install one with: {ways}")
     version = load_flavour(flavour).__version__
     if options.timing_cache is not None and flavour == "tensorrt-rtx":
-        raise UsageError("--timing-cache: tensorrt-rtx does not measure kernels during a build; leave the flag out")
+        raise UsageError("--timing-cache: tensorrt-rtx does not measure kernels during a build; leave it out")
     capability = _compute_capability(options, flavour)
     known = known_capabilities(flavour)
     if known and capability not in known:
@@ -126,7 +126,7 @@ def _compute_capability(options: Options, flavour: str) -> str:
     except CudaError as error:
         way_out = "give the target GPU, e.g. --compute-capability 8.9"
         if flavour == "tensorrt":
-            way_out = "build on a machine with a GPU, or use --flavour tensorrt-rtx --compute-capability 8.9"
+            way_out = "build where the GPU is, or use --flavour tensorrt-rtx --compute-capability 8.9"
         reason = str(error).split(";")[0]
         raise CudaError(
             f"{flavour} builds for this machine's GPU, but no GPU works here ({reason}); {way_out}"
