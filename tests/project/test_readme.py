@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 COMMANDS = sorted(set(re.findall(r"python (-m [a-z]+\.?[a-z]* ?[^\n`]*)", README)))
 

@@ -22,7 +22,7 @@ from serving.frontend import LogMelConfig
 from serving.probes import probe_windows
 
 ON_CPU = ("onnxruntime", "openvino")
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[3]
 
 
 class Shifted:

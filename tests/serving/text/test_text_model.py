@@ -34,7 +34,7 @@ TEXTS = [
     "  Two   spaces ",
     "café",
 ]
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module", params=ENCODERS)
@@ -155,7 +155,7 @@ def test_a_text_is_encoded_once_while_it_is_remembered(written, monkeypatch):
 
 
 def test_minilm_gives_the_vectors_that_pytorch_gave():
-    """tests/minilm_vectors.npz holds what sentence-transformers gave for a few texts.
+    """minilm_vectors.npz holds what sentence-transformers gave for a few texts.
 
     FP32 on both sides: the sums are of at most 1536 products in another order, which leaves a cosine within 1e-6 of 1.
     """
