@@ -25,6 +25,9 @@ BENCH_NETWORKS := yamnet yamnet-compact vggish
 BUNDLES ?= $(BENCH_NETWORKS:%=bundles/bench-%)
 BENCH_FLAGS ?=
 
+# Processes that run tests; each takes up to 3 GB of memory.
+WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 4 ? cores : 4)))
+
 .PHONY: help setup test check demo bench synthesise lock clean FORCE
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -47,8 +50,9 @@ $(STAMP): requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps -r requirements.lock; \
 	cp requirements.lock $(STAMP)
 
+# Tests of one file share what is made for them, so one process runs them all.
 test: setup  ## every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: setup  ## lint, format, types, import arrows
 	$(BIN)/ruff check .

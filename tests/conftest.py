@@ -1,15 +1,39 @@
-"""What tests share: a small folder of recordings, the run and the bundle made from it, and the real recordings."""
+"""What tests share: a small folder of recordings, the run and the bundles made from it, and the real recordings."""
 
 import os
 import shutil
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
+
+# Worker processes that each use all cores wait for one another. NumPy and torch read this when they are imported.
+if WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // WORKERS)))
 
 import numpy as np
 import pytest
 import soundfile
+from filelock import FileLock
+
+from tests.absent_packages import environment_without
+from tests.bundle_copies import copy_bundle
 
 RATE_HZ = 16_000
+
+
+def make_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that one of pytest's worker processes makes and all of them read.
+
+    make   writes into the empty folder that it is given
+    """
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if WORKERS else root) / f"shared-{name}"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "made").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            (folder / "made").touch()
+    return folder
 
 
 def small_sound(kind: str, rng: np.random.Generator, seconds: float = 3.0) -> np.ndarray:
@@ -30,79 +54,75 @@ def small_sound(kind: str, rng: np.random.Generator, seconds: float = 3.0) -> np
 
 
 @pytest.fixture(scope="session")
+def without_torch() -> dict[str, str]:
+    """The environment of a process in which torch is not installed."""
+    return environment_without("torch", "torchaudio")
+
+
+@pytest.fixture(scope="session")
 def recordings(tmp_path_factory) -> Path:
     """A folder of class folders: three easy classes, eight clips each."""
-    root = tmp_path_factory.mktemp("recordings")
-    rng = np.random.default_rng(0)
-    for kind in ("tone", "noise", "clicks"):
-        (root / kind).mkdir()
-        for i in range(8):
-            soundfile.write(root / kind / f"{i}.wav", small_sound(kind, rng), RATE_HZ)
-    return root
 
+    def make(folder: Path) -> None:
+        rng = np.random.default_rng(0)
+        for kind in ("tone", "noise", "clicks"):
+            (folder / "recordings" / kind).mkdir(parents=True)
+            for i in range(8):
+                soundfile.write(folder / "recordings" / kind / f"{i}.wav", small_sound(kind, rng), RATE_HZ)
 
-def train_compact(recordings: Path, root: Path, epochs: int) -> Path:
-    """A run of yamnet-compact on a folder of class folders, made by the command, in root/run."""
-    from training.run import main
-
-    arguments = f"--dataset folder --data-dir {recordings} --objective classes --epochs {epochs} --batch-size 8"
-    arguments += " --network yamnet-compact --vocabulary 0"
-    assert main([*arguments.split(), "--out", str(root / "run"), "--cache-dir", str(root / "cache")]) == 0
-    return root / "run"
+    return make_once(tmp_path_factory, "recordings", make) / "recordings"
 
 
 @pytest.fixture(scope="session")
 def run_folder(recordings, tmp_path_factory) -> Path:
-    """A run of yamnet-compact on `recordings`, made by the command."""
-    return train_compact(recordings, tmp_path_factory.mktemp("run"), epochs=6)
+    """A run of yamnet-compact on `recordings`, made by the command.
+
+    It is trained until its classes lie apart, so that what INT8 blurs does not change a ranking.
+    """
+
+    def make(folder: Path) -> None:
+        from training.run import main
+
+        arguments = f"--dataset folder --data-dir {recordings} --objective classes --epochs 15 --batch-size 8"
+        arguments += f" --network yamnet-compact --vocabulary 0 --cache-dir {folder / 'cache'} --out {folder / 'run'}"
+        assert main(arguments.split()) == 0
+
+    return make_once(tmp_path_factory, "run", make) / "run"
+
+
+def export_once(tmp_path_factory, run: Path, name: str, *flags: str) -> Path:
+    """The bundle that the export command makes of a run."""
+
+    def make(folder: Path) -> None:
+        from export.onnx import main
+
+        assert main([str(run), "--out", str(folder / "bundle"), "--no-text-model", *flags]) == 0
+
+    return make_once(tmp_path_factory, name, make) / "bundle"
 
 
 @pytest.fixture(scope="session")
-def named_bundle(run_folder, tmp_path_factory) -> Path:
-    """The bundle of `run_folder`, made by the command: it names its text model, and packages hold that."""
-    from export.onnx import main
-
-    out = tmp_path_factory.mktemp("named") / "bundle"
-    assert main([str(run_folder), "--out", str(out), "--no-text-model"]) == 0
-    return out
+def precise_bundle(run_folder, tmp_path_factory) -> Path:
+    """The bundle of `run_folder` in every precision. It names its text model, whose files are in installed packages."""
+    return export_once(tmp_path_factory, run_folder, "precise", "--precision", "fp16,int8")
 
 
 @pytest.fixture(scope="session")
-def bundle_folder(named_bundle, tmp_path_factory) -> Path:
-    """The same, but naming no text model: whatever is installed, it ranks its own classes alone."""
-    from serving.bundle import open_bundle, write_manifest
-
-    out = Path(shutil.copytree(named_bundle, tmp_path_factory.mktemp("bundle") / "bundle"))
-    shutil.rmtree(out / "text")
-    write_manifest(out, replace(open_bundle(named_bundle).manifest, files={}))
-    return out
+def log_mel_bundle(run_folder, tmp_path_factory) -> Path:
+    """A bundle of `run_folder` whose models take log-mel, in FP32 and INT8."""
+    return export_once(tmp_path_factory, run_folder, "log-mel", "--precision", "int8", "--input", "log-mel")
 
 
 @pytest.fixture(scope="session")
-def settled_run(recordings, tmp_path_factory) -> Path:
-    """A run like `run_folder`, trained until its classes lie apart: what INT8 blurs does not change a ranking then."""
-    return train_compact(recordings, tmp_path_factory.mktemp("settled"), epochs=15)
+def named_bundle(precise_bundle, tmp_path_factory) -> Path:
+    """`precise_bundle` in FP32 only."""
+    return copy_bundle(precise_bundle, tmp_path_factory.mktemp("named") / "bundle", models=["fp32"])
 
 
 @pytest.fixture(scope="session")
-def precise_bundle(settled_run, tmp_path_factory) -> Path:
-    """The bundle of `settled_run` in every precision, made by the command."""
-    from export.onnx import main
-
-    out = tmp_path_factory.mktemp("precise") / "bundle"
-    assert main([str(settled_run), "--out", str(out), "--precision", "fp16,int8", "--no-text-model"]) == 0
-    return out
-
-
-@pytest.fixture(scope="session")
-def log_mel_bundle(settled_run, tmp_path_factory) -> Path:
-    """A bundle of `settled_run` whose models take log-mel, made by the command."""
-    from export.onnx import main
-
-    out = tmp_path_factory.mktemp("log-mel") / "bundle"
-    arguments = ["--precision", "int8", "--input", "log-mel", "--no-text-model"]
-    assert main([str(settled_run), "--out", str(out), *arguments]) == 0
-    return out
+def bundle_folder(precise_bundle, tmp_path_factory) -> Path:
+    """`precise_bundle` in FP32 only and without a text model: it ranks its own classes alone, whatever is installed."""
+    return copy_bundle(precise_bundle, tmp_path_factory.mktemp("bundle") / "bundle", models=["fp32"], text=False)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 With log_offset 0.01 it equals the features of Google's VGGish (tensorflow/models, research/audioset), with 0.001 those
 of YAMNet. It uses real-valued operators only, so that every ONNX runtime and TensorRT can run it as part of the
-network's graph. serving.backends.fft is a second implementation; tests/test_frontend.py holds the two together.
+network's graph. serving.backends.fft is a second implementation; tests/training/test_frontend.py holds the two together.
 """
 
 import math

@@ -1,34 +1,24 @@
 """Bundles without a training: copies of the one that comes with the demo, which is a trained yamnet-compact."""
 
-import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from serving.bundle import open_bundle, write_manifest
+from demo.bundle_choice import SHIPPED
 from serving.embedder import Embedder
-
-SHIPPED = Path(__file__).parents[2] / "demo" / "model"
+from tests.bundle_copies import copy_bundle
 
 
 @pytest.fixture(scope="session")
 def precise_bundle(tmp_path_factory) -> Path:
     """A bundle in every precision, without a text model."""
-    ignore = shutil.ignore_patterns("text")
-    out = Path(shutil.copytree(SHIPPED, tmp_path_factory.mktemp("precise") / "bundle", ignore=ignore))
-    write_manifest(out, replace(open_bundle(SHIPPED).manifest, files={}))
-    return out
+    return copy_bundle(SHIPPED, tmp_path_factory.mktemp("precise") / "bundle", text=False)
 
 
 @pytest.fixture(scope="session")
 def bundle_folder(precise_bundle, tmp_path_factory) -> Path:
     """The same bundle in FP32 only."""
-    ignore = shutil.ignore_patterns("*.int8.onnx", "*.fp16.onnx")
-    out = Path(shutil.copytree(precise_bundle, tmp_path_factory.mktemp("fp32") / "bundle", ignore=ignore))
-    manifest = open_bundle(precise_bundle).manifest
-    write_manifest(out, replace(manifest, models={"fp32": manifest.models["fp32"]}, files={}))
-    return out
+    return copy_bundle(precise_bundle, tmp_path_factory.mktemp("fp32") / "bundle", models=["fp32"])
 
 
 @pytest.fixture(scope="session")

@@ -22,33 +22,16 @@ from serving.embedder import Embedder
 
 CONFIGURATIONS = [(b, p, t) for t in (1, 2) for b in ("onnxruntime", "openvino") for p in ("fp32", "fp16", "int8")]
 
-# The command in a process where torch is not installed. A None in sys.modules would not do: tyro takes the mere key
-# for a sign that torch is there.
-WITHOUT_TORCH = """
-import sys
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "torchaudio"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Absent())
-from benchmarks.latency import main
-
-raise SystemExit(main())
-"""
-
 
 @pytest.fixture(scope="module")
-def measured(precise_bundle, tmp_path_factory) -> tuple[list[str], Path]:
+def measured(precise_bundle, without_torch, tmp_path_factory) -> tuple[list[str], Path]:
     """The lines that a small measurement of every precision prints, and its folder."""
     pytest.importorskip("openvino", reason="openvino is not installed")
     out = tmp_path_factory.mktemp("latency") / "new" / "folder"
     arguments = f"{precise_bundle} --batch 3,1 --repeats 2 --seconds 0.5 --threads 2,1 --out {out}"
     arguments += " --backends onnxruntime,openvino --precisions fp32,fp16,int8"
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, *arguments.split()], capture_output=True, text=True, timeout=300
-    )
+    command = [sys.executable, "-m", "benchmarks.latency", *arguments.split()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=without_torch)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines(), out
 

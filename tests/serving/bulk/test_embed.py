@@ -25,7 +25,7 @@ from serving.job import open_job
 from serving.rows import Rows, merge_parts, write_part
 from tests.conftest import RATE_HZ, small_sound
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")

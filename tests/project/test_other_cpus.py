@@ -18,7 +18,7 @@ from serving.bundle import PROBES as STORED
 from serving.bundle import open_bundle
 from tests.embed_probes import PROBES, embed_probes
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 BACKENDS = ("onnxruntime", "openvino")
 # AVX2, and nothing newer. What follows the name is what qemu does not emulate, and would warn of.
 HASWELL = "Haswell,-pcid,-x2apic,-tsc-deadline,-hle,-invpcid,-rtm"

@@ -15,7 +15,7 @@ from serving.probes import probe_windows
 from training.frontend import LogMel
 
 CONFIG = LogMelConfig()
-GOLDEN = Path(__file__).parent / "golden_logmel_chirp.npz"
+GOLDEN = Path(__file__).parents[1] / "golden_logmel_chirp.npz"
 
 
 def log_mel(wave: np.ndarray) -> np.ndarray:

@@ -20,9 +20,10 @@ from serving.embedder import Embedder
 from serving.errors import BackendError, BundleError, EngineError, UsageError
 from serving.frontend import LogMelConfig
 from serving.probes import probe_windows
+from tests.absent_packages import environment_without
 
 ON_CPU = ("onnxruntime", "openvino")
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[3]
 
 
 class Shifted:
@@ -282,9 +283,8 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
 
 @pytest.mark.parametrize("missing", ["openvino", "scipy.fft"])
 def test_openvino_that_is_not_installed_names_the_extra_and_auto_does_without(bundle_folder, missing):
-    done = run_python(f"""
-import sys
-sys.modules["{missing}"] = None
+    done = run_python(
+        f"""
 from serving.embedder import Embedder
 from serving.errors import UsageError
 try:
@@ -292,20 +292,21 @@ try:
 except UsageError as error:
     print(error)
 print(Embedder.load({str(bundle_folder)!r}).backend)
-""")
+""",
+        **environment_without(missing),
+    )
     assert 'pip install "unheard[openvino]"' in done.stdout, done.stderr
     assert done.stdout.endswith("\nonnxruntime\n"), done.stderr
 
 
 def test_auto_without_openvino_takes_onnxruntime_and_says_nothing(bundle_folder, tmp_path):
-    # Other than a blocked module, one that is not installed has no spec.
-    done = run_python(f"""
-import importlib.util
-find = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *rest: None if name == "openvino" else find(name, *rest)
+    done = run_python(
+        f"""
 from serving.embedder import Embedder
 print(Embedder.load({str(bundle_folder)!r}).backend)
-""")
+""",
+        **environment_without("openvino"),
+    )
     assert done.stdout == "onnxruntime\n", done.stderr
     assert done.stderr == ""
 
