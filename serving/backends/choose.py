@@ -21,9 +21,9 @@ from serving.probes import probe_windows
 
 BACKENDS = ("auto", "onnxruntime", "openvino", "tensorrt")
 
-# The least cosine of a probe's embedding with PyTorch's: what the export promises (export.compare.BOUNDS). bfloat16 has
-# no file and no promise: its probes stay above 0.999 (docs/export.md), and fall to 0.87 where the front end is computed
-# in bfloat16 too.
+# The least cosine of a probe's embedding with PyTorch's: what the export promises (export.parity.comparison.BOUNDS).
+# bfloat16 has no file and no promise: its probes stay above 0.999 (docs/results/export.md), and fall to 0.87 where the
+# front end is computed in bfloat16 too.
 PROMISED_COSINES = {"fp16": 0.999, BF16: 0.995, "int8": 0.985}
 # How far a probe's embedding may be from PyTorch's, as a share of its length. An embedding at an angle a is off by
 # sin(a) of its length or more, so an embedding within the tolerance has the cosine too. fp32 is held tighter than its
