@@ -70,7 +70,8 @@ def named_bundle(run_folder, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def bundle_folder(named_bundle, tmp_path_factory) -> Path:
     """The same, but naming no text model: whatever is installed, it ranks its own classes alone."""
-    from serving.bundle import open_bundle, write_manifest
+    from serving.bundle import open_bundle
+    from serving.manifest import write_manifest
 
     out = Path(shutil.copytree(named_bundle, tmp_path_factory.mktemp("bundle") / "bundle"))
     shutil.rmtree(out / "text")

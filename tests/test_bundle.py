@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from serving.bundle import new_folder, open_bundle
+from serving.bundle import open_bundle
 from serving.embedder import Embedder
 from serving.errors import BundleError, UsageError
+from serving.new_folder import new_folder
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from serving.bundle import open_bundle, write_manifest
-from serving.doctor import main
-from serving.machine import examine_cpu
+from serving.bundle import open_bundle
+from serving.doctor.__main__ import main
+from serving.doctor.machine import examine_cpu
+from serving.manifest import write_manifest
 
 ROOT = Path(__file__).parent.parent
 

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.bundle import open_bundle, write_manifest
+from serving.bundle import open_bundle
 from serving.embedder import Embedder
 from serving.errors import BundleError, LabelError, UsageError
-from serving.glove import Glove
-from serving.minilm import MiniLm
-from serving.text import TextModel
+from serving.manifest import write_manifest
+from serving.text_model.glove import Glove
+from serving.text_model.minilm import MiniLm
+from serving.text_model.text_model import TextModel
 from serving.zeroshot import ZeroShot
 
 ENCODERS = ("glove", "minilm", "glove+minilm")
@@ -50,7 +51,7 @@ def source(request) -> str:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory) -> Path:
     """A folder with the text model of the default encoder."""
-    from export.text import write_text_model
+    from export.text_model_writer import write_text_model
 
     folder = tmp_path_factory.mktemp("text-model")
     facts = write_text_model(folder, "glove+minilm")
@@ -62,7 +63,7 @@ def written(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def model(written, encoder, source, tmp_path_factory) -> TextModel:
     """The text model of each encoder: parts of the one that was written, or the packages'."""
-    from export.text import name_text_model
+    from export.text_model_writer import name_text_model
 
     folder = tmp_path_factory.mktemp("part")
     if source == "bundle":
@@ -74,7 +75,7 @@ def model(written, encoder, source, tmp_path_factory) -> TextModel:
 @pytest.fixture(scope="module")
 def talking_bundle(bundle_folder, written, tmp_path_factory) -> Path:
     """The bundle of the small run with its text model."""
-    from export.text import with_text_mean
+    from export.text_model_writer import with_text_mean
 
     folder = Path(shutil.copytree(bundle_folder, tmp_path_factory.mktemp("talking") / "bundle"))
     shutil.copytree(written / "text", folder / "text", dirs_exist_ok=True)
@@ -140,7 +141,7 @@ def test_a_text_is_refused_unless_some_part_of_the_model_knows_a_word_of_it(mode
 
 def test_a_text_is_encoded_once_while_it_is_remembered(written, monkeypatch):
     model = TextModel.open(written)
-    monkeypatch.setattr("serving.text.REMEMBERED", 2)
+    monkeypatch.setattr("serving.text_model.text_model.REMEMBERED", 2)
     calls = []
     real = model._minilm
     monkeypatch.setattr(model, "_minilm", lambda texts: calls.append(texts) or real(texts))
@@ -201,7 +202,7 @@ def test_a_text_model_that_differs_from_the_original_is_refused(written, tmp_pat
     import onnx
     from export.proof import ParityError
 
-    from export.text import prove
+    from export.text_model_writer import prove
 
     folder = Path(shutil.copytree(written, tmp_path / "model"))
     model = onnx.load(folder / "text" / "minilm.onnx")
@@ -213,7 +214,7 @@ def test_a_text_model_that_differs_from_the_original_is_refused(written, tmp_pat
 
 
 def test_glove_alone_is_written_and_proven(tmp_path):
-    from export.text import write_text_model
+    from export.text_model_writer import write_text_model
 
     facts = write_text_model(tmp_path, "glove")
     assert facts["worst_cosine"] >= LEAST_COSINE["bundle"]
@@ -221,7 +222,7 @@ def test_glove_alone_is_written_and_proven(tmp_path):
 
 
 def test_an_encoder_without_such_a_form_is_refused_and_nothing_written(tmp_path):
-    from export.text import write_text_model
+    from export.text_model_writer import write_text_model
 
     with pytest.raises(UsageError, match="word2vec"):
         write_text_model(tmp_path, "word2vec")
@@ -382,7 +383,7 @@ def test_words_that_are_not_sorted_are_of_an_older_bundle(tmp_path):
 
 
 def test_class_vectors_of_another_encoder_get_no_mean(talking):
-    from export.text import with_text_mean
+    from export.text_model_writer import with_text_mean
     from serving.errors import DataError
 
     with pytest.raises(DataError, match="glove"):

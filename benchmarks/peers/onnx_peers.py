@@ -21,7 +21,8 @@ from benchmarks.bundle_parts import (
 from benchmarks.peers.peer import Computation, Peer, PeerSetting, two_part_peer
 from serving.audio import cut_windows, read_audio
 from serving.backends.onnxruntime import OnnxRuntime
-from serving.bundle import BF16, Bundle
+from serving.bundle import Bundle
+from serving.bundle_files import BF16
 from serving.embedder import Embedder
 from serving.errors import UsageError
 

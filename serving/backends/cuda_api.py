@@ -1,6 +1,6 @@
-"""What the native runtime needs of CUDA, through cuda-python and without torch: memory, a stream, graphs.
+"""The part of CUDA that the TensorRT backend uses, by cuda-python: memory, streams and graphs.
 
-Every call that CUDA refuses raises CudaError with CUDA's own name of the reason.
+A call that fails raises CudaError with CUDA's name of the error.
 """
 
 import ctypes
@@ -20,11 +20,11 @@ WAYS_OUT = {
     "cudaErrorNoDevice": "give this process a GPU, or take another backend",
     "cudaErrorMemoryAllocation": "take fewer workers, an engine with a smaller batch, or a larger GPU",
 }
-OTHERWISE = "see CUDA's documentation of that name; start the program again"
+DEFAULT_WAY_OUT = "see CUDA's documentation of that error, and start the program again"
 
 
 def load_cuda() -> Any:
-    """The CUDA runtime API of cuda-python, which imports without a driver; UsageError where it is not installed."""
+    """Import the CUDA runtime API of cuda-python; this works without a driver. UsageError: it is not installed."""
     try:
         return importlib.import_module("cuda.bindings.runtime")
     except ImportError as error:
@@ -33,99 +33,99 @@ def load_cuda() -> Any:
         ) from error
 
 
-def call(function: Callable[..., tuple[Any, ...]], *arguments: Any) -> Any:
-    """Call a function of the CUDA runtime: its result without the status. CudaError where the status is not success."""
+def call_cuda(function: Callable[..., tuple[Any, ...]], *arguments: Any) -> Any:
+    """Call a function of the CUDA runtime and return its result. CudaError: its status is not success."""
     status, *results = function(*arguments)
     if int(status) != 0:
-        raise CudaError(f"{status.name} in {function.__name__}; {WAYS_OUT.get(status.name, OTHERWISE)}")
+        raise CudaError(f"{status.name} in {function.__name__}; {WAYS_OUT.get(status.name, DEFAULT_WAY_OUT)}")
     return results[0] if results else None
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU: NVIDIA's name of it, and its compute capability, like "8.9"."""
+    """A GPU: its name by NVIDIA, and its compute capability, like "8.9"."""
 
     name: str
     compute_capability: str
 
 
 def find_gpu(device: int = 0) -> Gpu:
-    """A GPU of this machine by its number.
+    """The GPU with an index.
 
-    errors   CudaError: no driver, no GPU, or none of that number; UsageError: cuda-python is not installed
+    errors   CudaError: no driver, no GPU, or no GPU with that index; UsageError: cuda-python is not installed
     """
     cuda = load_cuda()
-    call(cuda.cudaGetDeviceCount)
-    properties = call(cuda.cudaGetDeviceProperties, device)
+    call_cuda(cuda.cudaGetDeviceCount)
+    properties = call_cuda(cuda.cudaGetDeviceProperties, device)
     return Gpu(properties.name.decode(), f"{properties.major}.{properties.minor}")
 
 
 class DeviceMemory:
-    """Bytes on the GPU, freed with this object. `address` is an int."""
+    """`size` bytes on the GPU at `address`, freed with this object."""
 
     def __init__(self, cuda: Any, size: int):
         self.size = size
-        self.address = int(call(cuda.cudaMalloc, max(1, size)))
+        self.address = int(call_cuda(cuda.cudaMalloc, max(1, size)))
         weakref.finalize(self, cuda.cudaFree, self.address)
 
 
 class HostMemory:
-    """A float32 array in page-locked memory, which the GPU copies from and to by itself. Freed with this object."""
+    """A float32 array in page-locked host memory, which the GPU accesses directly. Freed with this object."""
 
     def __init__(self, cuda: Any, shape: tuple[int, ...]):
         count = int(np.prod(shape))
         self.size = 4 * count
-        self.address = int(call(cuda.cudaHostAlloc, self.size, cuda.cudaHostAllocDefault))
+        self.address = int(call_cuda(cuda.cudaHostAlloc, self.size, cuda.cudaHostAllocDefault))
         numbers = (ctypes.c_float * count).from_address(self.address)
         self.array: NDArray[np.float32] = np.ctypeslib.as_array(numbers).reshape(shape)
         weakref.finalize(self, cuda.cudaFreeHost, self.address)
 
 
-class Stream:
-    """A CUDA stream: copies and kernels run in the order in which they were given."""
+class CudaStream:
+    """A CUDA stream: copies and kernels run in the order in which they were added."""
 
     def __init__(self, cuda: Any):
         self._cuda = cuda
-        self.handle = call(cuda.cudaStreamCreateWithFlags, cuda.cudaStreamNonBlocking)
+        self.handle = call_cuda(cuda.cudaStreamCreateWithFlags, cuda.cudaStreamNonBlocking)
         weakref.finalize(self, cuda.cudaStreamDestroy, self.handle)
 
     def upload(self, source: HostMemory, target: DeviceMemory, size: int) -> None:
-        """Begin to copy the first `size` bytes to the GPU."""
+        """Start to copy the first `size` bytes to the GPU."""
         kind = self._cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
-        call(self._cuda.cudaMemcpyAsync, target.address, source.address, size, kind, self.handle)
+        call_cuda(self._cuda.cudaMemcpyAsync, target.address, source.address, size, kind, self.handle)
 
     def download(self, source: DeviceMemory, target: HostMemory, size: int) -> None:
-        """Begin to copy the first `size` bytes from the GPU."""
+        """Start to copy the first `size` bytes from the GPU."""
         kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        call(self._cuda.cudaMemcpyAsync, target.address, source.address, size, kind, self.handle)
+        call_cuda(self._cuda.cudaMemcpyAsync, target.address, source.address, size, kind, self.handle)
 
     def wait(self) -> None:
-        """Return when all that was given is done."""
-        call(self._cuda.cudaStreamSynchronize, self.handle)
+        """Wait until everything in the stream is done."""
+        call_cuda(self._cuda.cudaStreamSynchronize, self.handle)
 
-    def capture(self, work: Callable[[], None]) -> "Graph":
-        """Record what `work` gives to this stream, without running it."""
+    def capture(self, work: Callable[[], None]) -> "CudaGraph":
+        """Record what `work` adds to this stream, without running it."""
         mode = self._cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        call(self._cuda.cudaStreamBeginCapture, self.handle, mode)
+        call_cuda(self._cuda.cudaStreamBeginCapture, self.handle, mode)
         try:
             work()
         except BaseException:
-            self._cuda.cudaStreamEndCapture(self.handle)  # or the stream stays in capture; its status says no more
+            self._cuda.cudaStreamEndCapture(self.handle)  # otherwise the stream stays in capture mode
             raise
-        return Graph(self._cuda, call(self._cuda.cudaStreamEndCapture, self.handle))
+        return CudaGraph(self._cuda, call_cuda(self._cuda.cudaStreamEndCapture, self.handle))
 
 
-class Graph:
-    """Work recorded on a stream: one launch in place of one for each kernel."""
+class CudaGraph:
+    """Work recorded from a stream, which one launch runs instead of one launch for each kernel."""
 
     def __init__(self, cuda: Any, recorded: Any):
         self._cuda = cuda
         try:
-            self._executable = call(cuda.cudaGraphInstantiate, recorded, 0)
+            self._executable = call_cuda(cuda.cudaGraphInstantiate, recorded, 0)
         finally:
             cuda.cudaGraphDestroy(recorded)
         weakref.finalize(self, cuda.cudaGraphExecDestroy, self._executable)
 
-    def launch(self, stream: Stream) -> None:
-        """Begin to run it."""
-        call(self._cuda.cudaGraphLaunch, self._executable, stream.handle)
+    def launch(self, stream: CudaStream) -> None:
+        """Start to run it on a stream."""
+        call_cuda(self._cuda.cudaGraphLaunch, self._executable, stream.handle)

@@ -1,8 +1,8 @@
-"""What is installed here, what of it really works, and what to do about the rest.
+"""Report what is installed on this machine, what of it works, and what to do about the rest.
 
     python -m serving.doctor [BUNDLE]
 
-With a bundle, each backend is opened, held against PyTorch's embeddings, and timed. Exit code 1: something is broken.
+With a bundle, every backend is opened, compared with PyTorch's embeddings, and timed. Exit code 1: something is broken.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,58 +15,71 @@ from rich.markup import escape
 from rich.table import Table
 
 from serving.command import console, progress_console, run_command
+from serving.doctor.finding import Finding
+from serving.doctor.machine import examine_machine
 from serving.errors import UsageError
-from serving.machine import Finding, examine_machine
 
 STYLES = {"ok": "", "absent": "dim", "broken": "red"}
 
 
 @dataclass(frozen=True)
 class Options:
-    """Say what is installed, what of it works, and what to do about the rest."""
+    """Report what is installed, what of it works, and what to do about the rest."""
 
     bundle: Annotated[Path | None, tyro.conf.Positional] = None
-    """a bundle's folder: try and time each backend with it"""
+    """bundle folder: check and time every backend with it"""
 
 
-def _examine(bundle: Path | None) -> Iterator[Finding]:
+def examine(bundle: Path | None) -> Iterator[Finding]:
+    """Findings about the machine, and about a bundle if nothing on the machine is broken."""
     broken = False
     for finding in examine_machine():
         broken |= finding.state == "broken"
         yield finding
     if bundle is not None and broken:
-        yield Finding("bundle", "not tried", "absent", "mend what is broken first")
+        yield Finding("bundle", "not tried", "absent", "repair what is broken first")
     elif bundle is not None:
-        from serving.trial import examine_bundle  # imports what the lines before have found to be there
+        from serving.doctor.bundle_check import examine_bundle  # imports packages that were just checked
 
         yield from examine_bundle(bundle)
 
 
 def work(options: Options) -> dict[str, Any]:
-    """Report as the findings come; returns what is printed as JSON.
+    """Print the findings, and return them for the JSON line.
 
     errors   UsageError: no such bundle folder
     """
     if options.bundle is not None and not options.bundle.is_dir():
-        raise UsageError(f"{options.bundle}: no such bundle folder; give one, or none to look at this machine alone")
-    table = Table(title="serving.doctor", title_justify="left")
-    for column in ("what", "found", "what to do"):
-        table.add_column(column, overflow="fold")
+        raise UsageError(f"{options.bundle}: no such bundle folder; give one, or none to check the machine only")
     findings: list[Finding] = []
-    with progress_console.status("looking") as status:
-        for finding in _examine(options.bundle):
-            status.update(escape(f"looking; {finding.what}: {finding.state}"))
+    with progress_console.status("checking") as status:
+        for finding in examine(options.bundle):
+            status.update(escape(f"checking; {finding.what}: {finding.state}"))
             findings.append(finding)
-            cells = map(escape, (finding.what, finding.found, finding.advice))  # or "[ray]" would be a style
-            table.add_row(*cells, style=STYLES[finding.state])
-    console.print(table)
+    _print_findings(findings)
     broken = [finding.what for finding in findings if finding.state == "broken"]
-    console.print(escape(f"broken: {', '.join(broken)}") if broken else "nothing is broken", soft_wrap=True)
     return {"broken": broken, "findings": [asdict(finding) for finding in findings]}
 
 
+def _print_findings(findings: Sequence[Finding]) -> None:
+    """A table of what was found; below it the advice, in lines that are not wrapped, so that commands can be copied."""
+    table = Table(title="serving.doctor", title_justify="left")
+    for column in ("what", "state", "found"):
+        table.add_column(column, overflow="fold")
+    for finding in findings:  # escaped, because rich would read "[ray]" as a style
+        cells = map(escape, (finding.what, finding.state, finding.found))
+        table.add_row(*cells, style=STYLES[finding.state])
+    console.print(table)
+    for finding in findings:
+        if finding.advice:
+            line = escape(f"{finding.what}: {finding.advice}")
+            console.print(line, style=STYLES[finding.state], soft_wrap=True, highlight=False)
+    broken = [finding.what for finding in findings if finding.state == "broken"]
+    console.print(escape(f"broken: {', '.join(broken)}") if broken else "nothing is broken", soft_wrap=True)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Run the command and return its exit code."""
     broken: list[str] = []
 
     def work_and_remember(options: Options) -> dict[str, Any]:

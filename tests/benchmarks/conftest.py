@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from serving.bundle import open_bundle, write_manifest
+from serving.bundle import open_bundle
 from serving.embedder import Embedder
+from serving.manifest import write_manifest
 
 SHIPPED = Path(__file__).parents[2] / "demo" / "model"
 
