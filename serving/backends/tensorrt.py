@@ -32,7 +32,7 @@ def find_engine(bundle: Bundle, precision: str, device: int = 0) -> Path:
     engines = sorted((bundle.folder / ENGINES).glob(f"*-{precision}.engine"))
     if not engines:
         raise EngineError(
-            f"{bundle.folder / ENGINES}: has no {precision} engine; build one with: "
+            f"{bundle.folder / ENGINES}: holds no {precision} engine; build one with: "
             f"python -m export.tensorrt {bundle.folder} --precision {precision}"
         )
     gpu = find_gpu(device)

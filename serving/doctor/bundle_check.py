@@ -78,9 +78,8 @@ def _check_text_model(bundle: Bundle) -> Finding:
     source = text_source(bundle)
     zeroshot = ZeroShot.load(bundle.path(ZEROSHOT))
     if source is None or zeroshot.text_mean is None:
-        return Finding(
-            "text model", "none: only the bundle's own classes can be ranked", "absent", f"if wanted: {WAY_OUT}"
-        )
+        found = "none: only the bundle's own classes can be ranked"
+        return Finding("text model", found, "absent", f"if wanted: {WAY_OUT}")
     place = {"bundle": "the bundle", "packages": "installed packages"}[source]
     try:
         model = TextModel.load(bundle)
