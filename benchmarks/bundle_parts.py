@@ -12,7 +12,7 @@ import onnx
 from onnx import ModelProto, NodeProto
 from onnx.utils import Extractor
 
-from serving.backends.choose import open_openvino, with_front_end
+from serving.backends.bundle_runtime import open_openvino, with_front_end
 from serving.backends.onnxruntime import OnnxRuntime, missing_for
 from serving.backends.runtime import Graph, Runtime, Stage
 from serving.bundle import Bundle

@@ -28,7 +28,8 @@ from benchmarks.latency_report import latency_tables, plot_latency, stage_rows, 
 from benchmarks.study import Study
 from benchmarks.turns import time_jobs
 from serving.agreement import worst_cosine
-from serving.bundle import BF16, PRECISIONS, Bundle, open_bundle
+from serving.bundle import Bundle, open_bundle
+from serving.bundle_files import BF16, PRECISIONS
 from serving.command import run_command
 from serving.cores import usable_cores
 from serving.embedder import Embedder

@@ -12,7 +12,8 @@ from benchmarks.bundle_parts import front_end_of, open_model, why_missing
 from benchmarks.turns import Job
 from serving.audio import decode_audio
 from serving.backends.runtime import Stage
-from serving.bundle import BF16, Bundle
+from serving.bundle import Bundle
+from serving.bundle_files import BF16
 from serving.embedder import Embedder, pool_clips
 from serving.errors import BackendError, UnheardError
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.bundle import MANIFEST, SCHEMA_VERSION
+from serving.bundle_files import MANIFEST
 from serving.command import say
 from serving.embedder import Embedder
 from serving.errors import UsageError
+from serving.manifest import SCHEMA_VERSION
 
 SHIPPED = Path(__file__).parent / "model"  # the project's own bundle
 SHIPPED_NAME = "shipped"

@@ -10,7 +10,7 @@ from demo.bundle_choice import BundleChoice
 from demo.events import add_action, handle_event
 from serving.embedder import Embedder
 from serving.errors import LabelError, UsageError
-from serving.labels import join_labels, plain, split_labels, unquote
+from serving.label_text import join_labels, normalise_label, split_labels, unquote
 
 MAX_LABELS = 200
 MAX_LENGTH = 300  # characters of a label; MiniLM reads no more than 256 tokens
@@ -46,7 +46,7 @@ def read_labels(text: str | None, known: Iterable[str] = ()) -> list[str] | None
     parts = map(unquote, text.splitlines()) if "\n" in text else split_labels(text, known, SEPARATORS)
     once: dict[str, str] = {}
     for part in parts:
-        once.setdefault(plain(part), part.strip())
+        once.setdefault(normalise_label(part), part.strip())
     labels = [label for key, label in once.items() if key]
     if len(labels) > MAX_LABELS:
         raise LabelError(f"labels: got {len(labels)}; the page takes up to {MAX_LABELS}")
@@ -62,7 +62,7 @@ def write_labels(labels: list[str]) -> str:
 
 def presets(embedder: Embedder) -> dict[str, str]:
     """Labels as they would be typed, by the name of the preset: those of which this bundle understands every one."""
-    known = set(map(plain, embedder.zeroshot.class_names))
+    known = set(map(normalise_label, embedder.zeroshot.class_names))
     understood = {
         name: text for name, text in PRESETS.items() if embedder.knows_text or known.issuperset(read_labels(text) or ())
     }

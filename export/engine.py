@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from serving.backends.flavours import load_flavour, make_log, shape_of
-from serving.backends.profiles import Profile
-from serving.backends.sidecar import Sidecar, Tensor, this_platform, write_sidecar
-from serving.bundle import Bundle, record_of
+from serving.backends.engine_profiles import Profile
+from serving.backends.engine_sidecar import EngineTensor, Sidecar, this_platform, write_sidecar
+from serving.backends.tensorrt_flavours import load_flavour, make_log, shape_of
+from serving.bundle import Bundle
 from serving.command import progress_console, say
 from serving.errors import EngineError
+from serving.file_record import record_of
 from serving.whole import replace_whole
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _parser_errors(parser: "tensorrt.OnnxParser", source: Path) -> str:
     return f"{source}: TensorRT cannot read it, {len(lines)} errors{first}; export the bundle again"
 
 
-def _tensors(network: "tensorrt.INetworkDefinition", source: Path) -> tuple[Tensor, Tensor]:
+def _tensors(network: "tensorrt.INetworkDefinition", source: Path) -> tuple[EngineTensor, EngineTensor]:
     """The network's only input and only output."""
     if (network.num_inputs, network.num_outputs) != (1, 1):
         raise EngineError(
@@ -127,11 +128,11 @@ def _tensors(network: "tensorrt.INetworkDefinition", source: Path) -> tuple[Tens
             raise EngineError(
                 f"{source}: {tensor.name} is {dtype} {list(shape)}; wanted float with only the first size dynamic (-1)"
             )
-        both.append(Tensor(tensor.name, "float32", shape))
+        both.append(EngineTensor(tensor.name, "float32", shape))
     return both[0], both[1]
 
 
-def _configure(target: Target, builder: "tensorrt.Builder", source: Tensor) -> "tensorrt.IBuilderConfig":
+def _configure(target: Target, builder: "tensorrt.Builder", source: EngineTensor) -> "tensorrt.IBuilderConfig":
     trt = load_flavour(target.flavour)
     config = builder.create_builder_config()
     # The front end is FP32 in every precision, and TF32 multiplies with only 10 bits of mantissa.

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from export.parity.comparison import excused_rows
 from export.parity.judge import BATCHES, Judge, ParityResult
 from export.parity.parity_report import parity_markdown
-from serving.bundle import ATTRIBUTION, FRONT_END_MODEL, Manifest
+from serving.bundle_files import ATTRIBUTION, FRONT_END_MODEL
+from serving.manifest import Manifest
 
 SCORE_NAMES = {
     "test_accuracy": "test accuracy, training head",

@@ -25,24 +25,14 @@ from export.parity.parity_report import parity_record, parity_table, worst_of_ea
 from export.parity.samples import recording_windows, spread
 from export.precision import Quantised
 from export.precision_flag import parse_precisions
-from export.text import name_text_model, refuse_other_encoder, with_text_mean, write_text_model
+from export.text_model_writer import name_text_model, refuse_other_encoder, with_text_mean, write_text_model
 from export.trained_run import TrainedRun
-from serving.bundle import (
-    ATTRIBUTION,
-    MANIFEST,
-    MODEL_CARD,
-    PARITY,
-    PRECISIONS,
-    PROBES,
-    ZEROSHOT,
-    Manifest,
-    new_folder,
-    write_manifest,
-)
+from serving.bundle_files import ATTRIBUTION, MANIFEST, MODEL_CARD, PARITY, PRECISIONS, PROBES, ZEROSHOT
 from serving.command import console, run_command, say
 from serving.errors import DataError
-from serving.text import ENCODERS
-from serving.zeroshot import ZeroShot
+from serving.manifest import Manifest, write_manifest
+from serving.new_folder import new_folder
+from serving.text_model.text_source import ENCODERS
 from training.data.clips import Clip
 from training.data.splits import ClipSplit
 from training.networks import EMBEDDING_SIZE
@@ -200,19 +190,8 @@ def _write_class_vectors(folder: Path, run: TrainedRun, text_model: bool) -> dic
         zeroshot = with_text_mean(zeroshot, encoder)
     elif encoder in ENCODERS:
         name_text_model(folder, encoder)
-        if zeroshot.text_mean is None:
-            zeroshot = _try_text_mean(zeroshot, encoder)
     zeroshot.save(folder / ZEROSHOT)
     return record
-
-
-def _try_text_mean(zeroshot: ZeroShot, encoder: str) -> ZeroShot:
-    """Add the mean of the class texts to the map of a run from before runs stored it."""
-    try:
-        return with_text_mean(zeroshot, encoder)
-    except DataError as error:
-        say(f"warning: users cannot type labels: {error}")
-        return zeroshot
 
 
 def _make_manifest(run: TrainedRun, model_input: str, precisions: list[str], quantised: Quantised | None) -> Manifest:

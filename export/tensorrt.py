@@ -14,11 +14,12 @@ from rich.table import Table
 
 from export.engine import DEFAULT_LEVEL, HIGHEST_LEVEL, Target, build_engine, known_capabilities
 from export.precision_flag import parse_precisions
-from serving.backends.cuda import find_gpu
-from serving.backends.flavours import FLAVOURS, installed_flavours, load_flavour
-from serving.backends.profiles import parse_profiles
-from serving.backends.sidecar import ENGINES, Sidecar, engine_name
+from serving.backends.cuda_api import find_gpu
+from serving.backends.engine_profiles import parse_profiles
+from serving.backends.engine_sidecar import Sidecar, engine_name
+from serving.backends.tensorrt_flavours import FLAVOURS, installed_flavours, load_flavour
 from serving.bundle import open_bundle
+from serving.bundle_files import ENGINES
 from serving.command import console, run_command
 from serving.errors import CudaError, UsageError
 

@@ -19,7 +19,7 @@ from export.graph import WaveformEmbedder
 from export.parity.judge import Judge, Reference
 from export.parity.samples import Samples, collect_samples
 from serving.audio import Window
-from serving.bundle import ATTRIBUTION
+from serving.bundle_files import ATTRIBUTION
 from serving.command import progress_console, say
 from serving.errors import DataError, RunError
 from serving.zeroshot import ZeroShot

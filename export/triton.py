@@ -15,11 +15,13 @@ import onnx
 import tyro
 
 from export.triton_readme import readme
-from serving.backends.profiles import MOST_ROWS
-from serving.backends.sidecar import ENGINES, Sidecar, Tensor, check_sidecar, read_sidecar
-from serving.bundle import Bundle, new_folder, open_bundle
+from serving.backends.engine_profiles import MOST_ROWS
+from serving.backends.engine_sidecar import EngineTensor, Sidecar, check_sidecar, read_sidecar
+from serving.bundle import Bundle, open_bundle
+from serving.bundle_files import ENGINES
 from serving.command import run_command, say
 from serving.errors import EngineError, UsageError
+from serving.new_folder import new_folder
 
 BACKENDS = ("onnxruntime", "tensorrt")
 DEVICES = {"auto": "KIND_AUTO", "gpu": "KIND_GPU", "cpu": "KIND_CPU"}
@@ -63,8 +65,8 @@ class TritonModel:
     """
 
     files: dict[Path, str]
-    input: Tensor
-    output: Tensor
+    input: EngineTensor
+    output: EngineTensor
     sidecar: Sidecar | None
 
 
@@ -134,10 +136,10 @@ def onnx_model(bundle: Bundle, options: Options) -> TritonModel:
     return TritonModel(files, _tensor(graph.input[0]), _tensor(graph.output[0]), None)
 
 
-def _tensor(value: onnx.ValueInfoProto) -> Tensor:
+def _tensor(value: onnx.ValueInfoProto) -> EngineTensor:
     """Name and shape of a graph's input or output. The first dimension is the batch."""
     sizes = value.type.tensor_type.shape.dim
-    return Tensor(value.name, "float32", (-1, *(size.dim_value for size in sizes[1:])))
+    return EngineTensor(value.name, "float32", (-1, *(size.dim_value for size in sizes[1:])))
 
 
 def engine_model(bundle: Bundle, options: Options) -> TritonModel:

@@ -1,7 +1,7 @@
 """Write the README of a model in a Triton repository: how to start Triton and how to send requests."""
 
-from serving.backends.sidecar import Sidecar, Tensor
-from serving.bundle import Manifest
+from serving.backends.engine_sidecar import EngineTensor, Sidecar
+from serving.manifest import Manifest
 
 RELEASE = "26.06"  # Triton container
 MATRIX = "https://docs.nvidia.com/deeplearning/frameworks/support-matrix/"
@@ -18,7 +18,7 @@ windows = OnnxRuntime(Path("BUNDLE/frontend.onnx"), threads=1)(windows)    # [n,
 
 
 def readme(
-    name: str, manifest: Manifest, source: Tensor, target: Tensor, max_batch: int, sidecar: Sidecar | None
+    name: str, manifest: Manifest, source: EngineTensor, target: EngineTensor, max_batch: int, sidecar: Sidecar | None
 ) -> str:
     """Describe a model in Markdown.
 
@@ -81,5 +81,5 @@ Triton combines requests that arrive within the delay in config.pbtxt into one b
 """
 
 
-def _sizes(tensor: Tensor) -> str:
+def _sizes(tensor: EngineTensor) -> str:
     return ", ".join(map(str, tensor.shape[1:]))

@@ -19,13 +19,14 @@ import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from serving.bundle import Bundle, open_bundle, refuse_unwritable
+from serving.bundle import Bundle, open_bundle
 from serving.cluster import work_on_ray
 from serving.command import progress_console, run_command, say, show
 from serving.cores import usable_cores
 from serving.errors import UsageError
 from serving.folder import FolderEmbedder, audio_files
 from serving.job import Job, open_job
+from serving.new_folder import refuse_unwritable
 from serving.rows import FOLDER, Rows, merge_parts, write_part
 
 FILES_PER_PART = 256  # a run that is killed loses the work on at most this many

@@ -17,15 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.audio import cut_windows, level_dbfs, read_audio, to_mono, warn_in_python
-from serving.backends.choose import open_backend, open_front_end, runs_on_gpu
+from serving.backends.backend_choice import open_backend, runs_on_gpu
+from serving.backends.bundle_runtime import open_front_end
 from serving.backends.runtime import Graph, Runtime, Stage
-from serving.bundle import ZEROSHOT, Bundle, Manifest, open_bundle, reopen_bundle
+from serving.bundle import Bundle, open_bundle, reopen_bundle
+from serving.bundle_files import ZEROSHOT
 from serving.cores import usable_cores
 from serving.errors import AudioError, UsageError
 from serving.files import DecodedFile, embed_each, file_size, list_paths
+from serving.manifest import Manifest
 from serving.memory import trim_memory
 from serving.ranking import Ranking
-from serving.text import TextModel, text_source
+from serving.text_model.text_model import TextModel
+from serving.text_model.text_source import text_source
 from serving.zeroshot import ZeroShot
 
 MAX_THREADS = 1024

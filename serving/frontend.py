@@ -3,7 +3,7 @@
 They are those of Google's VGGish (tensorflow/models, research/audioset); YAMNet's differ in the log offset, which is
 0.001. The study, and so every run that starts from random weights, has 0.01 for both networks; a run that starts from
 YAMNet's weights has 0.001. PyTorch and every exported graph compute it with training.frontend.LogMel,
-serving.backends.fft where an FFT is faster.
+serving.backends.fft_front_end where an FFT is faster.
 """
 
 from dataclasses import dataclass
@@ -69,6 +69,11 @@ def mel_weights(config: LogMelConfig) -> NDArray[np.float64]:
     weights = np.maximum(0.0, np.minimum(rising, falling))
     weights[0] = 0.0
     return weights
+
+
+def used_bins(weights: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Indices of the DFT bins with a weight in any mel band, of filters [fft_bins // 2 + 1, mel_bands]."""
+    return np.flatnonzero(weights.any(axis=1))
 
 
 def _mel(hertz):

@@ -19,8 +19,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from serving.bundle import new_folder
 from serving.errors import UsageError
+from serving.new_folder import new_folder
 
 JOB = "job.json"
 FILES = "files.jsonl"

@@ -1,4 +1,4 @@
-"""Ranked labels, and what to know of the sound and of the labels before one believes them."""
+"""Ranked labels, with two limits of their meaning: the level of the sound, and unknown words in the labels."""
 
 from collections.abc import Iterable
 
@@ -6,11 +6,11 @@ from serving.audio import is_silent
 
 
 class Ranking(list[tuple[str, float]]):
-    """A list of (label, probability) pairs, likeliest first.
+    """A list of (label, probability) pairs, most probable first.
 
     level_dbfs     peak level of the sound, see `serving.audio.level_dbfs`
-    silent         the sound is too soft to be named: its ranking says nothing
-    unknown_words  of labels that the text model knows only in part: label -> the words that it does not know
+    silent         the sound is below `serving.audio.SILENT_DBFS`, so the ranking has no meaning
+    unknown_words  label -> the words that the text model does not know, for labels with other, known words
     """
 
     def __init__(self, pairs: Iterable[tuple[str, float]], level_dbfs: float, unknown_words: dict[str, list[str]]):
@@ -20,5 +20,5 @@ class Ranking(list[tuple[str, float]]):
 
     @property
     def silent(self) -> bool:
-        """Whether the level is below `serving.audio.SILENT_DBFS`."""
+        """See the class."""
         return is_silent(self.level_dbfs)

@@ -1,11 +1,11 @@
-"""Embeddings x class vectors -> ranking: the closed-form part of zero-shot learning, NumPy only.
+"""The zero-shot score: embedding x class vectors -> ranked classes. NumPy only.
 
-An embedding is mapped into the space of the class texts, and compared with each class's vector there:
+An embedding is projected into the space of the text vectors, and compared with the vector of each class:
 
-    score(class) = temperature * cosine((embedding - mean) @ projection, vector) - offset if the class was seen
+    score(class) = temperature * cosine((embedding - mean) @ projection, class vector) - (offset if the class is seen)
 
-The offset is the calibrated stacking of Chao 2016 (arXiv:1605.04253): without it, generalised zero-shot
-learning hardly ever answers with an unseen class.
+The offset is calibrated stacking (Chao 2016, arXiv:1605.04253). Without it, a ranking of seen and unseen classes
+together (generalised zero-shot learning) almost never puts an unseen class first.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,24 +17,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import LabelError, UsageError
-from serving.labels import join_labels, plain
+from serving.label_text import join_labels, normalise_label
 
-LARGEST_OFFSET = 1e6  # far more than temperature times two, the most that two scores are apart
+LARGEST_OFFSET = 1e6  # scores of two classes differ by 2 * temperature at most, which is far less
 TextEncoder = Callable[[Sequence[str]], NDArray[np.float32]]  # texts -> vectors [n, text_size]
 
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """The map from embeddings to ranked classes that a bundle carries.
+    """The map from embeddings to ranked classes, as stored in a run and a bundle.
 
     mean           [128] float32               subtracted from each embedding
-    projection     [128, text_size] float32    into the space of the class vectors
+    projection     [128, text_size] float32    maps an embedding into the space of the class vectors
     class_names    C names
-    class_vectors  [C, text_size] float32      unit length, centred on the seen classes' mean before that
-    seen           [C] bool                    trained on or not
-    temperature    fitted on validation clips, so that the scores' softmax is a calibrated probability
-    text_mean      [text_size] float32         what the class vectors were centred on, for labels typed later;
-                                               None where that is not known
+    class_vectors  [C, text_size] float32      text vectors less the mean of the seen classes' ones, scaled to length 1
+    seen           [C] bool                    whether the network was trained on the class
+    temperature    fitted on validation clips, so that the softmax of the scores is a calibrated probability
+    text_mean      [text_size] float32         the mean subtracted from the text vectors; needed to rank typed labels.
+                                               None: not known, and only the classes can be ranked
     """
 
     mean: NDArray[np.float32]
@@ -47,7 +47,7 @@ class ZeroShot:
 
     @property
     def seen_names(self) -> list[str]:
-        """Names of the classes trained on, in the order of class_names."""
+        """Names of the seen classes, in the order of class_names."""
         return [name for name, seen in zip(self.class_names, self.seen, strict=True) if seen]
 
     def scores(
@@ -56,10 +56,10 @@ class ZeroShot:
         """Score classes for each embedding.
 
         embeddings  [n, 128] float32
-        labels      names of classes of this bundle, None for all of them
-        offset      taken from the seen classes' scores
-        returns     [n, n_labels] float32, larger is likelier
-        errors      LabelError, see `choose`; UsageError: an offset beyond all scores
+        labels      names of classes of this bundle; None: all of them
+        offset      subtracted from the scores of seen classes
+        returns     [n, n_labels] float32; a larger score is more probable
+        errors      LabelError, see `choose`; UsageError: the offset exceeds LARGEST_OFFSET
         """
         if not -LARGEST_OFFSET <= offset <= LARGEST_OFFSET:
             raise UsageError(f"offset: got {offset}; wanted {-LARGEST_OFFSET:g} to {LARGEST_OFFSET:g}")
@@ -72,7 +72,7 @@ class ZeroShot:
     def rank(
         self, embedding: NDArray[np.float32], labels: Sequence[str] | None = None, offset: float = 0.0
     ) -> list[tuple[str, float]]:
-        """Classes of one embedding [128], likeliest first, with probabilities that sum to 1 over the labels."""
+        """Rank classes for one embedding [128], most probable first. The probabilities sum to 1 over the labels."""
         chosen = self if labels is None else self.choose(labels)
         scores = chosen.scores(embedding[None], offset=offset)[0].astype(np.float64)
         names = chosen.class_names
@@ -81,12 +81,12 @@ class ZeroShot:
         return [(names[i], float(shares[i])) for i in np.argsort(-shares, kind="stable")]
 
     def choose(self, labels: Sequence[str], encode: TextEncoder | None = None) -> "ZeroShot":
-        """The same map over other classes: the bundle's own by their names, any others by what their text says.
+        """The same map with other classes.
 
-        labels   names of this bundle's classes, however cased and spaced, or free text, which counts as unseen
-        encode   makes vectors of texts as the class vectors were made; None: only the bundle's own classes are known
-        returns  with `class_names` as the labels were typed
-        errors   LabelError: no label, an empty one, one twice, one that is not known, or what is no list of texts
+        labels   names of this bundle's classes (case and spacing are ignored), or any text, which counts as unseen
+        encode   the text encoder that made the class vectors; None: only names of this bundle's classes are accepted
+        returns  a map whose `class_names` are the labels as given
+        errors   LabelError: there is no label, or one is empty, repeated, unknown, or not a text
         """
         if isinstance(labels, str):
             raise LabelError(f"labels: got the text {labels!r}; wanted a list of them: [{labels!r}]")
@@ -95,7 +95,7 @@ class ZeroShot:
             raise LabelError(f"labels: got {strange[0]!r}; wanted a list of names or texts")
         rows = np.array([self._row(label) for label in labels], dtype=np.intp)
         typed = [label for label, row in zip(labels, rows, strict=True) if row < 0]
-        if not labels or not all(map(plain, labels)):
+        if not labels or not all(map(normalise_label, labels)):
             raise LabelError(f"labels: got {'an empty' if labels else 'no'} label; wanted one name or text for each")
         if typed and (encode is None or self.text_mean is None):
             install = "" if self.text_mean is None else "pip install 'unheard[text]', or "
@@ -103,7 +103,7 @@ class ZeroShot:
                 f"labels: got {join_labels(typed)}; this bundle knows {join_labels(self.class_names)}, and has no text "
                 f"model to understand others with: {install}export it again with --text-model"
             )
-        same = [int(row) if row >= 0 else plain(label) for label, row in zip(labels, rows, strict=True)]
+        same = [int(row) if row >= 0 else normalise_label(label) for label, row in zip(labels, rows, strict=True)]
         repeated = [label for i, label in enumerate(labels) if same[i] in same[:i]]
         if repeated:
             raise LabelError(f"labels: got {join_labels(repeated)} more than once; give each label once")
@@ -115,16 +115,16 @@ class ZeroShot:
         )
 
     def has(self, label: str) -> bool:
-        """Whether a label is the name of one of the classes, however cased and spaced."""
+        """Whether a label is the name of a class; case and spacing are ignored."""
         return self._row(label) >= 0
 
     def _row(self, label: str) -> int:
-        return self._rows.get(label, self._rows.get(plain(label), -1))
+        return self._rows.get(label, self._rows.get(normalise_label(label), -1))
 
     @cached_property
     def _rows(self) -> dict[str, int]:
-        """Class number by name: as it stands here, and as it is compared."""
-        rows = {plain(name): row for row, name in enumerate(self.class_names)}
+        """Class index by name, and by the comparable form of the name."""
+        rows = {normalise_label(name): row for row, name in enumerate(self.class_names)}
         return rows | {name: row for row, name in enumerate(self.class_names)}
 
     def save(self, path: Path) -> None:
@@ -143,7 +143,7 @@ class ZeroShot:
 
     @classmethod
     def load(cls, path: Path) -> "ZeroShot":
-        """Read what `save` wrote."""
+        """Read a file that `save` wrote."""
         with np.load(path, allow_pickle=False) as stored:
             return cls(
                 mean=stored["mean"],

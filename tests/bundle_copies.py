@@ -5,7 +5,8 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from serving.bundle import open_bundle, write_manifest
+from serving.bundle import open_bundle
+from serving.manifest import write_manifest
 
 
 def copy_bundle(source: Path, folder: Path, models: Collection[str] | None = None, text: bool = True) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.backends.choose import open_openvino
+from serving.backends.bundle_runtime import open_openvino
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.backends.runtime import Runtime
 from serving.bundle import open_bundle

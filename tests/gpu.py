@@ -2,7 +2,7 @@
 
 import pytest
 
-from serving.backends.cuda import find_gpu
+from serving.backends.cuda_api import find_gpu
 from serving.errors import CudaError, UsageError
 
 

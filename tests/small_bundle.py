@@ -8,7 +8,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from serving.audio import Window
-from serving.bundle import PRECISIONS, Bundle, Manifest, open_bundle, write_manifest
+from serving.bundle import Bundle, open_bundle
+from serving.bundle_files import PRECISIONS
+from serving.manifest import Manifest, write_manifest
 from serving.zeroshot import ZeroShot
 
 WINDOWS = {"yamnet": 77_040, "yamnet-compact": 77_040, "vggish": 15_600}  # samples

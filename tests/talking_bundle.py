@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.bundle import open_bundle, write_manifest
+from serving.bundle import open_bundle
+from serving.manifest import write_manifest
 from serving.zeroshot import ZeroShot, unit_rows
 
 # Words by the class of the small recordings that they mean.

@@ -2,7 +2,8 @@
 
 With log_offset 0.01 it equals the features of Google's VGGish (tensorflow/models, research/audioset), with 0.001 those
 of YAMNet. It uses real-valued operators only, so that every ONNX runtime and TensorRT can run it as part of the
-network's graph. serving.backends.fft is a second implementation; tests/training/test_frontend.py holds the two together.
+network's graph. serving.backends.fft_front_end is a second implementation; tests/training/test_frontend.py compares
+the two.
 """
 
 import math
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from serving.frontend import LogMelConfig, mel_weights
+from serving.frontend import LogMelConfig, mel_weights, used_bins
 
 
 def folded_dft(config: LogMelConfig, bins: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -48,7 +49,7 @@ class LogMel(nn.Module):
         super().__init__()
         self.config = config
         weights = mel_weights(config)
-        used = np.flatnonzero(weights.any(axis=1))
+        used = used_bins(weights)
         cosines, sines = folded_dft(config, used)
         self._half = config.window_samples // 2
         self._block = math.gcd(config.hop_samples, self._half)  # of samples: both halves of all frames are whole blocks

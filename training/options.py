@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from serving.errors import UsageError
-from serving.labels import split_labels
+from serving.label_text import split_labels
 from training.config import RunConfig
 from training.data.class_descriptions import describe_class
 from training.data.clips import DATASETS, ClipTable

@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from serving.bundle import record_of
 from serving.errors import UsageError
+from serving.file_record import record_of
 from serving.frontend import LogMelConfig
 from training.google_yamnet import adding
 from training.networks import Network

@@ -19,9 +19,9 @@ import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from serving.bundle import refuse_existing, refuse_unwritable
 from serving.command import progress_console, run_command, say, show
 from serving.errors import DataError, UsageError
+from serving.new_folder import refuse_existing, refuse_unwritable
 from training.config import RunConfig
 from training.data.clips import ClipTable, load_clips
 from training.data.download import download

@@ -1,6 +1,6 @@
 """Text encoders: texts -> vectors, for class descriptions and labels. Each encoder is one callable.
 
-The first three are those of serving (serving.text), so that a label typed later is encoded as the classes were.
+The first three are those of serving (serving.text_model), so that a label typed later is encoded as the classes were.
 
 glove           mean of the words' GloVe vectors (Pennington 2014; 6B, 50 numbers)
 minilm          all-MiniLM-L6-v2 (Reimers 2019; 384 numbers)
@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import DataError, LabelError, UsageError
-from serving.text import ENCODERS as SERVED
-from serving.text import TextModel
+from serving.text_model.text_model import TextModel
+from serving.text_model.text_source import ENCODERS as SERVED
 from serving.zeroshot import unit_rows
 
 TextEncoder = Callable[[Sequence[str]], NDArray[np.float32]]

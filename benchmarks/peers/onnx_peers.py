@@ -21,7 +21,8 @@ from benchmarks.bundle_parts import (
 from benchmarks.peers.peer import Computation, Peer, PeerSetting, two_part_peer
 from serving.audio import cut_windows, read_audio
 from serving.backends.onnxruntime import OnnxRuntime
-from serving.bundle import BF16, Bundle
+from serving.bundle import Bundle
+from serving.bundle_files import BF16, ENGINES
 from serving.embedder import Embedder
 from serving.errors import UsageError
 
@@ -38,7 +39,7 @@ def our_peers(setting: PeerSetting) -> Iterator[Peer]:
     for bundle in setting.bundles:
         for backend in MEASURED_BACKENDS:
             if why_missing(backend, setting.gpus) or (
-                backend == "tensorrt" and not any(bundle.folder.glob("engines/*"))
+                backend == "tensorrt" and not any((bundle.folder / ENGINES).glob("*"))
             ):
                 continue
             for precision in ("fp32", *LOWER_PRECISIONS.get(backend, ())):

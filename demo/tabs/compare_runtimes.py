@@ -19,7 +19,7 @@ from demo.page_style import escape_name, hint_card
 from demo.recording import embed_recording
 from demo.recording_input import add_recording_input
 from serving.agreement import worst_cosine
-from serving.backends.choose import BACKENDS, open_backend
+from serving.backends.backend_choice import BACKENDS, open_backend
 from serving.backends.runtime import Runtime
 from serving.embedder import Embedder, pool
 from serving.errors import UnheardError

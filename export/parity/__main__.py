@@ -21,14 +21,17 @@ from export.model_card import model_card
 from export.parity.bundle_judge import judge_bundle
 from export.parity.judge import BATCHES, Judge, ParityError, ParityResult
 from export.parity.parity_report import parity_record, parity_table
-from serving.backends.choose import open_openvino, with_front_end
+from serving.backends.bundle_runtime import open_openvino, with_front_end
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.backends.runtime import Runtime
 from serving.backends.tensorrt import TensorRT, find_engine
-from serving.bundle import MANIFEST, MODEL_CARD, PARITY, Bundle, new_folder, open_bundle, write_manifest
+from serving.bundle import Bundle, open_bundle
+from serving.bundle_files import MANIFEST, MODEL_CARD, PARITY
 from serving.command import console, run_command
 from serving.cores import usable_cores
 from serving.errors import UnheardError, UsageError
+from serving.manifest import write_manifest
+from serving.new_folder import new_folder
 
 
 @dataclass(frozen=True)

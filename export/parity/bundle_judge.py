@@ -7,9 +7,10 @@ import numpy as np
 
 from export.parity.judge import Judge, Reference, run_in_batches
 from export.parity.samples import collect_samples, spread
-from serving.backends.choose import with_front_end
+from serving.backends.bundle_runtime import with_front_end
 from serving.backends.onnxruntime import OnnxRuntime
-from serving.bundle import PROBES, ZEROSHOT, Bundle
+from serving.bundle import Bundle
+from serving.bundle_files import PROBES, ZEROSHOT
 from serving.command import say
 from serving.cores import usable_cores
 from serving.errors import BundleError, DataError, UnheardError, UsageError

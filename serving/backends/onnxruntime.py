@@ -1,4 +1,4 @@
-"""ONNX Runtime: a graph of a bundle on a CPU, or on an NVIDIA GPU through its CUDA or TensorRT provider."""
+"""ONNX Runtime: runs a graph on the CPU, or on an NVIDIA GPU by its CUDA or TensorRT provider."""
 
 import contextlib
 import ctypes
@@ -12,7 +12,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from serving.backends.flavours import installed_flavours, load_flavour
+from serving.backends.tensorrt_flavours import installed_flavours, load_flavour
+from serving.bundle_files import ENGINES
 from serving.command import say
 from serving.errors import BackendError, UsageError
 
@@ -21,25 +22,24 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-MOST_ROWS = 64  # of the TensorRT provider's one engine; a larger batch makes it build another
+MOST_PROVIDER_ROWS = 64  # batch limit of the TensorRT provider's engine; for a larger batch it builds another engine
 DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 TENSORRT_10 = "nvinfer_10.dll" if sys.platform == "win32" else "libnvinfer.so.10"
 
 
 class OnnxRuntime:
-    """A callable over one ONNX file with one input and one output, both with a dynamic batch.
+    """A callable over one ONNX file with one input and one output, both with a dynamic batch. Thread-safe.
 
-    path       of the ONNX file
-    threads    for one inference on the CPU
-    providers  "cpu", "cuda", "tensorrt", or several in order of preference; None: cuda where there is a driver for
-               it, else cpu
-    strict     a provider that was asked for and is not there is an error; otherwise it is one warning on stderr, and
-               the next provider runs the graph
-    spinning   threads that wait keep their core busy for a while: a little faster alone, slower beside others
-    cache      folder for the engines that the tensorrt provider builds, which takes minutes; None: beside the file
-    errors     UsageError: an unknown provider; BackendError: with `strict`, one that does not work here, and why
-
-    Thread-safe: ONNX Runtime sessions may be run from several threads at once.
+    path       the ONNX file
+    threads    CPU threads of one inference
+    providers  any of "cpu", "cuda" and "tensorrt", in order of preference; None: cuda if there is a driver, then cpu
+    strict     raise an error if a requested provider does not work; otherwise print a warning on stderr and use the
+               next provider
+    spinning   idle threads keep their core busy for a short time. Faster if the process has the cores to itself, slower
+               otherwise
+    cache      folder for the engines that the tensorrt provider builds, which takes minutes; None: engines/onnxruntime
+               beside the file
+    errors     UsageError: an unknown provider; BackendError: with `strict`, a provider does not work here
     """
 
     name = "onnxruntime"
@@ -62,7 +62,7 @@ class OnnxRuntime:
             providers = ["cuda", "cpu"] if missing_for("cuda") is None else ["cpu"]
         reasons = {name: missing_for(name) for name in providers}
         usable = [name for name in providers if reasons[name] is None]
-        self._session, refused = _open(path, options, usable, cache or path.parent / "engines" / "onnxruntime")
+        self._session, refused = _open(path, options, usable, cache or path.parent / ENGINES / "onnxruntime")
         self.threads = threads
         self.version: str = onnxruntime.__version__
         self.providers: list[str] = list(self._session.get_providers())
@@ -80,14 +80,14 @@ class OnnxRuntime:
         self._output = self._session.get_outputs()[0].name
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """[batch, ...] float32 -> [batch, ...] float32, as the graph says."""
+        """[batch, ...] float32 -> [batch, ...] float32; the graph defines the other dimensions."""
         return np.asarray(self._session.run([self._output], {self._input: batch})[0])
 
 
 def missing_for(provider: str) -> str | None:
-    """What this machine lacks for a provider, and the way out; None where it may work.
+    """What a provider needs that this machine does not have, and how to get it; None if it may work.
 
-    errors   UsageError: no provider of that name
+    errors   UsageError: an unknown provider
     """
     if provider not in PROVIDERS:
         raise UsageError(f"provider: got {provider}; wanted {', '.join(PROVIDERS)}")
@@ -103,7 +103,7 @@ def missing_for(provider: str) -> str | None:
 
 
 def _missing_tensorrt() -> str | None:
-    # ONNX Runtime links TensorRT 10. The package from PyPI lies where the linker does not look, and loads it itself.
+    # ONNX Runtime links TensorRT 10. The linker does not find it in a Python package; importing the package loads it.
     if "tensorrt" in installed_flavours():
         version = load_flavour("tensorrt").__version__
         if not version.startswith("10."):
@@ -124,16 +124,19 @@ def _loads(library: str) -> bool:
 def _open(
     path: Path, options: onnxruntime.SessionOptions, providers: list[str], cache: Path
 ) -> tuple[onnxruntime.InferenceSession, dict[str, str]]:
-    """A session with these providers, and why, for each that refused to be made; the CPU's is always there."""
+    """Open a session with these providers; the CPU is always one of them.
+
+    returns   the session, and the reason for each provider that could not be used
+    """
     if set(providers) - {"cpu"}:
-        with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find; stdout belongs to the commands
-            onnxruntime.preload_dlls()  # CUDA and cuDNN, from the packages that PyTorch has brought
+        with contextlib.redirect_stdout(sys.stderr):  # it prints missing libraries to stdout, which is for results
+            onnxruntime.preload_dlls()  # CUDA and cuDNN from the NVIDIA packages, for example of PyTorch
     refused: dict[str, str] = {}
     while True:
         left = [name for name in providers if name not in refused]
         wanted = [(PROVIDERS[name], _provider_options(name, path, options, cache)) for name in left]
         try:
-            # Its own fall-back, now and in each run, drops the options of the other providers without a word.
+            # ONNX Runtime's own fall-back would silently drop the options of the other providers.
             session = onnxruntime.InferenceSession(
                 str(path), options, providers=wanted or [PROVIDERS["cpu"]], enable_fallback=0
             )
@@ -148,10 +151,10 @@ def _open(
 def _provider_options(provider: str, path: Path, options: onnxruntime.SessionOptions, cache: Path) -> dict[str, Any]:
     match provider:
         case "cuda":
-            # TF32 keeps 10 bits of what it multiplies. A batch of another size would time cuDNN's kernels anew.
+            # TF32 multiplies with 10 bits of mantissa. The default algorithm search runs for every new batch size.
             return {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
         case "tensorrt":
-            os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # the provider has no option for it
+            os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # the provider has no option to switch TF32 off
             cache.mkdir(parents=True, exist_ok=True)
             return {
                 "trt_engine_cache_enable": "1",
@@ -165,9 +168,9 @@ def _provider_options(provider: str, path: Path, options: onnxruntime.SessionOpt
 
 
 def _profile_shapes(path: Path, options: onnxruntime.SessionOptions) -> dict[str, str]:
-    """One engine for 1 to MOST_ROWS rows, in place of one for each batch size that comes."""
+    """One engine for 1 to MOST_PROVIDER_ROWS rows, in place of one for each new batch size."""
     plain = onnxruntime.InferenceSession(str(path), options, providers=[PROVIDERS["cpu"]])
     entry = plain.get_inputs()[0]
     sizes = "x".join(map(str, entry.shape[1:]))
-    rows = {"min": 1, "opt": 8, "max": MOST_ROWS}
+    rows = {"min": 1, "opt": 8, "max": MOST_PROVIDER_ROWS}
     return {f"trt_profile_{name}_shapes": f"{entry.name}:{count}x{sizes}" for name, count in rows.items()}

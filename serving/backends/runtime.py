@@ -1,4 +1,4 @@
-"""The contract of every backend: a front end and a network, which together turn waveforms into embeddings."""
+"""The contract of the backends: a runtime is a front end followed by a network, and maps waveforms to embeddings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-# A batch [n, ...] float32 -> a batch [n, ...] float32. Safe to call from several threads.
+# Maps a batch [n, ...] float32 to a batch [n, ...] float32. Can be called from several threads at once.
 Stage = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class Graph(Protocol):
-    """One model on one backend: a `Stage` that says what runs it.
+    """One model file opened by one backend: a `Stage` with the facts of what runs it.
 
     name       onnxruntime, openvino or tensorrt
-    version    of the library
-    providers  what of this machine it runs on
+    version    version of that library
+    providers  the providers or devices that it runs on
     """
 
     name: str
@@ -27,7 +27,7 @@ class Graph(Protocol):
 
 
 def identity(batch: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The front end of a graph that has its own: returns the waveforms as they are."""
+    """The front end for a graph that contains the front end: returns the waveforms unchanged."""
     return batch
 
 
@@ -35,9 +35,9 @@ def identity(batch: NDArray[np.float32]) -> NDArray[np.float32]:
 class Runtime:
     """A bundle's model: waveforms [n, samples] float32 -> embeddings [n, 128] float32.
 
-    network    what the front end gives -> embeddings [n, 128] float32
-    front_end  waveforms [n, samples] -> what the network takes: log-mel [n, frames, 64], or the waveforms themselves
-               (`identity`) where one graph holds both. The two may run in different threads.
+    network    maps the front end's output to embeddings [n, 128] float32
+    front_end  maps waveforms [n, samples] to the network's input: log-mel [n, frames, 64], or the waveforms unchanged
+               (`identity`) if one graph contains both. The two may run in different threads
     """
 
     network: Graph
@@ -50,17 +50,17 @@ class Runtime:
 
     @property
     def version(self) -> str:
-        """Of the library that runs the network."""
+        """Version of the library that runs the network."""
         return self.network.version
 
     @property
     def providers(self) -> list[str]:
-        """What of this machine the network runs on."""
+        """The providers or devices that the network runs on."""
         return self.network.providers
 
     @property
     def is_one_graph(self) -> bool:
-        """Whether the network takes waveforms."""
+        """Whether the network contains the front end, and so takes waveforms."""
         return self.front_end is identity
 
     def __call__(self, waveforms: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""The native runtime: a TensorRT engine of a bundle, run with cuda-python and without torch.
+"""TensorRT: runs an engine of a bundle with cuda-python, without torch.
 
 run = TensorRT(find_engine(bundle, "fp16"), bundle)
 embeddings = run(windows)    # [n, samples] float32 -> [n, 128] float32, for any n
@@ -12,21 +12,22 @@ from queue import LifoQueue
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.backends.cuda import Gpu, call, find_gpu, load_cuda
-from serving.backends.flavours import load_flavour
-from serving.backends.profiles import spread
-from serving.backends.sidecar import ENGINES, Sidecar, check_sidecar, read_sidecar
-from serving.backends.worker import Size, Worker, load_engine
+from serving.backends.cuda_api import Gpu, call_cuda, find_gpu, load_cuda
+from serving.backends.engine_profiles import plan_calls
+from serving.backends.engine_sidecar import Sidecar, check_sidecar, read_sidecar
+from serving.backends.tensorrt_flavours import load_flavour
+from serving.backends.tensorrt_worker import EngineWorker, Size, load_engine
 from serving.bundle import Bundle
+from serving.bundle_files import ENGINES
 from serving.errors import EngineError, UnheardError
 
-WORKERS = 2  # the copies of one overlap with the kernels of the other
+WORKERS = 2  # one copies data while the other computes
 
 
 def find_engine(bundle: Bundle, precision: str, device: int = 0) -> Path:
-    """The bundle's engine of a precision that was built for this machine.
+    """The bundle's engine in a precision that was built for this machine.
 
-    errors   EngineError: there is none, with the reason for each that lies there; CudaError: no driver or no GPU
+    errors   EngineError: there is none; gives the reason for each existing engine. CudaError: no driver or no GPU
     """
     engines = sorted((bundle.folder / ENGINES).glob(f"*-{precision}.engine"))
     if not engines:
@@ -52,15 +53,15 @@ def _check(engine: Path, sidecar: Sidecar, bundle: Bundle, gpu: Gpu) -> None:
 
 
 class TensorRT:
-    """A callable over one engine. Safe to call from several threads: as many run at once as there are workers.
+    """A callable over one engine. Can be called from several threads; `workers` calls run at once.
 
-    engine    path of the .engine file, with its side-car beside it
-    bundle    the bundle that it was built from
-    workers   each takes its own memory on the GPU
-    graphs    replay a CUDA graph where that is measured to be faster
-    device    number of the GPU
-    errors    EngineError: missing or foreign; UsageError: a package is not installed; CudaError: no driver, no
-              GPU, not enough memory
+    engine    path of the .engine file; its side-car is beside it
+    bundle    the bundle that the engine was built from
+    workers   number of workers; each needs its own memory on the GPU
+    graphs    replay a CUDA graph for the batch sizes where that is measured to be faster
+    device    index of the GPU
+    errors    EngineError: the engine is missing, or was built for something else; UsageError: a package is not
+              installed; CudaError: no driver, no GPU, or not enough memory
     """
 
     name = "tensorrt"
@@ -72,12 +73,12 @@ class TensorRT:
         _check(engine, self.sidecar, bundle, gpu)
         self._device = device
         self._cuda = load_cuda()
-        call(self._cuda.cudaSetDevice, device)
+        call_cuda(self._cuda.cudaSetDevice, device)
         loaded = load_engine(engine, self.sidecar, graphs)
-        first, *others = [Worker(loaded, self._cuda) for _ in range(workers)]
-        # TensorRT-RTX captures graphs by itself: it compiles kernels for a shape in the background, and knows when.
+        first, *others = [EngineWorker(loaded, self._cuda) for _ in range(workers)]
+        # TensorRT-RTX captures graphs itself, after it has compiled the kernels for a shape in the background.
         self.graphs: list[Size] = first.try_graphs() if graphs and self.sidecar.flavour == "tensorrt" else []
-        self._workers: LifoQueue[Worker] = LifoQueue()  # the last one back has its memory in the caches
+        self._workers: LifoQueue[EngineWorker] = LifoQueue()  # the worker used last has its memory in the caches
         for worker in others:
             for size in self.graphs:
                 worker.capture(size)
@@ -87,20 +88,20 @@ class TensorRT:
         self.providers: list[str] = [f"{gpu.name}, compute capability {gpu.compute_capability}"]
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """[n, samples] float32 -> [n, 128] float32. A batch over the largest profile is cut into several calls."""
+        """[n, samples] float32 -> [n, 128] float32. A batch larger than every profile takes several calls."""
         source, target = self.sidecar.input, self.sidecar.output
         assert batch.shape[1:] == source.shape[1:], f"{source.name}: got {batch.shape}, wanted {source.shape}"
         rows = np.empty((len(batch), *target.shape[1:]), np.float32)
         with self._worker() as worker:
-            for part in spread(self.sidecar.profiles, len(batch)):
+            for part in plan_calls(self.sidecar.profiles, len(batch)):
                 rows[part.start : part.stop] = worker.run(part, batch[part.start : part.stop])
         return rows
 
     @contextmanager
-    def _worker(self) -> Iterator[Worker]:
-        worker = self._workers.get()  # waits until one is free
+    def _worker(self) -> Iterator[EngineWorker]:
+        worker = self._workers.get()  # waits for a free worker
         try:
-            call(self._cuda.cudaSetDevice, self._device)  # the current device belongs to the calling thread
+            call_cuda(self._cuda.cudaSetDevice, self._device)  # the current device belongs to the calling thread
             yield worker
         finally:
             self._workers.put(worker)

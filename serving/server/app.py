@@ -15,7 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from serving.embedder import Embedder, pool
 from serving.errors import LabelError
-from serving.labels import split_labels, unquote
+from serving.label_text import split_labels, unquote
 from serving.server.answers import RAW, RAW_HEADERS, answer_json, answer_raw, embedding_fields, wants_raw
 from serving.server.canary import Canary
 from serving.server.failures import REQUEST_ID_HEADER, install

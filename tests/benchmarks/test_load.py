@@ -23,8 +23,9 @@ from benchmarks.http_client import Address, Connection, LoadRun, Sample, closed_
 from benchmarks.load import main
 from benchmarks.load_report import LoadRow, count_statuses, find_knee, judge_overload, load_row, load_table
 from benchmarks.study import to_csv
-from serving.bundle import open_bundle, write_manifest
+from serving.bundle import open_bundle
 from serving.errors import UsageError
+from serving.manifest import write_manifest
 from tests.servers import Server, running
 
 EMBEDDING, CHANGED = (

@@ -16,7 +16,9 @@ from safetensors.numpy import load_file, save_file
 
 from export.parity.__main__ import main
 from serving.backends.onnxruntime import OnnxRuntime
-from serving.bundle import PRECISIONS, open_bundle, write_manifest
+from serving.bundle import open_bundle
+from serving.bundle_files import PRECISIONS
+from serving.manifest import write_manifest
 from serving.probes import probe_windows
 
 ROOT = Path(__file__).parents[2]

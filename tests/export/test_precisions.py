@@ -16,7 +16,8 @@ from export.dft_factors import factor_basis
 from export.graph import OPSET, write_graph
 from export.onnx import main
 from serving.backends.onnxruntime import OnnxRuntime
-from serving.bundle import PRECISIONS, open_bundle
+from serving.bundle import open_bundle
+from serving.bundle_files import PRECISIONS
 from serving.probes import probe_windows
 
 # No complex operators, no batch norm left, and nothing that computes shapes or paddings.

@@ -16,9 +16,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export import engine as builder
 from export.tensorrt import main
-from serving.backends.profiles import Profile
-from serving.backends.sidecar import Tensor, read_sidecar, this_platform
-from serving.bundle import PRECISIONS, open_bundle, record_of
+from serving.backends.engine_profiles import Profile
+from serving.backends.engine_sidecar import EngineTensor, read_sidecar, this_platform
+from serving.bundle import open_bundle
+from serving.bundle_files import PRECISIONS
+from serving.file_record import record_of
 from tests.fake_gpu import FakeCuda, FakeTensorRT
 from tests.gpu import no_gpu
 from tests.small_bundle import WINDOWS, tiny_graph, write_small_bundle, write_untrained_bundle
@@ -63,8 +65,8 @@ def test_engines_of_all_precisions_are_built_with_their_side_cars(built):
         assert (sidecar.flavour, sidecar.version, sidecar.precision) == ("tensorrt-rtx", VERSION, precision)
         assert (sidecar.compute_capability, sidecar.platform) == ("8.9", this_platform())
         assert sidecar.profiles == PROFILES
-        assert sidecar.input == Tensor("waveform", "float32", (-1, WINDOWS[bundle.manifest.network]))
-        assert sidecar.output == Tensor("embedding", "float32", (-1, 128))
+        assert sidecar.input == EngineTensor("waveform", "float32", (-1, WINDOWS[bundle.manifest.network]))
+        assert sidecar.output == EngineTensor("embedding", "float32", (-1, 128))
         assert sidecar.onnx == bundle.manifest.files[PRECISIONS[precision]]
         assert sidecar.engine == record_of(engine)
         assert sidecar.embedding_space == bundle.manifest.embedding_space

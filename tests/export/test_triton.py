@@ -19,10 +19,11 @@ from tritonclient.grpc import model_config_pb2 as schema
 
 from export.triton import main
 from serving.audio import cut_windows
+from serving.backends.engine_profiles import Profile
+from serving.backends.engine_sidecar import EngineTensor, Sidecar, this_platform, write_sidecar
 from serving.backends.onnxruntime import OnnxRuntime
-from serving.backends.profiles import Profile
-from serving.backends.sidecar import Sidecar, Tensor, this_platform, write_sidecar
-from serving.bundle import open_bundle, record_of
+from serving.bundle import open_bundle
+from serving.file_record import record_of
 from tests.small_bundle import tiny_graph, write_small_bundle
 
 
@@ -165,8 +166,8 @@ def engine_bundle(bundle_folder, tmp_path):
         platform=this_platform(),
         precision="fp32",
         profiles=(Profile(1, 1, 1), Profile(1, 8, 32)),
-        input=Tensor("waveform", "float32", (-1, 77_040)),
-        output=Tensor("embedding", "float32", (-1, 128)),
+        input=EngineTensor("waveform", "float32", (-1, 77_040)),
+        output=EngineTensor("embedding", "float32", (-1, 128)),
         onnx=bundle.manifest.files["embedder.onnx"],
         engine=record_of(engine),
         embedding_space=bundle.manifest.embedding_space,

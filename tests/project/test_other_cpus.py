@@ -14,8 +14,8 @@ import pytest
 from demo.bundle_choice import SHIPPED
 from export.parity.comparison import BOUNDS
 from serving.agreement import worst_cosine
-from serving.bundle import PROBES as STORED
 from serving.bundle import open_bundle
+from serving.bundle_files import PROBES as STORED
 from tests.embed_probes import PROBES, embed_probes
 
 ROOT = Path(__file__).parents[2]
@@ -80,7 +80,7 @@ def test_embeddings_are_pytorchs_on_a_cpu_without_avx_512(emulated, backend, pre
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("precision", "most"), [("fp32", 2e-3), ("int8", 0.03)])
 def test_embeddings_without_avx_512_are_those_of_this_cpu(emulated, native, backend, precision, most):
-    """fp32: sums in another order; either CPU may be 1e-3 from PyTorch (serving.backends.choose).
+    """fp32: sums in another order; either CPU may be 1e-3 from PyTorch (serving.backends.probe_check).
 
     int8: sums of integers that do not overflow are exact, only the rounding to integers differs. 0 was measured on
     ONNX Runtime and 0.011 on OpenVINO, which computes in bfloat16 what is no integer, where the CPU has it; and 0.21

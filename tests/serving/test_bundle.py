@@ -2,14 +2,16 @@
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from serving.bundle import new_folder, open_bundle
+from serving.bundle import open_bundle
 from serving.embedder import Embedder
 from serving.errors import BundleError, UsageError
+from serving.new_folder import new_folder
 
 
 @pytest.fixture
@@ -115,6 +117,29 @@ def test_the_old_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_pa
         (folder / "new").write_text("new")
     assert (tmp_path / "out" / "kept").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_new_folder_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    """After a power failure, a name that exists stands for complete files: each file, each folder, then the parent."""
+    events: list[str] = []
+    real_fsync, real_rename = os.fsync, Path.rename
+
+    def fsync(handle: int) -> None:
+        events.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+        real_fsync(handle)
+
+    def rename(self: Path, target: Path) -> Path:
+        events.append("rename")
+        return real_rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "rename", rename)
+    with new_folder(tmp_path / "out", overwrite=False, marker="m") as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "file").write_text("content")
+    before, after = events[: events.index("rename")], events[events.index("rename") + 1 :]
+    assert set(before) == {"inner", "file", folder.name}
+    assert after == [tmp_path.name]
 
 
 def test_an_existing_folder_is_refused_without_overwrite(tmp_path):

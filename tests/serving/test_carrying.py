@@ -14,10 +14,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from demo.bundle_choice import SHIPPED
-from serving.bundle import open_bundle, write_manifest
+from serving.bundle import open_bundle
 from serving.embedder import Embedder
 from serving.errors import AudioError, BundleError, UsageError
-from serving.text import TextModel
+from serving.manifest import write_manifest
+from serving.text_model.text_model import TextModel
 from tests.servers import with_network
 from tests.sounds import encoded, harmonics
 

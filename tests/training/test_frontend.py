@@ -9,7 +9,7 @@ import pytest
 import torch
 import torchaudio
 
-from serving.backends.fft import FftLogMel
+from serving.backends.fft_front_end import FftLogMel
 from serving.frontend import LogMelConfig, mel_weights
 from serving.probes import probe_windows
 from training.frontend import LogMel

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from serving.errors import DataError
 from serving.formats.names import is_hidden, sound_files
-from serving.labels import plain
+from serving.label_text import normalise_label
 from training.data.names import CLASS_NAMES
 
 
@@ -79,7 +79,7 @@ def load_clips(dataset: str, data_dir: Path) -> ClipTable:
         raise DataError(f"{data_dir}: holds only the class {only}; training needs two or more")
     same: dict[str, str] = {}
     for name in table.classes:
-        twin = same.setdefault(plain(name), name)
+        twin = same.setdefault(normalise_label(name), name)
         if twin != name:
             raise DataError(
                 f"{data_dir}: the classes {twin!r} and {name!r} are one label, for case, blanks, underscores and the "

@@ -19,9 +19,9 @@ from typing import Any
 
 from rich.table import Table
 
-from serving.bundle import record_of
 from serving.command import run_command, say, show
 from serving.errors import DataError, UsageError
+from serving.file_record import record_of
 from training.data.archives import ARCHIVES, Archive, fetch_archive
 from training.data.clips import load_clips
 from training.data.file_lock import folder_lock

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from serving.bundle import record_of
 from serving.errors import DataError
+from serving.file_record import record_of
 from training.data.clips import Clip
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from serving.errors import DataError, UsageError
-from serving.labels import join_labels, plain
+from serving.label_text import join_labels, normalise_label
 from training.data.clips import Clip, ClipTable
 from training.data.names import CLASS_NAMES
 
@@ -108,11 +108,11 @@ def _without(table: ClipTable, name: str, validation: tuple[str, ...], test: tup
 def _leave_out(table: ClipTable, name: str, unseen: tuple[str, ...]) -> ClassSplit:
     if name != "all":
         raise UsageError(f"--unseen names the unseen classes itself; leave out --split {name}")
-    classes = {plain(label): label for label in table.classes}
-    unknown = sorted(label for label in unseen if plain(label) not in classes)
+    classes = {normalise_label(label): label for label in table.classes}
+    unknown = sorted(label for label in unseen if normalise_label(label) not in classes)
     if unknown:
         raise UsageError(f"unseen: got {join_labels(unknown)}; {table.dataset} has {join_labels(table.classes)}")
-    named = tuple(classes[plain(label)] for label in unseen)
+    named = tuple(classes[normalise_label(label)] for label in unseen)
     if len(set(named)) < len(named):
         raise UsageError(f"unseen: got {join_labels(unseen)}; name each class once")
     return _without(table, "unseen", (), named)

@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from serving.audio import Window, read_audio, to_mono, warn_in_python
-from serving.bundle import new_folder, record_of
 from serving.command import progress_console
 from serving.embedder import usable_cores
 from serving.errors import AudioError, DataError
+from serving.file_record import record_of
 from serving.frontend import LogMelConfig
+from serving.new_folder import new_folder
 from serving.whole import replace_whole
 from training.data.clips import Clip
 from training.data.file_lock import folder_lock

@@ -13,8 +13,9 @@ import pytest
 from demo.bundle_choice import SHIPPED
 from export.parity.comparison import BOUNDS
 from serving.agreement import row_cosines
-from serving.backends import choose
-from serving.backends.choose import PROMISED_COSINES, TOLERANCES, open_backend, probe_difference
+from serving.backends import backend_choice
+from serving.backends.backend_choice import open_backend
+from serving.backends.probe_check import PROMISED_COSINES, TOLERANCES, probe_difference
 from serving.bundle import open_bundle
 from serving.embedder import Embedder
 from serving.errors import BackendError, BundleError, EngineError, UsageError
@@ -49,13 +50,13 @@ FAULTS = {
 
 def plant(monkeypatch, fault, only=("openvino",)) -> None:
     """Make backends give wrong embeddings."""
-    real = choose._make
+    real = backend_choice._make
 
     def make(bundle, backend, *arguments):
         runtime = real(bundle, backend, *arguments)
         return Shifted(runtime, fault) if backend in only else runtime
 
-    monkeypatch.setattr(choose, "_make", make)
+    monkeypatch.setattr(backend_choice, "_make", make)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
@@ -92,13 +93,13 @@ def test_a_model_that_takes_log_mel_is_given_the_front_ends(log_mel_bundle, prec
 
 
 def test_auto_takes_openvino_where_it_is_installed_and_there_is_no_gpu(bundle_folder, monkeypatch):
-    monkeypatch.setattr(choose, "_sees_gpu", lambda: False)
+    monkeypatch.setattr(backend_choice, "_sees_gpu", lambda: False)
     assert open_backend(open_bundle(bundle_folder), "auto", "fp32", 1).name == "openvino"
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_auto_passes_over_a_backend_that_gives_other_numbers_with_one_warning(bundle_folder, monkeypatch, capfd, fault):
-    monkeypatch.setattr(choose, "_sees_gpu", lambda: False)
+    monkeypatch.setattr(backend_choice, "_sees_gpu", lambda: False)
     plant(monkeypatch, FAULTS[fault])
     bundle = open_bundle(bundle_folder)
     assert open_backend(bundle, "auto", "fp32", 1).name == "onnxruntime"
@@ -152,14 +153,14 @@ def test_the_tolerances_of_the_probes_keep_the_cosines_that_the_export_promises(
 
 
 def test_strict_allows_auto_no_second_choice(bundle_folder, monkeypatch):
-    monkeypatch.setattr(choose, "_sees_gpu", lambda: False)
+    monkeypatch.setattr(backend_choice, "_sees_gpu", lambda: False)
     plant(monkeypatch, FAULTS["zeros"])
     with pytest.raises(BackendError, match="openvino"):
         open_backend(open_bundle(bundle_folder), "auto", "fp32", 1, strict=True)
 
 
 def test_where_no_backend_is_right_none_is_served(bundle_folder, monkeypatch, capfd):
-    monkeypatch.setattr(choose, "_sees_gpu", lambda: False)
+    monkeypatch.setattr(backend_choice, "_sees_gpu", lambda: False)
     plant(monkeypatch, FAULTS["NaN in one row"], only=ON_CPU)
     with pytest.raises(BackendError, match="no backend works"):
         open_backend(open_bundle(bundle_folder), "auto", "fp32", 1)
@@ -167,15 +168,15 @@ def test_where_no_backend_is_right_none_is_served(bundle_folder, monkeypatch, ca
 
 
 def test_a_backend_that_crashes_on_opening_is_one_line_and_the_next_is_taken(bundle_folder, monkeypatch, capfd):
-    monkeypatch.setattr(choose, "_sees_gpu", lambda: False)
-    real = choose._make
+    monkeypatch.setattr(backend_choice, "_sees_gpu", lambda: False)
+    real = backend_choice._make
 
     def make(bundle, backend, *arguments):
         if backend == "openvino":
             raise RuntimeError("no such\ninstruction")
         return real(bundle, backend, *arguments)
 
-    monkeypatch.setattr(choose, "_make", make)
+    monkeypatch.setattr(backend_choice, "_make", make)
     assert open_backend(open_bundle(bundle_folder), "auto", "fp32", 1).name == "onnxruntime"
     assert "RuntimeError: no such instruction" in capfd.readouterr().err
     with pytest.raises(BackendError, match="no such instruction"):
@@ -200,8 +201,8 @@ def test_auto_tries_the_gpu_first_where_there_is_one(bundle_folder, tmp_path, mo
         tried.append(" ".join([backend, *(providers or [])]))
         raise BackendError(f"{backend} is broken")
 
-    monkeypatch.setattr(choose, "_make", make)
-    monkeypatch.setattr(choose, "_sees_gpu", lambda: gpu)
+    monkeypatch.setattr(backend_choice, "_make", make)
+    monkeypatch.setattr(backend_choice, "_sees_gpu", lambda: gpu)
     monkeypatch.setattr("serving.backends.onnxruntime.missing_for", lambda provider: None)
     with pytest.raises(BackendError, match="no backend works here"):
         open_backend(open_bundle(copy), "auto", "fp32", 1)
@@ -335,7 +336,7 @@ def test_a_bundle_without_stored_probes_is_refused(bundle_folder, tmp_path):
     copy = Path(shutil.copytree(bundle_folder, tmp_path / "bundle"))
     from dataclasses import replace
 
-    from serving.bundle import write_manifest
+    from serving.manifest import write_manifest
 
     manifest = replace(open_bundle(copy).manifest, files={})
     (copy / "probes.npz").unlink()

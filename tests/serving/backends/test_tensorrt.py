@@ -11,13 +11,11 @@ import numpy as np
 import pytest
 
 from export.tensorrt import main
-from serving.backends.cuda import call, find_gpu, load_cuda
-from serving.backends.onnxruntime import OnnxRuntime
-from serving.backends.profiles import MOST_ROWS, Profile, parse_profiles, spread
-from serving.backends.sidecar import (
-    ENGINES,
+from serving.backends.cuda_api import call_cuda, find_gpu, load_cuda
+from serving.backends.engine_profiles import MOST_ROWS, Profile, parse_profiles, plan_calls
+from serving.backends.engine_sidecar import (
+    EngineTensor,
     Sidecar,
-    Tensor,
     check_sidecar,
     engine_name,
     read_sidecar,
@@ -25,9 +23,11 @@ from serving.backends.sidecar import (
     this_platform,
     write_sidecar,
 )
+from serving.backends.onnxruntime import OnnxRuntime
 from serving.backends.tensorrt import TensorRT, find_engine
-from serving.bundle import record_of
+from serving.bundle_files import ENGINES
 from serving.errors import CudaError, EngineError, UsageError
+from serving.file_record import record_of
 from serving.probes import probe_windows
 from tests.fake_gpu import FakeContext, FakeCuda, FakeEngine, FakeTensorRT
 from tests.gpu import has_gpu, needs_gpu, no_gpu
@@ -64,7 +64,7 @@ def test_a_profile_too_large_for_memory_or_named_twice_is_refused():
 @pytest.mark.parametrize("profiles", [[WIDE], [ONE, WIDE], [Profile(4, 8, 16)], [Profile(2, 2, 2), Profile(5, 7, 9)]])
 def test_every_row_is_run_once_and_in_order_whatever_the_batch(profiles):
     for rows in range(150):
-        calls = spread(profiles, rows)
+        calls = plan_calls(profiles, rows)
         assert [row for part in calls for row in range(part.start, part.stop)] == list(range(rows))
         for part in calls:
             profile = profiles[part.profile]
@@ -83,11 +83,11 @@ def test_every_row_is_run_once_and_in_order_whatever_the_batch(profiles):
     ],
 )
 def test_a_batch_goes_to_the_profile_tuned_for_its_size_and_over_the_most_in_parts(rows, calls):
-    assert [(part.profile, part.rows) for part in spread([ONE, WIDE], rows)] == calls
+    assert [(part.profile, part.rows) for part in plan_calls([ONE, WIDE], rows)] == calls
 
 
 def test_a_rest_below_every_profile_is_padded_as_little_as_possible():
-    assert [(part.profile, part.rows) for part in spread([Profile(8, 8, 8), Profile(4, 6, 8)], 3)] == [(1, 4)]
+    assert [(part.profile, part.rows) for part in plan_calls([Profile(8, 8, 8), Profile(4, 6, 8)], 3)] == [(1, 4)]
 
 
 @pytest.fixture
@@ -104,8 +104,8 @@ def small(tmp_path):
         platform=this_platform(),
         precision="fp32",
         profiles=(ONE, WIDE),
-        input=Tensor("waveform", "float32", (-1, FakeTensorRT.SAMPLES)),
-        output=Tensor("embedding", "float32", (-1, FakeTensorRT.SIZE)),
+        input=EngineTensor("waveform", "float32", (-1, FakeTensorRT.SAMPLES)),
+        output=EngineTensor("embedding", "float32", (-1, FakeTensorRT.SIZE)),
         onnx=bundle.manifest.files["embedder.onnx"],
         engine=record_of(engine),
         embedding_space=bundle.manifest.embedding_space,
@@ -191,7 +191,7 @@ def test_without_a_driver_cuda_names_its_reason_and_the_way_out():
         find_gpu()
     cuda = load_cuda()
     with pytest.raises(CudaError, match="cudaErrorInsufficientDriver in cudaMalloc"):
-        call(cuda.cudaMalloc, 4)
+        call_cuda(cuda.cudaMalloc, 4)
 
 
 @no_gpu
@@ -309,12 +309,12 @@ def test_threads_share_the_workers_and_get_their_own_rows(small, cuda, trt):
 
 
 def test_graphs_are_kept_only_where_they_are_measured_to_pay(small, cuda, trt, monkeypatch):
-    from serving.backends.worker import Worker
+    from serving.backends.tensorrt_worker import EngineWorker
 
     bundle, engine, _ = small
     # With its graph, one row takes half the time and more rows as long as without.
     seconds = {(0, 1): [2.0, 1.0], (1, 1): [2.0, 1.0], (1, 8): [2.0, 2.0], (1, 64): [9.0, 9.5]}
-    monkeypatch.setattr(Worker, "_seconds", lambda self, size: seconds[size].pop(0))
+    monkeypatch.setattr(EngineWorker, "_seconds", lambda self, size: seconds[size].pop(0))
     run = TensorRT(engine, bundle, workers=2)
     assert run.graphs == [(0, 1), (1, 1)]
     launches = cuda.calls.count("cudaGraphLaunch")
@@ -325,9 +325,9 @@ def test_graphs_are_kept_only_where_they_are_measured_to_pay(small, cuda, trt, m
 
 
 def test_every_worker_replays_its_own_graph(small, cuda, trt, monkeypatch):
-    from serving.backends import worker
+    from serving.backends import tensorrt_worker
 
-    monkeypatch.setattr(worker, "GRAPH_PAYS", float("inf"))
+    monkeypatch.setattr(tensorrt_worker, "GRAPH_PAYS", float("inf"))
     bundle, engine, _ = small
     trt.seconds = 0.001
     run = TensorRT(engine, bundle, workers=3)
@@ -393,7 +393,7 @@ def test_an_engine_that_tensorrt_refuses_says_what_tensorrt_said(small, trt):
 
 def test_an_engine_with_other_tensors_than_its_side_car_says_is_refused(small, trt):
     bundle, engine, sidecar = small
-    write_sidecar(engine, dataclasses.replace(sidecar, output=Tensor("embedding", "float32", (-1, 5))))
+    write_sidecar(engine, dataclasses.replace(sidecar, output=EngineTensor("embedding", "float32", (-1, 5))))
     with pytest.raises(EngineError, match=r"embedding is \(-1, 4\), its side-car says \(-1, 5\)"):
         TensorRT(engine, bundle)
 

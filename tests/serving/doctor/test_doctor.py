@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from serving.bundle import open_bundle, write_manifest
-from serving.doctor import main
-from serving.machine import examine_cpu
+from serving.bundle import open_bundle
+from serving.doctor.__main__ import main
+from serving.doctor.machine import examine_cpu
+from serving.manifest import write_manifest
 
 ROOT = Path(__file__).parents[3]
 
@@ -117,6 +118,15 @@ def test_a_changed_bundle_is_broken_and_the_file_named(bundle_folder, tmp_path, 
     (copy / "embedder.onnx").write_bytes(b"other")
     assert main([str(copy)]) == 1
     assert "embedder.onnx" in findings(capsys.readouterr().out)["bundle"]["advice"]
+
+
+def test_a_path_in_the_advice_is_printed_in_one_piece_on_a_narrow_terminal(bundle_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    copy = Path(shutil.copytree(bundle_folder, tmp_path / ("long-name-" * 8)))
+    (copy / "embedder.onnx").write_bytes(b"other")
+    done = run_doctor(str(copy))
+    assert done.returncode == 1, done.stderr
+    assert str(copy / "embedder.onnx") in done.stdout.rsplit("\n{", 1)[0]
 
 
 def test_a_backend_that_gives_other_numbers_is_broken(bundle_folder, monkeypatch, capsys):

@@ -13,10 +13,11 @@ from demo.bundle_choice import SHIPPED
 from demo.labels import read_labels, write_labels
 from demo.ranking_bars import ranking_notes
 from demo.recording import embed_recording, rank_labels
-from serving.bundle import open_bundle, write_manifest
+from serving.bundle import open_bundle
 from serving.embedder import Embedder
 from serving.errors import LabelError
-from serving.labels import join_labels, plain, split_labels
+from serving.label_text import join_labels, normalise_label, split_labels
+from serving.manifest import write_manifest
 from serving.zeroshot import ZeroShot
 from tests.servers import client_of, refused
 from tests.sounds import encoded, harmonics
@@ -109,8 +110,8 @@ def test_the_demos_box_takes_known_names_and_quotes(named):
 
 def test_accents_as_one_character_or_two_are_one_label(named):
     assert NFC != NFD
-    assert plain(NFC) == plain(NFD)
-    assert plain("STRASSE") == plain("straße")
+    assert normalise_label(NFC) == normalise_label(NFD)
+    assert normalise_label("STRASSE") == normalise_label("straße")
     chosen = named.choose([BELLS])
     assert chosen.class_names == [BELLS]  # as typed
     assert chosen.seen.tolist() == [True]

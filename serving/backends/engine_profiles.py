@@ -1,16 +1,16 @@
-"""Optimisation profiles of a TensorRT engine, and how a batch of any size is spread over them."""
+"""Optimisation profiles of a TensorRT engine, and how a batch of any size is split into calls of the engine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from serving.errors import UsageError
 
-MOST_ROWS = 4096  # of one call: 1.3 GB of 4.8 s windows
+MOST_ROWS = 4096  # rows of one call: 1.3 GB of 4.8 s windows
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Batch sizes that an engine takes in one call: the least, the one it is tuned for, the most."""
+    """The batch sizes of one optimisation profile: the smallest, the one it is tuned for, the largest."""
 
     least: int
     best: int
@@ -21,8 +21,8 @@ class Profile:
 
 
 @dataclass(frozen=True)
-class Call:
-    """One call of the engine: rows [start, stop) of the batch under a profile, zero-padded to `rows` rows."""
+class EngineCall:
+    """One call of the engine: rows [start, stop) of the batch with a profile, zero-padded to `rows` rows."""
 
     profile: int
     start: int
@@ -31,9 +31,9 @@ class Call:
 
 
 def parse_profiles(text: str) -> list[Profile]:
-    """Read "1:8:64" or "1:1:1,1:8:64": least, best and most rows of each profile.
+    """Parse "1:8:64" or "1:1:1,1:8:64": the least, best and most rows of each profile.
 
-    errors   UsageError naming the profile that is none
+    errors   UsageError: a profile is invalid or repeated
     """
     profiles = []
     for part in text.split(","):
@@ -49,24 +49,24 @@ def parse_profiles(text: str) -> list[Profile]:
     return profiles
 
 
-def spread(profiles: Sequence[Profile], rows: int) -> list[Call]:
-    """Cut a batch into calls that the profiles allow.
+def plan_calls(profiles: Sequence[Profile], rows: int) -> list[EngineCall]:
+    """Split a batch of `rows` rows into calls that the profiles allow.
 
-    Full calls of the largest profile, then the rest in the profile tuned for the size nearest to it. A rest that is
-    smaller than every profile allows is padded to the least one.
+    The first calls fill the largest profile. The rest uses the profile that needs the least padding, and among those
+    the one tuned for the nearest size. It is padded only if every profile requires more rows.
     """
     widest = max(range(len(profiles)), key=lambda i: profiles[i].most)
     step = profiles[widest].most
     full = rows - rows % step
-    calls = [Call(widest, start, start + step, step) for start in range(0, full, step)]
+    calls = [EngineCall(widest, start, start + step, step) for start in range(0, full, step)]
     if full < rows:
-        calls.append(_fit(profiles, full, rows))
+        calls.append(_best_call(profiles, full, rows))
     return calls
 
 
-def _fit(profiles: Sequence[Profile], start: int, stop: int) -> Call:
-    """The call for rows that fit into the widest profile: the least padding, then the nearest tuned size."""
+def _best_call(profiles: Sequence[Profile], start: int, stop: int) -> EngineCall:
+    """The call for rows that fit into the largest profile."""
     rows = stop - start
     padded = {i: max(rows, profile.least) for i, profile in enumerate(profiles) if rows <= profile.most}
     profile = min(padded, key=lambda i: (padded[i], abs(profiles[i].best - rows)))
-    return Call(profile, start, stop, padded[profile])
+    return EngineCall(profile, start, stop, padded[profile])

@@ -1,0 +1,42 @@
+"""Compare a runtime with PyTorch on the parity probes, whose embeddings a bundle stores."""
+
+from math import sqrt
+
+import numpy as np
+
+from serving.backends.runtime import Runtime
+from serving.bundle import Bundle
+from serving.bundle_files import BF16, PROBES
+from serving.probes import probe_windows
+
+# Smallest accepted cosine between a probe's embedding and PyTorch's. For files it is the bound of the export
+# (export.parity). bfloat16 has no file: its probes have more than 0.999 (docs/results/export.md), and less than 0.87 if
+# the front end is computed in bfloat16 too.
+PROMISED_COSINES = {"fp16": 0.999, BF16: 0.995, "int8": 0.985}
+# Largest accepted distance from PyTorch's embedding, as a share of its length. At an angle a the distance is at least
+# sin(a), so this bound implies the cosine's. fp32 has a tighter bound than its promised cosine of 0.99999: ONNX Runtime
+# has less than 1e-4, and OpenVINO with the FFT front end less than 2e-4. OpenVINO in bfloat16, which it uses by default
+# on CPUs that have it, has 6e-3 to 2e-2.
+TOLERANCES = {"fp32": 1e-3} | {precision: sqrt(1 - cosine**2) for precision, cosine in PROMISED_COSINES.items()}
+# Shorter embeddings (the mean length is 1) are compared as if they had this length, because rounding errors do not
+# shrink with the length.
+LEAST_LENGTH = 0.1
+
+
+def probe_difference(bundle: Bundle, runtime: Runtime) -> tuple[float, str]:
+    """The largest distance between a probe's embedding and PyTorch's.
+
+    returns   the distance as a share of the embedding's length, and the name of the probe; inf if the result is not
+              an embedding for each probe, or not finite
+    """
+    names, windows = probe_windows(bundle.manifest.window)
+    with np.load(bundle.path(PROBES), allow_pickle=False) as stored:
+        reference = dict(zip(map(str, stored["names"]), stored["embeddings"], strict=True))
+    wanted = np.stack([reference[name] for name in names])  # [n_probes, 128]
+    rows = runtime(windows)
+    if rows.shape != wanted.shape:
+        return float("inf"), names[0]
+    distances = np.linalg.norm(rows - wanted, axis=1) / np.maximum(np.linalg.norm(wanted, axis=1), LEAST_LENGTH)
+    distances = np.nan_to_num(distances, nan=np.inf)
+    worst = int(distances.argmax())
+    return float(distances[worst]), names[worst]

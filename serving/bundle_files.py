@@ -1,0 +1,19 @@
+"""Names of the files in a bundle. Every program that writes or reads one takes them from here."""
+
+MANIFEST = "manifest.json"
+PRECISIONS = {"fp32": "embedder.onnx", "fp16": "embedder.fp16.onnx", "int8": "embedder.int8.onnx"}  # and their files
+BF16 = "bf16"  # a precision without a file: OpenVINO computes the network of the FP32 model in bfloat16
+FRONT_END_MODEL = "frontend.onnx"
+ZEROSHOT = "zeroshot.npz"
+PROBES = "probes.npz"
+PARITY = "parity.json"
+MODEL_CARD = "README.md"
+ATTRIBUTION = "ATTRIBUTION.txt"  # the authors of the recordings
+ENGINES = "engines"  # folder of TensorRT engines
+
+TEXT_FOLDER = "text/"
+TEXT_CONFIG = "text/text.json"  # name of the text encoder, and the number of tokens at which MiniLM cuts a text off
+DESCRIPTIONS = "text/descriptions.json"  # class name -> one line about what the class sounds like
+MINILM_MODEL = "text/minilm.onnx"  # the graph of serving.text_model.minilm_graph
+MINILM_TOKENIZER = "text/tokenizer.json"
+GLOVE_WORDS = "text/glove.npz"  # see serving.text_model.glove.Glove.read
