@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 from usearch.index import Index
 
-from demo.labels import ESC50, read_labels
+from demo.label_box import ESC50, read_labels
 from serving.audio import read_audio, to_mono
 from serving.embedder import Embedder
 from serving.errors import AudioError, UsageError

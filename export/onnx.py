@@ -25,7 +25,7 @@ from export.parity.parity_report import parity_record, parity_table, worst_of_ea
 from export.parity.samples import recording_windows, spread
 from export.precision import Quantised
 from export.precision_flag import parse_precisions
-from export.text import name_text_model, refuse_other_encoder, with_text_mean, write_text_model
+from export.text_model_writer import name_text_model, refuse_other_encoder, with_text_mean, write_text_model
 from export.trained_run import TrainedRun
 from serving.bundle import (
     ATTRIBUTION,

@@ -27,7 +27,7 @@ from training.config import RunConfig, load_network
 from training.data.clips import Clip, data_root, load_clips
 from training.data.splits import ClipSplit
 from training.evaluation.score_report import recipe_scores
-from training.frontend import LogMel
+from training.log_mel import LogMel
 from training.networks import Network
 from training.run_folder import EVALUATION, REPORT, SUMMARY, ZEROSHOT
 

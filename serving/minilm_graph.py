@@ -1,6 +1,7 @@
 """all-MiniLM-L6-v2 (Reimers 2019, arXiv:1908.10084) as an ONNX graph, made from its weights without PyTorch.
 
-The original in FP32 runs from the safetensors file of its package; export.text stores a smaller one in a bundle.
+The original in FP32 runs from the safetensors file of its package; export.text_model_writer stores a smaller one in a
+bundle.
 `onnx` is imported when a graph is built: a server whose bundle has its own text model runs without it.
 """
 

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from demo.bundle_choice import SHIPPED
-from demo.labels import read_labels, write_labels
+from demo.label_box import read_labels, write_labels
 from demo.ranking_bars import ranking_notes
 from demo.recording import embed_recording, rank_labels
 from serving.bundle import open_bundle, write_manifest

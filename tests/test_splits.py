@@ -10,7 +10,7 @@ import pytest
 
 from serving.errors import DataError, UsageError
 from training.data.clips import Clip, ClipTable, load_clips
-from training.data.names import CLASS_NAMES
+from training.data.known_classes import CLASS_NAMES
 from training.data.splits import split_classes, split_clips, split_names
 
 STUDY = json.loads((Path(__file__).parent / "class_splits.json").read_text())

@@ -50,7 +50,7 @@ def source(request) -> str:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory) -> Path:
     """A folder with the text model of the default encoder."""
-    from export.text import write_text_model
+    from export.text_model_writer import write_text_model
 
     folder = tmp_path_factory.mktemp("text-model")
     facts = write_text_model(folder, "glove+minilm")
@@ -62,7 +62,7 @@ def written(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def model(written, encoder, source, tmp_path_factory) -> TextModel:
     """The text model of each encoder: parts of the one that was written, or the packages'."""
-    from export.text import name_text_model
+    from export.text_model_writer import name_text_model
 
     folder = tmp_path_factory.mktemp("part")
     if source == "bundle":
@@ -74,7 +74,7 @@ def model(written, encoder, source, tmp_path_factory) -> TextModel:
 @pytest.fixture(scope="module")
 def talking_bundle(bundle_folder, written, tmp_path_factory) -> Path:
     """The bundle of the small run with its text model."""
-    from export.text import with_text_mean
+    from export.text_model_writer import with_text_mean
 
     folder = Path(shutil.copytree(bundle_folder, tmp_path_factory.mktemp("talking") / "bundle"))
     shutil.copytree(written / "text", folder / "text", dirs_exist_ok=True)
@@ -89,7 +89,7 @@ def talking(talking_bundle) -> Embedder:
 
 
 def test_vectors_are_those_of_trainings_encoder(model, encoder, source):
-    from training.data.class_descriptions import class_descriptions
+    from training.data.known_classes import class_descriptions
     from training.text_encoders import text_encoder
 
     texts = [*TEXTS, *class_descriptions().values(), "word " * 400]  # the last is cut off
@@ -114,7 +114,7 @@ def test_a_texts_vector_does_not_depend_on_the_texts_beside_it(model):
 def test_rankings_are_those_of_trainings_encoder(model, encoder):
     """Embeddings near each class's text, with noise that makes some rank another class first."""
     from serving.zeroshot import unit_rows
-    from training.data.class_descriptions import class_descriptions
+    from training.data.known_classes import class_descriptions
     from training.text_encoders import text_encoder
 
     texts = list(class_descriptions().values())
@@ -201,7 +201,7 @@ def test_a_text_model_that_differs_from_the_original_is_refused(written, tmp_pat
     import onnx
     from export.proof import ParityError
 
-    from export.text import prove
+    from export.text_model_writer import prove
 
     folder = Path(shutil.copytree(written, tmp_path / "model"))
     model = onnx.load(folder / "text" / "minilm.onnx")
@@ -213,7 +213,7 @@ def test_a_text_model_that_differs_from_the_original_is_refused(written, tmp_pat
 
 
 def test_glove_alone_is_written_and_proven(tmp_path):
-    from export.text import write_text_model
+    from export.text_model_writer import write_text_model
 
     facts = write_text_model(tmp_path, "glove")
     assert facts["worst_cosine"] >= LEAST_COSINE["bundle"]
@@ -221,7 +221,7 @@ def test_glove_alone_is_written_and_proven(tmp_path):
 
 
 def test_an_encoder_without_such_a_form_is_refused_and_nothing_written(tmp_path):
-    from export.text import write_text_model
+    from export.text_model_writer import write_text_model
 
     with pytest.raises(UsageError, match="word2vec"):
         write_text_model(tmp_path, "word2vec")
@@ -241,7 +241,7 @@ def test_known_names_have_the_bundles_own_vectors_and_open_no_text_model(talking
 def test_a_typed_class_gets_the_vector_that_training_would_have_given_it(talking):
     """A name and its description, centred as the bundle's class vectors are, are the same class."""
     from serving.zeroshot import unit_rows
-    from training.data.class_descriptions import class_descriptions
+    from training.data.known_classes import class_descriptions
     from training.text_encoders import text_encoder
 
     names = ["chainsaw", "Sea Waves", "church_bells"]
@@ -253,7 +253,7 @@ def test_a_typed_class_gets_the_vector_that_training_would_have_given_it(talking
 
 
 def test_the_stored_mean_is_that_of_the_seen_classes(talking):
-    from training.data.class_descriptions import describe_class
+    from training.data.known_classes import describe_class
     from training.text_encoders import text_encoder
 
     texts = [describe_class(name) for name in talking.zeroshot.seen_names]
@@ -382,7 +382,7 @@ def test_words_that_are_not_sorted_are_of_an_older_bundle(tmp_path):
 
 
 def test_class_vectors_of_another_encoder_get_no_mean(talking):
-    from export.text import with_text_mean
+    from export.text_model_writer import with_text_mean
     from serving.errors import DataError
 
     with pytest.raises(DataError, match="glove"):

@@ -12,7 +12,7 @@ from serving.errors import DataError
 from serving.frontend import LogMelConfig
 from training.data.clips import Clip
 from training.data.windows import Frames, load_frames
-from training.frontend import LogMel
+from training.log_mel import LogMel
 
 CONFIG = LogMelConfig()
 WINDOW = CONFIG.network_window(96)  # 15 600 samples, hop 15 360

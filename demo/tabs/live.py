@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from demo.bundle_choice import BundleChoice
 from demo.events import PRIVATE, add_action, handle_event
-from demo.labels import LabelBox, add_labels, read_labels
+from demo.label_box import LabelBox, add_labels, read_labels
 from demo.page_style import fact_line, hint_card
 from demo.ranking_bars import as_json, draw_ranking, unknown_notes
 from demo.recording import RankedLabels, rank_labels

@@ -8,7 +8,7 @@ import gradio as gr
 
 from demo.bundle_choice import BundleChoice
 from demo.events import add_action, handle_event
-from demo.labels import add_labels, read_labels
+from demo.label_box import add_labels, read_labels
 from demo.page_style import fact_line, hint_card, partly_read_card
 from demo.ranking_bars import as_json, draw_ranking, ranking_notes
 from demo.recording import EmbeddedRecording, embed_recording, rank_labels

@@ -1,6 +1,6 @@
 """The front end by FFT, for CPUs: SciPy takes about half of the time of a graph's matrix products.
 
-No ONNX runtime has an FFT that is as fast, so a graph multiplies by the DFT's matrix (training.frontend). This is a
+No ONNX runtime has an FFT that is as fast, so a graph multiplies by the DFT's matrix (training.log_mel). This is a
 second implementation of the same front end, log offset included; tests/test_frontend.py holds the two together.
 
 In FP64 up to the spectrum: an FP32 FFT's rounding is a share of the whole frame's energy, so that in the bands that a

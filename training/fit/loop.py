@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from serving.errors import RunError
+from training.compute import Compute
 from training.data.windows import ClipSet
 from training.fit.checkpoint import load_tensors, optimiser_tensors, restore, save_tensors, write_text
 from training.fit.clip_embeddings import embed_clips, head_loss_and_accuracy
 from training.fit.objectives import Objective, Targets
-from training.fit.recipe import Compute, Epoch, Recipe, best_epoch, should_stop, steps_per_epoch
+from training.fit.recipe import Epoch, Recipe, best_epoch, should_stop, steps_per_epoch
 from training.fit.schedule import Schedule
 from training.fit.workers import Workers, share_statistics
 from training.networks import Network

@@ -40,7 +40,7 @@ from serving.text import (
     package_folder,
 )
 from serving.zeroshot import ZeroShot
-from training.data.class_descriptions import class_descriptions
+from training.data.known_classes import class_descriptions
 from training.text_encoders import sentence, text_encoder
 from training.zeroshot_maps import class_vectors, text_vectors
 
