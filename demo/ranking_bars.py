@@ -39,12 +39,12 @@ def _bar(embedder: Embedder, label: str, share: float, seen: bool) -> str:
     )
 
 
-def ranking_notes(heard: EmbeddedRecording, ranked: RankedLabels, offset: float) -> list[str]:
+def ranking_notes(embedded: EmbeddedRecording, ranked: RankedLabels, offset: float) -> list[str]:
     """Notes that help to read the ranking."""
     notes = []
-    if heard.is_silent:
+    if embedded.is_silent:
         notes.append(
-            f"This recording is silent ({heard.level_dbfs:.0f} dBFS, below {SILENT_DBFS:.0f}), so its ranking means "
+            f"This recording is silent ({embedded.level_dbfs:.0f} dBFS, below {SILENT_DBFS:.0f}), so its ranking means "
             "nothing."
         )
     notes += unknown_notes(ranked)

@@ -1,11 +1,12 @@
-"""Write the text model into a bundle, so that labels typed by a user work offline and without torch.
+"""Write the text model into a bundle, so that typed labels work offline and without torch.
 
 facts = write_text_model(folder, "glove+minilm")
 zeroshot = with_text_mean(zeroshot, "glove+minilm")
 
-MiniLM: an ONNX graph with its word table in INT8, a scale for each word, and the layers' weights in FP16; all
-arithmetic is FP32. 34 MB in place of 91. What else was tried is in docs/serving.md.
-GloVe: the commonest words and those of the class descriptions, in INT8 with a scale for each: 9 MB in place of 83.
+MiniLM: an ONNX graph with the word table in INT8 (a scale for each word) and the layers' weights in FP16; all
+arithmetic is FP32. It takes 34 MB instead of 91. docs/serving.md lists the alternatives that were measured.
+GloVe: the most frequent words and those of the class descriptions, in INT8 with a scale for each word. It takes 9 MB
+instead of 83.
 """
 
 import json
@@ -44,20 +45,20 @@ from training.data.known_classes import class_descriptions
 from training.text_encoders import sentence, text_encoder
 from training.zeroshot_maps import class_vectors, text_vectors
 
-WORDS = 150_000  # the commonest of GloVe's: "quacking" is the 149 277th, and rarer ones go by MiniLM alone
-# With PyTorch's MiniLM and GloVe in FP32, of every text of the proof. The worst of what is written has 0.9999 (FP16 and
-# INT8 weights); a wrong operator or a mixed-up weight gives less than 0.99.
+WORDS = 150_000  # most frequent words of GloVe: "quacking" is the 149 277th; for rarer words only MiniLM has a vector
+# Of every compared text with PyTorch's MiniLM and GloVe in FP32. FP16 and INT8 weights reach 0.9999 for the worst text;
+# a wrong operator or swapped weights give less than 0.99.
 LEAST_COSINE = 0.9995
-# Beside the classes' names and descriptions: a word, hardly a text, and more tokens than the model takes.
+# Compared beside the classes' names and descriptions: a word, very short texts, and more tokens than the model takes.
 OTHER_TEXTS = ("rain", "?", "a", "word " * 400)
 
 
 def write_text_model(folder: Path, encoder: str) -> dict[str, Any]:
-    """Write the text model of an encoder into folder/text, and prove it: see `prove`.
+    """Write an encoder's text model into folder/text, and compare it with the original; see `prove`.
 
     encoder  glove, minilm or glove+minilm
-    returns  "encoder", "bytes" of each file, and what `prove` returns
-    errors   UsageError: an encoder that has no such form; ParityError: what was written gives other vectors
+    returns  "encoder", "bytes" of each file, and the result of `prove`
+    errors   UsageError: another encoder; ParityError: the written model gives other vectors
     """
     refuse_other_encoder(encoder)
     name_text_model(folder, encoder)
@@ -73,50 +74,50 @@ def write_text_model(folder: Path, encoder: str) -> dict[str, Any]:
 
 
 def name_text_model(folder: Path, encoder: str) -> None:
-    """Write into folder/text what its class vectors were made by, without the model: 6 kB.
+    """Write the encoder's name and the class descriptions into folder/text, without the model: 6 kB.
 
-    Where the packages that hold the model are installed, labels can be typed with these alone.
+    That is enough for typed labels where the Python packages with the model are installed.
     """
     (folder / CONFIG).parent.mkdir(exist_ok=True)
     (folder / DESCRIPTIONS).write_text(json.dumps(_descriptions(), indent=1) + "\n")
     config: dict[str, Any] = {"encoder": encoder}
     if "minilm" in ENCODERS[encoder]:
         stored = json.loads((minilm_folder() / "sentence_bert_config.json").read_text())
-        config["max_tokens"] = stored["max_seq_length"]  # training's encoder cuts a text off there too
+        config["max_tokens"] = stored["max_seq_length"]  # the encoder of training truncates texts there too
     (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
 
 
 def refuse_other_encoder(encoder: str) -> None:
-    """UsageError for an encoder that cannot go into a bundle."""
+    """UsageError: a bundle cannot hold this encoder's model."""
     if encoder not in ENCODERS:
         raise UsageError(
             f"text model: got a run with --text {encoder}; a bundle can carry {', '.join(ENCODERS)}. Export with "
-            "--no-text-model (its own classes are still ranked, others cannot be typed), or train with one of these"
+            "--no-text-model (the bundle then ranks only its own classes), or train with one of these"
         )
 
 
 def with_text_mean(zeroshot: ZeroShot, encoder: str) -> ZeroShot:
-    """The same map, with what its class vectors were centred on.
+    """The map, with the mean that its class vectors were centred on.
 
-    errors   DataError: its class vectors are not those of this encoder and today's descriptions
+    errors   DataError: the class vectors differ from those of this encoder and the current descriptions
     """
     texts = text_vectors(zeroshot.class_names, text_encoder(encoder))
-    again = class_vectors(texts, zeroshot.seen)
-    if again.shape != zeroshot.class_vectors.shape or not np.allclose(again, zeroshot.class_vectors, atol=1e-4):
+    current = class_vectors(texts, zeroshot.seen)
+    if current.shape != zeroshot.class_vectors.shape or not np.allclose(current, zeroshot.class_vectors, atol=1e-4):
         raise DataError(
-            f"class vectors: not those of {encoder} and training/data/classes.toml as they are now, so that typed "
-            "labels would not be comparable; train again, or --no-text-model"
+            f"class vectors: not those of {encoder} and the current training/data/classes.toml, so typed labels would "
+            "not be comparable; train again, or give --no-text-model"
         )
     return replace(zeroshot, text_mean=texts[zeroshot.seen].mean(axis=0))
 
 
 def write_glove(path: Path, texts: list[str]) -> None:
-    """The commonest words, and all words of these texts."""
+    """Write the most frequent words, and all words of these texts, with their vectors."""
     glove = Glove.of_package(package_folder(PACKAGES["glove"]))
     known = glove.words()
     common = [word for word in known if split_words(word) == [word]][:WORDS]
     used = {word for text in texts for word in split_words(text)}.intersection(known)
-    words = sorted({*common, *used})  # all in ASCII, so that this is the order of their bytes
+    words = sorted({*common, *used})  # words are ASCII, so this is also the order of their bytes
     quantised, scales = quantise_rows(glove.word_vectors(words))
     lengths = np.array([len(word) for word in words], np.uint8)
     encoded = np.frombuffer("".join(words).encode(), np.uint8)
@@ -124,7 +125,7 @@ def write_glove(path: Path, texts: list[str]) -> None:
 
 
 def quantise_rows(rows: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """[n, size] float32 -> the nearest [n, size] int8, and what each row is to be multiplied by, [n, 1] float32."""
+    """[n, size] float32 -> rounded rows [n, size] int8, and the scale of each row [n, 1] float32."""
     scales = np.maximum(np.abs(rows).max(axis=1, keepdims=True), 1e-12) / np.float32(127)
     return np.rint(rows / scales).astype(np.int8), scales
 
@@ -141,7 +142,7 @@ def write_minilm(path: Path, tokenizer: Path) -> None:
 
 
 def minilm_folder() -> Path:
-    """Where the package keeps the original."""
+    """The folder of the original in its package."""
     return package_folder(PACKAGES["minilm"]) / "model"
 
 
@@ -150,12 +151,10 @@ def _descriptions() -> dict[str, str]:
 
 
 def prove(folder: Path, encoder: str, texts: list[str]) -> dict[str, Any]:
-    """Compare the text model in a folder with the original, text by text.
+    """Compare the text model in a folder with the original: MiniLM in PyTorch, and GloVe's vectors in FP32.
 
-    The original: MiniLM by sentence-transformers in PyTorch, GloVe's vectors in FP32.
-
-    returns  "reference", "texts" compared, "least_cosine" that is asked for, "worst_cosine" and "worst_text"
-    errors   ParityError: a text has a smaller cosine, or a vector of NaN
+    returns  "reference", "texts" (their number), "least_cosine" (the bound), "worst_cosine" and "worst_text"
+    errors   ParityError: a text's cosine is below the bound or NaN
     """
     parts = ENCODERS[encoder]
     minilm = partial(sentence, str(minilm_folder())) if "minilm" in parts else None

@@ -103,8 +103,8 @@ def add_compare_runtimes(bundles: BundleChoice, bundle: gr.Dropdown, examples: S
 
     def run(recording: str | None, bundle: str) -> tuple[Embedder, list[Outcome], int, int]:
         embedder = bundles.open(bundle)
-        heard = embed_recording(embedder, recording)
-        windows = embedder.windows(heard.wave, embedder.manifest.window.rate_hz)
+        embedded = embed_recording(embedder, recording)
+        windows = embedder.windows(embedded.wave, embedder.manifest.window.rate_hz)
         used = windows[:MAX_WINDOWS]
         return embedder, run_everywhere(embedder, used), len(used), len(windows)
 

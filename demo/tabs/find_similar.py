@@ -50,9 +50,9 @@ def add_find_similar(
         found = searched(bundle)
         if path is None:
             return NOTHING_YET, draw_map(found)
-        embedding, heard = _embed(bundles.open(bundle), path)
+        embedding, embedded = _embed(bundles.open(bundle), path)
         near = found.nearest(embedding, SHOWN)
-        shown = partly_read_card(heard.warnings) + _list(found, near, heard.milliseconds)
+        shown = partly_read_card(embedded.warnings) + _list(found, near, embedded.milliseconds)
         return shown, draw_map(found, embedding, [row for row, _ in near])
 
     def play_dot(event: gr.EventData, bundle: str) -> str:
@@ -63,14 +63,14 @@ def add_find_similar(
         if not 1 <= count <= MAX_COUNT:
             raise UsageError(f"count: got {count}; wanted 1 to {MAX_COUNT}")
         found = searched(bundle)
-        embedding, heard = _embed(bundles.open(bundle), recording)
+        embedding, embedded = _embed(bundles.open(bundle), recording)
         near = found.nearest(embedding, int(count))
         return {
             "library": found.name,
             "rows": len(found),
             "neighbours": [{**_row(found, row), "cosine": cosine} for row, cosine in near],
-            "milliseconds": heard.milliseconds,
-            "warnings": list(heard.warnings),
+            "milliseconds": embedded.milliseconds,
+            "warnings": list(embedded.warnings),
         }
 
     def play(row: int, bundle: str) -> dict[str, Any]:
@@ -117,10 +117,10 @@ def check_space(library: Library, embedder: Embedder, bundle: str) -> None:
 
 
 def _embed(embedder: Embedder, path: str | None) -> tuple[NDArray[np.float32], EmbeddedRecording]:
-    heard = embed_recording(embedder, path)
-    if heard.is_silent:
+    embedded = embed_recording(embedder, path)
+    if embedded.is_silent:
         raise AudioError("recording: is silent, so it has no similar sounds; send another one")
-    return pool(heard.rows), heard
+    return pool(embedded.rows), embedded
 
 
 def _row(library: Library, row: int) -> dict[str, Any]:

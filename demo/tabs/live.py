@@ -171,13 +171,13 @@ def _rank(embedder: Embedder, ear: Ear, labels: str, offset: float) -> tuple[Ran
 
 def _facts(embedder: Embedder, ear: Ear, level: float, milliseconds: float) -> str:
     window = embedder.manifest.window
-    heard = min(len(ear.wave), window.samples) / window.rate_hz
+    ranked_s = min(len(ear.wave), window.samples) / window.rate_hz
     width = max(0.0, min(1.0, (level + 80) / 80))
     meter = f'<i class="meter" role="meter" aria-label="level" aria-valuenow="{level:.0f}" aria-valuemin="-120"'
     meter += f' aria-valuemax="0"><i style="width:{100 * width:.0f}%"></i></i>'
     return fact_line(
         f"level {meter} <b>{level:.0f} dBFS</b>",
-        f"the last <b>{heard:.1f} s</b> of {ear.heard_s:.1f} s",
+        f"the last <b>{ranked_s:.1f} s</b> of {ear.heard_s:.1f} s",
         f"computed in <b>{milliseconds:.0f} ms</b>",
         f"{embedder.backend}, {embedder.precision}",
     )

@@ -130,7 +130,7 @@ def _named(table: ClipTable, name: str) -> ClassSplit:
     if not validation and not test:
         raise DataError(
             f"split {name}: the folder has none of the classes that it keeps unseen, and {len(present)} of "
-            f"{table.dataset}'s {len(names)} classes; give the whole data set, or another --split"
+            f"{table.dataset}'s {len(names)} in all; give the whole data set, or another --split"
         )
     missing = tuple(label for number, label in names.items() if number not in present)
     return replace(_without(table, name, validation, test), missing=missing)
