@@ -222,10 +222,7 @@ def plot_efficiency(rows: Sequence[EfficiencyRow], peak_gflops: float, threads: 
     return figure
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; see `run_command`."""
-    return run_command(Options, measure_efficiency, "python -m benchmarks.efficiency", argv)
-
+main = partial(run_command, Options, measure_efficiency, "python -m benchmarks.efficiency")
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -10,15 +10,15 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from demo.bundle_choice import BundleChoice, find_bundles
-from demo.examples import EXAMPLE_SOUNDS, pick_examples
+from demo.recording_input import EXAMPLE_SOUNDS, pick_examples
 from serving.command import console, run_command
 from serving.errors import UsageError
 
@@ -127,10 +127,7 @@ def check_port(host: str, port: int) -> None:
         raise UsageError(f"--host: cannot listen on {host}:{port} ({error.strerror}); give another") from error
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    return run_command(Options, serve, "python -m demo", argv)
-
+main = partial(run_command, Options, serve, "python -m demo")
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -134,6 +134,6 @@ def advice(embedder: Embedder) -> str:
             'label with a comma in quotes ("dog, barking").'
         )
     return (
-        "This bundle came without its text model, so it understands no other labels than the names of its "
+        "This bundle came without its text model, so it understands only the names of its "
         f"{len(embedder.zeroshot.class_names)} classes."
     )

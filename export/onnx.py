@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -260,10 +261,7 @@ def _print_tables(judge: Judge, results: Sequence[ParityResult], sizes: dict[str
     console.print(files)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    return run_command(Options, export, "python -m export.onnx", argv)
-
+main = partial(run_command, Options, export, "python -m export.onnx")
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -23,13 +23,12 @@ from serving.bundle import ATTRIBUTION
 from serving.command import progress_console, say
 from serving.errors import DataError, RunError
 from serving.zeroshot import ZeroShot
-from training.config import RunConfig, load_network
 from training.data.clips import Clip, data_root, load_clips
 from training.data.splits import ClipSplit
 from training.evaluation.score_report import recipe_scores
 from training.log_mel import LogMel
 from training.networks import Network
-from training.run_folder import EVALUATION, REPORT, SUMMARY, ZEROSHOT
+from training.run_folder import EVALUATION, REPORT, SUMMARY, ZEROSHOT, RunConfig, load_network
 
 CREDITS = (ATTRIBUTION, "LICENSE", "LICENSE.txt")  # names of this file in ESC-10, ESC-50 and FSC22
 

@@ -13,9 +13,9 @@ from serving.bundle import PRECISIONS, open_bundle
 from serving.embedder import Embedder
 from serving.probes import probe_windows
 from tests.published_yamnet import published_yamnet, write_keras
-from training.config import RunConfig
 from training.log_mel import LogMel
 from training.published.pretrained import YAMNET_LOG_OFFSET
+from training.run_folder import RunConfig
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,6 @@ from rich.table import Table
 from serving.command import console, progress_console, run_command
 from serving.errors import DataError, UsageError
 from training.compute import ComputeOptions, choose_compute
-from training.config import RunConfig, load_network
 from training.data.clips import load_clips
 from training.evaluation.assessment import Assessment, assess
 from training.evaluation.folds import Folds, FoldScore
@@ -34,7 +33,17 @@ from training.fit.checkpoint import write_text
 from training.learner import Learner, fingerprint
 from training.published.pretrained import identify
 from training.recordings import load_recordings
-from training.run_folder import CONFUSION, EMBEDDING_MAP, EVALUATION, REPORT, REPORT_PAGE, TRADEOFF, ZERO_SHOT_BARS
+from training.run_folder import (
+    CONFUSION,
+    EMBEDDING_MAP,
+    EVALUATION,
+    REPORT,
+    REPORT_PAGE,
+    TRADEOFF,
+    ZERO_SHOT_BARS,
+    RunConfig,
+    load_network,
+)
 from training.text_encoders import text_encoder
 from training.zeroshot_maps import text_vectors
 

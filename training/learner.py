@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from serving.errors import RunError
 from serving.zeroshot import ZeroShot
 from training.compute import Compute
-from training.config import RunConfig
 from training.data.file_lock import folder_lock
 from training.data.splits import ClipSplit
 from training.data.windows import ClipSet, Frames
@@ -29,7 +28,7 @@ from training.networks import FRESH_WEIGHTS, Network, NetworkConfig, TextHead, b
 from training.published.batchnorm_statistics import measure_norms
 from training.published.pretrained import load_pretrained
 from training.recordings import Recordings
-from training.run_folder import LAST, WEIGHTS
+from training.run_folder import LAST, WEIGHTS, RunConfig
 from training.synthesis.vocabulary import VERSION, Vocabulary, load_vocabulary
 from training.text_encoders import text_encoder
 from training.zeroshot_maps import Labelled, centred_unit_rows, class_vectors, fit_zeroshot, text_zeroshot

@@ -6,7 +6,6 @@ from pathlib import Path
 from serving.errors import UsageError
 from serving.labels import split_labels
 from training.compute import ComputeOptions
-from training.config import RunConfig
 from training.data.clips import DATASETS, ClipTable
 from training.data.known_classes import describe_class
 from training.data.splits import VALIDATION_SHARE, split_classes
@@ -14,6 +13,7 @@ from training.fit.objectives import MIXINGS
 from training.fit.recipe import Recipe
 from training.networks import NETWORKS, WINDOW_FRAMES, NetworkConfig
 from training.published.pretrained import front_end_of, identify
+from training.run_folder import RunConfig
 from training.text_encoders import DEFAULT_ENCODER, full_name, text_encoder
 from training.zeroshot_maps import LAMBDAS
 

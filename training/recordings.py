@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.audio import warn_in_python
-from training.config import RunConfig
 from training.data.clips import Clip, ClipTable
 from training.data.windows import ClipSet, Frames, load_frames
+from training.run_folder import RunConfig
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from serving.bundle import refuse_existing, refuse_unwritable
 from serving.command import run_command, say, show
 from serving.errors import UsageError
 from training.compute import Compute
-from training.config import RunConfig
 from training.data.splits import ClipSplit
 from training.evaluation.plots import draw_curves, save_figure
 from training.fit.checkpoint import save_whole, write_text
@@ -32,7 +31,7 @@ from training.fit.workers import Workers, join_workers
 from training.learner import Learner
 from training.networks import Network
 from training.options import Options, check, choose_compute
-from training.run_folder import CONFIG, CURVES, LAST, METRICS, SUMMARY, ZEROSHOT
+from training.run_folder import CONFIG, CURVES, LAST, METRICS, SUMMARY, ZEROSHOT, RunConfig
 from training.run_input import RunInput, load_run_input
 from training.run_progress import TensorBoardLog, epoch_progress, progress_callbacks
 from training.zeroshot_maps import accuracy

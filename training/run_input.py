@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import DataError, UsageError
-from training.config import RunConfig
 from training.data.clips import ClipTable, load_clips
 from training.data.download import download
 from training.data.duplicates import shared_files
@@ -19,6 +18,7 @@ from training.networks import build_network
 from training.options import Options, configure
 from training.published.pretrained import load_pretrained
 from training.recordings import Recordings, load_recordings
+from training.run_folder import RunConfig
 from training.text_encoders import text_encoder
 from training.zeroshot_maps import text_vectors
 

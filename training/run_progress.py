@@ -9,9 +9,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from serving.command import progress_console, say
 from serving.errors import RunError
-from training.config import RunConfig
 from training.fit.recipe import Epoch
-from training.run_folder import TENSORBOARD
+from training.run_folder import TENSORBOARD, RunConfig
 
 
 class TensorBoardLog:

@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -172,10 +173,7 @@ def describe_conditions(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; see `run_command`."""
-    return run_command(Options, measure_peers, "python -m benchmarks.peers", argv)
-
+main = partial(run_command, Options, measure_peers, "python -m benchmarks.peers")
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -8,8 +8,8 @@ import torch
 
 from serving.frontend import LogMelConfig
 from training.data.windows import ClipSet, Frames
+from training.fit.loop import Schedule
 from training.fit.objectives import ClassObjective
-from training.fit.schedule import Schedule
 from training.options import Options, recipe_of
 
 WINDOW = 480

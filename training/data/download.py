@@ -12,8 +12,8 @@ download is trusted: its SHA-256 is recorded in archive.json, and a later downlo
 import json
 import shutil
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -168,10 +168,7 @@ def _work(options: DownloadOptions) -> dict[str, Any]:
     return result
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code, 2 for wrong input."""
-    return run_command(DownloadOptions, _work, "python -m training.data.download", argv)
-
+main = partial(run_command, DownloadOptions, _work, "python -m training.data.download")
 
 if __name__ == "__main__":
     raise SystemExit(main())

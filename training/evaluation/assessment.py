@@ -11,7 +11,6 @@ from sklearn.metrics import confusion_matrix
 
 from serving.errors import DataError
 from serving.zeroshot import ZeroShot
-from training.config import RunConfig
 from training.data.clips import Clip
 from training.evaluation.controls import RANDOM_DRAWS, clip_statistics, control_scores, random_class_vectors
 from training.evaluation.embedding_plot import draw_embedding_map
@@ -21,7 +20,7 @@ from training.evaluation.scoring import area_under_tradeoff, best_offset, gzsl, 
 from training.fit.clip_embeddings import head_loss_and_accuracy
 from training.learner import Learner
 from training.networks import Network
-from training.run_folder import CONFUSION, EMBEDDING_MAP, TRADEOFF, ZEROSHOT
+from training.run_folder import CONFUSION, EMBEDDING_MAP, TRADEOFF, ZEROSHOT, RunConfig
 
 # Top-1 accuracy on unseen classes in percent, mean over 10 seeds: the better of the study's two methods per split.
 # Source: results/ of github.com/ysims/ZeroDiffusion.

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.config import RunConfig
 from training.data.splits import ClassSplit, split_clips
 from training.evaluation.controls import RANDOM_DRAWS, clip_statistics, control_scores, random_class_vectors
 from training.evaluation.scoring import best_offset, gzsl, zsl
 from training.fit.checkpoint import write_text
 from training.learner import Learner
+from training.run_folder import RunConfig
 
 PSEUDO_SHARE = 0.3  # share of the seen classes that is pseudo-unseen, to choose the offset
 PSEUDO_VALIDATION_SHARE = 0.25  # share of the clips that are scored as seen for this choice
