@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from demo.bundle_choice import BundleChoice, find_bundles
-from demo.recording_input import EXAMPLE_SOUNDS, pick_examples
+from demo.examples import EXAMPLE_SOUNDS, pick_examples
 from serving.command import console, run_command
 from serving.errors import UsageError
 

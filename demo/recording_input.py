@@ -1,30 +1,9 @@
-"""The input component for a recording (a file, the microphone, or an example), and the choice of examples."""
+"""The input component for a recording: a file, the microphone, or an example."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import gradio as gr
-
-from serving.errors import UsageError
-from serving.formats.names import SUFFIXES, is_hidden, sound_files
-
-MAX_EXAMPLES = 12
-EXAMPLE_SOUNDS = Path(__file__).parent / "example_sounds"  # synthesised, see its README
-# By default, browsers process the microphone for voice calls: noise suppression lowers steady sounds by 20 dB.
-MICROPHONE = """
-(() => {
-  const devices = navigator.mediaDevices;
-  if (!devices) return;  // browsers have no devices on a page that is neither local nor HTTPS
-  const open = devices.getUserMedia.bind(devices);
-  const untouched = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
-  devices.getUserMedia = (wanted) =>
-    open(wanted?.audio ? { ...wanted, audio: { ...Object(wanted.audio), ...untouched } } : wanted);
-})();
-"""
-
-Item = TypeVar("Item")
 
 
 def add_recording_input(examples: Sequence[tuple[Path, str]], elem_id: str) -> gr.Audio:
@@ -50,55 +29,3 @@ def add_recording_input(examples: Sequence[tuple[Path, str]], elem_id: str) -> g
             api_visibility="private",
         )
     return sound
-
-
-def pick_examples(folder: Path) -> list[tuple[Path, str]]:
-    """Choose up to MAX_EXAMPLES recordings: (file, name to show).
-
-    From a folder of class folders or a data set in ESC-50's layout: one recording of each class, named after the class.
-    From any other folder: files spread evenly over the folder, named after the file.
-    errors   UsageError: the folder does not exist or contains no recordings
-    """
-    if not folder.is_dir():
-        raise UsageError(f"--examples: {folder}: no such folder; give a folder with recordings")
-    try:
-        return _pick(folder)
-    except (OSError, csv.Error) as error:
-        raise UsageError(f"--examples: {folder}: cannot be read ({error}); give another folder") from error
-
-
-def _pick(folder: Path) -> list[tuple[Path, str]]:
-    classes = _class_folders(folder) or _esc50(folder)
-    if len(classes) > 1:
-        return [(path, name.replace("_", " ")) for name, path in _spread(sorted(classes.items()))]
-    files = list(classes.values()) or sound_files(folder, deep=False)
-    if not files:
-        raise UsageError(f"--examples: {folder}: has no {', '.join(SUFFIXES)} file; give a folder with recordings")
-    return [(path, path.stem.replace("_", " ")) for path in _spread(files)]
-
-
-def _class_folders(folder: Path) -> dict[str, Path]:
-    """The first recording of each subfolder: class -> file."""
-    places = sorted(
-        place for place in folder.iterdir() if place.is_dir() and place.name != "audio" and not is_hidden(place.name)
-    )
-    return {place.name: files[0] for place in places if (files := sound_files(place, deep=False))}
-
-
-def _esc50(folder: Path) -> dict[str, Path]:
-    """The first recording of each category in meta/esc50.csv; {} if there is no such file."""
-    table = folder / "meta" / "esc50.csv"
-    if not table.is_file():
-        return {}
-    first: dict[str, Path] = {}
-    with table.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        for row in csv.DictReader(file):
-            path = folder / "audio" / (row.get("filename") or "")
-            if path.is_file():
-                first.setdefault(row.get("category") or path.stem, path)
-    return first
-
-
-def _spread(items: list[Item]) -> list[Item]:
-    count = min(MAX_EXAMPLES, len(items))
-    return [items[i * len(items) // count] for i in range(count)]

@@ -43,7 +43,6 @@ from serving.bundle import (
 from serving.command import console, run_command, say
 from serving.errors import DataError
 from serving.text import ENCODERS
-from serving.zeroshot import ZeroShot
 from training.data.clips import Clip
 from training.data.splits import ClipSplit
 from training.networks import EMBEDDING_SIZE
@@ -201,19 +200,8 @@ def _write_class_vectors(folder: Path, run: TrainedRun, text_model: bool) -> dic
         zeroshot = with_text_mean(zeroshot, encoder)
     elif encoder in ENCODERS:
         name_text_model(folder, encoder)
-        if zeroshot.text_mean is None:
-            zeroshot = _try_text_mean(zeroshot, encoder)
     zeroshot.save(folder / ZEROSHOT)
     return record
-
-
-def _try_text_mean(zeroshot: ZeroShot, encoder: str) -> ZeroShot:
-    """Add the mean of the class texts to the map of a run from before runs stored it."""
-    try:
-        return with_text_mean(zeroshot, encoder)
-    except DataError as error:
-        say(f"warning: users cannot type labels: {error}")
-        return zeroshot
 
 
 def _make_manifest(run: TrainedRun, model_input: str, precisions: list[str], quantised: Quantised | None) -> Manifest:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from demo.bundle_choice import SHIPPED
-from demo.recording_input import EXAMPLE_SOUNDS
+from demo.examples import EXAMPLE_SOUNDS
 
 ROOT = Path(__file__).parent.parent
 COLUMNS = 40

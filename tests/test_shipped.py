@@ -3,7 +3,7 @@
 import numpy as np
 
 from demo.bundle_choice import SHIPPED
-from demo.recording_input import EXAMPLE_SOUNDS
+from demo.examples import EXAMPLE_SOUNDS
 from serving.agreement import worst_cosine
 from serving.backends.choose import PROMISED_COSINES
 from serving.bundle import open_bundle

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from demo.bundle_choice import BundleChoice
 from demo.events import add_action, handle_event
+from demo.html_elements import error_card, escape_name, fact_line, hint_card, partly_read_card
 from demo.library import Library, embed_examples
-from demo.library_map import BEHAVIOUR, draw_map
-from demo.page_style import error_card, escape_name, fact_line, hint_card, partly_read_card
+from demo.library_map import MAP_SCRIPT, draw_map
 from demo.recording import EmbeddedRecording, embed_recording
 from demo.recording_input import add_recording_input
 from serving.embedder import Embedder, pool
@@ -101,7 +101,7 @@ def _add_components(examples: Sequence[tuple[Path, str]], first_map: str) -> tup
         with gr.Column(scale=1, min_width=320):
             near = gr.HTML(NOTHING_YET, elem_id="neighbours", elem_classes="bare")
     playing = gr.HTML("", elem_id="playing", elem_classes="bare")
-    dots = gr.HTML(first_map, elem_id="map", elem_classes="bare", js_on_load=BEHAVIOUR)
+    dots = gr.HTML(first_map, elem_id="map", elem_classes="bare", js_on_load=MAP_SCRIPT.read_text())
     return sound, near, playing, dots
 
 
@@ -154,18 +154,3 @@ def _player(library: Library, row: int, cosine: float | None = None, autoplay: b
     except AudioError as error:
         sound = f'<p class="note">{escape_name(str(error))}</p>'
     return f'<div class="player"><b>{name}</b>{score}<small>{place}</small>{sound}</div>'
-
-
-STYLE = """
-.neighbours { list-style: none; margin: 0; padding: 0; display: grid; gap: 14px; }
-.neighbours li { margin: 0; }
-.player { display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: 2px 12px; align-items: baseline;
-  color: var(--body-text-color); font-size: 15px; }
-.player small { color: var(--body-text-color-subdued); font-size: 12px; overflow-wrap: anywhere; grid-column: 1 / -1; }
-.player .share { font-variant-numeric: tabular-nums; color: var(--body-text-color-subdued); font-size: 14px; }
-.player audio { grid-column: 1 / -1; width: 100%; height: 36px; margin-top: 4px; }
-.dark .player audio { color-scheme: dark; }
-.player .note { grid-column: 1 / -1; }
-#playing .player { border: 1px solid var(--border-color-primary); border-radius: var(--block-radius);
-  padding: 12px 18px; background: var(--block-background-fill); }
-"""

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from demo.bundle_choice import BundleChoice
-from demo.recording_input import pick_examples
+from demo.examples import pick_examples
 from serving.audio import level_dbfs, read_audio
 from serving.backends.runtime import Runtime
 from serving.embed import main as embed

@@ -58,7 +58,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     tensors = {str(name): value for name, value in entries.items() if isinstance(value, Tensor)}
     if not tensors:
         got = f"a dict of {list_names(entries)}" if entries else f"a {type(content).__name__}"
-        raise UsageError(f"{path}: got {got}; wanted tensors by name: save only the module's state_dict()")
+        raise UsageError(f"{path}: got {got}; wanted tensors by name: save the module's state_dict() alone")
     return tensors
 
 
@@ -94,7 +94,7 @@ def _load_google(path: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict[
             f"{path}: not a readable {path.suffix} file ({reason or type(error).__name__}); {wanted}"
         ) from error
     if not tensors:
-        raise UsageError(f"{path}: has no layer with a name of YAMNet's; {wanted}")
+        raise UsageError(f"{path}: has no layer that is named as one of YAMNet's; {wanted}")
     return tensors
 
 
