@@ -13,7 +13,7 @@ import numpy as np
 from rich.progress import Progress
 
 from benchmarks.host import resident_mb
-from benchmarks.http_client import BROKEN, Address, Connection, Reply, make_request
+from benchmarks.http_client import BROKEN, Address, HttpConnection, Reply, make_request
 from benchmarks.inputs import synthesise_clip
 from benchmarks.study import TextTable
 from serving.command import progress_console
@@ -129,7 +129,7 @@ def _request_bodies(clips: Sequence[bytes], rng: np.random.Generator) -> dict[st
 async def _ask_alone(
     address: Address, bodies: Mapping[str, Sequence[bytes]], headers: Mapping[str, str]
 ) -> dict[str, list[ProbeRequest]]:
-    connection = Connection(address)
+    connection = HttpConnection(address)
     probes: dict[str, list[ProbeRequest]] = {kind: [] for kind in bodies}
     for kind, files in bodies.items():
         for body in files:
@@ -151,7 +151,7 @@ async def _ask_in_turn(
     jobs        shared iterator of (probe, the share of the request that is sent where it is abandoned)
     on_request  called with the number of requests of all connections so far
     """
-    connection = Connection(address)
+    connection = HttpConnection(address)
     for probe, share in jobs:
         start = time.perf_counter()
         if probe.kind == "cut":

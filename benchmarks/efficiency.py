@@ -27,7 +27,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks.bundle_parts import CPU_BACKENDS, count_work, front_end_graph, network_graph, open_graph, why_missing
 from benchmarks.inputs import bundle_name, check_range, open_bundles
 from benchmarks.study import ACCENT, BLUE, GREY, Study, TextTable, digits, style_axes
-from benchmarks.turns import Job, time_jobs
+from benchmarks.turns import TimedJob, time_jobs
 from serving.bundle import Bundle
 from serving.command import run_command
 from serving.cores import usable_cores
@@ -106,12 +106,12 @@ def _torch_product(left: NDArray[np.float32], right: NDArray[np.float32]) -> Cal
 
 def part_jobs(
     bundles: Sequence[Bundle], batch: int, threads: int, folder: Path
-) -> tuple[dict[PartKey, Job], dict[PartKey, int]]:
+) -> tuple[dict[PartKey, TimedJob], dict[PartKey, int]]:
     """Front end and network of each bundle on each backend that works here, and the multiply-accumulates of a window.
 
     folder  temporary, for the networks without their front ends
     """
-    jobs: dict[PartKey, Job] = {}
+    jobs: dict[PartKey, TimedJob] = {}
     macs: dict[PartKey, int] = {}
     rng = np.random.default_rng(0)
     for i, bundle in enumerate(bundles):
@@ -128,7 +128,7 @@ def part_jobs(
                     inputs["network"] = runtime(waves)  # [batch, frames, 64]
                 key = PartKey(bundle_name(bundle), part, backend)
                 macs[key] = count_work(graph).macs
-                jobs[key] = Job(lambda turn, given=inputs[part]: given, runtime)
+                jobs[key] = TimedJob(lambda turn, given=inputs[part]: given, runtime)
     return jobs, macs
 
 
@@ -143,8 +143,8 @@ def measure_efficiency(options: Options) -> dict[str, Any]:
     with threadpool_limits(threads), tempfile.TemporaryDirectory(prefix="unheard-efficiency-") as folder:
         products = matrix_products()
         parts, macs = part_jobs(bundles, options.batch, threads, Path(folder))
-        gemms = {name: Job(lambda turn: None, lambda _, call=call: call()) for name, (_, call) in products.items()}
-        jobs: dict[Any, Job] = {**gemms, **parts}
+        gemms = {name: TimedJob(lambda turn: None, lambda _, call=call: call()) for name, (_, call) in products.items()}
+        jobs: dict[Any, TimedJob] = {**gemms, **parts}
         durations_ns = time_jobs(jobs, options.repeats, WARM_UP)
     peaks = {name: flop / float(np.median(durations_ns[name])) for name, (flop, _) in products.items()}
     fastest = max(peaks, key=lambda name: peaks[name])

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from benchmarks.inputs import bundle_name, check_range, input_clips, open_bundles
 from benchmarks.study import Study, TextTable, digits
-from benchmarks.turns import Job, percentiles, time_jobs
+from benchmarks.turns import TimedJob, percentiles, time_jobs
 from serving.agreement import row_cosines
 from serving.audio import cut_windows, to_mono
 from serving.command import run_command
@@ -98,14 +98,14 @@ def compare_embeddings(
     return {name: (np.concatenate(cosines[name]), float(np.mean(same[name]))) for name in cosines}
 
 
-def resampler_job(by: Resampler, waves: Sequence[tuple[Wave, int]], target_hz: int) -> Job:
+def resampler_job(by: Resampler, waves: Sequence[tuple[Wave, int]], target_hz: int) -> TimedJob:
     """Resample CLIPS_A_JOB clips, in each turn the next ones."""
 
     def work(clips: Sequence[tuple[Wave, int]]) -> None:
         for wave, rate_hz in clips:
             by(wave, rate_hz, target_hz)
 
-    return Job(lambda turn: [waves[(turn * CLIPS_A_JOB + i) % len(waves)] for i in range(CLIPS_A_JOB)], work)
+    return TimedJob(lambda turn: [waves[(turn * CLIPS_A_JOB + i) % len(waves)] for i in range(CLIPS_A_JOB)], work)
 
 
 def measure_resamplers(options: Options) -> dict[str, Any]:

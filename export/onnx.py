@@ -43,7 +43,7 @@ from serving.bundle import (
 from serving.command import console, run_command, say
 from serving.errors import DataError
 from serving.text import ENCODERS
-from training.data.clips import Clip
+from training.data.clips import LabelledClip
 from training.data.splits import ClipSplit
 from training.networks import EMBEDDING_SIZE
 
@@ -171,7 +171,7 @@ def _int8_windows(run: TrainedRun, clips: ClipSplit) -> tuple[NDArray[np.float32
     return _spread_windows(run, chosen[::2]), _spread_windows(run, others)
 
 
-def _spread_windows(run: TrainedRun, clips: Sequence[Clip]) -> NDArray[np.float32]:
+def _spread_windows(run: TrainedRun, clips: Sequence[LabelledClip]) -> NDArray[np.float32]:
     """At most MAX_WINDOWS windows [n, samples] of these clips, spread evenly."""
     windows = np.concatenate(list(recording_windows([clip.path for clip in clips], run.window)))
     return windows[spread(range(len(windows)), MAX_WINDOWS)]

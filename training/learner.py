@@ -17,7 +17,7 @@ from serving.zeroshot import ZeroShot
 from training.compute import Compute
 from training.data.file_lock import folder_lock
 from training.data.splits import ClipSplit
-from training.data.windows import ClipSet, Frames
+from training.data.windows import ClipFrames, ClipSet
 from training.fit.checkpoint import load_tensors, save_tensors
 from training.fit.clip_embeddings import embed_clips
 from training.fit.loop import fit
@@ -205,7 +205,7 @@ class Learner:
             save_tensors(run / WEIGHTS, network.state_dict(), {"unit_length": True})
 
 
-def _measure_statistics(network: Network, frames: Frames, clips: NDArray[np.int64], config: RunConfig) -> None:
+def _measure_statistics(network: Network, frames: ClipFrames, clips: NDArray[np.int64], config: RunConfig) -> None:
     """Give published layers without BatchNorm statistics those of one random window of up to 64 clips."""
     rng = np.random.default_rng(config.seed)
     windows = frames.crop(rng.permutation(clips)[:STATISTICS_WINDOWS], rng, config.window_frames)

@@ -34,7 +34,7 @@ from benchmarks.peers.peer_rows import (
     speed_table,
 )
 from benchmarks.study import Study
-from benchmarks.turns import Job, time_jobs
+from benchmarks.turns import TimedJob, time_jobs
 from serving.agreement import worst_cosine
 from serving.bundle import Bundle
 from serving.command import run_command
@@ -117,8 +117,8 @@ def time_peers(
     """Nanoseconds a clip by (peer, way): bulk ways [rounds], then "one" for single clips [repeats, IN_A_ROW]."""
     ways = {(peer.name, way): work for peer in peers for way, work in peer.bulk.items()}
     files = {key: repeat_files(work, paths, options.bulk_seconds) for key, work in ways.items()}
-    bulk_jobs = {key: Job(lambda turn, given=files[key]: given, work) for key, work in ways.items()}
-    single_jobs = {(peer.name, "one"): Job(lambda turn: paths[turn % len(paths)], peer.one) for peer in peers}
+    bulk_jobs = {key: TimedJob(lambda turn, given=files[key]: given, work) for key, work in ways.items()}
+    single_jobs = {(peer.name, "one"): TimedJob(lambda turn: paths[turn % len(paths)], peer.one) for peer in peers}
     bulk = time_jobs(bulk_jobs, options.rounds, 0, title="in bulk")
     single = time_jobs(single_jobs, options.repeats, WARM_UP, IN_A_ROW, title="single clips")
     durations: dict[tuple[str, str], NDArray[np.floating]] = {

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from benchmarks.inputs import check_range, input_clips
 from benchmarks.study import Study, TextTable, digits
 from benchmarks.training.recipes import CLASSES, OurRecipe, PlainRecipe
-from benchmarks.turns import Job, time_jobs
+from benchmarks.turns import TimedJob, time_jobs
 from serving.command import run_command
 from serving.cores import usable_cores
 from serving.errors import UsageError
@@ -78,21 +78,21 @@ def check_options(options: Options) -> None:
         check_range(flag, value, least, most)
 
 
-def training_jobs(ours: OurRecipe, plain: PlainRecipe) -> dict[tuple[str, str], Job]:
+def training_jobs(ours: OurRecipe, plain: PlainRecipe) -> dict[tuple[str, str], TimedJob]:
     """Jobs by (recipe, stage). Both recipes train on the same batches."""
     waves = ours.decode()
     batches = ours.batches()
     plain_batches = [(log_mel, targets[0]) for log_mel, targets in batches]
     return {
-        ("ours", "decode"): Job(lambda turn: None, lambda _: ours.decode()),
-        ("plain", "decode"): Job(lambda turn: None, lambda _: plain.decode()),
-        ("ours", "log-mel"): Job(lambda turn: waves, ours.log_mel),
-        ("plain", "log-mel"): Job(lambda turn: waves, plain.log_mel),
-        ("ours", "windows"): Job(lambda turn: None, lambda _: ours.batches()),
-        ("ours", "step"): Job(lambda turn: batches, ours.steps),
-        ("plain", "step"): Job(lambda turn: plain_batches, plain.steps),
-        ("ours", "epoch"): Job(lambda turn: None, lambda _: ours.epoch()),
-        ("plain", "epoch"): Job(lambda turn: None, lambda _: plain.epoch()),
+        ("ours", "decode"): TimedJob(lambda turn: None, lambda _: ours.decode()),
+        ("plain", "decode"): TimedJob(lambda turn: None, lambda _: plain.decode()),
+        ("ours", "log-mel"): TimedJob(lambda turn: waves, ours.log_mel),
+        ("plain", "log-mel"): TimedJob(lambda turn: waves, plain.log_mel),
+        ("ours", "windows"): TimedJob(lambda turn: None, lambda _: ours.batches()),
+        ("ours", "step"): TimedJob(lambda turn: batches, ours.steps),
+        ("plain", "step"): TimedJob(lambda turn: plain_batches, plain.steps),
+        ("ours", "epoch"): TimedJob(lambda turn: None, lambda _: ours.epoch()),
+        ("plain", "epoch"): TimedJob(lambda turn: None, lambda _: plain.epoch()),
     }
 
 

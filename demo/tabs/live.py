@@ -99,6 +99,22 @@ def add_live(bundles: BundleChoice, bundle: gr.Dropdown) -> None:
         ear.clear()
         return hint_card("Listening …"), gr.Timer(active=True)
 
+    sound, box, bars = _add_components(bundles, bundle)
+    ear = gr.State(Ear())  # each session has its own copy
+    clock = gr.Timer(EVERY_S, active=False)
+    words = [box.labels, box.offset, bundle, ear]
+    handle_event(sound.start_recording, begin, [ear], [bars, clock], blank=(gr.Timer(active=False),))
+    handle_event(sound.stop_recording, lambda: gr.Timer(active=False), [], [clock])
+    sound.stream(
+        hear, [sound, bundle, ear], None, stream_every=EVERY_S, show_progress="hidden", **PRIVATE, **MICROPHONES
+    )
+    handle_event(clock.tick, show, words, [bars], blank=(), trigger_mode="once")
+    _add_actions(bundles, sound, words, ear)
+
+
+def _add_actions(bundles: BundleChoice, sound: gr.Audio, words: list[Any], ear: gr.State) -> None:
+    """Add the API's actions. words: the components for labels, offset, bundle and the session's sound."""
+
     def listen(piece: str | None, labels: str, offset: float, bundle: str, ear: Ear) -> dict[str, Any]:
         """Append a piece of sound to this session, and rank labels for its last window."""
         embedder = bundles.open(bundle)
@@ -120,16 +136,6 @@ def add_live(bundles: BundleChoice, bundle: gr.Dropdown) -> None:
         ear.clear()
         return {"heard_s": heard_s}
 
-    sound, box, bars = _add_components(bundles, bundle)
-    ear = gr.State(Ear())  # each session has its own copy
-    clock = gr.Timer(EVERY_S, active=False)
-    words = [box.labels, box.offset, bundle, ear]
-    handle_event(sound.start_recording, begin, [ear], [bars, clock], blank=(gr.Timer(active=False),))
-    handle_event(sound.stop_recording, lambda: gr.Timer(active=False), [], [clock])
-    sound.stream(
-        hear, [sound, bundle, ear], None, stream_every=EVERY_S, show_progress="hidden", **PRIVATE, **MICROPHONES
-    )
-    handle_event(clock.tick, show, words, [bars], blank=(), trigger_mode="once")
     add_action(listen, [sound, *words], "listen")
     add_action(stop, [ear], "stop")
 

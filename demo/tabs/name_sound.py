@@ -11,7 +11,7 @@ from demo.draw_ranking import SILENT, as_json, draw_ranking, draw_timeline, join
 from demo.events import add_action, handle_event
 from demo.html_elements import fact_line, hint_card, partly_read_card
 from demo.label_box import add_labels, read_labels
-from demo.recording import EmbeddedRecording, embed_recording, rank_labels
+from demo.recording import EmbeddedRecording, RankedLabels, embed_recording, rank_labels
 from demo.recording_input import add_recording_input
 from demo.spectrogram import draw_spectrogram
 from serving.audio import is_silent
@@ -48,25 +48,7 @@ def add_name_sound(bundles: BundleChoice, bundle: gr.Dropdown, examples: Sequenc
         embedder = bundles.open(bundle)
         embedded = embed_recording(embedder, recording)
         ranked = rank_labels(embedder, embedded.rows, read_labels(labels, embedder.zeroshot.class_names), offset)
-        return {
-            "ranking": as_json(ranked),
-            "unknown_words": ranked.unknown_words,
-            "windows": [
-                {"label": label, "probability": share, "level_dbfs": level, "silent": is_silent(level)}
-                for (label, share), level in zip(ranked.by_window, embedded.levels, strict=True)
-            ],
-            "milliseconds": {**embedded.milliseconds, "rank": ranked.milliseconds},
-            "warnings": list(embedded.warnings),
-            "clip": {
-                "seconds": embedded.seconds,
-                "rate_hz": embedded.rate_hz,
-                "channels": embedded.channels,
-                "level_dbfs": embedded.level_dbfs,
-                "silent": embedded.is_silent,
-            },
-            "backend": embedder.backend,
-            "precision": embedder.precision,
-        }
+        return _result(embedder, embedded, ranked)
 
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=320, elem_classes="sources"):
@@ -84,6 +66,29 @@ def add_name_sound(bundles: BundleChoice, bundle: gr.Dropdown, examples: Sequenc
     for change in (box.labels.change, box.offset.change):
         handle_event(change, rank_again, [embedded, *words], [bars, timeline], blank=("",), trigger_mode="always_last")
     add_action(classify, [sound, *words], "classify")
+
+
+def _result(embedder: Embedder, embedded: EmbeddedRecording, ranked: RankedLabels) -> dict[str, Any]:
+    """The API's answer for one recording."""
+    return {
+        "ranking": as_json(ranked),
+        "unknown_words": ranked.unknown_words,
+        "windows": [
+            {"label": label, "probability": share, "level_dbfs": level, "silent": is_silent(level)}
+            for (label, share), level in zip(ranked.by_window, embedded.levels, strict=True)
+        ],
+        "milliseconds": {**embedded.milliseconds, "rank": ranked.milliseconds},
+        "warnings": list(embedded.warnings),
+        "clip": {
+            "seconds": embedded.seconds,
+            "rate_hz": embedded.rate_hz,
+            "channels": embedded.channels,
+            "level_dbfs": embedded.level_dbfs,
+            "silent": embedded.is_silent,
+        },
+        "backend": embedder.backend,
+        "precision": embedder.precision,
+    }
 
 
 def _ranked(embedder: Embedder, embedded: EmbeddedRecording, labels: str, offset: float) -> tuple[str, str]:

@@ -24,7 +24,7 @@ from training.data.known_classes import CLASS_NAMES
 
 
 @dataclass(frozen=True)
-class Clip:
+class LabelledClip:
     """One audio file of a data set.
 
     label   index into the table's classes
@@ -49,7 +49,7 @@ class ClipTable:
 
     dataset: str
     classes: tuple[str, ...]
-    clips: tuple[Clip, ...]
+    clips: tuple[LabelledClip, ...]
     license: str
     numbers: tuple[int, ...] = ()
 
@@ -163,7 +163,7 @@ def _esc(data_dir: Path, dataset: str, license: str, only_esc10: bool) -> ClipTa
         found.append((target, audio, _number(path, number, "fold", row["fold"]), row["src_file"]))
     order = sorted(names)
     labels = {target: label for label, target in enumerate(order)}
-    clips = tuple(Clip(audio, labels[target], source, fold) for target, audio, fold, source in found)
+    clips = tuple(LabelledClip(audio, labels[target], source, fold) for target, audio, fold, source in found)
     return ClipTable(dataset, tuple(names[target] for target in order), clips, license, tuple(order))
 
 
@@ -191,7 +191,7 @@ def _fsc22(data_dir: Path) -> ClipTable:
         file = _present(audio, row["Dataset File Name"], path, number)
         found.append((class_id, file, freesound_source(row["Source File Name"])))
     order = sorted({class_id for class_id, _, _ in found})
-    clips = tuple(Clip(file, order.index(class_id), source, None) for class_id, file, source in found)
+    clips = tuple(LabelledClip(file, order.index(class_id), source, None) for class_id, file, source in found)
     license = "CC0 1.0, some recordings CC BY (FSC22)"
     return ClipTable("FSC22", tuple(names[class_id] for class_id in order), clips, license, tuple(order))
 
@@ -212,7 +212,7 @@ def freesound_source(name: str) -> str:
 def _folder(data_dir: Path) -> ClipTable:
     classes = sorted(entry.name for entry in data_dir.iterdir() if entry.is_dir() and not is_hidden(entry.name))
     clips = [
-        Clip(path, label, f"{name}/{path.stem}", None)
+        LabelledClip(path, label, f"{name}/{path.stem}", None)
         for label, name in enumerate(classes)
         for path in sound_files(data_dir / name)
     ]

@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from serving.errors import DataError, UsageError
 from serving.labels import join_labels, plain
-from training.data.clips import Clip, ClipTable
+from training.data.clips import ClipTable, LabelledClip
 from training.data.known_classes import CLASS_NAMES
 
 # ESC-50 targets, by partition.
@@ -60,9 +60,9 @@ class ClassSplit:
 class ClipSplit:
     """The clips of the seen classes by their use. test is empty if no recording fold is held out."""
 
-    train: tuple[Clip, ...]
-    validation: tuple[Clip, ...]
-    test: tuple[Clip, ...]
+    train: tuple[LabelledClip, ...]
+    validation: tuple[LabelledClip, ...]
+    test: tuple[LabelledClip, ...]
 
 
 def split_names(dataset: str) -> list[str]:

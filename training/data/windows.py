@@ -30,7 +30,7 @@ from serving.embedder import usable_cores
 from serving.errors import AudioError, DataError
 from serving.frontend import LogMelConfig
 from serving.whole import replace_whole
-from training.data.clips import Clip
+from training.data.clips import LabelledClip
 from training.data.file_lock import folder_lock
 from training.log_mel import LogMel
 
@@ -41,7 +41,7 @@ UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # ra
 
 
 @dataclass(frozen=True)
-class Frames:
+class ClipFrames:
     """The log-mel frames of several clips, concatenated.
 
     values    [total_frames, 64] float32
@@ -78,18 +78,18 @@ class ClipSet:
     labels  [n] indices into a list of classes
     """
 
-    frames: Frames
+    frames: ClipFrames
     clips: NDArray[np.int64]
     labels: NDArray[np.int64]
 
 
 def load_frames(
-    clips: Sequence[Clip],
+    clips: Sequence[LabelledClip],
     config: LogMelConfig,
     window: Window,
     cache_dir: Path,
     warn: Callable[[str], None] = warn_in_python,
-) -> Frames:
+) -> ClipFrames:
     """The log-mel frames of clips, from the cache if it has them.
 
     The cache's key is a SHA-256 of everything that the numbers depend on: the recordings' contents, the front end, the
@@ -151,14 +151,14 @@ def _read_notes(path: Path) -> DecodingNotes:
         return DecodingNotes({}, {})
 
 
-def _by_path(clips: Sequence[Clip], lines: dict[int, str]) -> dict[Path, str]:
+def _by_path(clips: Sequence[LabelledClip], lines: dict[int, str]) -> dict[Path, str]:
     """Lines by the clips' paths, in the clips' order. The paths are today's; files may have moved since decoding."""
     return {
         clips[row].path: f"{clips[row].path}: {line}" for row, line in sorted(lines.items()) if 0 <= row < len(clips)
     }
 
 
-def _decode(clip: Clip, rate_hz: int, row: int, notes: DecodingNotes) -> NDArray[np.float32] | None:
+def _decode(clip: LabelledClip, rate_hz: int, row: int, notes: DecodingNotes) -> NDArray[np.float32] | None:
     """A clip's wave [n_samples], with faults and warnings added to the notes; None if it cannot be read."""
     name = f"{clip.path}: "
     warnings: list[str] = []
@@ -179,7 +179,7 @@ def cached_frames(
     config: LogMelConfig,
     window: Window,
     before_saving: Callable[[], None] = lambda: None,
-) -> Frames:
+) -> ClipFrames:
     """The log-mel frames of mono waves, from `folder` if they are there; otherwise they are computed and saved there.
 
     waves          functions that return a wave [n_samples] at the window's rate, each called once; None: no wave
@@ -199,13 +199,13 @@ def cached_frames(
                 return _read(folder, frames, config)
 
 
-def _read(folder: Path, window_frames: int, config: LogMelConfig) -> Frames:
+def _read(folder: Path, window_frames: int, config: LogMelConfig) -> ClipFrames:
     with np.load(folder / INDEX, allow_pickle=False) as index:
         values = np.load(folder / "frames.npy", mmap_mode="r", allow_pickle=False)
-        return Frames(values, index["starts"], index["counts"], index["windows"], window_frames, config)
+        return ClipFrames(values, index["starts"], index["counts"], index["windows"], window_frames, config)
 
 
-def _key(clips: Sequence[Clip], config: LogMelConfig, window: Window) -> str:
+def _key(clips: Sequence[LabelledClip], config: LogMelConfig, window: Window) -> str:
     depends = {
         "version": CACHE_VERSION,
         "front_end": asdict(config),

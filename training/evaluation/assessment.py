@@ -11,7 +11,7 @@ from sklearn.metrics import confusion_matrix
 
 from serving.errors import DataError
 from serving.zeroshot import ZeroShot
-from training.data.clips import Clip
+from training.data.clips import LabelledClip
 from training.evaluation.controls import RANDOM_DRAWS, clip_statistics, control_scores, random_class_vectors
 from training.evaluation.embedding_plot import draw_embedding_map
 from training.evaluation.plots import draw_confusion, draw_tradeoff, save_figure
@@ -191,7 +191,9 @@ def _choose_offset(parts: _Parts, scores: NDArray[np.float32], labels: NDArray[n
     return best_offset(scores[rows][:, asked], (np.cumsum(asked) - 1)[labels[rows]], parts.seen[asked])
 
 
-def _quality(embeddings: NDArray[np.float32], clips: tuple[Clip, ...], rows: NDArray[np.int64]) -> dict[str, Any]:
+def _quality(
+    embeddings: NDArray[np.float32], clips: tuple[LabelledClip, ...], rows: NDArray[np.int64]
+) -> dict[str, Any]:
     labels = np.array([clips[row].label for row in rows])
     try:
         return asdict(embedding_quality(embeddings[rows], labels, np.array([clips[row].source for row in rows])))
