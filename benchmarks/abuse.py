@@ -1,5 +1,5 @@
-"""Abuse a server: good requests among short, long, broken, abandoned and slow ones, each answer compared with the one
-that the same request got alone."""
+"""Abuse a server: mix good requests with short, long, broken, abandoned and slow ones. Each answer is compared with the
+answer that the same request got when it was sent alone."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ MOST_GROWTH = 0.05  # of the server's memory after that
 
 @dataclass(frozen=True)
 class ProbeRequest:
-    """A request, and its answer when nothing else is asked: a status, and an embedding where that is 200."""
+    """A request, and its answer when it is sent alone: the status, and the embedding if the status is 200."""
 
     kind: str
     request: bytes
@@ -38,10 +38,10 @@ class ProbeRequest:
 
 @dataclass
 class AbuseFindings:
-    """What the mixed requests showed.
+    """The results of the mixed requests.
 
     codes    statuses of all answers, by kind; "left" for requests that the client abandoned
-    wrong    answers that differ from those of the same request alone, in words
+    wrong    descriptions of the answers that differ from those of the same request alone
     seconds  of each answer, by kind
     resent   requests that found their connection closed and were sent again
     memory   (requests so far, resident MB)
@@ -83,7 +83,7 @@ def abuse_server(
     pid: int | None,
     seed: int,
 ) -> AbuseFindings:
-    """Send n_requests mixed requests. pid: of the server, where its memory can be read."""
+    """Send n_requests mixed requests. pid: of the server; None if its memory cannot be read."""
     rng = np.random.default_rng(seed)
     bodies = _request_bodies(clips, rng)
     with Progress(console=progress_console) as progress:

@@ -4,7 +4,7 @@
 
 A FLOP is a multiplication or an addition. Each multiply-accumulate of a convolution or matrix product in the graph
 counts as two; nothing else counts. The peak is the fastest FP32 matrix product measured here with the same threads, by
-NumPy's BLAS and, where it is installed, by PyTorch. All jobs take turns.
+NumPy's BLAS and, if it is installed, by PyTorch. All jobs take turns.
 """
 
 import importlib
@@ -157,10 +157,10 @@ def measure_efficiency(options: Options) -> dict[str, Any]:
         peak_gflops=peaks[fastest],
         rows=[asdict(row) for row in rows],
     )
-    products_told = ", ".join(f"{name}: {value:.0f}" for name, value in peaks.items())
+    all_peaks = ", ".join(f"{name}: {value:.0f}" for name, value in peaks.items())
     notes = [
         f"batches of {options.batch} windows, {threads} threads, median of {options.repeats} runs, taking turns",
-        f"peak: {peaks[fastest]:.0f} GFLOP/s, a product of square matrices by {fastest} ({products_told})",
+        f"peak: {peaks[fastest]:.0f} GFLOP/s, a product of square matrices by {fastest} ({all_peaks})",
     ]
     table = efficiency_table(rows, options.batch)
     study.write(record, rows, [table], notes, lambda: plot_efficiency(rows, peaks[fastest], threads))
@@ -207,8 +207,8 @@ def plot_efficiency(rows: Sequence[EfficiencyRow], peak_gflops: float, threads: 
     places = range(len(rows))
     axes.barh(places, [row.gflops for row in rows], 0.65, color=[COLOURS[row.backend] for row in rows])
     for place, row in zip(places, rows, strict=True):
-        told = f"{row.gflops:.0f} ({100 * row.share_of_peak:.0f} %)"
-        axes.annotate(told, (row.gflops, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
+        label = f"{row.gflops:.0f} ({100 * row.share_of_peak:.0f} %)"
+        axes.annotate(label, (row.gflops, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
     line = axes.axvline(peak_gflops, color=GREY, linestyle="--", label=f"matrix product: {peak_gflops:.0f} GFLOP/s")
     keys = [Patch(color=COLOURS[name], label=name) for name in CPU_BACKENDS if any(r.backend == name for r in rows)]
     figure.legend(handles=[*keys, line], loc="outside upper center", ncols=3, frameon=False, fontsize=9,

@@ -6,9 +6,9 @@
     python -m benchmarks.load http://127.0.0.1:8000 --overload 4         four times its capacity
     python -m benchmarks.load http://127.0.0.1:8000 --abuse 5000         good, broken, abandoned and slow requests
 
-Closed loop: each connection sends its next clip when its last one is answered. Open loop: clips arrive at random, at a
-given mean rate, whatever the server does; latency counts from the moment when a clip was due. If the server runs on
-this machine, the work of the load program is part of the numbers. Exit code 1: a check failed.
+Closed loop: each connection sends its next clip when its last one is answered. Open loop: clips arrive at random times
+at a given mean rate, independently of the server's answers; latency counts from the time when a clip was due. If the
+server runs on this machine, the work of the load program is part of the numbers. Exit code 1: a check failed.
 """
 
 import asyncio

@@ -45,7 +45,7 @@ def duplicates(clips: Sequence[LabelledClip]) -> list[tuple[LabelledClip, ...]]:
             if len(by_size[clip.path.stat().st_size]) > 1:
                 by_content[record_of(clip.path).sha256].append(clip)
     except OSError as error:
-        raise DataError(f"{error.filename}: cannot be read ({error.strerror}); mend its permissions") from error
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror}); correct its permissions") from error
     return [tuple(group) for group in by_content.values() if len(group) > 1]
 
 

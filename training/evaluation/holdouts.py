@@ -138,7 +138,7 @@ class Holdouts:
         return embeddings, replace(fitted, temperature=1.0).scores(embeddings)
 
     def _split(self, config: RunConfig) -> _Split:
-        """Scored are the clips of the held-out classes, and those of seen classes that are not trained on."""
+        """The clips to train on, and the clips to score: those of held-out classes, and the others of seen classes."""
         table, rows = self.learner.recordings.table, self.learner.recordings.rows
         clips = split_clips(table, config.split, config.test_fold, config.seed, config.validation_share)
         pseudo, unseen = config.split.unseen_validation, config.split.unseen_test

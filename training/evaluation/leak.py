@@ -50,11 +50,11 @@ class LeakOptions:
     data_dir: Path | None = None
     """the data set's folder; default: data/DATASET"""
     parts: int = 4
-    """parts of the cross-validation"""
+    """number of parts of the cross-validation"""
     seeds: int = 20
-    """repetitions with other random parts"""
+    """number of repetitions, each with other random parts"""
     cache_dir: Path = Path("cache")
-    """where log-mels are kept between runs"""
+    """folder for log-mels that runs share"""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,9 @@ def measure_leak(table: ClipTable, inputs: NDArray[np.float32], parts: int, seed
     names, sources, counts = np.unique([clip.source for clip in table.clips], return_inverse=True, return_counts=True)
     shared = counts[sources] > 1
     if not shared.any():
-        raise DataError(f"{table.dataset}: its {len(names)} clips are of as many source recordings; nothing can leak")
+        raise DataError(
+            f"{table.dataset}: each of its {len(names)} clips has its own source recording; nothing can leak"
+        )
     for label in np.unique(labels):
         recordings = len(np.unique(sources[labels == label]))
         if recordings < parts:
