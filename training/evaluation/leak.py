@@ -87,9 +87,7 @@ def measure_leak(table: ClipTable, inputs: NDArray[np.float32], parts: int, seed
     names, sources, counts = np.unique([clip.source for clip in table.clips], return_inverse=True, return_counts=True)
     shared = counts[sources] > 1
     if not shared.any():
-        raise DataError(
-            f"{table.dataset}: each of its {len(names)} clips has its own source recording; nothing can leak"
-        )
+        raise DataError(f"{table.dataset}: its {len(names)} clips are of as many source recordings; nothing can leak")
     for label in np.unique(labels):
         recordings = len(np.unique(sources[labels == label]))
         if recordings < parts:
