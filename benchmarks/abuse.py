@@ -1,5 +1,5 @@
-"""Abuse a server: good requests among short, long, broken, abandoned and slow ones, each answer compared with the one
-that the same request got alone."""
+"""Abuse a server: mix good requests with short, long, broken, abandoned and slow ones. Each answer is compared with the
+answer that the same request got when it was sent alone."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ import numpy as np
 from rich.progress import Progress
 
 from benchmarks.host import resident_mb
-from benchmarks.http_client import BROKEN, Address, Connection, Reply, make_request
+from benchmarks.http_client import BROKEN, Address, HttpConnection, Reply, make_request
 from benchmarks.inputs import synthesise_clip
 from benchmarks.study import TextTable
 from serving.command import progress_console
@@ -28,7 +28,7 @@ MOST_GROWTH = 0.05  # of the server's memory after that
 
 @dataclass(frozen=True)
 class ProbeRequest:
-    """A request, and its answer when nothing else is asked: a status, and an embedding where that is 200."""
+    """A request, and its answer when it is sent alone: the status, and the embedding if the status is 200."""
 
     kind: str
     request: bytes
@@ -38,10 +38,10 @@ class ProbeRequest:
 
 @dataclass
 class AbuseFindings:
-    """What the mixed requests showed.
+    """The results of the mixed requests.
 
     codes    statuses of all answers, by kind; "left" for requests that the client abandoned
-    wrong    answers that differ from those of the same request alone, in words
+    wrong    descriptions of the answers that differ from those of the same request alone
     seconds  of each answer, by kind
     resent   requests that found their connection closed and were sent again
     memory   (requests so far, resident MB)
@@ -83,7 +83,7 @@ def abuse_server(
     pid: int | None,
     seed: int,
 ) -> AbuseFindings:
-    """Send n_requests mixed requests. pid: of the server, where its memory can be read."""
+    """Send n_requests mixed requests. pid: of the server; None if its memory cannot be read."""
     rng = np.random.default_rng(seed)
     bodies = _request_bodies(clips, rng)
     with Progress(console=progress_console) as progress:
@@ -129,7 +129,7 @@ def _request_bodies(clips: Sequence[bytes], rng: np.random.Generator) -> dict[st
 async def _ask_alone(
     address: Address, bodies: Mapping[str, Sequence[bytes]], headers: Mapping[str, str]
 ) -> dict[str, list[ProbeRequest]]:
-    connection = Connection(address)
+    connection = HttpConnection(address)
     probes: dict[str, list[ProbeRequest]] = {kind: [] for kind in bodies}
     for kind, files in bodies.items():
         for body in files:
@@ -151,7 +151,7 @@ async def _ask_in_turn(
     jobs        shared iterator of (probe, the share of the request that is sent where it is abandoned)
     on_request  called with the number of requests of all connections so far
     """
-    connection = Connection(address)
+    connection = HttpConnection(address)
     for probe, share in jobs:
         start = time.perf_counter()
         if probe.kind == "cut":

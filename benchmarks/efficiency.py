@@ -4,7 +4,7 @@
 
 A FLOP is a multiplication or an addition. Each multiply-accumulate of a convolution or matrix product in the graph
 counts as two; nothing else counts. The peak is the fastest FP32 matrix product measured here with the same threads, by
-NumPy's BLAS and, where it is installed, by PyTorch. All jobs take turns.
+NumPy's BLAS and, if it is installed, by PyTorch. All jobs take turns.
 """
 
 import importlib
@@ -27,7 +27,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks.bundle_parts import CPU_BACKENDS, count_work, front_end_graph, network_graph, open_graph, why_missing
 from benchmarks.inputs import bundle_name, check_range, open_bundles
 from benchmarks.study import ACCENT, BLUE, GREY, Study, TextTable, digits, style_axes
-from benchmarks.turns import Job, time_jobs
+from benchmarks.turns import TimedJob, time_jobs
 from serving.bundle import Bundle
 from serving.command import run_command
 from serving.cores import usable_cores
@@ -106,12 +106,12 @@ def _torch_product(left: NDArray[np.float32], right: NDArray[np.float32]) -> Cal
 
 def part_jobs(
     bundles: Sequence[Bundle], batch: int, threads: int, folder: Path
-) -> tuple[dict[PartKey, Job], dict[PartKey, int]]:
+) -> tuple[dict[PartKey, TimedJob], dict[PartKey, int]]:
     """Front end and network of each bundle on each backend that works here, and the multiply-accumulates of a window.
 
     folder  temporary, for the networks without their front ends
     """
-    jobs: dict[PartKey, Job] = {}
+    jobs: dict[PartKey, TimedJob] = {}
     macs: dict[PartKey, int] = {}
     rng = np.random.default_rng(0)
     for i, bundle in enumerate(bundles):
@@ -128,7 +128,7 @@ def part_jobs(
                     inputs["network"] = runtime(waves)  # [batch, frames, 64]
                 key = PartKey(bundle_name(bundle), part, backend)
                 macs[key] = count_work(graph).macs
-                jobs[key] = Job(lambda turn, given=inputs[part]: given, runtime)
+                jobs[key] = TimedJob(lambda turn, given=inputs[part]: given, runtime)
     return jobs, macs
 
 
@@ -143,8 +143,8 @@ def measure_efficiency(options: Options) -> dict[str, Any]:
     with threadpool_limits(threads), tempfile.TemporaryDirectory(prefix="unheard-efficiency-") as folder:
         products = matrix_products()
         parts, macs = part_jobs(bundles, options.batch, threads, Path(folder))
-        gemms = {name: Job(lambda turn: None, lambda _, call=call: call()) for name, (_, call) in products.items()}
-        jobs: dict[Any, Job] = {**gemms, **parts}
+        gemms = {name: TimedJob(lambda turn: None, lambda _, call=call: call()) for name, (_, call) in products.items()}
+        jobs: dict[Any, TimedJob] = {**gemms, **parts}
         durations_ns = time_jobs(jobs, options.repeats, WARM_UP)
     peaks = {name: flop / float(np.median(durations_ns[name])) for name, (flop, _) in products.items()}
     fastest = max(peaks, key=lambda name: peaks[name])
@@ -157,10 +157,10 @@ def measure_efficiency(options: Options) -> dict[str, Any]:
         peak_gflops=peaks[fastest],
         rows=[asdict(row) for row in rows],
     )
-    products_told = ", ".join(f"{name}: {value:.0f}" for name, value in peaks.items())
+    all_peaks = ", ".join(f"{name}: {value:.0f}" for name, value in peaks.items())
     notes = [
         f"batches of {options.batch} windows, {threads} threads, median of {options.repeats} runs, taking turns",
-        f"peak: {peaks[fastest]:.0f} GFLOP/s, a product of square matrices by {fastest} ({products_told})",
+        f"peak: {peaks[fastest]:.0f} GFLOP/s, a product of square matrices by {fastest} ({all_peaks})",
     ]
     table = efficiency_table(rows, options.batch)
     study.write(record, rows, [table], notes, lambda: plot_efficiency(rows, peaks[fastest], threads))
@@ -207,8 +207,8 @@ def plot_efficiency(rows: Sequence[EfficiencyRow], peak_gflops: float, threads: 
     places = range(len(rows))
     axes.barh(places, [row.gflops for row in rows], 0.65, color=[COLOURS[row.backend] for row in rows])
     for place, row in zip(places, rows, strict=True):
-        told = f"{row.gflops:.0f} ({100 * row.share_of_peak:.0f} %)"
-        axes.annotate(told, (row.gflops, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
+        label = f"{row.gflops:.0f} ({100 * row.share_of_peak:.0f} %)"
+        axes.annotate(label, (row.gflops, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
     line = axes.axvline(peak_gflops, color=GREY, linestyle="--", label=f"matrix product: {peak_gflops:.0f} GFLOP/s")
     keys = [Patch(color=COLOURS[name], label=name) for name in CPU_BACKENDS if any(r.backend == name for r in rows)]
     figure.legend(handles=[*keys, line], loc="outside upper center", ncols=3, frameon=False, fontsize=9,
@@ -222,10 +222,7 @@ def plot_efficiency(rows: Sequence[EfficiencyRow], peak_gflops: float, threads: 
     return figure
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; see `run_command`."""
-    return run_command(Options, measure_efficiency, "python -m benchmarks.efficiency", argv)
-
+main = partial(run_command, Options, measure_efficiency, "python -m benchmarks.efficiency")
 
 if __name__ == "__main__":
     raise SystemExit(main())

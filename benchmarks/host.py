@@ -1,6 +1,5 @@
 """The machine and the libraries behind a measurement, and the memory of the processes that are measured."""
 
-import os
 import platform
 import socket
 import subprocess
@@ -11,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import psutil
 import soundfile
 import soxr
 from threadpoolctl import threadpool_info
 
 from serving.cores import usable_cores
-
-LISTENING = "0A"  # the code of this state in /proc/net/tcp
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ def read_host() -> Host:
     return Host(
         cpu=_cpu_model(),
         cores=usable_cores(),
-        ram_gib=round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
+        ram_gib=round(psutil.virtual_memory().total / 2**30, 1),
         gpus=_gpus(),
         os=_system_name(),
         python=platform.python_version(),
@@ -112,12 +110,11 @@ def _gpus() -> list[str]:
 
 
 def resident_mb(pid: int | None) -> float | None:
-    """Resident memory of a process in MB of 1 000 000 bytes; None where it cannot be read."""
+    """Resident memory of a process in MB of 1 000 000 bytes; None if it cannot be read."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
+        return None if pid is None else psutil.Process(pid).memory_info().rss / 1e6
+    except psutil.Error:
         return None
-    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmRSS:")), None)
 
 
 def pid_of_listener(host: str, port: int) -> int | None:
@@ -127,25 +124,5 @@ def pid_of_listener(host: str, port: int) -> int | None:
             return None
     except OSError:
         return None
-    sockets = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if any(str(link.readlink()) in sockets for link in (folder / "fd").iterdir()):
-                return int(folder.name)
-        except OSError:  # the process has ended, or belongs to another user
-            continue
-    return None
-
-
-def _listening_inodes(port: int) -> list[str]:
-    inodes = []
-    for name in ("tcp", "tcp6"):
-        try:
-            lines = Path("/proc/net", name).read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
-            columns = line.split()
-            if columns[3] == LISTENING and int(columns[1].rsplit(":", 1)[1], 16) == port:
-                inodes.append(columns[9])
-    return inodes
+    listening = (each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN)
+    return next((each.pid for each in listening if each.pid and each.laddr.port == port), None)

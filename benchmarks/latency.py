@@ -155,7 +155,7 @@ def measure_latency(options: Options) -> dict[str, Any]:
         rows=[asdict(row) for row in rows],
         summaries=[asdict(each) for each in summaries],
     )
-    plot = partial(plot_latency, summaries, f"From sound files to embeddings of {manifest.network}")
+    plot = partial(plot_latency, {bundle_name(bundle): summaries})
     study.write(record, rows, latency_tables(summaries, manifest.network), describe_conditions(record), plot)
     return record
 
@@ -179,10 +179,7 @@ def describe_conditions(record: dict[str, Any]) -> list[str]:
     ]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; see `run_command`."""
-    return run_command(Options, measure_latency, "python -m benchmarks.latency", argv)
-
+main = partial(run_command, Options, measure_latency, "python -m benchmarks.latency")
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.bundle_parts import front_end_of, open_model, why_missing
-from benchmarks.turns import Job
+from benchmarks.turns import TimedJob
 from serving.audio import decode_audio
 from serving.backends.runtime import Stage
 from serving.bundle import Bundle
@@ -107,9 +107,9 @@ def _configurations(settings: Settings) -> Iterator[tuple[str, str, int]]:
 
 def stage_jobs(
     embedders: Sequence[tuple[str, Embedder]], clips: StagedClips, batches: Sequence[int], cache: Path
-) -> dict[StageKey, Job]:
+) -> dict[StageKey, TimedJob]:
     """Every stage of every configuration at every batch size."""
-    jobs: dict[StageKey, Job] = {}
+    jobs: dict[StageKey, TimedJob] = {}
     front_ends = [front_end_of(each.bundle, each.runtime, backend, each.threads, cache) for backend, each in embedders]
     for batch in batches:
         jobs |= _common_jobs(embedders[0][1], clips, batch)
@@ -118,12 +118,12 @@ def stage_jobs(
             windows = clips.pick_windows(batch)
             if front_end is not None:
                 jobs[StageKey("front_end", *of)] = _front_end_job(front_end, embedder.max_batch, windows)
-            jobs[StageKey("model", *of)] = Job(windows, embedder.run)
+            jobs[StageKey("model", *of)] = TimedJob(windows, embedder.run)
             jobs[StageKey("whole", *of)] = _whole_job(embedder, clips, batch)
     return jobs
 
 
-def _common_jobs(embedder: Embedder, clips: StagedClips, batch: int) -> dict[StageKey, Job]:
+def _common_jobs(embedder: Embedder, clips: StagedClips, batch: int) -> dict[StageKey, TimedJob]:
     # One clip's samples are freed before the next clip is decoded, as in `embed_encoded`.
     def decode(files: list[bytes]) -> None:
         for data in files:
@@ -139,24 +139,24 @@ def _common_jobs(embedder: Embedder, clips: StagedClips, batch: int) -> dict[Sta
         return rng.standard_normal((sum(counts), embedder.manifest.embedding_size), np.float32), counts
 
     return {
-        StageKey("decode", batch): Job(clips.pick(clips.encoded, batch), decode),
-        StageKey("resample", batch): Job(clips.pick(clips.decoded, batch), resample),
-        StageKey("pooling", batch): Job(prepare_rows, lambda given: pool_clips(*given)),
+        StageKey("decode", batch): TimedJob(clips.pick(clips.encoded, batch), decode),
+        StageKey("resample", batch): TimedJob(clips.pick(clips.decoded, batch), resample),
+        StageKey("pooling", batch): TimedJob(prepare_rows, lambda given: pool_clips(*given)),
     }
 
 
-def _front_end_job(front_end: Stage, most: int, windows: Callable[[int], NDArray[np.float32]]) -> Job:
+def _front_end_job(front_end: Stage, most: int, windows: Callable[[int], NDArray[np.float32]]) -> TimedJob:
     """Log-mel of a batch, at most `most` windows in one call, as the model gets them."""
 
     def log_mel(batch: NDArray[np.float32]) -> None:
         for part in np.array_split(batch, -(-len(batch) // most)):
             front_end(part)
 
-    return Job(windows, log_mel)
+    return TimedJob(windows, log_mel)
 
 
-def _whole_job(embedder: Embedder, clips: StagedClips, batch: int) -> Job:
-    return Job(clips.pick(clips.encoded, batch), lambda files: embed_encoded(embedder, files))
+def _whole_job(embedder: Embedder, clips: StagedClips, batch: int) -> TimedJob:
+    return TimedJob(clips.pick(clips.encoded, batch), lambda files: embed_encoded(embedder, files))
 
 
 def embed_encoded(embedder: Embedder, encoded: Sequence[bytes]) -> NDArray[np.float32]:

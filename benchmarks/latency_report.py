@@ -1,27 +1,22 @@
 """The rows of a latency measurement, their tables and their figures."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from benchmarks.latency_jobs import COMMON_STAGES, StageKey
-from benchmarks.study import ACCENT, BLUE, TextTable, digits, style_axes
+from benchmarks.study import TextTable, digits, style_axes
 from benchmarks.turns import percentiles
 
 STAGES = ("decode", "resample", "front_end", "network", "pooling")  # in the order in which a clip goes through them
 STAGE_COLOURS = dict(zip(STAGES, ("#c9ced6", "#8a8f98", "#8fbcff", "#1f6feb", "#d4572a"), strict=True))
-BACKEND_COLOURS = {
-    "onnxruntime": BLUE, "openvino": ACCENT, "onnxruntime-cuda": "#2a9d62", "onnxruntime-tensorrt": "#8250df",
-    "tensorrt": "#bf8700",
-}  # fmt: skip
-MARKERS = {"fp32": "o", "fp16": "s", "int8": "^", "bf16": "D"}
-LINES = ("-", "--", ":", "-.")  # by thread count
-LEAST_DISTANCE = 1e-8  # of a cosine from 1: smaller differences are rounding, and drawn here
 
 
 @dataclass(frozen=True)
@@ -158,26 +153,20 @@ def latency_tables(summaries: Sequence[LatencySummary], network: str) -> list[Te
     ]
 
 
-def plot_latency(summaries: Sequence[LatencySummary], title: str) -> Figure:
-    """Four panels: latency and throughput by batch, the stages, and parity against speed."""
-    figure = Figure(figsize=(12, 9.5), layout="constrained")
-    (latency, throughput), (stages, parity) = figure.subplots(2, 2)
-    _plot_by_batch(latency, summaries, lambda each: each.whole_p50 / each.batch)
-    latency.set(title="Latency by batch size", ylabel="ms a clip (median of the batch / clips)", yscale="log")
-    latency.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    latency.yaxis.set_minor_formatter(lambda value, _: f"{value:g}")
-    _plot_by_batch(throughput, summaries, lambda each: each.clips_per_second)
-    throughput.set(title="Throughput by batch size", ylabel="clips a second, one batch after the other")
-    throughput.set_ylim(0, 1.1 * max(each.clips_per_second for each in summaries))
-    largest = largest_batch(summaries)
-    plot_stages(stages, largest, f"Time of a clip by stage, batches of {largest[0].batch}")
-    stages.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=6)
-    _plot_parity(parity, largest)
-    handles, labels = latency.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper center", ncols=min(6, len(labels)), frameon=False, fontsize=9,
-        title=f"{title} (backend, precision, threads)", title_fontsize=12,
-    )  # fmt: skip
+def plot_latency(panels: Mapping[str, Sequence[LatencySummary]]) -> Figure:
+    """The stages of every configuration at its largest batch, a panel for each bundle. panels: by the bundle's name."""
+    largest = {name: largest_batch(summaries) for name, summaries in panels.items()}
+    figure = Figure(figsize=(9, 1.2 + sum(0.9 + 0.26 * len(rows) for rows in largest.values())), layout="constrained")
+    all_axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+    for axes, (name, summaries) in zip(all_axes, largest.items(), strict=True):
+        _plot_stages(axes, summaries, f"{name}, batches of {summaries[0].batch}")
+    keys: list[Any] = [Patch(color=colour, label=_in_words(stage)) for stage, colour in STAGE_COLOURS.items()]
+    keys.append(
+        Line2D([], [], color="black", marker="D", markersize=4, linestyle="none", label="whole, timed by itself")
+    )
+    figure.legend(handles=keys, loc="outside upper center", ncols=6, frameon=False, fontsize=9,
+                  title="Time of a clip by stage, for each backend, precision and number of threads",
+                  title_fontsize=12)  # fmt: skip
     return figure
 
 
@@ -186,32 +175,7 @@ def largest_batch(summaries: Sequence[LatencySummary]) -> list[LatencySummary]:
     return [each for each in summaries if each.batch == max(other.batch for other in summaries)]
 
 
-def _looks(summaries: Sequence[LatencySummary]) -> dict[str, dict[str, Any]]:
-    """Colour by backend, marker by precision, line and filling by thread count: the same in all panels."""
-    threads = sorted({each.threads for each in summaries})
-    return {
-        each.label: {
-            "color": BACKEND_COLOURS[each.backend],
-            "marker": MARKERS[each.precision],
-            "linestyle": LINES[threads.index(each.threads) % len(LINES)],
-            "fillstyle": "full" if each.threads == threads[-1] else "none",
-        }
-        for each in summaries
-    }
-
-
-def _plot_by_batch(axes: Axes, summaries: Sequence[LatencySummary], value: Callable[[LatencySummary], float]) -> None:
-    batches = sorted({each.batch for each in summaries})
-    for label, look in _looks(summaries).items():
-        same = [each for each in summaries if each.label == label]
-        places = [batches.index(each.batch) for each in same]
-        axes.plot(places, [value(each) for each in same], label=label)[0].set(markersize=5, **look)
-    axes.set_xticks(range(len(batches)), [str(batch) for batch in batches])
-    axes.set(xlabel="clips in a batch")
-    style_axes(axes)
-
-
-def plot_stages(axes: Axes, summaries: Sequence[LatencySummary], title: str) -> None:
+def _plot_stages(axes: Axes, summaries: Sequence[LatencySummary], title: str) -> None:
     """A bar of stages for each configuration, and the whole, which is timed by itself, as a diamond."""
     places = range(len(summaries))
     left = [0.0] * len(summaries)
@@ -220,10 +184,10 @@ def plot_stages(axes: Axes, summaries: Sequence[LatencySummary], title: str) -> 
         for each in summaries:
             value = each.model if stage == "network" and each.network is None else getattr(each, stage)
             widths.append(max(0.0, value or 0.0) / each.batch)  # a difference of two medians can be negative
-        axes.barh(places, widths, 0.6, left=left, color=colour, label=_in_words(stage))
+        axes.barh(places, widths, 0.6, left=left, color=colour)
         left = [start + width for start, width in zip(left, widths, strict=True)]
     whole = [each.whole_p50 / each.batch for each in summaries]
-    axes.plot(whole, places, "D", color="black", markersize=4, linestyle="none", label="whole, measured")
+    axes.plot(whole, places, "D", color="black", markersize=4, linestyle="none")
     for place, value, end in zip(places, whole, left, strict=True):
         axes.annotate(f"{digits(value)} ms", (max(value, end), place), (7, 0), textcoords="offset points", va="center",
                       fontsize=8)  # fmt: skip
@@ -231,22 +195,6 @@ def plot_stages(axes: Axes, summaries: Sequence[LatencySummary], title: str) -> 
     axes.invert_yaxis()
     axes.set_xlim(0, 1.25 * max(*left, *whole))
     axes.set(title=title, xlabel="ms a clip")
-    style_axes(axes)
-
-
-def _plot_parity(axes: Axes, summaries: Sequence[LatencySummary]) -> None:
-    looks = _looks(summaries)
-    distances = [max(LEAST_DISTANCE, 1 - each.worst_cosine) for each in summaries]
-    for each, distance in zip(summaries, distances, strict=True):
-        axes.plot(each.clips_per_second, distance)[0].set(markersize=8, **(looks[each.label] | {"linestyle": "none"}))
-    axes.set_xlim(0, 1.1 * max(each.clips_per_second for each in summaries))
-    axes.set_ylim(LEAST_DISTANCE / 3, 3 * max(distances))
-    axes.set(
-        title="Parity against speed (lower right is best)",
-        xlabel=f"clips a second, batches of {summaries[0].batch}",
-        ylabel=f"1 - lowest cosine (values below {LEAST_DISTANCE:g} are drawn there)",
-        yscale="log",
-    )
     style_axes(axes)
 
 

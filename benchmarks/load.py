@@ -6,9 +6,9 @@
     python -m benchmarks.load http://127.0.0.1:8000 --overload 4         four times its capacity
     python -m benchmarks.load http://127.0.0.1:8000 --abuse 5000         good, broken, abandoned and slow requests
 
-Closed loop: each connection sends its next clip when its last one is answered. Open loop: clips arrive at random, at a
-given mean rate, whatever the server does; latency counts from the moment when a clip was due. If the server runs on
-this machine, the work of the load program is part of the numbers. Exit code 1: a check failed.
+Closed loop: each connection sends its next clip when its last one is answered. Open loop: clips arrive at random times
+at a given mean rate, independently of the server's answers; latency counts from the time when a clip was due. If the
+server runs on this machine, the work of the load program is part of the numbers. Exit code 1: a check failed.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from rich.progress import Progress
 
 from benchmarks.abuse import abuse_server, abuse_table, describe_abuse, judge_abuse
 from benchmarks.host import pid_of_listener, resident_mb
-from benchmarks.http_client import BROKEN, Address, Connection, LoadRun, closed_loop, make_request, open_loop
+from benchmarks.http_client import BROKEN, Address, HttpConnection, LoadRun, closed_loop, make_request, open_loop
 from benchmarks.http_overhead import InProcess, describe_overhead
 from benchmarks.inputs import InputClips, check_range, input_clips, parse_numbers
 from benchmarks.load_report import (
@@ -109,7 +109,7 @@ def read_headers(options: Options) -> dict[str, str]:
 
 async def ask_embedding_space(address: Address, request: bytes) -> str:
     """The server's embedding space. UsageError: nobody answers, or not as this project's server does."""
-    connection = Connection(address)
+    connection = HttpConnection(address)
     reply = await connection.ask(request)
     connection.close()
     where = f"http://{address.host}:{address.port}"

@@ -15,12 +15,11 @@ from typing import Annotated, Any
 import numpy as np
 import soxr
 import tyro
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from benchmarks.inputs import bundle_name, check_range, input_clips, open_bundles
-from benchmarks.study import BLUE, Study, TextTable, digits, style_axes
-from benchmarks.turns import Job, percentiles, time_jobs
+from benchmarks.study import Study, TextTable, digits
+from benchmarks.turns import TimedJob, percentiles, time_jobs
 from serving.agreement import row_cosines
 from serving.audio import cut_windows, to_mono
 from serving.command import run_command
@@ -50,7 +49,7 @@ class Options:
     repeats: int = 20
     """how often each resampler is timed"""
     out: Path = Path("runs/resamplers")
-    """folder for resamplers.json, .csv, .md and .png, which are replaced"""
+    """folder for resamplers.json, .csv and .md, which are replaced"""
 
 
 @dataclass(frozen=True)
@@ -99,14 +98,14 @@ def compare_embeddings(
     return {name: (np.concatenate(cosines[name]), float(np.mean(same[name]))) for name in cosines}
 
 
-def resampler_job(by: Resampler, waves: Sequence[tuple[Wave, int]], target_hz: int) -> Job:
+def resampler_job(by: Resampler, waves: Sequence[tuple[Wave, int]], target_hz: int) -> TimedJob:
     """Resample CLIPS_A_JOB clips, in each turn the next ones."""
 
     def work(clips: Sequence[tuple[Wave, int]]) -> None:
         for wave, rate_hz in clips:
             by(wave, rate_hz, target_hz)
 
-    return Job(lambda turn: [waves[(turn * CLIPS_A_JOB + i) % len(waves)] for i in range(CLIPS_A_JOB)], work)
+    return TimedJob(lambda turn: [waves[(turn * CLIPS_A_JOB + i) % len(waves)] for i in range(CLIPS_A_JOB)], work)
 
 
 def measure_resamplers(options: Options) -> dict[str, Any]:
@@ -147,7 +146,7 @@ def measure_resamplers(options: Options) -> dict[str, Any]:
         f"1 - cosine of FP32 embeddings of {', '.join(record['bundles'])} with those after {REFERENCE}, and the share "
         "of clips whose first-ranked class is the same",
     ]
-    study.write(record, rows, [resampler_table(rows)], notes, lambda: plot_resamplers(rows))
+    study.write(record, rows, [resampler_table(rows)], notes)
     return record
 
 
@@ -161,29 +160,7 @@ def resampler_table(rows: Sequence[ResamplerRow]) -> TextTable:
     return TextTable("resamplers", head, lines)
 
 
-def plot_resamplers(rows: Sequence[ResamplerRow]) -> Figure:
-    """Cost against the effect on the worst embedding."""
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots()
-    for row in rows:
-        place = row.ms, max(row.worst, 1e-9)  # a logarithmic axis has no 0
-        axes.scatter(*place, color=BLUE)
-        axes.annotate(row.name, place, (6, 4), textcoords="offset points", fontsize=9)
-    axes.set_xlim(0, 1.25 * max(row.ms for row in rows))
-    axes.set(
-        title="Cost of each resampler, and its effect on embeddings (lower left is best)",
-        xlabel="ms a clip",
-        ylabel=f"1 - lowest cosine with {REFERENCE}",
-        yscale="log",
-    )
-    style_axes(axes)
-    return figure
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; see `run_command`."""
-    return run_command(Options, measure_resamplers, "python -m benchmarks.resamplers", argv)
-
+main = partial(run_command, Options, measure_resamplers, "python -m benchmarks.resamplers")
 
 if __name__ == "__main__":
     raise SystemExit(main())

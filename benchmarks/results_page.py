@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from benchmarks.efficiency import EfficiencyRow, plot_efficiency
 from benchmarks.host import describe_hardware, describe_software
-from benchmarks.latency_report import STAGE_COLOURS, LatencySummary, largest_batch, plot_stages
+from benchmarks.latency_report import LatencySummary, plot_latency
 from benchmarks.load_report import LoadRow, find_knee, plot_load
 from benchmarks.peers.peer_rows import PeerRow, best_rows, plot_peers, speed_table
 from benchmarks.resamplers import ResamplerRow, resampler_table
@@ -79,34 +77,17 @@ def rows_of(record: Record, kind: type[Row]) -> list[Row]:
 def draw_figures(records: Mapping[str, Record]) -> dict[str, Figure]:
     """The figures of the page by name."""
     efficiency, scaling = records["efficiency"], records["scaling"]
+    latencies = [record for name, record in records.items() if name.startswith(LATENCY_PREFIX)]
     served = records["peers"]["bundles"][0]["network"]
     return {
         "peers": plot_peers(rows_of(records["peers"], PeerRow)),
-        "stages": plot_all_stages([records[name] for name in records if name.startswith(LATENCY_PREFIX)]),
+        "stages": plot_latency({each["bundle"]["name"]: rows_of(each, LatencySummary) for each in latencies}),
         "load": plot_load(rows_of(records["load"], LoadRow), f"Throughput and latency of the server with {served}"),
         "efficiency": plot_efficiency(
             rows_of(efficiency, EfficiencyRow), efficiency["peak_gflops"], efficiency["settings"]["threads"]
         ),
         "scaling": plot_scaling(rows_of(scaling, ScalingRow), scaling["bundle"]["network"]),
     }
-
-
-def plot_all_stages(latencies: Sequence[Record]) -> Figure:
-    """The stages of every configuration, a panel for each bundle."""
-    all_rows = [largest_batch(rows_of(record, LatencySummary)) for record in latencies]
-    figure = Figure(figsize=(9, 1.2 + sum(0.9 + 0.26 * len(rows) for rows in all_rows)), layout="constrained")
-    for axes, record, rows in zip(
-        figure.subplots(len(latencies), 1, squeeze=False)[:, 0], latencies, all_rows, strict=True
-    ):
-        plot_stages(axes, rows, f"{record['bundle']['name']}, batches of {rows[0].batch}")
-    keys: list[Any] = [Patch(color=colour, label=stage.replace("_", " ")) for stage, colour in STAGE_COLOURS.items()]
-    keys.append(
-        Line2D([], [], color="black", marker="D", markersize=4, linestyle="none", label="whole, timed by itself")
-    )
-    figure.legend(handles=keys, loc="outside upper center", ncols=6, frameon=False, fontsize=9,
-                  title="Time of a clip by stage, for each backend, precision and number of threads",
-                  title_fontsize=12)  # fmt: skip
-    return figure
 
 
 def make_page(records: Mapping[str, Record], stem: str) -> str:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -212,10 +213,7 @@ def plot_scaling(rows: Sequence[ScalingRow], network: str) -> Figure:
     return figure
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; see `run_command`."""
-    return run_command(Options, measure_scaling, "python -m benchmarks.scaling", argv)
-
+main = partial(run_command, Options, measure_scaling, "python -m benchmarks.scaling")
 
 if __name__ == "__main__":
     raise SystemExit(main())

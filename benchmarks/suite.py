@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -142,10 +143,7 @@ def run_suite(options: Options) -> dict[str, Any]:
     }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; see `run_command`."""
-    return run_command(Options, run_suite, "python -m benchmarks.suite", argv)
-
+main = partial(run_command, Options, run_suite, "python -m benchmarks.suite")
 
 if __name__ == "__main__":
     raise SystemExit(main())

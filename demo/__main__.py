@@ -10,8 +10,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -127,10 +127,7 @@ def check_port(host: str, port: int) -> None:
         raise UsageError(f"--host: cannot listen on {host}:{port} ({error.strerror}); give another") from error
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    return run_command(Options, serve, "python -m demo", argv)
-
+main = partial(run_command, Options, serve, "python -m demo")
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -8,17 +8,16 @@ from typing import Any
 import gradio as gr
 from gradio.themes import Base
 
-from demo import library_map, page_style, recording_input, spectrogram
 from demo.bundle_choice import BundleChoice
 from demo.events import MAX_PARALLEL, add_action, handle_event
 from demo.library import Library
-from demo.tabs import compare_runtimes, find_similar
 from demo.tabs.compare_runtimes import add_compare_runtimes
 from demo.tabs.find_similar import add_find_similar
 from demo.tabs.live import add_live
 from demo.tabs.name_sound import add_name_sound
 from serving.embedder import Embedder
 
+HERE = Path(__file__).parent
 MAX_WAITING = 32  # requests in the queue
 MAX_UPLOAD = "100mb"
 UPLOADS_S = 3600  # uploads are deleted after this time and when the demo stops
@@ -78,11 +77,10 @@ def launch_settings() -> dict[str, Any]:
         font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
         font_mono=["ui-monospace", "monospace"],
     ).set(body_text_color_subdued="*neutral_500", block_background_fill_dark="*neutral_900")
-    scripts = spectrogram.PLAYHEAD + recording_input.MICROPHONE
     return {
         "theme": theme,
-        "css": "".join(view.STYLE for view in (page_style, spectrogram, find_similar, library_map, compare_runtimes)),
-        "head": f"<style>{page_style.FRAME_STYLE}</style><script>{scripts}</script>",
+        "css": (HERE / "style.css").read_text(),
+        "head": f"<style>{(HERE / 'frame.css').read_text()}</style><script>{(HERE / 'page.js').read_text()}</script>",
         "max_file_size": MAX_UPLOAD,
         "footer_links": ["api", "settings"],
         "run_history": False,

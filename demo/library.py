@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 from usearch.index import Index
 
-from demo.labels import ESC50, read_labels
+from demo.label_box import ESC50, read_labels
 from serving.audio import read_audio, to_mono
 from serving.embedder import Embedder
 from serving.errors import AudioError, UsageError
@@ -106,7 +106,7 @@ def _cut(path: Path, start_s: float, seconds: float) -> tuple[NDArray[np.float32
             file.seek(min(round(start_s * file.samplerate), file.frames))
             wave = file.read(round(seconds * file.samplerate), dtype="float32", always_2d=True)
             return np.asarray(wave, np.float32), file.samplerate
-    wave, rate_hz = read_audio(path, warn=lambda line: None)  # what is missing was told when it was embedded
+    wave, rate_hz = read_audio(path, warn=lambda line: None)  # embedding has already warned about missing parts
     first = round(start_s * rate_hz)
     return wave[first : first + round(seconds * rate_hz)], rate_hz
 

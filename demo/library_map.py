@@ -5,13 +5,15 @@ Dots are buttons with names for screen readers. Tab moves to the map, arrow keys
 
 import html
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from demo.html_elements import colour, escape_name
 from demo.library import Library
-from demo.page_style import colour, escape_name
 
+MAP_SCRIPT = Path(__file__).with_name("library_map.js")  # the map's behaviour in the browser
 MAX_DOTS = 1_000  # more are slow to draw and overlap
 MAX_KEY = 60  # classes in the key
 MARGIN = 0.04  # of the map's width and height on each side
@@ -65,61 +67,3 @@ def _title(library: Library, row: int) -> str:
     start = library.starts_s[row]
     place = f" at {start:.1f} s" if start else ""
     return f"{escape_name(library.classes[row]) or 'no class'}: {html.escape(library.paths[row])}{place}"
-
-
-# Gradio defines `element` (the component) and `trigger` (sends an event to the Python code).
-BEHAVIOUR = """
-const dots = () => [...element.querySelectorAll(".dot")];
-const middle = dot => {
-  const box = dot.getBoundingClientRect();
-  return [box.x + box.width / 2, box.y + box.height / 2];
-};
-const play = dot => {
-  for (const other of dots()) {
-    other.tabIndex = other === dot ? 0 : -1;
-    other.classList.toggle("played", other === dot);
-  }
-  trigger("click", {row: Number(dot.dataset.row)});
-};
-element.addEventListener("click", event => {
-  const dot = event.target.closest(".dot");
-  if (dot) return play(dot);
-  const field = event.target.closest(".dots");
-  if (!field) return;
-  const distance = dot => Math.hypot(middle(dot)[0] - event.clientX, middle(dot)[1] - event.clientY);
-  const nearest = dots().reduce((best, dot) => distance(dot) < distance(best) ? dot : best);
-  if (distance(nearest) < 24) play(nearest);
-});
-element.addEventListener("keydown", event => {
-  const way = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]}[event.key];
-  const from = event.target.closest(".dot");
-  if (!way || !from) return;
-  event.preventDefault();
-  const [x, y] = middle(from);
-  let best = null, least = Infinity;
-  for (const dot of dots()) {
-    const dx = middle(dot)[0] - x, dy = middle(dot)[1] - y;
-    const ahead = dx * way[0] + dy * way[1], aside = Math.abs(dx * way[1]) + Math.abs(dy * way[0]);
-    if (dot !== from && ahead > 0 && ahead + 2 * aside < least) { best = dot; least = ahead + 2 * aside; }
-  }
-  if (best) { from.tabIndex = -1; best.tabIndex = 0; best.focus(); }
-});
-"""
-STYLE = """
-.map .dots { position: relative; width: 100%; aspect-ratio: 16 / 9; min-height: 300px; border-radius: 6px;
-  background: var(--unheard-track); overflow: hidden; }
-.map .dot { position: absolute; width: 11px; height: 11px; margin: -5.5px 0 0 -5.5px; padding: 0; border: 0;
-  border-radius: 50%; background: var(--c); opacity: .85; cursor: pointer; }
-.map .dot:hover, .map .dot:focus-visible, .map .played { transform: scale(1.7); opacity: 1; z-index: 3; }
-.map .dot:focus-visible { outline: 2px solid var(--body-text-color); outline-offset: 1px; }
-.map .near, .map .played { opacity: 1; z-index: 2; box-shadow: 0 0 0 2px var(--body-text-color); }
-.map .query { position: absolute; width: 22px; height: 22px; margin: -11px 0 0 -11px; border-radius: 50%; z-index: 2;
-  border: 4px solid var(--unheard-accent); box-shadow: 0 0 0 2px var(--block-background-fill); pointer-events: none; }
-.map p { font-size: 13px; margin: 12px 0 8px; color: var(--body-text-color-subdued); }
-.map ul { list-style: none; margin: 0; padding: 0; display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: 13px;
-  color: var(--body-text-color); }
-.map li { margin: 0; }
-.map li::before { content: ""; display: inline-block; width: 10px; height: 10px; border-radius: 50%; margin-right: 6px;
-  background: var(--c); }
-.map small { color: var(--body-text-color-subdued); }
-"""

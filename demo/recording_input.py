@@ -5,18 +5,6 @@ from pathlib import Path
 
 import gradio as gr
 
-# By default, browsers process the microphone for voice calls: noise suppression lowers steady sounds by 20 dB.
-MICROPHONE = """
-(() => {
-  const devices = navigator.mediaDevices;
-  if (!devices) return;  // browsers have no devices on a page that is neither local nor HTTPS
-  const open = devices.getUserMedia.bind(devices);
-  const untouched = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
-  devices.getUserMedia = (wanted) =>
-    open(wanted?.audio ? { ...wanted, audio: { ...Object(wanted.audio), ...untouched } } : wanted);
-})();
-"""
-
 
 def add_recording_input(examples: Sequence[tuple[Path, str]], elem_id: str) -> gr.Audio:
     """Add an input for one recording, and the examples below it. Its value is a file path.

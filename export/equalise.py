@@ -1,8 +1,9 @@
-"""Ranges of activations, and weights rescaled so that the channels of an activation have ranges of one size.
+"""Measure the ranges of activations, and equalise the ranges of an activation's channels by rescaling weights.
 
-INT8 has one scale for all channels of an activation, and in the first separable layers some channels are a hundred
-times smaller than others: they fall into a step or two. ReLU and pooling pass a positive factor on, so that
-dividing what a layer gives for a channel, and multiplying what the next one does with it, changes nothing in FP32.
+In INT8 all channels of an activation share one scale. In the first separable layers, some channels are a hundred times
+smaller than others, so they get only one or two steps. ReLU and pooling commute with a positive factor. The weights of
+a layer's output channel can therefore be divided by a factor, and the next layer's weights for this channel be
+multiplied by it, without a change of the FP32 result.
 Source: Nagel 2019 (arXiv:1906.04721), with the activations' ranges as in Xiao 2022 (arXiv:2211.10438).
 """
 
@@ -18,15 +19,15 @@ from onnxruntime.quantization import CalibrationDataReader
 from onnxruntime.quantization.calibrate import create_calibrator
 
 BATCH = 8
-STRENGTH = 0.5  # share, as an exponent, of the difference between channels that goes over to the weights
-SMALLEST = 0.02  # of the largest channel: a smaller one counts as this, for other sounds may bring it to life
-BETWEEN = ("Relu", "ReduceMean", "MaxPool", "Reshape", "Identity")  # what may stand between two layers
+STRENGTH = 0.5  # exponent of the factors: 0 leaves the ranges unchanged, 1 makes them equal
+SMALLEST = 0.02  # least range of a channel, as a share of the largest: other sounds may excite a channel more
+BETWEEN = ("Relu", "ReduceMean", "MaxPool", "Reshape", "Identity")  # operators that may be between two layers
 
-Ranges = dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]  # tensor -> least and largest of each channel
+Ranges = dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]  # tensor -> minimum and maximum of each channel
 
 
 class _Batches(CalibrationDataReader):
-    """Batches of inputs, one at a time, as ONNX Runtime's calibration asks for them."""
+    """Gives ONNX Runtime's calibration the inputs in batches."""
 
     def __init__(self, name: str, inputs: NDArray[np.float32]):
         self._batches = iter({name: inputs[i : i + BATCH]} for i in range(0, len(inputs), BATCH))
@@ -36,7 +37,7 @@ class _Batches(CalibrationDataReader):
 
 
 def measure_ranges(path: Path, layers: list[onnx.NodeProto], inputs: NDArray[np.float32]) -> Ranges:
-    """The least and the largest number in each channel of what comes into the layers. inputs [n, ...] of the file."""
+    """The minimum and maximum of each channel of the layers' inputs. inputs: [n, ...] of the file at `path`."""
     (entry,) = onnx.load(path, load_external_data=False).graph.input
     with tempfile.TemporaryDirectory() as folder:
         calibrator = create_calibrator(
@@ -54,7 +55,10 @@ def measure_ranges(path: Path, layers: list[onnx.NodeProto], inputs: NDArray[np.
 def equalise(
     model: onnx.ModelProto, layers: list[onnx.NodeProto], ranges: Ranges, others: Ranges
 ) -> tuple[Ranges, Ranges]:
-    """Rescale the weights of consecutive layers, in place, by `ranges`. Returns what becomes of both."""
+    """Rescale the weights of consecutive layers, in place, by factors that `ranges` determine.
+
+    returns  `ranges` and `others` of the rescaled model
+    """
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     producers = {name: node for node in model.graph.node for name in node.output}
     both = dict(ranges), dict(others)
@@ -66,7 +70,7 @@ def equalise(
         factor = np.maximum(peak / peak.max(), SMALLEST) ** STRENGTH
         for weights in first.input[1:]:
             _scale(tensors[weights], 1 / factor, axis=0)
-        # A depthwise convolution's weights are [channels, 1, 3, 3], all others' [out, channels, ...].
+        # The weights of a depthwise convolution are [channels, 1, 3, 3], those of other layers [out, channels, ...].
         weights = tensors[second.input[1]]
         _scale(weights, factor, axis=0 if weights.dims[1] < len(factor) else 1)
         for scaled in both:
@@ -76,6 +80,7 @@ def equalise(
 
 
 def _follows(second: onnx.NodeProto, first: onnx.NodeProto, producers: dict[str, onnx.NodeProto]) -> bool:
+    """Whether the second layer's input is the first one's output, with only BETWEEN operators in between."""
     node = producers.get(second.input[0])
     while node is not None and node.op_type in BETWEEN:
         node = producers.get(node.input[0])

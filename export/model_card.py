@@ -28,21 +28,12 @@ def model_card(
     sizes       bytes of each file of the bundle
     trained_on  whether the recordings of the parity check are training recordings
     """
-    window = manifest.window
-    samples = f"{window.samples} samples, mono, {window.rate_hz} Hz, {window.samples / window.rate_hz:.3f} s"
-    takes = f"waveform [batch, {window.samples}] float32 in [-1, 1]: {samples}"
-    if manifest.input == "log_mel":
-        takes = f"log_mel [batch, frames, 64] float32, the output of {FRONT_END_MODEL} for a {takes}"
     models = "\n".join(
         f"| {precision} | {name} | {sizes[name] / 1e6:.2f} |" for precision, name in manifest.models.items()
     )
     fp32_layers = ""
     if "int8" in manifest.models:
         fp32_layers = f"\nLayers of the INT8 model that stay in FP32: {', '.join(manifest.fp32_layers) or 'none'}.\n"
-    scores = "None: the training used every clip, and no cross-validation was run."
-    if manifest.scores:
-        lines = (f"| {SCORE_NAMES.get(name, name)} | {value:.1%} |" for name, value in manifest.scores.items())
-        scores = "\n".join(["| what | value |", "|---|---|", *lines])
     license = manifest.license
     if ATTRIBUTION in sizes:
         license += f"; their authors: [{ATTRIBUTION}]({ATTRIBUTION})"
@@ -59,7 +50,7 @@ Computes {manifest.embedding_size}-dimensional embeddings of sounds and ranks cl
 | | |
 |---|---|
 | network | {manifest.network} |
-| input | {takes} |
+| input | {_describe_input(manifest)} |
 | output | embedding [batch, {manifest.embedding_size}] float32; a clip's embedding is the mean of its windows' |
 | trained on | {manifest.dataset}, split {manifest.split}: {", ".join(manifest.seen_classes)} |
 | objective | {manifest.objective} |
@@ -73,7 +64,7 @@ Computes {manifest.embedding_size}-dimensional embeddings of sounds and ranks cl
 {fp32_layers}
 ## Scores
 
-{scores}
+{_score_table(manifest)}
 
 ## Parity
 
@@ -93,3 +84,23 @@ are the same. Accuracy: of the training head.
 The model knows the kinds of sound in its training recordings. For any other sound, the ranking still names a class,
 and that class can be wrong.
 """
+
+
+def _describe_input(manifest: Manifest) -> str:
+    """The model's input tensor in one line."""
+    window = manifest.window
+    waveform = (
+        f"waveform [batch, {window.samples}] float32 in [-1, 1]: {window.samples} samples, mono, {window.rate_hz} Hz, "
+        f"{window.samples / window.rate_hz:.3f} s"
+    )
+    if manifest.input == "log_mel":
+        return f"log_mel [batch, frames, 64] float32, the output of {FRONT_END_MODEL} for a {waveform}"
+    return waveform
+
+
+def _score_table(manifest: Manifest) -> str:
+    """The scores of the run in Markdown."""
+    if not manifest.scores:
+        return "None: the training used every clip, and no cross-validation was run."
+    lines = (f"| {SCORE_NAMES.get(name, name)} | {value:.1%} |" for name, value in manifest.scores.items())
+    return "\n".join(["| what | value |", "|---|---|", *lines])

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,7 +34,7 @@ from serving.errors import DataError
 from serving.manifest import Manifest, write_manifest
 from serving.new_folder import new_folder
 from serving.text_model.text_source import ENCODERS
-from training.data.clips import Clip
+from training.data.clips import LabelledClip
 from training.data.splits import ClipSplit
 from training.networks import EMBEDDING_SIZE
 
@@ -161,7 +162,7 @@ def _int8_windows(run: TrainedRun, clips: ClipSplit) -> tuple[NDArray[np.float32
     return _spread_windows(run, chosen[::2]), _spread_windows(run, others)
 
 
-def _spread_windows(run: TrainedRun, clips: Sequence[Clip]) -> NDArray[np.float32]:
+def _spread_windows(run: TrainedRun, clips: Sequence[LabelledClip]) -> NDArray[np.float32]:
     """At most MAX_WINDOWS windows [n, samples] of these clips, spread evenly."""
     windows = np.concatenate(list(recording_windows([clip.path for clip in clips], run.window)))
     return windows[spread(range(len(windows)), MAX_WINDOWS)]
@@ -239,10 +240,7 @@ def _print_tables(judge: Judge, results: Sequence[ParityResult], sizes: dict[str
     console.print(files)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    return run_command(Options, export, "python -m export.onnx", argv)
-
+main = partial(run_command, Options, export, "python -m export.onnx")
 
 if __name__ == "__main__":
     raise SystemExit(main())

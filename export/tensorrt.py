@@ -6,6 +6,7 @@ python -m export.tensorrt bundles/first --flavour tensorrt-rtx --compute-capabil
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -153,10 +154,7 @@ def _print_table(target: Target, built: Sequence[Sidecar]) -> None:
     console.print(table)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    return run_command(Options, build_engines, "python -m export.tensorrt", argv)
-
+main = partial(run_command, Options, build_engines, "python -m export.tensorrt")
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -30,7 +30,7 @@ from serving.text_model.minilm_graph import WORD_SCALES, WORD_TABLE, build_graph
 from serving.text_model.text_model import TextModel, join_vectors
 from serving.text_model.text_source import ENCODERS, FILES, PACKAGES, package_folder
 from serving.zeroshot import ZeroShot
-from training.data.class_descriptions import class_descriptions
+from training.data.known_classes import class_descriptions
 from training.text_encoders import sentence, text_encoder
 from training.zeroshot_maps import class_vectors, text_vectors
 
@@ -91,8 +91,8 @@ def with_text_mean(zeroshot: ZeroShot, encoder: str) -> ZeroShot:
     errors   DataError: the class vectors were made by another encoder or from other descriptions
     """
     texts = text_vectors(zeroshot.class_names, text_encoder(encoder))
-    again = class_vectors(texts, zeroshot.seen)
-    if again.shape != zeroshot.class_vectors.shape or not np.allclose(again, zeroshot.class_vectors, atol=1e-4):
+    current = class_vectors(texts, zeroshot.seen)
+    if current.shape != zeroshot.class_vectors.shape or not np.allclose(current, zeroshot.class_vectors, atol=1e-4):
         raise DataError(
             f"class vectors: not made by {encoder} from the present training/data/classes.toml, so typed labels would "
             "not be comparable with them; train again, or --no-text-model"

@@ -23,13 +23,12 @@ from serving.bundle_files import ATTRIBUTION
 from serving.command import progress_console, say
 from serving.errors import DataError, RunError
 from serving.zeroshot import ZeroShot
-from training.config import RunConfig, load_network
-from training.data.clips import Clip, data_root, load_clips
+from training.data.clips import LabelledClip, data_root, load_clips
 from training.data.splits import ClipSplit
 from training.evaluation.score_report import recipe_scores
-from training.frontend import LogMel
+from training.log_mel import LogMel
 from training.networks import Network
-from training.run_folder import EVALUATION, REPORT, SUMMARY, ZEROSHOT
+from training.run_folder import EVALUATION, REPORT, SUMMARY, ZEROSHOT, RunConfig, load_network
 
 CREDITS = (ATTRIBUTION, "LICENSE", "LICENSE.txt")  # names of this file in ESC-10, ESC-50 and FSC22
 
@@ -99,12 +98,12 @@ class TrainedRun:
         """Print a warning that parity is checked on the probes only."""
         say(f"warning: {self.config.data_dir} does not exist, so parity is checked on probes only; give --data-dir")
 
-    def judge(self, clips: Sequence[Clip]) -> Judge:
+    def judge(self, clips: Sequence[LabelledClip]) -> Judge:
         """A judge that compares runtimes with this network in PyTorch, on the probes and these clips."""
         samples = collect_samples(self.window, [clip.path for clip in clips], self.labels(clips))
         return Judge(samples, self.reference(samples), self.zeroshot, self.classify)
 
-    def labels(self, clips: Sequence[Clip]) -> list[str]:
+    def labels(self, clips: Sequence[LabelledClip]) -> list[str]:
         """The class names of clips."""
         return [self.config.classes[clip.label] for clip in clips]
 

@@ -6,8 +6,8 @@ python -m export.triton bundles/first --out triton_models/
 import importlib
 import re
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -213,10 +213,7 @@ def build_config(options: Options, name: str, model: TritonModel, schema: Any) -
     return config
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    return run_command(Options, write_model, "python -m export.triton", argv)
-
+main = partial(run_command, Options, write_model, "python -m export.triton")
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -1,8 +1,12 @@
 """Write the README of a model in a Triton repository: how to start Triton and how to send requests."""
 
+from pathlib import Path
+from string import Template
+
 from serving.backends.engine_sidecar import EngineTensor, Sidecar
 from serving.manifest import Manifest
 
+TEMPLATE = Path(__file__).with_suffix(".md")
 RELEASE = "26.06"  # Triton container
 MATRIX = "https://docs.nvidia.com/deeplearning/frameworks/support-matrix/"
 
@@ -32,53 +36,25 @@ def readme(
         needs = ENGINE_NEEDS.format(
             compute_capability=sidecar.compute_capability, version=sidecar.version, matrix=MATRIX
         )
-    return f"""# {name}
-
-{manifest.network} trained on {manifest.dataset}, for Triton Inference Server.
-
-| | |
-|---|---|
-| input | {source.name} [batch, {_sizes(source)}] float32 |
-| output | {target.name} [batch, {_sizes(target)}] float32 |
-| window | {window.samples} samples, mono, {window.rate_hz} Hz; hop {window.hop_samples} samples |
-| a clip's embedding | the mean of its windows' embeddings |
-| embedding space | `{manifest.embedding_space[:16]}` |
-| licence of the recordings | {manifest.license} |
-
-## Start
-
-In the model repository, which is the parent folder:
-
-    docker run --rm --gpus all -p 8000:8000 -p 8001:8001 -p 8002:8002 -v "$PWD":/models \\
-        nvcr.io/nvidia/tritonserver:{RELEASE}-py3 tritonserver --model-repository=/models
-
-    curl --fail http://127.0.0.1:8000/v2/models/{name}/ready
-
-{needs}
-
-## Send requests
-
-With `pip install "unheard[serve,triton]"`:
-
-```python
-import numpy as np
-import tritonclient.http as triton
-from serving.audio import Window, cut_windows, read_audio, to_mono
-
-window = Window(rate_hz={window.rate_hz}, samples={window.samples}, hop_samples={window.hop_samples})
-windows = cut_windows(to_mono(*read_audio("recording.wav"), window.rate_hz), window)    # [n, {window.samples}]
-{FRONT_END if manifest.input == "log_mel" else ""}
-client = triton.InferenceServerClient("127.0.0.1:8000")
-rows = []
-for part in (windows[i : i + {max_batch}] for i in range(0, len(windows), {max_batch})):
-    request = triton.InferInput("{source.name}", part.shape, "FP32")
-    request.set_data_from_numpy(part)
-    rows.append(client.infer("{name}", [request]).as_numpy("{target.name}"))
-embedding = np.concatenate(rows).mean(axis=0)    # [{target.shape[1]}]
-```
-
-Triton combines requests that arrive within the delay in config.pbtxt into one batch. Port 8002 serves metrics.
-"""
+    return Template(TEMPLATE.read_text()).substitute(
+        name=name,
+        network=manifest.network,
+        dataset=manifest.dataset,
+        license=manifest.license,
+        embedding_space=manifest.embedding_space[:16],
+        input=source.name,
+        input_sizes=_sizes(source),
+        output=target.name,
+        output_sizes=_sizes(target),
+        size=target.shape[1],
+        samples=window.samples,
+        rate_hz=window.rate_hz,
+        hop_samples=window.hop_samples,
+        max_batch=max_batch,
+        release=RELEASE,
+        needs=needs,
+        front_end=FRONT_END if manifest.input == "log_mel" else "",
+    )
 
 
 def _sizes(tensor: EngineTensor) -> str:

@@ -2,7 +2,7 @@
 
 They are those of Google's VGGish (tensorflow/models, research/audioset); YAMNet's differ in the log offset, which is
 0.001. The study, and so every run that starts from random weights, has 0.01 for both networks; a run that starts from
-YAMNet's weights has 0.001. PyTorch and every exported graph compute it with training.frontend.LogMel,
+YAMNet's weights has 0.001. PyTorch and every exported graph compute it with training.log_mel.LogMel,
 serving.backends.fft_front_end where an FFT is faster.
 """
 

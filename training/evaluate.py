@@ -11,6 +11,7 @@ one, so that an interrupted command continues when it is run again.
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from math import comb
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +22,7 @@ from rich.table import Table
 
 from serving.command import console, progress_console, run_command
 from serving.errors import DataError, UsageError
-from training.config import RunConfig, load_network
+from training.compute import ComputeOptions, choose_compute
 from training.data.clips import load_clips
 from training.evaluation.assessment import Assessment, assess
 from training.evaluation.folds import Folds, FoldScore
@@ -30,36 +31,45 @@ from training.evaluation.plots import draw_zero_shot, save_figure
 from training.evaluation.score_report import fold_table, holdout_table, markdown, mean_and_error, recipe_scores
 from training.fit.checkpoint import write_text
 from training.learner import Learner, fingerprint
-from training.options import MachineOptions, choose_machine
-from training.pretrained import identify
+from training.published.pretrained import identify
 from training.recordings import load_recordings
-from training.run_folder import CONFUSION, EMBEDDING_MAP, EVALUATION, REPORT, REPORT_PAGE, TRADEOFF, ZERO_SHOT_BARS
+from training.run_folder import (
+    CONFUSION,
+    EMBEDDING_MAP,
+    EVALUATION,
+    REPORT,
+    REPORT_PAGE,
+    TRADEOFF,
+    ZERO_SHOT_BARS,
+    RunConfig,
+    load_network,
+)
 from training.text_encoders import text_encoder
 from training.zeroshot_maps import text_vectors
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(MachineOptions):
+class EvaluateOptions(ComputeOptions):
     """Score a run, or its recipe over recording folds or class hold-outs."""
 
     run: Annotated[Path, tyro.conf.Positional]
     """the run folder"""
     data_dir: Path | None = None
-    """the recordings; default: where the run found them"""
+    """folder of the recordings; default: the one that the run used"""
     folds: bool = False
-    """train by the run's recipe once for each recording fold, and test on that fold"""
+    """train with the run's recipe once for each recording fold, and test on that fold"""
     holdouts: int = 0
-    """train by the run's recipe for this many sets of unseen classes"""
+    """train with the run's recipe once for each of this many sets of unseen classes"""
     unseen_classes: int = 3
     """classes in each of these sets"""
     seeds: str = "0"
-    """seeds of the trainings, with commas between"""
+    """seeds of the trainings, separated by commas"""
     holdout_seed: int = 0
-    """draws the sets of unseen classes"""
+    """random seed of the sets of unseen classes"""
     init: Path | None = None
-    """with --folds or --holdouts: the published weights that the run started from, where it did"""
+    """with --folds or --holdouts: the published weights that the run started from, if it did"""
     cache_dir: Path = Path("cache")
-    """where log-mels are kept between runs"""
+    """folder for log-mels and pretrained weights that runs share"""
 
 
 def evaluate(options: EvaluateOptions) -> dict[str, Any]:
@@ -67,19 +77,19 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     config = RunConfig.load(options.run)
     seeds = _seeds(options.seeds)
     if options.holdouts < 0:
-        raise UsageError(f"holdouts: got {options.holdouts}; wanted how many sets of unseen classes, 0 for none")
+        raise UsageError(f"holdouts: got {options.holdouts}; wanted a number of sets of unseen classes, or 0")
     if options.holdout_seed < 0:
-        raise UsageError(f"holdout seed: got {options.holdout_seed}; wanted a whole number from 0")
+        raise UsageError(f"holdout seed: got {options.holdout_seed}; wanted 0 or more")
     init = _published_weights(options, config)
     folder = options.data_dir or Path(config.data_dir)
     table = load_clips(config.dataset, folder)
     if list(table.classes) != config.classes:
-        raise DataError(f"{folder}: holds other classes than the run was trained with; give its --data-dir")
+        raise DataError(f"{folder}: does not have the classes that the run was trained on; give its --data-dir")
     table = config.without_skipped(table)
     learner = Learner(
         load_recordings(config, table, options.cache_dir),
         text_vectors(table.classes, text_encoder(config.text)),
-        choose_machine(options),
+        choose_compute(options),
         options.cache_dir,
         init=init,
     )
@@ -99,19 +109,21 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
 
 
 def _published_weights(options: EvaluateOptions, config: RunConfig) -> Path | None:
-    """The file that trainings of the run's recipe start from; UsageError where it is not the run's."""
+    """The published weights that the trainings start from. UsageError: the run started from others."""
     if not (options.folds or options.holdouts):
         return None
     if options.init is None and config.init is not None:
         raise UsageError(f"--init: got none, but the run started from {config.init}; give that file")
     given = identify(options.init) if options.init else None
     if given != config.init:
-        raise UsageError(f"--init: got {given}, but the run started from {config.init or 'random weights'}; give those")
+        raise UsageError(
+            f"--init: got {given}, but the run started from {config.init or 'random weights'}; use the same"
+        )
     return options.init
 
 
 def _stored(out: Path) -> dict[str, Any]:
-    """The stored report, whose other parts are kept; empty if there is none or it is damaged."""
+    """The stored report, whose other parts are kept; {} if it is missing or damaged."""
     try:
         stored = json.loads((out / REPORT).read_text())
         recipe_scores(stored)
@@ -124,7 +136,7 @@ def _seeds(text: str) -> list[int]:
     try:
         seeds = [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise UsageError(f"seeds: got {text}; wanted whole numbers with commas between: 0,1,2") from error
+        raise UsageError(f"seeds: got {text}; wanted whole numbers separated by commas: 0,1,2") from error
     if len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**32:
         raise UsageError(f"seeds: got {text}; wanted different numbers from 0 to 4294967295")
     return seeds
@@ -170,7 +182,7 @@ def _holdouts(
             f"holdouts: got {options.holdouts}; {len(classes)} classes have {most} sets of {options.unseen_classes}"
         )
     if not learner.recordings.table.folds:
-        raise UsageError(f"holdouts: {config.dataset} has no recording folds to keep seen clips back; use --unseen")
+        raise UsageError(f"holdouts: {config.dataset} has no recording folds to hold seen clips out; use --unseen")
     sets = draw_holdouts(classes, options.holdouts, options.unseen_classes, options.holdout_seed)
     holdouts = Holdouts(learner, config, out / f"holdouts-{_key(config)}")
     jobs = [(number, unseen, seed) for seed in seeds for number, unseen in enumerate(sets)]
@@ -186,10 +198,10 @@ def _holdouts(
 
 
 def _key(config: RunConfig) -> str:
-    """Names the folder of stored scores by the recipe alone, whatever its split, test fold, seed and data folder."""
+    """A hash of the recipe without its split, test fold, seed and data folder; it names the folder of stored scores."""
     neutral = replace(config, split=replace(config.split, name="", seen=()), test_fold=None, seed=0, data_dir="")
     facts = asdict(neutral)
-    del facts["split"]["missing"]  # of the run's own split, which takes no part
+    del facts["split"]["missing"]  # belongs to the run's own split
     return fingerprint(facts)
 
 
@@ -200,9 +212,7 @@ def _line(report: dict[str, Any], out: Path) -> dict[str, Any]:
     return line | recipe_scores(report)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code, 2 for wrong input."""
-    return run_command(EvaluateOptions, evaluate, "python -m training.evaluate", argv)
+main = partial(run_command, EvaluateOptions, evaluate, "python -m training.evaluate")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One training, from a run's configuration to a network: training.run does it once, training.evaluate often."""
+"""Train a network as a run's configuration says. training.run does it once, training.evaluate many times."""
 
 import hashlib
 import json
@@ -14,36 +14,36 @@ from torch import Tensor, nn
 
 from serving.errors import RunError
 from serving.zeroshot import ZeroShot
-from training.config import RunConfig
+from training.compute import Compute
 from training.data.file_lock import folder_lock
 from training.data.splits import ClipSplit
-from training.data.windows import ClipSet, Frames
+from training.data.windows import ClipFrames, ClipSet
 from training.fit.checkpoint import load_tensors, save_tensors
 from training.fit.clip_embeddings import embed_clips
 from training.fit.loop import fit
 from training.fit.objectives import ClassObjective, JointObjective, Objective, VocabularyObjective
-from training.fit.recipe import Compute, Epoch, Recipe
+from training.fit.recipe import Epoch, Recipe
 from training.fit.workers import Workers
 from training.networks import FRESH_WEIGHTS, Network, NetworkConfig, TextHead, build_network
-from training.norms import measure_norms
-from training.pretrained import load_pretrained
+from training.published.batchnorm_statistics import measure_norms
+from training.published.pretrained import load_pretrained
 from training.recordings import Recordings
-from training.run_folder import LAST, WEIGHTS
+from training.run_folder import LAST, WEIGHTS, RunConfig
 from training.synthesis.vocabulary import VERSION, Vocabulary, load_vocabulary
 from training.text_encoders import text_encoder
 from training.zeroshot_maps import Labelled, centred_unit_rows, class_vectors, fit_zeroshot, text_zeroshot
 
 OnStep = Callable[[int, float], None]
 OnEpoch = Callable[[Epoch], None]
-NORM_WINDOWS = 64
+STATISTICS_WINDOWS = 64
 
 
 @dataclass(frozen=True)
 class Learner:
-    """What all trainings of one recipe share.
+    """Trains networks on one data set; holds what all these trainings share.
 
-    texts  [n_classes, text_size] float32: vectors of the class descriptions as encoded, in the table's order
-    init   the published weights that each training starts from, if the configuration's `init` names some
+    texts  [n_classes, text_size] float32: the encoder's vectors of the class descriptions, in the table's order
+    init   file of the published weights that each training starts from; None exactly if the configuration's `init` is
     """
 
     recordings: Recordings
@@ -64,10 +64,14 @@ class Learner:
         on_pretraining: OnStep = lambda epoch, share: None,
         say: Callable[[str], None] = lambda line: None,
     ) -> tuple[Network, list[Epoch]]:
-        """Train as `config` says on `clips.train`; `clips.validation`, if not empty, chooses the best epoch.
+        """Train on `clips.train`. If `clips.validation` is not empty, it chooses the best epoch.
 
-        run      the folder for weights.safetensors, last.safetensors and metrics.jsonl
-        returns  the network, whose embeddings of the training clips have a mean length of 1, and the epochs
+        run             folder for weights.safetensors, last.safetensors and metrics.jsonl
+        on_step         called with the epoch and the share of it that is done; on_pretraining: likewise, for the
+                        vocabulary
+        on_epoch        called after each epoch
+        say             called with lines for the user
+        returns         the network and its epochs; its embeddings of the training clips have a mean length of 1
         """
         classes = config.split.seen
         train = self.recordings.clip_set(clips.train, classes)
@@ -81,11 +85,14 @@ class Learner:
             for line in (report.line(), *report.warnings):
                 say(line)
             if not report.statistics and not resume:
-                heard = (train.frames, train.clips)
-                if vocabulary:  # what was learned from it is shared by runs, so no recording may take part
-                    heard = (vocabulary.frames, np.arange(config.vocabulary))
-                say(f"BatchNorm's statistics, which these weights lack, are of up to {NORM_WINDOWS} training windows")
-                _measure_norms(network, *heard, config)
+                measured = (train.frames, train.clips)
+                if vocabulary:  # weights pretrained on it are shared by runs, so they must not depend on recordings
+                    measured = (vocabulary.frames, np.arange(config.vocabulary))
+                say(
+                    "these weights have no BatchNorm statistics; they are measured on up to "
+                    f"{STATISTICS_WINDOWS} training windows"
+                )
+                _measure_statistics(network, *measured, config)
         recipe = config.recipe
         crop = round(recipe.crop * config.window_frames)
         objective: Objective = ClassObjective(train, len(classes), recipe.mixup, recipe.gain_db, crop, recipe.mixing)
@@ -107,7 +114,7 @@ class Learner:
         return network, history
 
     def embed(self, network: Network) -> NDArray[np.float32]:
-        """Embeddings of all clips of the data set: [n_clips, 128]."""
+        """The embeddings of all clips of the data set: [n_clips, 128]."""
         every_row = np.arange(len(self.recordings.table.clips))
         clips = ClipSet(self.recordings.frames, every_row, self.recordings.labels())
         return embed_clips(network, clips, self.compute.device).numpy()
@@ -115,9 +122,9 @@ class Learner:
     def zeroshot(
         self, config: RunConfig, network: Network, train: Labelled, validation: Labelled | None = None
     ) -> ZeroShot:
-        """The map from embeddings to the table's classes: the text head's own, or a closed-form one that is fitted.
+        """The map from embeddings to the table's classes: the text head's projection, or a fitted closed-form map.
 
-        train, validation  embeddings [n, 128] of clips of seen classes; labels [n], indices into the table's classes
+        train, validation  clips of seen classes: embeddings [n, 128], labels [n] that index the table's classes
         """
         classes = self.recordings.table.classes
         seen = np.isin(classes, config.split.seen)
@@ -140,12 +147,12 @@ class Learner:
         on_step: OnStep,
         say: Callable[[str], None],
     ) -> None:
-        """Set the network to weights pretrained on the vocabulary. They depend on no recording, so all runs share them.
+        """Pretrain the network on the vocabulary. The weights depend on no recording, so runs share them in the cache.
 
         encoded  [n_sounds, text_size] float32: vectors of the vocabulary's descriptions
         """
         recipe = replace(pretraining_recipe(config), epochs=config.vocabulary_epochs)
-        # The number of classes does not matter here, but the random weights depend on it: it is 1 for all runs.
+        # The head's size is not used here, but the random weights depend on it. It is 1, so that runs can share them.
         shape = NetworkConfig(config.network.name, 1, config.network.dropout, encoded.shape[1])
         folder = self.cache_dir / f"pretrained-{self._pretraining_key(config, shape, recipe, encoded)}"
         with self.workers.held_by_first(folder_lock(folder)):
@@ -166,7 +173,7 @@ class Learner:
                     on_step, resume=_is_readable(folder / LAST), workers=self.workers,
                 )  # fmt: skip
                 weights = pretrained.state_dict()
-        # A head of class numbers keeps its random weights. A text head takes all but the class vectors.
+        # A class head keeps its random weights. A text head takes all tensors except the class vectors.
         left_out = "head.class_vectors" if config.network.text_size else "head."
         taken = {name: value for name, value in weights.items() if not name.startswith(left_out)}
         network.load_state_dict(taken, strict=False)
@@ -174,20 +181,20 @@ class Learner:
     def _pretraining_key(
         self, config: RunConfig, shape: NetworkConfig, recipe: Recipe, encoded: NDArray[np.float32]
     ) -> str:
-        """Names the pretrained weights by all that they depend on."""
+        """A hash of everything that the pretrained weights depend on."""
         depends = {"version": VERSION, "network": asdict(shape), "recipe": asdict(recipe), "seed": config.seed}
         depends |= {"fresh_weights": FRESH_WEIGHTS}
         depends |= {"text": config.text, "sounds": config.vocabulary, "front_end": asdict(config.front_end)}
-        if ":" in config.text:  # a file or a folder, whose content may change
+        if ":" in config.text:  # the encoder is a file or a folder; its content may change
             depends["vectors"] = hashlib.sha256(encoded.tobytes()).hexdigest()
         depends |= {"init": config.init, "torch": torch.__version__, "compute": str(self.compute)}
         return fingerprint(depends)
 
     def _scale_to_unit_length(self, network: Network, train: ClipSet, run: Path) -> None:
-        """Scale the embedding so that those of the training clips have a mean length of 1, and save the weights.
+        """Scale the embedding layer so that embeddings of training clips have a mean length of 1, and save the weights.
 
-        The class scores stay the same. Embeddings of all networks then have one scale, on which a bound for absolute
-        differences is meaningful: unscaled mean lengths of about 10 are usual.
+        The class scores stay the same. The embeddings of all networks then have the same scale, so one bound for
+        absolute differences fits all of them. Unscaled, mean lengths of about 10 are usual.
         """
         if load_tensors(run / WEIGHTS)[1].get("unit_length"):
             return  # a finished run was resumed
@@ -198,10 +205,10 @@ class Learner:
             save_tensors(run / WEIGHTS, network.state_dict(), {"unit_length": True})
 
 
-def _measure_norms(network: Network, frames: Frames, clips: NDArray[np.int64], config: RunConfig) -> None:
-    """Let the layers that came without BatchNorm's statistics take those of a window of some of the clips."""
+def _measure_statistics(network: Network, frames: ClipFrames, clips: NDArray[np.int64], config: RunConfig) -> None:
+    """Give published layers without BatchNorm statistics those of one random window of up to 64 clips."""
     rng = np.random.default_rng(config.seed)
-    windows = frames.crop(rng.permutation(clips)[:NORM_WINDOWS], rng, config.window_frames)
+    windows = frames.crop(rng.permutation(clips)[:STATISTICS_WINDOWS], rng, config.window_frames)
     published = [network.features] if config.network.name != "vggish" else [network.features, network.embedding]
     network.eval()
     measure_norms(nn.Sequential(*published), torch.from_numpy(windows).unsqueeze(1))
@@ -209,7 +216,7 @@ def _measure_norms(network: Network, frames: Frames, clips: NDArray[np.int64], c
 
 
 def _finished(folder: Path, epochs: int) -> dict[str, Tensor] | None:
-    """The pretrained weights in a cache folder; None if they are missing, damaged or not of so many epochs."""
+    """The pretrained weights in a cache folder; None if they are missing, damaged or of another number of epochs."""
     try:
         weights, facts = load_tensors(folder / WEIGHTS)
     except RunError:
@@ -232,5 +239,5 @@ def fingerprint(facts: dict[str, Any]) -> str:
 
 
 def pretraining_recipe(config: RunConfig) -> Recipe:
-    """How the vocabulary is learned: the run's crops, no mixup, because descriptions cannot be mixed."""
+    """The recipe for the vocabulary: crops as in the run, no mixup because descriptions cannot be mixed."""
     return Recipe(epochs=12, batch_size=32, learning_rate=2e-3, crop=config.recipe.crop, mixup=0.0)

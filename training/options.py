@@ -1,49 +1,36 @@
-"""The flags of training.run, and the run configuration that they ask for."""
+"""The flags of training.run, and the run configuration that they describe."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from serving.errors import UsageError
 from serving.label_text import split_labels
-from training.config import RunConfig
-from training.data.class_descriptions import describe_class
+from training.compute import ComputeOptions
 from training.data.clips import DATASETS, ClipTable
+from training.data.known_classes import describe_class
 from training.data.splits import VALIDATION_SHARE, split_classes
 from training.fit.objectives import MIXINGS
-from training.fit.recipe import Compute, Recipe
+from training.fit.recipe import Recipe
 from training.networks import NETWORKS, WINDOW_FRAMES, NetworkConfig
-from training.pretrained import front_end_of, identify
+from training.published.pretrained import front_end_of, identify
+from training.run_folder import RunConfig
 from training.text_encoders import DEFAULT_ENCODER, full_name, text_encoder
 from training.zeroshot_maps import LAMBDAS
 
-LOW_RATE = 1e-3  # for weights that the vocabulary has taught already, and for vggish's fully connected ones
+LOW_RATE = 1e-3  # learning rate after pretraining on the vocabulary, and for vggish's large fully connected layers
 OBJECTIVES = ("text", "classes")
-TEXT = Recipe(epochs=8)  # what a finish would do for it: docs/zero-shot.md
+TEXT = Recipe(epochs=8)  # without finishing epochs: docs/results/zero-shot.md
 CLASSES = {
     "yamnet": Recipe(epochs=96, finishing=16, mixing="sound"),
     "yamnet-compact": Recipe(epochs=88, finishing=8),
-    "vggish": Recipe(epochs=11, finishing=1),  # of its short windows an epoch has five from each clip
+    "vggish": Recipe(epochs=11, finishing=1),  # an epoch has five of its short windows from each clip
 }
 VOCABULARY = 1500
 VOCABULARY_EPOCHS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class MachineOptions:
-    """What to train on."""
-
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N"""
-    precision: str = "auto"
-    """fp32, or mixed with bf16 or fp16; auto: mixed on a GPU, fp32 on a CPU"""
-    compile: bool = False
-    """let torch.compile fuse the network (needs a C++ compiler)"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options(MachineOptions):
+class Options(ComputeOptions):
     """Train one network on the seen classes of a data set and write a run folder."""
 
     dataset: str = "ESC-50"
@@ -51,13 +38,13 @@ class Options(MachineOptions):
     data_dir: Path | None = None
     """the data set's folder; default: data/DATASET"""
     download: bool = False
-    """fetch ESC-50, ESC-10 or FSC22 from its authors' archive first, where it is not there yet"""
+    """download ESC-50, ESC-10 or FSC22 from its authors' archive if it is not in the folder yet"""
     network: str = "yamnet"
     """yamnet, yamnet-compact or vggish"""
     split: str = "all"
     """which classes to train on: all, random, cat0-4, fold0-4 or fold04-34 (ESC-50), train, val or test (FSC22)"""
     unseen: str | None = None
-    """classes to keep unseen, by name, with commas between: dog,rain; a name may stand in double quotes"""
+    """names of the classes to keep unseen, separated by commas: dog,rain; a name may be in double quotes"""
     test_fold: int | None = None
     """the data set's recording fold held out as the test set"""
     out: Path | None = None
@@ -65,49 +52,50 @@ class Options(MachineOptions):
     objective: str = "text"
     """text: targets made of class descriptions, for unseen classes; classes: class numbers, for seen ones"""
     vocabulary: int | None = None
-    """synthesised sounds with descriptions that are learned before the recordings, with --objective text beside them
-    too; 0: none; default: 1500, with --objective classes none for vggish"""
+    """number of synthesised sounds with descriptions that the network learns before the recordings, and with
+    --objective text also together with them; 0: none; default: 1500, but 0 for vggish with --objective classes"""
     vocabulary_epochs: int = VOCABULARY_EPOCHS
-    """passes over the vocabulary alone, before the recordings"""
+    """epochs on the vocabulary alone, before the recordings"""
     validation_share: float = VALIDATION_SHARE
-    """of the training clips, kept to choose the best epoch (0 to 0.5); 0: train on all, keep the last epoch"""
+    """share of the training clips that is kept to choose the best epoch, 0 to 0.5; 0: train on all clips and keep the
+    last epoch"""
     epochs: int | None = None
-    """at most this many passes over the training windows; default: 8, with --objective classes 96 (yamnet-compact 88,
+    """maximum number of passes over the training windows; default: 8, with --objective classes 96 (yamnet-compact 88,
     vggish 11)"""
     finishing_epochs: int | None = None
-    """the last of them, on whole windows without mixup; default with --objective classes: one in 6 (yamnet-compact and
-    vggish 11), else 0"""
+    """number of the last epochs that use whole windows without mixup; default: 0, with --objective classes a sixth of
+    the epochs (yamnet-compact and vggish: an eleventh)"""
     patience: int | None = Recipe.patience
     """stop after this many epochs without a better validation loss; default: never early"""
     batch_size: int = Recipe.batch_size
-    """windows of recordings in a step; with --objective text as many sounds of the vocabulary are added"""
+    """windows of recordings in a step; with --objective text, the same number of vocabulary sounds is added"""
     learning_rate: float | None = None
-    """the largest of the one-cycle schedule; default: 0.002, with a vocabulary, --objective text or vggish 0.001"""
+    """maximum of the one-cycle schedule; default: 0.001 with a vocabulary or for vggish, otherwise 0.002"""
     weight_decay: float = Recipe.weight_decay
-    """AdamW's"""
+    """weight decay of AdamW"""
     dropout: float | None = None
     """probability in the fully connected layers; default: 0.5 for yamnet-compact, 0.2 for the others"""
     mixup: float = Recipe.mixup
-    """alpha of the Beta distribution; 0 is none"""
+    """alpha of mixup's Beta distribution; 0: no mixup"""
     mixing: str | None = None
-    """what mixup mixes: log-mel, or sound (magnitudes, made equally loud); default: sound for yamnet with --objective
-    classes, else log-mel"""
+    """what mixup mixes: log-mel, or sound (magnitudes of equal loudness); default: sound for yamnet with --objective
+    classes, otherwise log-mel"""
     gain_db: float = Recipe.gain_db
-    """largest random gain, either way, in decibels"""
+    """maximum random gain, up or down, in decibels"""
     text: str = DEFAULT_ENCODER
     """encoder of the class texts: glove+minilm, glove, minilm, word2vec:FILE or sentence:FOLDER_OR_NAME"""
     map: str | None = None
     """with --objective classes: the closed-form map to the class vectors, ridge or eszsl; default: ridge"""
     init: Path | None = None
     """start from published weights: Google's yamnet.h5 or yamnet.tflite, torch_audioset's YAMNet or torchvggish's
-    VGGish (.safetensors, .pt, .pth); from YAMNet's, the front end adds 0.001 before the log as they heard it, else 0.01
-    """
+    VGGish (.safetensors, .pt, .pth); with YAMNet's, the front end adds 0.001 before the log as Google's does, otherwise
+    0.01"""
     skip_unreadable: bool = False
     """leave out recordings that cannot be read, instead of stopping with a list of them"""
     seed: int = 0
-    """of the split, the weights and all that is random"""
+    """random seed of the split, the weights and the augmentation"""
     cache_dir: Path = Path("cache")
-    """where log-mels are kept between runs"""
+    """folder for log-mels and pretrained weights that runs share"""
     overwrite: bool = False
     """replace an existing run folder"""
     resume: bool = False
@@ -115,10 +103,10 @@ class Options(MachineOptions):
 
     @property
     def sounds(self) -> int:
-        """How many of the vocabulary are learned."""
+        """Number of vocabulary sounds that are learned."""
         if self.vocabulary is not None:
             return self.vocabulary
-        # vggish takes minutes for each epoch of them, and whether class numbers gain by that was not measured.
+        # For vggish an epoch of the vocabulary takes minutes; its gain for the objective "classes" was not measured.
         return 0 if self.objective == "classes" and self.network == "vggish" else VOCABULARY
 
     @property
@@ -128,7 +116,7 @@ class Options(MachineOptions):
 
 
 def check(options: Options) -> None:
-    """UsageError for a flag out of its range, with what it takes."""
+    """UsageError: a flag has a value that is not allowed; the message names the allowed ones."""
     if options.dataset not in DATASETS:
         raise UsageError(f"dataset: got {options.dataset}; wanted one of {', '.join(DATASETS)}")
     if options.network not in NETWORKS:
@@ -146,7 +134,7 @@ def check(options: Options) -> None:
         raise UsageError(f"--mixing: got {options.mixing}; wanted one of {', '.join(MIXINGS)}")
     text_encoder(options.text)
     if options.resume and options.overwrite:
-        raise UsageError("--resume goes on with a run and --overwrite begins it anew; give one of them")
+        raise UsageError("--resume continues a run and --overwrite starts it again; give one of them")
     recipe, share, largest = recipe_of(options), options.validation_share, float("inf")
     limits = {
         "seed": (0 <= options.seed < 2**32, "0 to 4294967295"),
@@ -169,9 +157,9 @@ def check(options: Options) -> None:
 
 
 def recipe_of(options: Options) -> Recipe:
-    """The objective's recipe, with what the flags say otherwise."""
+    """The objective's recipe, changed by the flags that were given."""
     recipe = TEXT if options.objective == "text" else CLASSES[options.network]
-    if options.network == "vggish":  # whose fully connected layers want the whole window
+    if options.network == "vggish":  # its fully connected layers need the whole window
         recipe = replace(recipe, crop=1.0)
     if options.sounds or options.network == "vggish":
         recipe = replace(recipe, learning_rate=LOW_RATE)
@@ -191,40 +179,11 @@ def recipe_of(options: Options) -> Recipe:
     )
 
 
-PRECISIONS = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def choose_machine(options: MachineOptions) -> Compute:
-    """Device and precision; auto mixes precision where the device is made for it."""
-    if options.precision not in PRECISIONS:
-        raise UsageError(f"precision: got {options.precision}; wanted one of {', '.join(PRECISIONS)}")
-    device = choose_device(options.device)
-    dtype = PRECISIONS[options.precision]
-    if dtype is None:
-        mixed = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
-        dtype = mixed if device.type == "cuda" else torch.float32
-    return Compute(device, dtype, options.compile)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of a name; auto takes a GPU where there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        if device.type not in ("cpu", "cuda") or name.startswith("cpu:"):
-            raise UsageError(f"device: got {name}; wanted auto, cpu, cuda or cuda:N")
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device: got {name}, which this machine does not have; try --device auto") from error
-    return device
-
-
 def configure(options: Options, table: ClipTable) -> RunConfig:
-    """What the run will be made from; UsageError or DataError where the options do not fit the data set."""
+    """The run's configuration. UsageError or DataError: the options do not fit the data set."""
     unseen = tuple(split_labels(options.unseen or "", table.classes, flag="--unseen"))
     if options.unseen is not None and not unseen:
-        raise UsageError("--unseen: names no class; give class names with commas between, or leave it out")
+        raise UsageError("--unseen: names no class; give class names separated by commas, or leave it out")
     classes = split_classes(table, options.split, options.seed, unseen)
     text_size = 0
     if options.objective == "text":

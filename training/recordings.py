@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.audio import warn_in_python
-from training.config import RunConfig
-from training.data.clips import Clip, ClipTable
-from training.data.windows import ClipSet, Frames, load_frames
+from training.data.clips import ClipTable, LabelledClip
+from training.data.windows import ClipFrames, ClipSet, load_frames
+from training.run_folder import RunConfig
 
 
 @dataclass(frozen=True)
@@ -18,18 +18,18 @@ class Recordings:
     """Clips and their frames, in the same order: row i of the table is clip i of the frames."""
 
     table: ClipTable
-    frames: Frames
+    frames: ClipFrames
 
     def labels(self) -> NDArray[np.int64]:
         """[n_clips], indices into the table's classes."""
         return np.array([clip.label for clip in self.table.clips], dtype=np.int64)
 
-    def rows(self, clips: Sequence[Clip]) -> NDArray[np.int64]:
+    def rows(self, clips: Sequence[LabelledClip]) -> NDArray[np.int64]:
         """[len(clips)], the clips' rows in the table."""
         row_of = {clip.path: row for row, clip in enumerate(self.table.clips)}
         return np.array([row_of[clip.path] for clip in clips], np.int64)
 
-    def clip_set(self, clips: Sequence[Clip], classes: Sequence[str]) -> ClipSet:
+    def clip_set(self, clips: Sequence[LabelledClip], classes: Sequence[str]) -> ClipSet:
         """The clips with their frames, and labels that are indices into `classes`."""
         labels = [classes.index(self.table.classes[clip.label]) for clip in clips]
         return ClipSet(self.frames, self.rows(clips), np.array(labels, np.int64))

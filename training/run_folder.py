@@ -1,6 +1,18 @@
-"""Names of the files in a run folder: here alone, for all programs that write or read one."""
+"""A run folder: the names of its files, its configuration (config.json), and its network."""
 
-CONFIG = "config.json"  # what the run was made from
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from serving.errors import RunError
+from serving.frontend import LogMelConfig
+from training.data.clips import ClipTable
+from training.data.splits import ClassSplit, ClipSplit, split_clips
+from training.fit.checkpoint import load_tensors, write_text
+from training.fit.recipe import Recipe
+from training.networks import NETWORKS, WINDOW_FRAMES, Network, NetworkConfig, build_network
+
+CONFIG = "config.json"
 WEIGHTS = "weights.safetensors"  # of the best epoch: what is exported
 LAST = "last.safetensors"  # of the last epoch, with the optimiser: what --resume continues
 METRICS = "metrics.jsonl"  # one line per epoch
@@ -16,3 +28,84 @@ CONFUSION = "confusion.png"
 EMBEDDING_MAP = "map.png"
 TRADEOFF = "tradeoff.png"
 ZERO_SHOT_BARS = "zero-shot.png"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that determines a run. Stored as config.json, from which export and evaluation read it.
+
+    objective          "text" (targets are vectors of class descriptions) or "classes" (targets are class numbers)
+    vocabulary         number of synthesised sounds of the acoustic vocabulary; 0 for none
+    vocabulary_epochs  epochs of pretraining on these sounds alone, before the recordings
+    validation_share   share of the training clips that is kept to choose the best epoch; 0 for none
+    text               the encoder of the class texts, see training.text_encoders
+    map                "ridge" or "eszsl" (training.zeroshot_maps); None with the objective "text", which learns its map
+    init               name and SHA-256 of the published weights that training started from; None: random weights
+    skipped            clips that cannot be read and were left out, relative to data_dir
+    """
+
+    dataset: str
+    data_dir: str
+    split: ClassSplit
+    test_fold: int | None
+    seed: int
+    objective: str
+    vocabulary: int
+    vocabulary_epochs: int
+    validation_share: float
+    network: NetworkConfig
+    front_end: LogMelConfig
+    window_frames: int
+    recipe: Recipe
+    text: str
+    map: str | None
+    init: str | None
+    classes: list[str]
+    license: str
+    skipped: list[str] = field(default_factory=list)
+
+    def clips(self, table: ClipTable) -> ClipSplit:
+        """The clips to train, validate and test on."""
+        return split_clips(self.without_skipped(table), self.split, self.test_fold, self.seed, self.validation_share)
+
+    def without_skipped(self, table: ClipTable) -> ClipTable:
+        """The table without the clips that the run left out."""
+        left_out = tuple(f"/{name}" for name in self.skipped)
+        clips = tuple(clip for clip in table.clips if not left_out or not clip.path.as_posix().endswith(left_out))
+        return replace(table, clips=clips)
+
+    def save(self, run: Path) -> None:
+        """Write config.json."""
+        write_text(run / CONFIG, json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, run: Path) -> "RunConfig":
+        """Read a run folder's config.json. RunError if it is missing or is not a run's configuration."""
+        path = run / CONFIG
+        if not path.is_file():
+            raise RunError(f"{path}: is missing, so {run} is not a run folder; make one with: python -m training.run")
+        try:
+            raw = json.loads(path.read_text())
+            nested = {"network": NetworkConfig, "front_end": LogMelConfig, "recipe": Recipe}
+            for name, kind in nested.items():
+                raw[name] = kind(**raw[name])
+            if raw["network"].name not in NETWORKS or raw["window_frames"] != WINDOW_FRAMES[raw["network"].name]:
+                raise ValueError(f"network {raw['network'].name} with windows of {raw['window_frames']} frames")
+            names = ("seen", "unseen_validation", "unseen_test")
+            missing = tuple(raw["split"].get("missing", ()))  # absent in older runs
+            split = ClassSplit(raw["split"]["name"], *(tuple(raw["split"][name]) for name in names), missing=missing)
+            return cls(**raw | {"split": split})
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise RunError(f"{path}: not a run's configuration ({error}); train again") from error
+
+
+def load_network(run: Path, config: RunConfig) -> Network:
+    """The run's network with the best epoch's weights, in eval mode. RunError if they are missing or do not fit."""
+    tensors, _ = load_tensors(run / WEIGHTS)
+    network = build_network(config.network)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0].rstrip(":")
+        raise RunError(f"{run / WEIGHTS}: are not {config.network.name}'s weights ({reason}); train again") from error
+    return network.eval()

@@ -17,7 +17,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
 from serving.zeroshot import ZeroShot, unit_rows
-from training.data.class_descriptions import describe_class
+from training.data.known_classes import describe_class
 from training.networks import TextHead
 from training.text_encoders import TextEncoder
 

@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,7 +34,7 @@ from benchmarks.peers.peer_rows import (
     speed_table,
 )
 from benchmarks.study import Study
-from benchmarks.turns import Job, time_jobs
+from benchmarks.turns import TimedJob, time_jobs
 from serving.agreement import worst_cosine
 from serving.bundle import Bundle
 from serving.command import run_command
@@ -116,8 +117,8 @@ def time_peers(
     """Nanoseconds a clip by (peer, way): bulk ways [rounds], then "one" for single clips [repeats, IN_A_ROW]."""
     ways = {(peer.name, way): work for peer in peers for way, work in peer.bulk.items()}
     files = {key: repeat_files(work, paths, options.bulk_seconds) for key, work in ways.items()}
-    bulk_jobs = {key: Job(lambda turn, given=files[key]: given, work) for key, work in ways.items()}
-    single_jobs = {(peer.name, "one"): Job(lambda turn: paths[turn % len(paths)], peer.one) for peer in peers}
+    bulk_jobs = {key: TimedJob(lambda turn, given=files[key]: given, work) for key, work in ways.items()}
+    single_jobs = {(peer.name, "one"): TimedJob(lambda turn: paths[turn % len(paths)], peer.one) for peer in peers}
     bulk = time_jobs(bulk_jobs, options.rounds, 0, title="in bulk")
     single = time_jobs(single_jobs, options.repeats, WARM_UP, IN_A_ROW, title="single clips")
     durations: dict[tuple[str, str], NDArray[np.floating]] = {
@@ -172,10 +173,7 @@ def describe_conditions(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; see `run_command`."""
-    return run_command(Options, measure_peers, "python -m benchmarks.peers", argv)
-
+main = partial(run_command, Options, measure_peers, "python -m benchmarks.peers")
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -20,7 +20,7 @@ from benchmarks.peers.peer import Computation, Peer, PeerSetting, two_part_peer
 from serving.audio import cut_windows, read_audio, to_mono
 from serving.bundle import Bundle
 from serving.frontend import LogMelConfig
-from training.frontend import LogMel
+from training.log_mel import LogMel
 from training.networks import Network, NetworkConfig, build_network
 
 TORCHAUDIO_RESAMPLER, TORCHAUDIO_FRONT_END = "torchaudio sinc", "torchaudio MelSpectrogram"

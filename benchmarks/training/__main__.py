@@ -11,18 +11,18 @@ files, network and batch size, and all stages take turns.
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from benchmarks.inputs import check_range, input_clips
-from benchmarks.study import BLUE, PALE, Study, TextTable, digits, style_axes
+from benchmarks.study import Study, TextTable, digits
 from benchmarks.training.recipes import CLASSES, OurRecipe, PlainRecipe
-from benchmarks.turns import Job, time_jobs
+from benchmarks.turns import TimedJob, time_jobs
 from serving.command import run_command
 from serving.cores import usable_cores
 from serving.errors import UsageError
@@ -51,7 +51,7 @@ class Options:
     threads: int | None = None
     """threads of PyTorch, and workers of the plain recipe's DataLoader; default: the physical cores"""
     out: Path = Path("runs/training-speed")
-    """folder for training.json, .csv, .md and .png, which are replaced"""
+    """folder for training.json, .csv and .md, which are replaced"""
 
 
 @dataclass(frozen=True)
@@ -78,21 +78,21 @@ def check_options(options: Options) -> None:
         check_range(flag, value, least, most)
 
 
-def training_jobs(ours: OurRecipe, plain: PlainRecipe) -> dict[tuple[str, str], Job]:
+def training_jobs(ours: OurRecipe, plain: PlainRecipe) -> dict[tuple[str, str], TimedJob]:
     """Jobs by (recipe, stage). Both recipes train on the same batches."""
     waves = ours.decode()
     batches = ours.batches()
     plain_batches = [(log_mel, targets[0]) for log_mel, targets in batches]
     return {
-        ("ours", "decode"): Job(lambda turn: None, lambda _: ours.decode()),
-        ("plain", "decode"): Job(lambda turn: None, lambda _: plain.decode()),
-        ("ours", "log-mel"): Job(lambda turn: waves, ours.log_mel),
-        ("plain", "log-mel"): Job(lambda turn: waves, plain.log_mel),
-        ("ours", "windows"): Job(lambda turn: None, lambda _: ours.batches()),
-        ("ours", "step"): Job(lambda turn: batches, ours.steps),
-        ("plain", "step"): Job(lambda turn: plain_batches, plain.steps),
-        ("ours", "epoch"): Job(lambda turn: None, lambda _: ours.epoch()),
-        ("plain", "epoch"): Job(lambda turn: None, lambda _: plain.epoch()),
+        ("ours", "decode"): TimedJob(lambda turn: None, lambda _: ours.decode()),
+        ("plain", "decode"): TimedJob(lambda turn: None, lambda _: plain.decode()),
+        ("ours", "log-mel"): TimedJob(lambda turn: waves, ours.log_mel),
+        ("plain", "log-mel"): TimedJob(lambda turn: waves, plain.log_mel),
+        ("ours", "windows"): TimedJob(lambda turn: None, lambda _: ours.batches()),
+        ("ours", "step"): TimedJob(lambda turn: batches, ours.steps),
+        ("plain", "step"): TimedJob(lambda turn: plain_batches, plain.steps),
+        ("ours", "epoch"): TimedJob(lambda turn: None, lambda _: ours.epoch()),
+        ("plain", "epoch"): TimedJob(lambda turn: None, lambda _: plain.epoch()),
     }
 
 
@@ -142,7 +142,7 @@ def measure_training(options: Options) -> dict[str, Any]:
         f"median of {options.rounds} rounds, taking turns, {threads} threads; ours decodes and computes log-mels once, "
         "the plain recipe in every epoch",
     ]
-    study.write(record, rows, [training_table(rows)], notes, lambda: plot_training(rows, options.network))
+    study.write(record, rows, [training_table(rows)], notes)
     return record
 
 
@@ -155,29 +155,7 @@ def training_table(rows: Sequence[TrainingRow]) -> TextTable:
     return TextTable("training", ("stage", "ours, samples/s", "plain recipe, samples/s", "times"), lines)
 
 
-def plot_training(rows: Sequence[TrainingRow], network: str) -> Figure:
-    """Two bars for each stage, on a logarithmic scale."""
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
-    axes = figure.subplots()
-    for offset, label, colour, values in (
-        (-0.19, "ours", BLUE, [row.ours_per_second for row in rows]),
-        (0.19, "plain recipe", PALE, [row.plain_per_second for row in rows]),
-    ):
-        drawn = [(place + offset, value) for place, value in enumerate(values) if value]
-        axes.bar([place for place, _ in drawn], [value for _, value in drawn], 0.36, color=colour, label=label)
-        for place, value in drawn:
-            axes.annotate(digits(value), (place, value), (0, 4), textcoords="offset points", ha="center", fontsize=8)
-    axes.set_xticks(range(len(rows)), [row.stage for row in rows])
-    axes.set(title=f"Training {network} on the CPU, by stage", ylabel="samples a second, logarithmic", yscale="log")
-    axes.legend(frameon=False, fontsize=9)
-    style_axes(axes)
-    return figure
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; see `run_command`."""
-    return run_command(Options, measure_training, "python -m benchmarks.training", argv)
-
+main = partial(run_command, Options, measure_training, "python -m benchmarks.training")
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -17,11 +17,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from serving.audio import read_audio, to_mono
 from serving.frontend import LogMelConfig
+from training.compute import Compute
 from training.data.windows import ClipSet, cached_frames, padded_wave
 from training.fit.loop import fit
 from training.fit.objectives import ClassObjective
-from training.fit.recipe import Compute, Recipe
-from training.frontend import LogMel
+from training.fit.recipe import Recipe
+from training.log_mel import LogMel
 from training.networks import WINDOW_FRAMES, NetworkConfig, build_network
 
 CLASSES = 10

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from demo.bundle_choice import BundleChoice
 from demo.events import add_action, handle_event
-from demo.page_style import escape_name, hint_card
+from demo.html_elements import escape_name, hint_card
 from demo.recording import embed_recording
 from demo.recording_input import add_recording_input
 from serving.agreement import worst_cosine
@@ -103,8 +103,8 @@ def add_compare_runtimes(bundles: BundleChoice, bundle: gr.Dropdown, examples: S
 
     def run(recording: str | None, bundle: str) -> tuple[Embedder, list[Outcome], int, int]:
         embedder = bundles.open(bundle)
-        heard = embed_recording(embedder, recording)
-        windows = embedder.windows(heard.wave, embedder.manifest.window.rate_hz)
+        embedded = embed_recording(embedder, recording)
+        windows = embedder.windows(embedded.wave, embedder.manifest.window.rate_hz)
         used = windows[:MAX_WINDOWS]
         return embedder, run_everywhere(embedder, used), len(used), len(windows)
 
@@ -161,32 +161,3 @@ def _line(outcome: Outcome, slowest: float) -> str:
         f"<b>{outcome.median_ms:.1f} ms</b></td>"
         f"<td>{escape_name(outcome.label)} <small>{outcome.probability:.0%}</small></td></tr>"
     )
-
-
-STYLE = """
-.wide { overflow-x: auto; }
-.compared { width: 100%; border-collapse: collapse; border: 0; font-size: 14px; font-variant-numeric: tabular-nums; }
-.compared tr, .compared thead { border: 0; }
-.compared caption { text-align: left; font-size: 17px; font-weight: 650; padding-bottom: 10px;
-  color: var(--body-text-color); }
-.compared th, .compared td { text-align: left; padding: 7px 12px 7px 0; border: 0;
-  border-bottom: 1px solid var(--border-color-primary); white-space: nowrap; color: var(--body-text-color); }
-.compared thead th { font-weight: 500; font-size: 13px; color: var(--body-text-color-subdued); }
-.compared small { color: var(--body-text-color-subdued); font-weight: 400; }
-.compared .time { min-width: 130px; }
-.compared .track { display: block; height: 6px; border-radius: 3px; background: var(--unheard-track);
-  margin-bottom: 4px; }
-.compared .track i { display: block; height: 100%; border-radius: inherit; background: var(--unheard-accent); }
-@media (max-width: 640px) {
-  .compared thead { position: absolute; left: -9999px; }
-  .compared tr { display: grid; grid-template-columns: 1fr auto; gap: 2px 12px; padding: 8px 0;
-    border-bottom: 1px solid var(--border-color-primary); }
-  .compared th, .compared td { border: 0; padding: 0; white-space: normal; }
-  .compared .time { grid-column: 1 / -1; order: 1; display: flex; gap: 12px; align-items: center; }
-  .compared .time .track { flex: 1; margin: 0; }
-  .compared .cosine::before { content: "cosine "; color: var(--body-text-color-subdued); }
-}
-.wide + .note { margin-top: 14px; line-height: 1.5; }
-.card details { margin-top: 12px; font-size: 13px; color: var(--body-text-color-subdued); }
-.card details summary { cursor: pointer; }
-"""

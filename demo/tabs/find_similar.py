@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from demo.bundle_choice import BundleChoice
 from demo.events import add_action, handle_event
+from demo.html_elements import error_card, escape_name, fact_line, hint_card, partly_read_card
 from demo.library import Library, embed_examples
-from demo.library_map import BEHAVIOUR, draw_map
-from demo.page_style import error_card, escape_name, fact_line, hint_card, partly_read_card
+from demo.library_map import MAP_SCRIPT, draw_map
 from demo.recording import EmbeddedRecording, embed_recording
 from demo.recording_input import add_recording_input
 from serving.embedder import Embedder, pool
@@ -50,9 +50,9 @@ def add_find_similar(
         found = searched(bundle)
         if path is None:
             return NOTHING_YET, draw_map(found)
-        embedding, heard = _embed(bundles.open(bundle), path)
+        embedding, embedded = _embed(bundles.open(bundle), path)
         near = found.nearest(embedding, SHOWN)
-        shown = partly_read_card(heard.warnings) + _list(found, near, heard.milliseconds)
+        shown = partly_read_card(embedded.warnings) + _list(found, near, embedded.milliseconds)
         return shown, draw_map(found, embedding, [row for row, _ in near])
 
     def play_dot(event: gr.EventData, bundle: str) -> str:
@@ -63,14 +63,14 @@ def add_find_similar(
         if not 1 <= count <= MAX_COUNT:
             raise UsageError(f"count: got {count}; wanted 1 to {MAX_COUNT}")
         found = searched(bundle)
-        embedding, heard = _embed(bundles.open(bundle), recording)
+        embedding, embedded = _embed(bundles.open(bundle), recording)
         near = found.nearest(embedding, int(count))
         return {
             "library": found.name,
             "rows": len(found),
             "neighbours": [{**_row(found, row), "cosine": cosine} for row, cosine in near],
-            "milliseconds": heard.milliseconds,
-            "warnings": list(heard.warnings),
+            "milliseconds": embedded.milliseconds,
+            "warnings": list(embedded.warnings),
         }
 
     def play(row: int, bundle: str) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def _add_components(examples: Sequence[tuple[Path, str]], first_map: str) -> tup
         with gr.Column(scale=1, min_width=320):
             near = gr.HTML(NOTHING_YET, elem_id="neighbours", elem_classes="bare")
     playing = gr.HTML("", elem_id="playing", elem_classes="bare")
-    dots = gr.HTML(first_map, elem_id="map", elem_classes="bare", js_on_load=BEHAVIOUR)
+    dots = gr.HTML(first_map, elem_id="map", elem_classes="bare", js_on_load=MAP_SCRIPT.read_text())
     return sound, near, playing, dots
 
 
@@ -117,10 +117,10 @@ def check_space(library: Library, embedder: Embedder, bundle: str) -> None:
 
 
 def _embed(embedder: Embedder, path: str | None) -> tuple[NDArray[np.float32], EmbeddedRecording]:
-    heard = embed_recording(embedder, path)
-    if heard.is_silent:
+    embedded = embed_recording(embedder, path)
+    if embedded.is_silent:
         raise AudioError("recording: is silent, so it has no similar sounds; send another one")
-    return pool(heard.rows), heard
+    return pool(embedded.rows), embedded
 
 
 def _row(library: Library, row: int) -> dict[str, Any]:
@@ -154,18 +154,3 @@ def _player(library: Library, row: int, cosine: float | None = None, autoplay: b
     except AudioError as error:
         sound = f'<p class="note">{escape_name(str(error))}</p>'
     return f'<div class="player"><b>{name}</b>{score}<small>{place}</small>{sound}</div>'
-
-
-STYLE = """
-.neighbours { list-style: none; margin: 0; padding: 0; display: grid; gap: 14px; }
-.neighbours li { margin: 0; }
-.player { display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: 2px 12px; align-items: baseline;
-  color: var(--body-text-color); font-size: 15px; }
-.player small { color: var(--body-text-color-subdued); font-size: 12px; overflow-wrap: anywhere; grid-column: 1 / -1; }
-.player .share { font-variant-numeric: tabular-nums; color: var(--body-text-color-subdued); font-size: 14px; }
-.player audio { grid-column: 1 / -1; width: 100%; height: 36px; margin-top: 4px; }
-.dark .player audio { color-scheme: dark; }
-.player .note { grid-column: 1 / -1; }
-#playing .player { border: 1px solid var(--border-color-primary); border-radius: var(--block-radius);
-  padding: 12px 18px; background: var(--block-background-fill); }
-"""

@@ -10,10 +10,10 @@ import soxr
 from numpy.typing import NDArray
 
 from demo.bundle_choice import BundleChoice
+from demo.draw_ranking import as_json, draw_ranking, unknown_notes
 from demo.events import PRIVATE, add_action, handle_event
-from demo.labels import LabelBox, add_labels, read_labels
-from demo.page_style import fact_line, hint_card
-from demo.ranking_bars import as_json, draw_ranking, unknown_notes
+from demo.html_elements import fact_line, hint_card
+from demo.label_box import LabelBox, add_labels, read_labels
 from demo.recording import RankedLabels, rank_labels
 from serving.audio import LOWEST_DBFS, Window, cut_windows, is_silent, level_dbfs, read_audio
 from serving.embedder import Embedder
@@ -99,6 +99,22 @@ def add_live(bundles: BundleChoice, bundle: gr.Dropdown) -> None:
         ear.clear()
         return hint_card("Listening …"), gr.Timer(active=True)
 
+    sound, box, bars = _add_components(bundles, bundle)
+    ear = gr.State(Ear())  # each session has its own copy
+    clock = gr.Timer(EVERY_S, active=False)
+    words = [box.labels, box.offset, bundle, ear]
+    handle_event(sound.start_recording, begin, [ear], [bars, clock], blank=(gr.Timer(active=False),))
+    handle_event(sound.stop_recording, lambda: gr.Timer(active=False), [], [clock])
+    sound.stream(
+        hear, [sound, bundle, ear], None, stream_every=EVERY_S, show_progress="hidden", **PRIVATE, **MICROPHONES
+    )
+    handle_event(clock.tick, show, words, [bars], blank=(), trigger_mode="once")
+    _add_actions(bundles, sound, words, ear)
+
+
+def _add_actions(bundles: BundleChoice, sound: gr.Audio, words: list[Any], ear: gr.State) -> None:
+    """Add the API's actions. words: the components for labels, offset, bundle and the session's sound."""
+
     def listen(piece: str | None, labels: str, offset: float, bundle: str, ear: Ear) -> dict[str, Any]:
         """Append a piece of sound to this session, and rank labels for its last window."""
         embedder = bundles.open(bundle)
@@ -120,16 +136,6 @@ def add_live(bundles: BundleChoice, bundle: gr.Dropdown) -> None:
         ear.clear()
         return {"heard_s": heard_s}
 
-    sound, box, bars = _add_components(bundles, bundle)
-    ear = gr.State(Ear())  # each session has its own copy
-    clock = gr.Timer(EVERY_S, active=False)
-    words = [box.labels, box.offset, bundle, ear]
-    handle_event(sound.start_recording, begin, [ear], [bars, clock], blank=(gr.Timer(active=False),))
-    handle_event(sound.stop_recording, lambda: gr.Timer(active=False), [], [clock])
-    sound.stream(
-        hear, [sound, bundle, ear], None, stream_every=EVERY_S, show_progress="hidden", **PRIVATE, **MICROPHONES
-    )
-    handle_event(clock.tick, show, words, [bars], blank=(), trigger_mode="once")
     add_action(listen, [sound, *words], "listen")
     add_action(stop, [ear], "stop")
 
@@ -171,13 +177,13 @@ def _rank(embedder: Embedder, ear: Ear, labels: str, offset: float) -> tuple[Ran
 
 def _facts(embedder: Embedder, ear: Ear, level: float, milliseconds: float) -> str:
     window = embedder.manifest.window
-    heard = min(len(ear.wave), window.samples) / window.rate_hz
+    ranked_s = min(len(ear.wave), window.samples) / window.rate_hz
     width = max(0.0, min(1.0, (level + 80) / 80))
     meter = f'<i class="meter" role="meter" aria-label="level" aria-valuenow="{level:.0f}" aria-valuemin="-120"'
     meter += f' aria-valuemax="0"><i style="width:{100 * width:.0f}%"></i></i>'
     return fact_line(
         f"level {meter} <b>{level:.0f} dBFS</b>",
-        f"the last <b>{heard:.1f} s</b> of {ear.heard_s:.1f} s",
+        f"the last <b>{ranked_s:.1f} s</b> of {ear.heard_s:.1f} s",
         f"computed in <b>{milliseconds:.0f} ms</b>",
         f"{embedder.backend}, {embedder.precision}",
     )

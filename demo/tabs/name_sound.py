@@ -7,14 +7,13 @@ from typing import Any
 import gradio as gr
 
 from demo.bundle_choice import BundleChoice
+from demo.draw_ranking import SILENT, as_json, draw_ranking, draw_timeline, join_windows, ranking_notes
 from demo.events import add_action, handle_event
-from demo.labels import add_labels, read_labels
-from demo.page_style import fact_line, hint_card, partly_read_card
-from demo.ranking_bars import as_json, draw_ranking, ranking_notes
-from demo.recording import EmbeddedRecording, embed_recording, rank_labels
+from demo.html_elements import fact_line, hint_card, partly_read_card
+from demo.label_box import add_labels, read_labels
+from demo.recording import EmbeddedRecording, RankedLabels, embed_recording, rank_labels
 from demo.recording_input import add_recording_input
 from demo.spectrogram import draw_spectrogram
-from demo.timeline import SILENT, draw_timeline, join_windows
 from serving.audio import is_silent
 from serving.embedder import Embedder
 
@@ -31,15 +30,15 @@ def add_name_sound(bundles: BundleChoice, bundle: gr.Dropdown, examples: Sequenc
         if path is None:
             return NOTHING_YET, "", "", None
         embedder = bundles.open(bundle)
-        heard = embed_recording(embedder, path)
-        bars, timeline = _ranked(embedder, heard, labels, offset)
-        return bars, partly_read_card(heard.warnings) + _picture(embedder, heard), timeline, heard
+        embedded = embed_recording(embedder, path)
+        bars, timeline = _ranked(embedder, embedded, labels, offset)
+        return bars, partly_read_card(embedded.warnings) + _picture(embedder, embedded), timeline, embedded
 
-    def rank_again(heard: EmbeddedRecording | None, labels: str, offset: float, bundle: str) -> tuple[Any, Any]:
+    def rank_again(embedded: EmbeddedRecording | None, labels: str, offset: float, bundle: str) -> tuple[Any, Any]:
         embedder = bundles.open(bundle)
-        if heard is None or heard.space != embedder.manifest.embedding_space:
+        if embedded is None or embedded.space != embedder.manifest.embedding_space:
             return gr.skip(), gr.skip()  # no recording, or `show` is embedding it with another bundle
-        return _ranked(embedder, heard, labels, offset)
+        return _ranked(embedder, embedded, labels, offset)
 
     def classify(recording: str | None, labels: str, offset: float, bundle: str) -> dict[str, Any]:
         """Rank labels for one recording: ranking, the likeliest by window, milliseconds by stage, facts of the file.
@@ -47,27 +46,9 @@ def add_name_sound(bundles: BundleChoice, bundle: gr.Dropdown, examples: Sequenc
         A recording or a window whose peak level is below -70 dBFS is silent: its ranking says nothing.
         """
         embedder = bundles.open(bundle)
-        heard = embed_recording(embedder, recording)
-        ranked = rank_labels(embedder, heard.rows, read_labels(labels, embedder.zeroshot.class_names), offset)
-        return {
-            "ranking": as_json(ranked),
-            "unknown_words": ranked.unknown_words,
-            "windows": [
-                {"label": label, "probability": share, "level_dbfs": level, "silent": is_silent(level)}
-                for (label, share), level in zip(ranked.by_window, heard.levels, strict=True)
-            ],
-            "milliseconds": {**heard.milliseconds, "rank": ranked.milliseconds},
-            "warnings": list(heard.warnings),
-            "clip": {
-                "seconds": heard.seconds,
-                "rate_hz": heard.rate_hz,
-                "channels": heard.channels,
-                "level_dbfs": heard.level_dbfs,
-                "silent": heard.is_silent,
-            },
-            "backend": embedder.backend,
-            "precision": embedder.precision,
-        }
+        embedded = embed_recording(embedder, recording)
+        ranked = rank_labels(embedder, embedded.rows, read_labels(labels, embedder.zeroshot.class_names), offset)
+        return _result(embedder, embedded, ranked)
 
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=320, elem_classes="sources"):
@@ -77,46 +58,69 @@ def add_name_sound(bundles: BundleChoice, bundle: gr.Dropdown, examples: Sequenc
             bars = gr.HTML(NOTHING_YET, elem_id="ranking", elem_classes="bare")
     timeline = gr.HTML("", elem_id="timeline", elem_classes="bare")
     picture = gr.HTML("", elem_id="picture", elem_classes="bare")
-    heard = gr.State(None, time_to_live=3600)
+    embedded = gr.State(None, time_to_live=3600)
     words = [box.labels, box.offset, bundle]
-    shown = [bars, picture, timeline, heard]
+    shown = [bars, picture, timeline, embedded]
     handle_event(sound.change, show, [sound, *words], shown, blank=("", "", None))
     handle_event(box.renewed.then, show, [sound, *words], shown, blank=("", "", None))
     for change in (box.labels.change, box.offset.change):
-        handle_event(change, rank_again, [heard, *words], [bars, timeline], blank=("",), trigger_mode="always_last")
+        handle_event(change, rank_again, [embedded, *words], [bars, timeline], blank=("",), trigger_mode="always_last")
     add_action(classify, [sound, *words], "classify")
 
 
-def _ranked(embedder: Embedder, heard: EmbeddedRecording, labels: str, offset: float) -> tuple[str, str]:
+def _result(embedder: Embedder, embedded: EmbeddedRecording, ranked: RankedLabels) -> dict[str, Any]:
+    """The API's answer for one recording."""
+    return {
+        "ranking": as_json(ranked),
+        "unknown_words": ranked.unknown_words,
+        "windows": [
+            {"label": label, "probability": share, "level_dbfs": level, "silent": is_silent(level)}
+            for (label, share), level in zip(ranked.by_window, embedded.levels, strict=True)
+        ],
+        "milliseconds": {**embedded.milliseconds, "rank": ranked.milliseconds},
+        "warnings": list(embedded.warnings),
+        "clip": {
+            "seconds": embedded.seconds,
+            "rate_hz": embedded.rate_hz,
+            "channels": embedded.channels,
+            "level_dbfs": embedded.level_dbfs,
+            "silent": embedded.is_silent,
+        },
+        "backend": embedder.backend,
+        "precision": embedder.precision,
+    }
+
+
+def _ranked(embedder: Embedder, embedded: EmbeddedRecording, labels: str, offset: float) -> tuple[str, str]:
     """Draw the ranking and the timeline."""
-    ranked = rank_labels(embedder, heard.rows, read_labels(labels, embedder.zeroshot.class_names), offset)
+    ranked = rank_labels(embedder, embedded.rows, read_labels(labels, embedder.zeroshot.class_names), offset)
     window = embedder.manifest.window
     hop_s = window.hop_samples / window.rate_hz
     bars = draw_ranking(
-        embedder, ranked, ranking_notes(heard, ranked, offset), _times(embedder, heard, ranked.milliseconds)
+        embedder, ranked, ranking_notes(embedded, ranked, offset), _times(embedder, embedded, ranked.milliseconds)
     )
-    if len(heard.rows) == 1:
+    if len(embedded.rows) == 1:
         return bars, ""
-    clip_s = len(heard.wave) / window.rate_hz
+    clip_s = len(embedded.wave) / window.rate_hz
     by_window = [
-        SILENT if is_silent(level) else named for named, level in zip(ranked.by_window, heard.levels, strict=True)
+        SILENT if is_silent(level) else named for named, level in zip(ranked.by_window, embedded.levels, strict=True)
     ]
     segments = join_windows(by_window, hop_s, clip_s)
-    return bars, draw_timeline(segments, clip_s, max(clip_s, hop_s * len(heard.rows)))
+    return bars, draw_timeline(segments, clip_s, max(clip_s, hop_s * len(embedded.rows)))
 
 
-def _picture(embedder: Embedder, heard: EmbeddedRecording) -> str:
-    log_mel = embedder.log_mel(heard.wave, embedder.manifest.window.rate_hz)
-    picture = draw_spectrogram(heard.wave, log_mel, embedder.manifest.window, embedder.manifest.front_end)
+def _picture(embedder: Embedder, embedded: EmbeddedRecording) -> str:
+    log_mel = embedder.log_mel(embedded.wave, embedder.manifest.window.rate_hz)
+    picture = draw_spectrogram(embedded.wave, log_mel, embedder.manifest.window, embedder.manifest.front_end)
     return f'<div class="card">{picture}</div>'
 
 
-def _times(embedder: Embedder, heard: EmbeddedRecording, rank_ms: float) -> str:
-    stages = {**heard.milliseconds, "rank": rank_ms}
-    channels = {1: "mono", 2: "stereo"}.get(heard.channels, f"{heard.channels} channels")
+def _times(embedder: Embedder, embedded: EmbeddedRecording, rank_ms: float) -> str:
+    stages = {**embedded.milliseconds, "rank": rank_ms}
+    channels = {1: "mono", 2: "stereo"}.get(embedded.channels, f"{embedded.channels} channels")
     return fact_line(
-        f"{heard.seconds:.2f} s, {channels}, {heard.rate_hz} Hz",
-        f"peak <b>{heard.level_dbfs:.0f} dBFS</b>",
+        f"{embedded.seconds:.2f} s, {channels}, {embedded.rate_hz} Hz",
+        f"peak <b>{embedded.level_dbfs:.0f} dBFS</b>",
         *(f"{stage} <b>{ms:.1f} ms</b>" for stage, ms in stages.items()),
         f"total <b>{sum(stages.values()):.1f} ms</b>",
         f"{embedder.backend}, {embedder.precision}",

@@ -112,10 +112,7 @@ def update_card(bundle: Bundle, judge: Judge, results: Sequence[ParityResult]) -
         write_manifest(folder, manifest, manifest.files)  # without the engines, which have side-car files
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    return run_command(Options, check_parity, "python -m export.parity", argv)
-
+main = partial(run_command, Options, check_parity, "python -m export.parity")
 
 if __name__ == "__main__":
     raise SystemExit(main())

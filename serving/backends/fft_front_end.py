@@ -1,6 +1,6 @@
 """The front end by FFT, for CPUs: SciPy takes about half of the time of a graph's matrix products.
 
-The ONNX runtimes have no FFT that is as fast, so an exported graph multiplies by the DFT matrix (training.frontend).
+The ONNX runtimes have no FFT that is as fast, so an exported graph multiplies by the DFT matrix (training.log_mel).
 This is a second implementation of the same front end; tests/training/test_frontend.py checks that the two agree.
 
 The spectrum is computed in FP64, which takes 1.5 times as long as FP32. The rounding error of an FP32 FFT is

@@ -19,7 +19,7 @@ import pytest
 from benchmarks import http_overhead
 from benchmarks.abuse import SHARES, AbuseFindings
 from benchmarks.host import pid_of_listener, resident_mb
-from benchmarks.http_client import Address, Connection, LoadRun, Sample, closed_loop, make_request, open_loop
+from benchmarks.http_client import Address, HttpConnection, LoadRun, Sample, closed_loop, make_request, open_loop
 from benchmarks.load import main
 from benchmarks.load_report import LoadRow, count_statuses, find_knee, judge_overload, load_row, load_table
 from benchmarks.study import to_csv
@@ -124,7 +124,7 @@ def test_refusals_and_breaks_are_told_apart_from_answers():
 def test_a_connection_that_the_server_closed_while_idle_is_opened_again_and_told():
     async def run() -> tuple[list[int], int]:
         async with Stub(lambda body: (200, EMBEDDING, 0.0), requests_a_connection=1) as address:
-            connection = Connection(address)
+            connection = HttpConnection(address)
             statuses = []
             for _ in range(3):
                 statuses.append((await connection.ask(REQUEST)).status)
@@ -139,7 +139,7 @@ def test_a_slow_request_arrives_whole():
     async def run() -> tuple[int, list[bytes]]:
         came: list[bytes] = []
         async with Stub(lambda body: (came.append(body) or 200, EMBEDDING, 0.0)) as address:
-            reply = await Connection(address).ask(make_request("/", bytes(range(100)), {}), pieces=7, pause_s=0.01)
+            reply = await HttpConnection(address).ask(make_request("/", bytes(range(100)), {}), pieces=7, pause_s=0.01)
             return reply.status, came
 
     assert asyncio.run(run()) == (200, [bytes(range(100))])

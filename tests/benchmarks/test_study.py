@@ -11,7 +11,7 @@ import pytest
 from benchmarks.host import describe_hardware, describe_software, read_host
 from benchmarks.inputs import input_clips
 from benchmarks.study import TextTable, to_csv, write_file
-from benchmarks.turns import Job, percentiles, take_turns, wait_for_rest
+from benchmarks.turns import TimedJob, percentiles, take_turns, wait_for_rest
 from serving.agreement import worst_cosine
 from serving.errors import UsageError
 
@@ -30,7 +30,7 @@ def test_percentiles_of_one_duration_are_that_duration():
 def test_jobs_take_turns_and_neither_warm_up_nor_preparation_nor_settling_is_timed():
     now, order = 0, []
 
-    def job(name: str, cost_ns: int) -> Job:
+    def job(name: str, cost_ns: int) -> TimedJob:
         def prepare(turn: int) -> int:
             nonlocal now
             now += 1_000
@@ -41,7 +41,7 @@ def test_jobs_take_turns_and_neither_warm_up_nor_preparation_nor_settling_is_tim
             now += cost_ns + turn
             order.append((name, turn))
 
-        return Job(prepare, work)
+        return TimedJob(prepare, work)
 
     def settle() -> None:
         nonlocal now

@@ -20,11 +20,11 @@ from PIL import Image
 
 from demo.__main__ import main
 from demo.bundle_choice import find_bundles
+from demo.draw_ranking import Segment, join_windows
 from demo.examples import EXAMPLE_SOUNDS, pick_examples
-from demo.labels import ESC50, FSC22, MAX_LABELS, presets, read_labels, write_labels
+from demo.label_box import ESC50, FSC22, MAX_LABELS, presets, read_labels, write_labels
 from demo.recording import MAX_SECONDS, embed_recording
 from demo.spectrogram import draw_spectrogram
-from demo.timeline import Segment, join_windows
 from serving.audio import read_audio
 from serving.embed import main as embed
 from serving.embedder import Embedder
@@ -363,8 +363,7 @@ def test_too_many_labels_are_refused():
 
 
 def test_presets_are_the_data_sets_classes_and_each_has_a_description():
-    from training.data.class_descriptions import class_descriptions
-    from training.data.names import CLASS_NAMES
+    from training.data.known_classes import CLASS_NAMES, class_descriptions
 
     assert (read_labels(ESC50), read_labels(FSC22)) == (ESC50.split(", "), FSC22.split(", "))
     assert [name.replace(" ", "_") for name in FSC22.split(", ")] == list(CLASS_NAMES["FSC22"].values())

@@ -14,9 +14,9 @@ from serving.bundle_files import PRECISIONS
 from serving.embedder import Embedder
 from serving.probes import probe_windows
 from tests.published_yamnet import published_yamnet, write_keras
-from training.config import RunConfig
-from training.frontend import LogMel
-from training.pretrained import YAMNET_LOG_OFFSET
+from training.log_mel import LogMel
+from training.published.pretrained import YAMNET_LOG_OFFSET
+from training.run_folder import RunConfig
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +134,6 @@ def test_a_recipe_that_starts_from_published_weights_is_not_trained_anew_without
 
 
 def test_vggish_weights_heard_0_01():
-    from training.pretrained import front_end_of
+    from training.published.pretrained import front_end_of
 
     assert front_end_of("vggish", published=True).log_offset == 0.01

@@ -12,7 +12,7 @@ import torchaudio
 from serving.backends.fft_front_end import FftLogMel
 from serving.frontend import LogMelConfig, mel_weights
 from serving.probes import probe_windows
-from training.frontend import LogMel
+from training.log_mel import LogMel
 
 CONFIG = LogMelConfig()
 GOLDEN = Path(__file__).parents[1] / "golden_logmel_chirp.npz"

@@ -12,12 +12,12 @@ from serving.errors import UsageError
 from serving.frontend import LogMelConfig
 from serving.probes import probe_windows
 from tests.published_yamnet import published_yamnet, write_keras, write_tflite
-from training.frontend import LogMel
-from training.google_yamnet import read_tflite
+from training.log_mel import LogMel
 from training.networks import NetworkConfig, build_network
-from training.norms import measure_norms
-from training.pretrained import YAMNET_LOG_OFFSET, load_pretrained
-from training.weight_files import read_weights
+from training.published.batchnorm_statistics import measure_statistics
+from training.published.google_yamnet import read_tflite
+from training.published.pretrained import YAMNET_LOG_OFFSET, load_pretrained
+from training.published.weight_files import read_weights
 
 DEPTH = {"yamnet": 12, "yamnet-compact": 7}
 WRITERS = {".h5": write_keras, ".tflite": write_tflite}
@@ -207,7 +207,7 @@ def test_weights_with_folded_batch_norm_train_on_from_what_they_were(tmp_path):
     shown, others = torch.randn(2, 16, 1, 480, 64)
     with torch.inference_mode():
         before = network.features(others)
-        measure_norms(network.features, shown)
+        measure_statistics(network.features, shown)
         after = network.features(others)
         in_training = copy.deepcopy(network).train().features(others)
     torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-5)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from serving.errors import UsageError
 from tests.published_yamnet import PublishedYAMNet, published_yamnet
 from training.networks import Network, NetworkConfig, build_network
-from training.pretrained import WARNING, PretrainedReport, load_pretrained
+from training.published.pretrained import WARNING, PretrainedReport, load_pretrained
 
 DEPTH = {"yamnet": 12, "yamnet-compact": 7}
 # Compared in FP64: the order of a sum depends on the CPU and moves it by 1e-14; another epsilon of BatchNorm moves it

@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from serving.zeroshot import ZeroShot
 from tests.conftest import RATE_HZ, small_sound
-from training.config import RunConfig
 from training.evaluate import main as evaluate
 from training.fit.recipe import Epoch, Recipe, best_epoch, should_stop, steps_per_epoch
 from training.run import main
+from training.run_folder import RunConfig
 
 
 def arguments(recordings: Path, out: Path, *more: str) -> list[str]:

@@ -1,13 +1,13 @@
-"""Data sets on disk -> one table of clips.
+"""Read a data set's folder into a table of clips.
 
 ESC-50     DIR/audio, DIR/meta/esc50.csv                                        (Piczak 2015)
-ESC-10     the same layout; of an ESC-50 folder, the flagged ten classes
+ESC-10     the same layout; only the ten classes that esc50.csv flags
 FSC22      the layouts of its GitHub archive and of Kaggle                      (Bandara 2023)
 synthetic  ESC-50's layout, written by training.synthesis.bank
 folder     DIR/<class>/<any audio file>
 
-But for `folder`, DIR may hold one folder more, in which all that lies: ESC-50-master, as its archive unpacks. Classes
-are those that have clips: a part of ESC-50 or FSC22 is a data set with fewer of them.
+Except for `folder`, the layout may also be in a folder inside DIR, such as ESC-50-master from ESC-50's archive. The
+table's classes are those that have clips, so a part of ESC-50 or FSC22 is a data set with fewer classes.
 """
 
 import csv
@@ -20,16 +20,16 @@ from pathlib import Path
 from serving.errors import DataError
 from serving.formats.names import is_hidden, sound_files
 from serving.label_text import normalise_label
-from training.data.names import CLASS_NAMES
+from training.data.known_classes import CLASS_NAMES
 
 
 @dataclass(frozen=True)
-class Clip:
-    """One recording of a table.
+class LabelledClip:
+    """One audio file of a data set.
 
     label   index into the table's classes
-    source  the original recording that it was cut from: clips of one source must stay together
-    fold    the data set's own recording fold, None where it has none
+    source  the original recording that the clip was cut from; a split must not separate clips of one source
+    fold    the data set's own recording fold; None if it has no folds
     """
 
     path: Path
@@ -40,16 +40,16 @@ class Clip:
 
 @dataclass(frozen=True)
 class ClipTable:
-    """All clips of a data set.
+    """The clips of a data set and their classes.
 
-    license  what it says of itself, for the model card
-    numbers  of each class in the data set itself, ascending: ESC-50's targets, also for ESC-10 and synthetic, FSC22's
-             class ids; () for a folder, which has none
+    license  of the data set, for the model card
+    numbers  the data set's own number of each class, ascending: ESC-50's targets (also for ESC-10 and synthetic) or
+             FSC22's class ids; () for a folder
     """
 
     dataset: str
     classes: tuple[str, ...]
-    clips: tuple[Clip, ...]
+    clips: tuple[LabelledClip, ...]
     license: str
     numbers: tuple[int, ...] = ()
 
@@ -60,9 +60,9 @@ class ClipTable:
 
 
 def load_clips(dataset: str, data_dir: Path) -> ClipTable:
-    """Read a data set's table and check that every file is there.
+    """Read a data set's table and check that every file exists.
 
-    errors   DataError naming the folder, the file or the CSV row at fault
+    errors   DataError: names the folder, the file or the CSV row at fault
     """
     if dataset not in DATASETS:
         raise DataError(f"dataset: got {dataset}; wanted one of {', '.join(DATASETS)}")
@@ -71,7 +71,7 @@ def load_clips(dataset: str, data_dir: Path) -> ClipTable:
     try:
         table = DATASETS[dataset](data_dir)
     except OSError as error:
-        raise DataError(f"{error.filename}: cannot be read ({error.strerror}); mend its permissions") from error
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror}); correct its permissions") from error
     if not table.clips:
         raise DataError(f"{data_dir}: holds no clips of {dataset}; give the folder that has its recordings")
     if len({clip.label for clip in table.clips}) < 2:
@@ -82,8 +82,8 @@ def load_clips(dataset: str, data_dir: Path) -> ClipTable:
         twin = same.setdefault(normalise_label(name), name)
         if twin != name:
             raise DataError(
-                f"{data_dir}: the classes {twin!r} and {name!r} are one label, for case, blanks, underscores and the "
-                "form of accents do not count; rename one, or put their files together"
+                f"{data_dir}: the classes {twin!r} and {name!r} are one label, because case, spaces, underscores and "
+                "the form of accents are ignored; rename one, or put their files together"
             )
     for what, names in (("class", table.classes), ("file", [str(clip.path) for clip in table.clips])):
         twice = [name for name, count in Counter(names).items() if count > 1]
@@ -93,9 +93,9 @@ def load_clips(dataset: str, data_dir: Path) -> ClipTable:
 
 
 def data_root(dataset: str, data_dir: Path) -> Path:
-    """The folder that a data set lies in: data_dir, or the only folder in it that has the data set's layout.
+    """The folder with a data set's layout: data_dir or a folder in it; data_dir if neither has the layout.
 
-    errors   DataError: two of them have
+    errors   DataError: several folders in data_dir have the layout
     """
     if dataset not in LAYOUTS or not data_dir.is_dir() or LAYOUTS[dataset](data_dir):
         return data_dir
@@ -110,7 +110,7 @@ def data_root(dataset: str, data_dir: Path) -> Path:
 
 
 def _read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """Rows of a CSV file with at least these columns, without surrounding blanks."""
+    """These columns of a CSV file, without leading and trailing spaces. DataError: a column or a value is missing."""
     if not path.is_file():
         raise DataError(f"{path}: is missing; give the data set's own folder with --data-dir")
     try:
@@ -126,7 +126,7 @@ def _read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     for number, row in enumerate(rows, start=2):
         empty = [name for name in columns if not row[name]]
         if empty:
-            raise DataError(f"{path}, row {number}: no value for {', '.join(empty)}; mend or remove the row")
+            raise DataError(f"{path}, row {number}: no value for {', '.join(empty)}; correct or remove the row")
     return rows
 
 
@@ -139,7 +139,7 @@ def _number(path: Path, row: int, column: str, text: str) -> int:
 
 def _present(folder: Path, name: str, table: Path, row: int) -> Path:
     if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise DataError(f"{table}, row {row}: {name} leads out of {folder}; name a file in it")
+        raise DataError(f"{table}, row {row}: {name} is outside {folder}; name a file in it")
     audio = folder / name
     if not audio.is_file():
         raise DataError(f"{table}, row {row}: {audio} is missing; fetch it again or remove the row")
@@ -158,12 +158,12 @@ def _esc(data_dir: Path, dataset: str, license: str, only_esc10: bool) -> ClipTa
         target = _number(path, number, "target", row["target"])
         name = names.setdefault(target, row["category"])
         if name != row["category"]:
-            raise DataError(f"{path}, row {number}: target {target} is {row['category']}, but {name} further up")
+            raise DataError(f"{path}, row {number}: target {target} is {row['category']}, but {name} in an earlier row")
         audio = _present(root / "audio", row["filename"], path, number)
         found.append((target, audio, _number(path, number, "fold", row["fold"]), row["src_file"]))
     order = sorted(names)
     labels = {target: label for label, target in enumerate(order)}
-    clips = tuple(Clip(audio, labels[target], source, fold) for target, audio, fold, source in found)
+    clips = tuple(LabelledClip(audio, labels[target], source, fold) for target, audio, fold, source in found)
     return ClipTable(dataset, tuple(names[target] for target in order), clips, license, tuple(order))
 
 
@@ -176,7 +176,7 @@ def _fsc22(data_dir: Path) -> ClipTable:
     audio = next((root / name for name in FSC22_AUDIO if (root / name).is_dir()), None)
     if audio is None:
         raise DataError(f"{data_dir}: has none of the folders {', '.join(FSC22_AUDIO)}; give FSC22's own folder")
-    # Kaggle's archives of the recordings and of the table unpack side by side.
+    # Kaggle has separate archives for the recordings and the table; they unpack into sibling folders.
     tables = sorted(root.rglob(FSC22_META)) or sorted(data_dir.rglob(FSC22_META))
     if len(tables) > 1:
         raise DataError(f"{data_dir}: holds {FSC22_META} {len(tables)} times ({tables[0]}, {tables[1]}); keep one")
@@ -191,13 +191,15 @@ def _fsc22(data_dir: Path) -> ClipTable:
         file = _present(audio, row["Dataset File Name"], path, number)
         found.append((class_id, file, freesound_source(row["Source File Name"])))
     order = sorted({class_id for class_id, _, _ in found})
-    clips = tuple(Clip(file, order.index(class_id), source, None) for class_id, file, source in found)
+    clips = tuple(LabelledClip(file, order.index(class_id), source, None) for class_id, file, source in found)
     license = "CC0 1.0, some recordings CC BY (FSC22)"
     return ClipTable("FSC22", tuple(names[class_id] for class_id in order), clips, license, tuple(order))
 
 
 def freesound_source(name: str) -> str:
-    """The recording behind a source file name of FSC22: its leading digits; without any, the name less its number.
+    """The original recording of a source file name of FSC22.
+
+    It is the name's leading digits; if there are none, the name without its suffix and its number in brackets.
 
     "17548__A.wav", "17548_B.wav" -> "17548"; "renam (1).wav" -> "renam"
     """
@@ -210,7 +212,7 @@ def freesound_source(name: str) -> str:
 def _folder(data_dir: Path) -> ClipTable:
     classes = sorted(entry.name for entry in data_dir.iterdir() if entry.is_dir() and not is_hidden(entry.name))
     clips = [
-        Clip(path, label, f"{name}/{path.stem}", None)
+        LabelledClip(path, label, f"{name}/{path.stem}", None)
         for label, name in enumerate(classes)
         for path in sound_files(data_dir / name)
     ]

@@ -12,8 +12,8 @@ download is trusted: its SHA-256 is recorded in archive.json, and a later downlo
 import json
 import shutil
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from training.data.unpack import BROKEN_ARCHIVE, unpack
 
 
 def download(dataset: str, data_dir: Path, archive: Archive | None = None) -> Path:
-    """Put a data set's recordings into `data_dir`; do nothing if they are there. Progress goes to stderr.
+    """Download a data set's recordings into `data_dir`, unless they are there. Progress goes to stderr.
 
     archive  None takes the data set's own from ARCHIVES
     returns  data_dir, which load_clips reads; it appears complete or not at all
@@ -140,12 +140,12 @@ def _unpack(dataset: str, archive: Archive, zipped: Path, unpacked: Path, data_d
 
 @dataclass(frozen=True)
 class DownloadOptions:
-    """Fetch a data set's recordings from its authors' archive; nothing is done if they are there."""
+    """Download a data set's recordings from its authors' archive, unless the folder has them."""
 
     dataset: str = "ESC-50"
     """ESC-50, ESC-10 or FSC22: archives of about 600 MB each"""
     data_dir: Path | None = None
-    """where to put the recordings; default: data/DATASET"""
+    """folder for the recordings; default: data/DATASET"""
 
 
 def _work(options: DownloadOptions) -> dict[str, Any]:
@@ -168,10 +168,7 @@ def _work(options: DownloadOptions) -> dict[str, Any]:
     return result
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code, 2 for wrong input."""
-    return run_command(DownloadOptions, _work, "python -m training.data.download", argv)
-
+main = partial(run_command, DownloadOptions, _work, "python -m training.data.download")
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -1,10 +1,10 @@
-"""Which classes a model may learn from, and which clips test and validate it.
+"""Split a data set: its classes into seen and unseen ones, and the clips of seen classes into train, validation, test.
 
-A class split's name lists the partitions that are not trained on: fold4 trains on the 40 ESC-50 classes outside
-fold4's ten, fold04 on the 30 outside fold0's and fold4's. In foldX4, X is the unseen partition for validation
-and 4 the one for the final test. Source: the study's code (github.com/ysims/ZeroDiffusion).
+A class split's name lists the partitions that are not trained on: fold4 trains on the 40 ESC-50 classes outside the
+partition 4, fold04 on the 30 outside the partitions 0 and 4. In foldX4, X is the unseen partition for validation and 4
+the one for the final test. Source: the study's code (github.com/ysims/ZeroDiffusion).
 
-Partitions are made of the data sets' own class numbers, so that a part of a data set is split as the whole would be.
+Partitions are defined by the data sets' own class numbers, so a part of a data set is split like the whole.
 """
 
 from dataclasses import dataclass, replace
@@ -14,8 +14,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from serving.errors import DataError, UsageError
 from serving.label_text import join_labels, normalise_label
-from training.data.clips import Clip, ClipTable
-from training.data.names import CLASS_NAMES
+from training.data.clips import ClipTable, LabelledClip
+from training.data.known_classes import CLASS_NAMES
 
 # ESC-50 targets, by partition.
 ESC50_FOLDS = (
@@ -26,18 +26,18 @@ ESC50_FOLDS = (
     (43, 5, 37, 12, 9, 0, 11, 8, 15, 16),
 )
 ESC50_CATEGORIES = tuple(tuple(range(10 * i, 10 * i + 10)) for i in range(5))
-# FSC22 class ids. Its other classes are trained on.
+# FSC22 class ids. All other classes are seen.
 FSC22_VALIDATION = (7, 9, 10, 13, 14, 19, 23)
 FSC22_TEST = (6, 8, 16, 18, 22, 24, 27)
 
-VALIDATION_SHARE = 0.2  # of the clips that may be trained on
+VALIDATION_SHARE = 0.2  # of the clips that are not held out for the test
 
 
 @dataclass(frozen=True)
 class ClassSplit:
-    """Names of the classes trained on, and of those kept unseen for validation and for the test.
+    """The names of the seen classes, and of the classes that are kept unseen for validation and for the test.
 
-    missing  classes of a named split that the data set's folder does not hold
+    missing  classes of the data set that its folder does not hold
     """
 
     name: str
@@ -47,26 +47,26 @@ class ClassSplit:
     missing: tuple[str, ...] = ()
 
     def warning(self) -> str | None:
-        """One line that names the missing classes; None where there are none."""
+        """One line that names the missing classes; None if no class is missing."""
         if not self.missing:
             return None
         return (
             f"warning: split {self.name}: the data set's folder lacks {len(self.missing)} of its classes "
-            f"({', '.join(self.missing)}): scores do not compare with those of the whole data set"
+            f"({', '.join(self.missing)}): scores cannot be compared with those of the whole data set"
         )
 
 
 @dataclass(frozen=True)
 class ClipSplit:
-    """Clips of the seen classes, by use. test is empty where no recording fold is held out."""
+    """The clips of the seen classes by their use. test is empty if no recording fold is held out."""
 
-    train: tuple[Clip, ...]
-    validation: tuple[Clip, ...]
-    test: tuple[Clip, ...]
+    train: tuple[LabelledClip, ...]
+    validation: tuple[LabelledClip, ...]
+    test: tuple[LabelledClip, ...]
 
 
 def split_names(dataset: str) -> list[str]:
-    """The class splits that a data set knows."""
+    """The names of a data set's class splits."""
     named = {
         "ESC-50": [f"cat{i}" for i in range(5)] + [f"fold{i}" for i in range(5)] + [f"fold{i}4" for i in range(4)],
         "FSC22": ["train", "val", "test"],
@@ -75,12 +75,13 @@ def split_names(dataset: str) -> list[str]:
 
 
 def split_classes(table: ClipTable, name: str, seed: int = 0, unseen: tuple[str, ...] = ()) -> ClassSplit:
-    """The classes of a named split.
+    """The seen and unseen classes of a split.
 
-    unseen   class names to keep unseen; goes with the split "all", and makes it "unseen"
-    seed     chooses the unseen classes of "random": three in ten of them
-    errors   UsageError: a split that the data set does not know; DataError: fewer than two seen classes, or a named
-             split none of whose unseen classes is there
+    name     one of `split_names`
+    unseen   names of classes to keep unseen; only with the split "all", whose name then becomes "unseen"
+    seed     for "random", which keeps three classes in ten unseen
+    errors   UsageError: the data set has no such split; DataError: fewer than two seen classes are left, or the table
+             has none of the split's unseen classes
     """
     known = split_names(table.dataset)
     if name not in known:
@@ -107,7 +108,7 @@ def _without(table: ClipTable, name: str, validation: tuple[str, ...], test: tup
 
 def _leave_out(table: ClipTable, name: str, unseen: tuple[str, ...]) -> ClassSplit:
     if name != "all":
-        raise UsageError(f"--unseen names the unseen classes itself; leave out --split {name}")
+        raise UsageError(f"--unseen and --split {name} both choose the unseen classes; give one of them")
     classes = {normalise_label(label): label for label in table.classes}
     unknown = sorted(label for label in unseen if normalise_label(label) not in classes)
     if unknown:
@@ -119,26 +120,26 @@ def _leave_out(table: ClipTable, name: str, unseen: tuple[str, ...]) -> ClassSpl
 
 
 def _named(table: ClipTable, name: str) -> ClassSplit:
-    """A split of the study's, of those of its classes that the table has."""
+    """One of the study's splits, reduced to the classes that the table has."""
     names = CLASS_NAMES[table.dataset]
-    there = dict(zip(table.numbers, table.classes, strict=True))
+    present = dict(zip(table.numbers, table.classes, strict=True))
     validation, test = (
-        tuple(there[number] for number in numbers if number in there)
+        tuple(present[number] for number in numbers if number in present)
         for numbers in _unseen_numbers(table.dataset, name)
     )
     if not validation and not test:
         raise DataError(
-            f"split {name}: the folder has none of the classes that it keeps unseen, {len(there)} of {table.dataset}'s "
-            f"{len(names)} in all; give the whole data set, or another --split"
+            f"split {name}: the folder has none of the classes that it keeps unseen, and {len(present)} of "
+            f"{table.dataset}'s {len(names)} in all; give the whole data set, or another --split"
         )
-    missing = tuple(label for number, label in names.items() if number not in there)
+    missing = tuple(label for number, label in names.items() if number not in present)
     return replace(_without(table, name, validation, test), missing=missing)
 
 
 def _unseen_numbers(dataset: str, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Class numbers kept for validation and for the test."""
+    """The numbers of the classes that a split keeps unseen for validation and for the test."""
     if dataset == "FSC22":
-        # "val" and "test" train on the same classes as "train" and differ in what is judged.
+        # "train", "val" and "test" have the same seen classes; they differ in the classes that are scored.
         return FSC22_VALIDATION, FSC22_TEST
     if name.startswith("cat"):
         return (), ESC50_CATEGORIES[int(name[3:])]
@@ -152,11 +153,11 @@ def split_clips(
     seed: int,
     validation_share: float = VALIDATION_SHARE,
 ) -> ClipSplit:
-    """Share out the clips of the seen classes; no source recording is in both training and validation.
+    """Split the clips of the seen classes. All clips of a source recording go to the same part.
 
-    test_fold         the data set's recording fold held out as the test set; None: no test set
-    validation_share  0 to 0.5, of the clips that are left; 0: all of them are trained on
-    errors     UsageError: a fold that the data set does not have; DataError: too few source recordings
+    test_fold         the data set's recording fold that is held out as the test set; None: no test set
+    validation_share  share of the other clips for validation, 0 to 0.5; 0: no validation set
+    errors            UsageError: the data set has no such fold; DataError: too few source recordings
     """
     seen = {table.classes.index(name) for name in classes.seen}
     clips = [clip for clip in table.clips if clip.label in seen]
@@ -164,7 +165,7 @@ def split_clips(
         have = ", ".join(map(str, table.folds)) or "none"
         raise UsageError(f"test fold: got {test_fold}; {table.dataset} has {have}")
     test = tuple(clip for clip in clips if test_fold is not None and clip.fold == test_fold)
-    # A source recording of the test fold is never trained on, whatever fold its other clips are in.
+    # Clips of a source recording that is also in the test fold are left out, even if they are in another fold.
     test_sources = {clip.source for clip in test}
     rest = [clip for clip in clips if clip.source not in test_sources]
     if validation_share == 0:
@@ -182,5 +183,5 @@ def split_clips(
     train, validation = next(folds.split(labels, labels, sources))
     missing = [table.classes[i] for i in sorted(seen) if i not in labels[train]]
     if missing:
-        raise DataError(f"{table.dataset}: no clip of {', '.join(missing)} is left to train on; add recordings")
+        raise DataError(f"{table.dataset}: no clip of {', '.join(missing)} is left for training; add recordings")
     return ClipSplit(tuple(rest[i] for i in train), tuple(rest[i] for i in validation), test)

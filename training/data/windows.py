@@ -1,7 +1,7 @@
-"""Clips -> log-mel frames, computed once and cached on disk.
+"""Compute the log-mel frames of clips once, and cache them on disk.
 
-The cache holds each clip's log-mel frames, not its windows: a clip's frames contain every window that serving
-would cut (a window starts a whole number of frames after the last), and random crops besides.
+The cache holds frames instead of windows. Windows start at whole frames, so every window that serving cuts, and every
+random crop, is a slice of a clip's frames.
 """
 
 import hashlib
@@ -31,24 +31,24 @@ from serving.file_record import record_of
 from serving.frontend import LogMelConfig
 from serving.new_folder import new_folder
 from serving.whole import replace_whole
-from training.data.clips import Clip
+from training.data.clips import LabelledClip
 from training.data.file_lock import folder_lock
-from training.frontend import LogMel
+from training.log_mel import LogMel
 
 INDEX = "index.npz"
-MOST_NAMED = 50  # recordings in one error
+MOST_NAMED = 50  # recordings that one error lists
 CACHE_VERSION = 3  # raised when the meaning of the cached numbers changes
-UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # not there, or damaged
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # raised for missing or damaged files
 
 
 @dataclass(frozen=True)
-class Frames:
-    """Log-mel frames of several clips, end to end.
+class ClipFrames:
+    """The log-mel frames of several clips, concatenated.
 
     values    [total_frames, 64] float32
     starts    [n_clips] first frame of each clip
-    counts    [n_clips] frames of each clip, at least window_frames
-    windows   [n_clips] how many windows serving cuts from each clip
+    counts    [n_clips] number of frames of each clip, at least window_frames
+    windows   [n_clips] number of windows that serving cuts from each clip
     """
 
     values: NDArray[np.float32]
@@ -66,57 +66,61 @@ class Frames:
         )
 
     def crop(self, clips: NDArray[np.int64], rng: np.random.Generator, frames: int) -> NDArray[np.float32]:
-        """Frames from a random place of each clip, at most a window's: [len(clips), frames, 64]."""
+        """A random crop of each clip: [len(clips), frames, 64]. frames: at most window_frames."""
         first = self.starts[clips] + rng.integers(0, self.counts[clips] - frames + 1)
         return self.values[first[:, None] + np.arange(frames)]
 
 
 @dataclass(frozen=True)
 class ClipSet:
-    """Clips to train or judge on: rows of a `Frames`, and their labels among the seen classes."""
+    """Clips for training or scoring.
 
-    frames: Frames
+    clips   [n] indices of clips in `frames`
+    labels  [n] indices into a list of classes
+    """
+
+    frames: ClipFrames
     clips: NDArray[np.int64]
     labels: NDArray[np.int64]
 
 
 def load_frames(
-    clips: Sequence[Clip],
+    clips: Sequence[LabelledClip],
     config: LogMelConfig,
     window: Window,
     cache_dir: Path,
     warn: Callable[[str], None] = warn_in_python,
-) -> Frames:
-    """Log-mel frames of the clips, from the cache where it has them.
+) -> ClipFrames:
+    """The log-mel frames of clips, from the cache if it has them.
 
-    The cache's key is the SHA-256 of all that the numbers depend on: the recordings' contents, the front end, the
-    window, and the versions of the decoder and the resampler.
-    warn     called with a line for each recording that could be read only in part
-    errors   UnreadableError naming all recordings that cannot be read; UsageError where the cache cannot be written
+    The cache's key is a SHA-256 of everything that the numbers depend on: the recordings' contents, the front end, the
+    window, and the versions of the decoders and the resampler.
+
+    warn     called with a line for each recording that can be read only in part
+    errors   UnreadableError: lists the recordings that cannot be read; UsageError: the cache cannot be written
     """
     folder = cache_dir / f"log-mel-{_key(clips, config, window)}"
-    notes = folder.with_name(f"{folder.name}.notes.json")  # what decoding told, for runs that need not decode again
-    known = _read_notes(notes)
-    if known["unreadable"]:
-        raise UnreadableError(_by_path(clips, known["unreadable"]))
-    told: dict[int, str] = {}
-    faults: dict[int, str] = {}
-    waves = [partial(_decode, clip, window.rate_hz, row, told, faults) for row, clip in enumerate(clips)]
+    notes_path = folder.with_name(f"{folder.name}.notes.json")
+    known = _read_notes(notes_path)
+    if known.unreadable:
+        raise UnreadableError(_by_path(clips, known.unreadable))
+    notes = DecodingNotes({}, {})
+    waves = [partial(_decode, clip, window.rate_hz, row, notes) for row, clip in enumerate(clips)]
 
-    def refuse() -> None:
-        replace_whole(notes, lambda path: path.write_text(json.dumps({"unreadable": faults, "partly": told})))
-        if faults:
-            raise UnreadableError(_by_path(clips, faults))
+    def save_notes() -> None:
+        replace_whole(notes_path, lambda path: path.write_text(json.dumps(asdict(notes))))
+        if notes.unreadable:
+            raise UnreadableError(_by_path(clips, notes.unreadable))
 
-    frames = cached_frames(folder, waves, "decoding", config, window, refuse)
-    partly = told or _read_notes(notes)["partly"]
+    frames = cached_frames(folder, waves, "decoding", config, window, save_notes)
+    partly = notes.partly or _read_notes(notes_path).partly
     for line in _by_path(clips, partly).values():
         warn(line)
     return frames
 
 
 class UnreadableError(DataError):
-    """Recordings of a data set that cannot be read. reasons: by path."""
+    """Some recordings of a data set cannot be read. reasons: one for each path."""
 
     def __init__(self, reasons: dict[Path, str]):
         self.reasons = reasons
@@ -124,74 +128,85 @@ class UnreadableError(DataError):
         more = f"; and {len(reasons) - MOST_NAMED} more" if len(reasons) > MOST_NAMED else ""
         count = "a recording" if len(reasons) == 1 else f"{len(reasons)} recordings"
         super().__init__(
-            f"{count} cannot be read: {named}{more}; mend them, remove them from the data set, or leave them out with "
-            "--skip-unreadable"
+            f"{count} cannot be read: {named}{more}; repair them, remove them from the data set, or give "
+            "--skip-unreadable to leave them out"
         )
 
 
-def _read_notes(path: Path) -> dict[str, dict[int, str]]:
+@dataclass(frozen=True)
+class DecodingNotes:
+    """The faults and warnings of decoding, by the clip's row. Stored beside the cache, for runs that do not decode."""
+
+    unreadable: dict[int, str]
+    partly: dict[int, str]
+
+
+def _read_notes(path: Path) -> DecodingNotes:
+    """The stored notes; empty ones if the file is missing or damaged."""
     try:
-        notes = json.loads(path.read_text())
-        return {name: {int(row): line for row, line in notes[name].items()} for name in ("unreadable", "partly")}
+        stored = json.loads(path.read_text())
+        return DecodingNotes(
+            *({int(row): line for row, line in stored[name].items()} for name in ("unreadable", "partly"))
+        )
     except UNREADABLE:
-        return {"unreadable": {}, "partly": {}}
+        return DecodingNotes({}, {})
 
 
-def _by_path(clips: Sequence[Clip], lines: dict[int, str]) -> dict[Path, str]:
-    """Lines by the recordings' paths, in the recordings' order; the file may have moved since a line was written."""
+def _by_path(clips: Sequence[LabelledClip], lines: dict[int, str]) -> dict[Path, str]:
+    """Lines by the clips' paths, in the clips' order. The paths are today's; files may have moved since decoding."""
     return {
         clips[row].path: f"{clips[row].path}: {line}" for row, line in sorted(lines.items()) if 0 <= row < len(clips)
     }
 
 
-def _decode(
-    clip: Clip, rate_hz: int, row: int, told: dict[int, str], faults: dict[int, str]
-) -> NDArray[np.float32] | None:
-    """A clip's wave; None: it cannot be read, and its row's fault is why."""
+def _decode(clip: LabelledClip, rate_hz: int, row: int, notes: DecodingNotes) -> NDArray[np.float32] | None:
+    """A clip's wave [n_samples], with faults and warnings added to the notes; None if it cannot be read."""
     name = f"{clip.path}: "
     warnings: list[str] = []
     try:
         wave = to_mono(*read_audio(clip.path, warn=warnings.append), rate_hz)
     except AudioError as error:
-        faults[row] = str(error).removeprefix(name)
+        notes.unreadable[row] = str(error).removeprefix(name)
         return None
     if warnings:
-        told[row] = "; ".join(line.removeprefix(name) for line in warnings)
+        notes.partly[row] = "; ".join(line.removeprefix(name) for line in warnings)
     return wave
 
 
 def cached_frames(
     folder: Path,
     waves: Sequence[Callable[[], NDArray[np.float32] | None]],
-    doing: str,
+    title: str,
     config: LogMelConfig,
     window: Window,
-    made: Callable[[], None] = lambda: None,
-) -> Frames:
-    """Log-mel frames of mono waves at the window's rate, each made once, by a call, and kept in `folder`.
+    before_saving: Callable[[], None] = lambda: None,
+) -> ClipFrames:
+    """The log-mel frames of mono waves, from `folder` if they are there; otherwise they are computed and saved there.
 
-    made   called when all were made, before anything is kept; raises where one of them is None
+    waves          functions that return a wave [n_samples] at the window's rate, each called once; None: no wave
+    title          of the progress bar
+    before_saving  called when all waves are made; raises if one of them is None
     """
     frames = window.hop_samples // config.hop_samples
     try:
         return _read(folder, frames, config)
     except UNREADABLE:
         with folder_lock(folder):
-            try:  # once more: another training may have made it while this one waited
+            try:  # again: another process may have written it while this one waited for the lock
                 return _read(folder, frames, config)
             except UNREADABLE:
                 shutil.rmtree(folder, ignore_errors=True)
-                _compute(waves, doing, config, window, folder, made)
+                _compute(waves, title, config, window, folder, before_saving)
                 return _read(folder, frames, config)
 
 
-def _read(folder: Path, window_frames: int, config: LogMelConfig) -> Frames:
+def _read(folder: Path, window_frames: int, config: LogMelConfig) -> ClipFrames:
     with np.load(folder / INDEX, allow_pickle=False) as index:
         values = np.load(folder / "frames.npy", mmap_mode="r", allow_pickle=False)
-        return Frames(values, index["starts"], index["counts"], index["windows"], window_frames, config)
+        return ClipFrames(values, index["starts"], index["counts"], index["windows"], window_frames, config)
 
 
-def _key(clips: Sequence[Clip], config: LogMelConfig, window: Window) -> str:
+def _key(clips: Sequence[LabelledClip], config: LogMelConfig, window: Window) -> str:
     depends = {
         "version": CACHE_VERSION,
         "front_end": asdict(config),
@@ -205,19 +220,19 @@ def _key(clips: Sequence[Clip], config: LogMelConfig, window: Window) -> str:
 
 
 def padded_wave(wave: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
-    """A clip, zero-padded at its end as far as its last window reaches: [n_samples] float32."""
+    """A wave, zero-padded to the end of its last window: [n_samples] float32."""
     return np.pad(wave, (0, max(0, window.reach(len(wave)) - len(wave))))
 
 
 def _compute(
     waves: Sequence[Callable[[], NDArray[np.float32] | None]],
-    doing: str,
+    title: str,
     config: LogMelConfig,
     window: Window,
     folder: Path,
-    made: Callable[[], None],
+    before_saving: Callable[[], None],
 ) -> None:
-    """Make every wave once, and write frames.npy and index.npz into a folder that appears whole."""
+    """Compute the frames of all waves, and write frames.npy and index.npz; the folder appears only when complete."""
     log_mel = LogMel(config)
 
     def work(make: Callable[[], NDArray[np.float32] | None]) -> tuple[NDArray[np.float32], int]:
@@ -229,8 +244,8 @@ def _compute(
         return values.numpy(), window.count(len(wave))
 
     with ThreadPoolExecutor(usable_cores()) as pool:
-        done = list(track(pool.map(work, waves), doing, total=len(waves), console=progress_console, transient=True))
-    made()
+        done = list(track(pool.map(work, waves), title, total=len(waves), console=progress_console, transient=True))
+    before_saving()
     counts = np.array([len(values) for values, _ in done])
     windows = np.array([count for _, count in done])
     with new_folder(folder, overwrite=True, marker=INDEX, flag="--cache-dir") as temporary:

@@ -11,8 +11,7 @@ from sklearn.metrics import confusion_matrix
 
 from serving.errors import DataError
 from serving.zeroshot import ZeroShot
-from training.config import RunConfig
-from training.data.clips import Clip
+from training.data.clips import LabelledClip
 from training.evaluation.controls import RANDOM_DRAWS, clip_statistics, control_scores, random_class_vectors
 from training.evaluation.embedding_plot import draw_embedding_map
 from training.evaluation.plots import draw_confusion, draw_tradeoff, save_figure
@@ -21,7 +20,7 @@ from training.evaluation.scoring import area_under_tradeoff, best_offset, gzsl, 
 from training.fit.clip_embeddings import head_loss_and_accuracy
 from training.learner import Learner
 from training.networks import Network
-from training.run_folder import CONFUSION, EMBEDDING_MAP, TRADEOFF, ZEROSHOT
+from training.run_folder import CONFUSION, EMBEDDING_MAP, TRADEOFF, ZEROSHOT, RunConfig
 
 # Top-1 accuracy on unseen classes in percent, mean over 10 seeds: the better of the study's two methods per split.
 # Source: results/ of github.com/ysims/ZeroDiffusion.
@@ -192,7 +191,9 @@ def _choose_offset(parts: _Parts, scores: NDArray[np.float32], labels: NDArray[n
     return best_offset(scores[rows][:, asked], (np.cumsum(asked) - 1)[labels[rows]], parts.seen[asked])
 
 
-def _quality(embeddings: NDArray[np.float32], clips: tuple[Clip, ...], rows: NDArray[np.int64]) -> dict[str, Any]:
+def _quality(
+    embeddings: NDArray[np.float32], clips: tuple[LabelledClip, ...], rows: NDArray[np.int64]
+) -> dict[str, Any]:
     labels = np.array([clips[row].label for row in rows])
     try:
         return asdict(embedding_quality(embeddings[rows], labels, np.array([clips[row].source for row in rows])))

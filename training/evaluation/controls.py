@@ -9,7 +9,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from serving.zeroshot import unit_rows
-from training.data.windows import Frames
+from training.data.windows import ClipFrames
 from training.learner import Learner
 from training.zeroshot_maps import class_vectors, ridge_scores
 
@@ -30,7 +30,7 @@ def log_mel_statistics(frames: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate([frames.mean(axis=0), frames.std(axis=0), steps]).astype(np.float32)
 
 
-def clip_statistics(frames: Frames) -> NDArray[np.float32]:
+def clip_statistics(frames: ClipFrames) -> NDArray[np.float32]:
     """`log_mel_statistics` of every clip: [n_clips, 192] float32.
 
     Digital silence at the end of a clip is left out, and with it the zeros that pad the last window. So the statistics

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from training.config import RunConfig
 from training.evaluation.controls import clip_statistics, ridge_classifier
 from training.fit.checkpoint import write_text
 from training.fit.clip_embeddings import head_loss_and_accuracy
 from training.learner import Learner
+from training.run_folder import RunConfig
 from training.zeroshot_maps import accuracy
 
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.config import RunConfig
 from training.data.splits import ClassSplit, split_clips
 from training.evaluation.controls import RANDOM_DRAWS, clip_statistics, control_scores, random_class_vectors
 from training.evaluation.scoring import best_offset, gzsl, zsl
 from training.fit.checkpoint import write_text
 from training.learner import Learner
+from training.run_folder import RunConfig
 
 PSEUDO_SHARE = 0.3  # share of the seen classes that is pseudo-unseen, to choose the offset
 PSEUDO_VALIDATION_SHARE = 0.25  # share of the clips that are scored as seen for this choice
@@ -138,7 +138,7 @@ class Holdouts:
         return embeddings, replace(fitted, temperature=1.0).scores(embeddings)
 
     def _split(self, config: RunConfig) -> _Split:
-        """Scored are the clips of the held-out classes, and those of seen classes that are not trained on."""
+        """The clips to train on, and the clips to score: those of held-out classes, and the others of seen classes."""
         table, rows = self.learner.recordings.table, self.learner.recordings.rows
         clips = split_clips(table, config.split, config.test_fold, config.seed, config.validation_share)
         pseudo, unseen = config.split.unseen_validation, config.split.unseen_test

@@ -8,6 +8,7 @@ clips grouped by source recording, and the data set's own recording folds if it 
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +50,11 @@ class LeakOptions:
     data_dir: Path | None = None
     """the data set's folder; default: data/DATASET"""
     parts: int = 4
-    """parts of the cross-validation"""
+    """number of parts of the cross-validation"""
     seeds: int = 20
-    """repetitions with other random parts"""
+    """number of repetitions, each with other random parts"""
     cache_dir: Path = Path("cache")
-    """where log-mels are kept between runs"""
+    """folder for log-mels that runs share"""
 
 
 @dataclass(frozen=True)
@@ -166,10 +167,7 @@ def _report(rows: Sequence[Leak], options: LeakOptions) -> None:
     console.print(grid)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code, 2 for wrong input."""
-    return run_command(LeakOptions, compare, "python -m training.evaluation.leak", argv)
-
+main = partial(run_command, LeakOptions, compare, "python -m training.evaluation.leak")
 
 if __name__ == "__main__":
     raise SystemExit(main())

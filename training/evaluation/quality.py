@@ -41,7 +41,7 @@ def embedding_quality(
 
     embeddings  [n, size] float, not normalised
     labels      [n] class of each clip
-    sources     [n] source recording of each clip (Clip.source): clips of one recording are alike in any case
+    sources     [n] source recording of each clip (LabelledClip.source): clips of one recording are alike in any case
     errors      DataError: fewer than two classes, a class with a single source recording, or embeddings that are
                 zero or not finite
     """

@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from training.config import RunConfig
 from training.evaluation.folds import FoldScore
 from training.evaluation.holdouts import Holdout
-from training.run_folder import ZERO_SHOT_BARS
+from training.run_folder import ZERO_SHOT_BARS, RunConfig
 
 HOLDOUT_NUMBERS = {
     "zsl": "ZSL top-1",

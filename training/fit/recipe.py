@@ -1,10 +1,8 @@
-"""How a network is trained: the recipe, the hardware, the numbers of each epoch, and which epoch is the best."""
+"""How a network is trained: the recipe, the numbers of each epoch, and the choice of the best epoch."""
 
 from dataclasses import dataclass
 
-import torch
-
-MIN_EPOCHS = 5  # BatchNorm's running statistics are not settled before: no best epoch and no early stop until this one
+MIN_EPOCHS = 5  # the first epoch that can be the best one; before it BatchNorm's running statistics have not settled
 
 
 @dataclass(frozen=True)
@@ -31,19 +29,6 @@ class Recipe:
     gain_db: float = 6.0
     crop: float = 0.5
     patience: int | None = None
-
-
-@dataclass(frozen=True)
-class Compute:
-    """What to train on.
-
-    dtype    float32, or bfloat16 or float16 for mixed precision
-    compile  whether torch.compile fuses the network
-    """
-
-    device: torch.device
-    dtype: torch.dtype = torch.float32
-    compile: bool = False
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 
 from serving.audio import Window
 from serving.frontend import LogMelConfig
-from training.data.windows import Frames, cached_frames
+from training.data.windows import ClipFrames, cached_frames
 from training.synthesis.building_blocks import Rng, Wave, add_at, harmonics, noise, wander
 
 RATE_HZ = 16_000
@@ -61,7 +61,7 @@ EVENT_S = {"tone": (0.15, 1.2), "noise": (0.08, 0.6), "click": (0.03, 0.031)}
 class Vocabulary:
     """Sounds and their descriptions, in the same order."""
 
-    frames: Frames
+    frames: ClipFrames
     texts: tuple[str, ...]
 
 

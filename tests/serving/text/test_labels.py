@@ -10,8 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from demo.bundle_choice import SHIPPED
-from demo.labels import read_labels, write_labels
-from demo.ranking_bars import ranking_notes
+from demo.draw_ranking import ranking_notes
+from demo.label_box import read_labels, write_labels
 from demo.recording import embed_recording, rank_labels
 from serving.bundle import open_bundle
 from serving.embedder import Embedder

@@ -91,7 +91,7 @@ def talking(talking_bundle) -> Embedder:
 
 
 def test_vectors_are_those_of_trainings_encoder(model, encoder, source):
-    from training.data.class_descriptions import class_descriptions
+    from training.data.known_classes import class_descriptions
     from training.text_encoders import text_encoder
 
     texts = [*TEXTS, *class_descriptions().values(), "word " * 400]  # the last is cut off
@@ -116,7 +116,7 @@ def test_a_texts_vector_does_not_depend_on_the_texts_beside_it(model):
 def test_rankings_are_those_of_trainings_encoder(model, encoder):
     """Embeddings near each class's text, with noise that makes some rank another class first."""
     from serving.zeroshot import unit_rows
-    from training.data.class_descriptions import class_descriptions
+    from training.data.known_classes import class_descriptions
     from training.text_encoders import text_encoder
 
     texts = list(class_descriptions().values())
@@ -255,7 +255,7 @@ def test_known_names_have_the_bundles_own_vectors_and_open_no_text_model(talking
 def test_a_typed_class_gets_the_vector_that_training_would_have_given_it(talking):
     """A name and its description, centred as the bundle's class vectors are, are the same class."""
     from serving.zeroshot import unit_rows
-    from training.data.class_descriptions import class_descriptions
+    from training.data.known_classes import class_descriptions
     from training.text_encoders import text_encoder
 
     names = ["chainsaw", "Sea Waves", "church_bells"]
@@ -267,7 +267,7 @@ def test_a_typed_class_gets_the_vector_that_training_would_have_given_it(talking
 
 
 def test_the_stored_mean_is_that_of_the_seen_classes(talking):
-    from training.data.class_descriptions import describe_class
+    from training.data.known_classes import describe_class
     from training.text_encoders import text_encoder
 
     texts = [describe_class(name) for name in talking.zeroshot.seen_names]

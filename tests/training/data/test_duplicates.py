@@ -6,7 +6,7 @@ import pytest
 
 from serving.errors import DataError
 from training.data import duplicates as module
-from training.data.clips import Clip
+from training.data.clips import LabelledClip
 from training.data.duplicates import duplicates, shared_files
 
 
@@ -14,12 +14,12 @@ from training.data.duplicates import duplicates, shared_files
 def write(tmp_path):
     """Write files of given contents: clips in that order."""
 
-    def write(**contents: bytes) -> list[Clip]:
+    def write(**contents: bytes) -> list[LabelledClip]:
         clips = []
         for name, content in contents.items():
             path = tmp_path / f"{name}.wav"
             path.write_bytes(content)
-            clips.append(Clip(path, 0, name, None))
+            clips.append(LabelledClip(path, 0, name, None))
         return clips
 
     return write

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from serving.errors import DataError, UsageError
-from training.data.clips import Clip, ClipTable, load_clips
-from training.data.names import CLASS_NAMES
+from training.data.clips import ClipTable, LabelledClip, load_clips
+from training.data.known_classes import CLASS_NAMES
 from training.data.splits import split_classes, split_clips, split_names
 
 STUDY = json.loads((Path(__file__).parent / "class_splits.json").read_text())
@@ -18,7 +18,7 @@ STUDY = json.loads((Path(__file__).parent / "class_splits.json").read_text())
 
 def table_of(dataset: str, classes: list[str], clips_each: int = 6, folds: int = 3) -> ClipTable:
     clips = [
-        Clip(Path(f"{label}-{i}.wav"), label, f"{label}-{i // 2}", 1 + i // 2 % folds)
+        LabelledClip(Path(f"{label}-{i}.wav"), label, f"{label}-{i // 2}", 1 + i // 2 % folds)
         for label in range(len(classes))
         for i in range(clips_each)
     ]
@@ -201,9 +201,13 @@ def test_training_validation_and_test_share_no_source(seed, test_fold):
 
 def test_a_source_of_the_test_fold_is_never_trained_on_in_another_fold():
     clips = [
-        Clip(Path(f"{label}-{i}.wav"), label, f"{label}-{i // 2}", 1 + i % 2) for label in range(2) for i in range(6)
+        LabelledClip(Path(f"{label}-{i}.wav"), label, f"{label}-{i // 2}", 1 + i % 2)
+        for label in range(2)
+        for i in range(6)
     ]
-    clips += [Clip(Path(f"{label}-x{i}.wav"), label, f"{label}-x{i}", 1) for label in range(2) for i in range(4)]
+    clips += [
+        LabelledClip(Path(f"{label}-x{i}.wav"), label, f"{label}-x{i}", 1) for label in range(2) for i in range(4)
+    ]
     table = ClipTable("ESC-50", ("a", "b"), tuple(clips), "none")
     parts = split_clips(table, split_classes(table, "all"), 2, 0)
     test_sources = {clip.source for clip in parts.test}

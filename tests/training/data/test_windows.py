@@ -10,26 +10,26 @@ import torch
 from serving.audio import cut_windows
 from serving.errors import DataError
 from serving.frontend import LogMelConfig
-from training.data.clips import Clip
-from training.data.windows import Frames, load_frames
-from training.frontend import LogMel
+from training.data.clips import LabelledClip
+from training.data.windows import ClipFrames, load_frames
+from training.log_mel import LogMel
 
 CONFIG = LogMelConfig()
 WINDOW = CONFIG.network_window(96)  # 15 600 samples, hop 15 360
 HALF = WINDOW.samples // 2
 
 
-def write_clips(folder: Path, lengths: list[int]) -> list[Clip]:
+def write_clips(folder: Path, lengths: list[int]) -> list[LabelledClip]:
     rng = np.random.default_rng(0)
     clips = []
     for i, length in enumerate(lengths):
         path = folder / f"{i}.wav"
         soundfile.write(path, 0.1 * rng.standard_normal(length), 16_000, subtype="FLOAT")
-        clips.append(Clip(path, 0, str(i), None))
+        clips.append(LabelledClip(path, 0, str(i), None))
     return clips
 
 
-def load(clips: list[Clip], cache: Path) -> Frames:
+def load(clips: list[LabelledClip], cache: Path) -> ClipFrames:
     return load_frames(clips, CONFIG, WINDOW, cache)
 
 
@@ -95,7 +95,7 @@ def test_a_recording_that_cannot_be_used_is_named(tmp_path, content, reason):
     else:
         soundfile.write(path, np.zeros(0) if content is None else content, 16_000, subtype="FLOAT")
     with pytest.raises(DataError) as caught:
-        load([*clips, Clip(path, 0, "bad", None)], tmp_path / "cache")
+        load([*clips, LabelledClip(path, 0, "bad", None)], tmp_path / "cache")
     assert "bad.wav" in str(caught.value)
     assert reason in str(caught.value)
     assert [path.suffix for path in tmp_path.glob("cache/*") if path.suffix != ".lock"] == [".json"]  # why: no frames

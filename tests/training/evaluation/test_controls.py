@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from serving.frontend import LogMelConfig
-from training.data.clips import Clip
+from training.data.clips import LabelledClip
 from training.data.windows import load_frames
 from training.evaluation.controls import clip_statistics, log_mel_statistics
 
@@ -35,14 +35,14 @@ def test_no_frame_is_refused():
 
 
 @pytest.fixture
-def clips(tmp_path) -> list[Clip]:
+def clips(tmp_path) -> list[LabelledClip]:
     """Noise of several lengths and levels, and silence: none of whole windows."""
     rng = np.random.default_rng(0)
     found = []
     for i, (n_samples, level) in enumerate([(40_000, 0.1), (90_001, 0.5), (500, 0.1), (20_000, 0.0)]):
         path = tmp_path / f"{i}.wav"
         soundfile.write(path, level * rng.standard_normal(n_samples).clip(-2, 2), 16_000, subtype="FLOAT")
-        found.append(Clip(path, 0, str(i), None))
+        found.append(LabelledClip(path, 0, str(i), None))
     return found
 
 

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 
 from serving.errors import DataError
-from training.data.clips import Clip, ClipTable
+from training.data.clips import ClipTable, LabelledClip
 from training.evaluation.leak import Leak, main, measure_leak
 
 
 def table(clips_of_a_source: int, n_sources: int = 24, folds: int | None = 4) -> ClipTable:
     """Two classes; sources take turns over classes and folds."""
     clips = tuple(
-        Clip(path=f"{source}-{take}.wav", label=source % 2, source=str(source), fold=folds and source // 2 % folds)  # type: ignore[arg-type]
+        LabelledClip(
+            path=f"{source}-{take}.wav", label=source % 2, source=str(source), fold=folds and source // 2 % folds
+        )  # type: ignore[arg-type]
         for source in range(n_sources)
         for take in range(clips_of_a_source)
     )
@@ -51,7 +53,7 @@ def test_classes_that_sound_alike_in_all_recordings_gain_nothing():
 
 def test_only_clips_that_share_a_recording_are_counted_as_shared():
     single, triple = table(1, 12), table(3, 12)
-    others = tuple(Clip(clip.path, clip.label, f"other {clip.source}", clip.fold) for clip in single.clips)
+    others = tuple(LabelledClip(clip.path, clip.label, f"other {clip.source}", clip.fold) for clip in single.clips)
     mixed = ClipTable("made", ("a", "b"), (*triple.clips, *others), "")
     rows = measure_leak(mixed, inputs(mixed, 0.0), 4, 2)
     assert row(rows, "ridge", "all").n_clips == 48

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from serving.frontend import LogMelConfig
-from training.data.windows import ClipSet, Frames
+from training.data.windows import ClipFrames, ClipSet
+from training.fit.loop import Schedule
 from training.fit.objectives import ClassObjective
-from training.fit.schedule import Schedule
 from training.options import Options, recipe_of
 
 WINDOW = 480
@@ -43,7 +43,9 @@ def test_the_finish_hears_whole_windows_and_pure_classes():
     rng = np.random.default_rng(0)
     values = rng.standard_normal((3 * WINDOW, 64)).astype(np.float32)
     starts, counts, windows = WINDOW * np.arange(3), np.full(3, WINDOW), np.ones(3, np.int64)
-    clips = ClipSet(Frames(values, starts, counts, windows, WINDOW, LogMelConfig()), np.arange(3), np.array([0, 1, 2]))
+    clips = ClipSet(
+        ClipFrames(values, starts, counts, windows, WINDOW, LogMelConfig()), np.arange(3), np.array([0, 1, 2])
+    )
     objective = ClassObjective(clips, 3, mixup=0.3, gain_db=0.0, crop_frames=WINDOW // 2)
     before, (mixed,) = objective.batch(np.array([0, 1, 2]), rng)
     assert before.shape == (3, WINDOW // 2, 64)

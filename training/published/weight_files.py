@@ -1,4 +1,7 @@
-"""Files of published weights -> tensors by name: .safetensors, .pt and .pth, Keras's .h5, .tflite. No code is run."""
+"""Read the tensors of a weights file by name: .safetensors, .pt, .pth, Keras's .h5 or .tflite.
+
+No reader executes code from the file.
+"""
 
 import pickle
 import re
@@ -14,9 +17,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from serving.errors import UsageError
-from training.google_yamnet import read_keras, read_tflite
+from training.published.google_yamnet import read_keras, read_tflite
 
-# What torch.load raises on bytes that are no weights: found by cutting and flipping bytes of real files.
+# What torch.load raises for damaged files; found by truncating real files and flipping their bytes.
 UNREADABLE = (
     pickle.UnpicklingError,
     struct.error,
@@ -33,14 +36,14 @@ UNREADABLE = (
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weights file by name; those of Google's own files under torch_audioset's names.
+    """The tensors of a weights file by name. Tensors of Google's files get torch_audioset's names.
 
-    errors   UsageError: no such file, another kind of file, a damaged one, or one that needs code to open
+    errors   UsageError: the file is missing, damaged or of another type, or opening it would execute code
     """
     suffix = path.suffix.lower()
     if suffix not in LOADERS:
-        *some, last = LOADERS
-        raise UsageError(f"{path}: got {suffix or 'no suffix'}; wanted a {', '.join(some)} or {last} file of weights")
+        *first, last = LOADERS
+        raise UsageError(f"{path}: got {suffix or 'no suffix'}; wanted a {', '.join(first)} or {last} file of weights")
     if not path.is_file():
         got = "a folder" if path.is_dir() else "no such file"
         raise UsageError(f"{path}: got {got}; wanted a file of published weights of YAMNet or VGGish")
@@ -54,32 +57,32 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     entries = content if isinstance(content, dict) else {}
     tensors = {str(name): value for name, value in entries.items() if isinstance(value, Tensor)}
     if not tensors:
-        got = f"a dict of {shown(entries)}" if entries else f"a {type(content).__name__}"
+        got = f"a dict of {list_names(entries)}" if entries else f"a {type(content).__name__}"
         raise UsageError(f"{path}: got {got}; wanted tensors by name: save the module's state_dict() alone")
     return tensors
 
 
 def _load_pt(path: Path) -> Any:
-    """What a .pt file holds. Whatever would need code to open is refused by torch before any of it runs."""
+    """The content of a .pt file. torch refuses a file that would execute code, before it executes any."""
     try:
-        with warnings.catch_warnings():  # of unknown pickle protocols, in files that are refused anyway
+        with warnings.catch_warnings():  # about unknown pickle protocols, in files that are refused anyway
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
-        # torch's message is a page, and advises to run the code.
+        # torch's own message fills a page and advises to run the code.
         if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise UsageError(
                 f"{path}: got {code[1]}, which runs code when opened, so the file was not opened; "
-                "wanted tensors alone: save the module's state_dict() as .safetensors"
+                "wanted only tensors: save the module's state_dict() as .safetensors"
             ) from error
         raise UsageError(
             f"{path}: not a readable .pt file ({type(error).__name__}); "
-            "wanted what torch.save(module.state_dict(), path) writes: download it again, or give .safetensors"
+            "wanted a file written by torch.save(module.state_dict(), path): download it again, or give .safetensors"
         ) from error
 
 
 def _load_google(path: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """What Google's file holds of YAMNet."""
+    """The tensors of one of Google's YAMNet files. UsageError: it is damaged, or holds another network."""
     wanted = "wanted Google's YAMNet: download it again"
     try:
         tensors = read(path)
@@ -104,7 +107,7 @@ LOADERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-def shown(names: Iterable[object], most: int = 4) -> str:
-    """The first names, each on one line whatever the file calls them."""
+def list_names(names: Iterable[object], most: int = 4) -> str:
+    """The first names, separated by commas. Control characters are escaped, so the text stays on one line."""
     listed = [ascii(name)[1:-1][:60] if isinstance(name, str) else type(name).__name__ for name in names]
     return ", ".join(listed[:most]) + (", ..." if len(listed) > most else "")

@@ -17,15 +17,19 @@ from serving.frontend import LogMelConfig, mel_weights, used_bins
 
 
 def folded_dft(config: LogMelConfig, bins: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Cosines and sines of the windowed DFT for frames folded about their middle: two of [window_samples // 2, n_bins].
+    """The matrices of the windowed DFT for frames that are folded about their middle.
 
-    Row t belongs to the samples t after and t before the middle. The periodic Hann window is even about it, and with
-    phases counted from there the cosines are even and the sines odd: x cos summed over a frame is (after + before) cos
-    summed over half of it, x sin is (after - before) sin. Only phases differ from the usual DFT, not magnitudes. The
-    middle is in both halves, so that its cosine counts half; the frame's first sample has the weight 0.
+    returns  cosines and sines, each [window_samples // 2, n_bins]; row t multiplies the samples t after and t before
+             the middle
+
+    The periodic Hann window is an even function about the frame's middle. If phases are measured from the middle, the
+    cosines are even and the sines odd. The sum of x cos over a frame then equals the sum of (after + before) cos over
+    half a frame, and the sum of x sin equals that of (after - before) sin. Moving the origin changes the phases of the
+    spectrum but not its magnitudes. The middle sample is in both halves, so its cosine is halved. The frame's first
+    sample is left out because its Hann weight is 0.
     """
     half = config.window_samples // 2
-    hann = 0.5 + 0.5 * np.cos(np.pi * np.arange(half) / half)  # from its top at the middle
+    hann = 0.5 + 0.5 * np.cos(np.pi * np.arange(half) / half)  # the second half of the window, from its maximum
     angle = 2 * np.pi * np.outer(np.arange(half), bins) / config.fft_bins
     cosines = np.cos(angle) * hann[:, None]
     cosines[0] /= 2
@@ -36,8 +40,9 @@ class LogMel(nn.Module):
     """waveform [batch, n_samples] float32 in [-1, 1] -> log-mel [batch, n_frames, mel_bands] float32.
 
     Magnitude (not power) spectrum, mel filters, natural log of (mel + log_offset). Always FP32: the power
-    spectrum overflows FP16. Only the DFT bins that some mel band uses are computed, from folded frames: a quarter
-    of the multiplications of the whole DFT. Matrix products are what every runtime does fastest.
+    spectrum overflows FP16. The DFT is a product of matrices, the operation that every runtime does fastest. It is
+    computed from folded frames and only for the bins that a mel band uses, which takes a quarter of the multiplications
+    of the whole DFT.
     """
 
     cosines: Tensor
@@ -52,7 +57,8 @@ class LogMel(nn.Module):
         used = used_bins(weights)
         cosines, sines = folded_dft(config, used)
         self._half = config.window_samples // 2
-        self._block = math.gcd(config.hop_samples, self._half)  # of samples: both halves of all frames are whole blocks
+        # Samples in a block. The halves of all frames begin and end at a block's boundary.
+        self._block = math.gcd(config.hop_samples, self._half)
         buffers = {"cosines": cosines, "sines": sines, "mel": weights[used], "reverse": np.eye(self._block)[::-1]}
         for name, value in buffers.items():
             self.register_buffer(name, torch.tensor(value.copy(), dtype=torch.float32), persistent=False)
@@ -64,15 +70,18 @@ class LogMel(nn.Module):
         return torch.log(magnitude @ self.mel + self.config.log_offset)  # [batch, n_frames, mel_bands]
 
     def _halves(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
-        """Each frame from its middle to its end, and to its begin: two of [batch, n_frames, window_samples // 2]."""
+        """The halves of each frame, read from the middle forwards and from the middle backwards.
+
+        Each is [batch, n_frames, window_samples // 2].
+        """
         last = self.config.frames(waveform.shape[1]) - 1
-        count, step = self._half // self._block, self.config.hop_samples // self._block  # blocks of a half, of a hop
+        count, step = self._half // self._block, self.config.hop_samples // self._block  # blocks in a half, in a hop
         size = ((last * step + count), self._block)
         after = waveform[:, self._half :][:, : math.prod(size)].unflatten(1, size)
-        # As a product, for a slice with a step of -1 takes OpenVINO four times as long.
+        # A product with the reversed identity: OpenVINO needs four times as long for a slice with a step of -1.
         before = waveform[:, 1:][:, : math.prod(size)].unflatten(1, size) @ self.reverse
-        blocks = [slice(i, i + last * step + 1, step) for i in range(count)]  # the i-th of each frame
+        blocks = [slice(i, i + last * step + 1, step) for i in range(count)]  # the i-th block of each frame
         return (
-            torch.cat([after[:, some] for some in blocks], dim=2),
-            torch.cat([before[:, some] for some in reversed(blocks)], dim=2),
+            torch.cat([after[:, block] for block in blocks], dim=2),
+            torch.cat([before[:, block] for block in reversed(blocks)], dim=2),
         )

@@ -1,16 +1,16 @@
 """Start a network from published weights: YAMNet's (AudioSet) for yamnet and yamnet-compact, VGGish's for vggish.
 
-The file is one of Google's own of YAMNet, yamnet.h5 (Keras) or yamnet.tflite (see training.google_yamnet), or a
-state_dict in one of these modules' names, as .safetensors, .pt or .pth:
+The file is one of Google's YAMNet files, yamnet.h5 (Keras) or yamnet.tflite (see training.published.google_yamnet), or
+a state_dict with the names of one of these modules, as .safetensors, .pt or .pth:
 
     YAMNet  w-hc/torch_audioset, torch_audioset/yamnet/model.py
             layer1.fused.{conv,bn}; layer{2-14}.{depthwise_conv,pointwise_conv}.{conv,bn}; classifier
-            Convolutions without bias. Google's BatchNorm has no scale (center=True, scale=False, epsilon 1e-4), and
-            the converter leaves bn.weight at torch's one; it is read like the rest.
+            Convolutions without bias. Google's BatchNorm has no scale (center=True, scale=False, epsilon 1e-4); the
+            converter leaves bn.weight at 1, PyTorch's default. It is read like the other tensors.
     VGGish  harritaylor/torchvggish, torchvggish/vggish.py
-            features.{0,3,6,8,11,13} and embeddings.{0,2,4}, each a weight and a bias, no BatchNorm
+            features.{0,3,6,8,11,13} and embeddings.{0,2,4}, each with a weight and a bias, no BatchNorm
 
-Layers and classifiers that our networks do not have are skipped; what the file does not have stays as it was.
+Layers and classifiers that our networks do not have are skipped. Tensors that the file does not have keep their values.
 """
 
 from dataclasses import dataclass
@@ -22,20 +22,20 @@ from torch import Tensor, nn
 from serving.errors import UsageError
 from serving.file_record import record_of
 from serving.frontend import LogMelConfig
-from training.google_yamnet import adding
 from training.networks import Network
-from training.weight_files import read_weights, shown
+from training.published.google_yamnet import bias_batch_norm
+from training.published.weight_files import list_names, read_weights
 
 YAMNET_LOG_OFFSET = 0.001  # params.py in tensorflow/models, research/audioset/yamnet; VGGish's is 0.01
 
 WARNING = (
-    "warning: these weights learned from labelled YouTube sound (YAMNet's from AudioSet, whose classes name most of "
-    "ESC-50's and FSC22's, the unseen ones included): zero-shot scores from this start are not zero-shot in the "
-    "strict sense"
+    "warning: these weights were trained on labelled YouTube sound (YAMNet's on AudioSet, whose classes include most "
+    "of ESC-50's and FSC22's, also the unseen ones): zero-shot scores of a network that starts from them are not "
+    "zero-shot in the strict sense"
 )
 YAMNET_WARNING = (
-    "warning: YAMNet was trained on windows of 0.96 s, and this network sees 4.8 s: train on, do not use the features "
-    "as they are"
+    "warning: YAMNet was trained on windows of 0.96 s, but this network sees windows of 4.8 s: train it further, do "
+    "not use its features unchanged"
 )
 
 YAMNET = "torch_audioset's YAMNet"
@@ -44,7 +44,7 @@ GOOGLE = {".h5": "Google's yamnet.h5", ".tflite": "Google's yamnet.tflite"}
 BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
-VGGISH_LAYERS = (  # their layer, our layer, our BatchNorm after it
+VGGISH_LAYERS = (  # torchvggish's layer, our layer, our BatchNorm after it
     ("features.0", "features.0", "features.1"),
     ("features.3", "features.4", "features.5"),
     ("features.6", "features.8", "features.9"),
@@ -59,15 +59,17 @@ VGGISH_LAYERS = (  # their layer, our layer, our BatchNorm after it
 
 @dataclass(frozen=True)
 class PretrainedReport:
-    """What was taken from a file of published weights. BatchNorm's step counters are in none of the lists.
+    """Which tensors were loaded from a file of published weights. BatchNorm's step counters are in none of the lists.
 
-    source    what the file is
-    loaded    names of the tensors that were used; Google's files are read under torch_audioset's names
-    skipped   names of the tensors that our network has no place for: further layers, a classifier
-    fresh     names in our network that stay as they were: the head, yamnet's guide, and for yamnet* the embedding
-    statistics  whether its BatchNorms have some: VGGish has no BatchNorm, and a TFLite file has it folded into the
-                convolutions, so that the start equals them in eval mode alone: see training.norms
-    warnings  one line each, to be printed: WARNING first
+    source      what the file is
+    loaded      names of the tensors that were loaded; tensors of Google's files have torch_audioset's names
+    skipped     names of the file's tensors that our network does not have: further layers, a classifier
+    fresh       names of our network's tensors that kept their values: the head, yamnet's guide, and for yamnet and
+                yamnet-compact the embedding
+    statistics  whether the file has BatchNorm statistics. VGGish has no BatchNorm, and a TFLite file has it folded into
+                the convolutions: the network then equals the published one only in eval mode, see
+                training.published.batchnorm_statistics
+    warnings    lines to print; WARNING is the first
     """
 
     source: str
@@ -78,19 +80,19 @@ class PretrainedReport:
     warnings: tuple[str, ...]
 
     def line(self) -> str:
-        """One line for people."""
+        """The numbers of loaded, skipped and fresh tensors in one line."""
         parts = [f"{len(self.loaded)} tensors of {self.source} loaded"]
         for what, names in (("skipped", self.skipped), ("left fresh", self.fresh)):
             if names:
-                parts.append(f"{len(names)} {what} ({shown(dict.fromkeys(name.split('.')[0] for name in names))})")
+                parts.append(f"{len(names)} {what} ({list_names(dict.fromkeys(name.split('.')[0] for name in names))})")
         return "; ".join(parts)
 
 
 def front_end_of(network: str, published: bool) -> LogMelConfig:
-    """The front end of a run: what the published weights that it starts from heard, or the study's.
+    """The front end of a run: the one that its published weights were trained with, otherwise the study's.
 
     network    one of NETWORKS
-    published  whether it starts from published weights: YAMNet's for yamnet and yamnet-compact
+    published  whether the run starts from published weights
     """
     if published and network != "vggish":
         return LogMelConfig(log_offset=YAMNET_LOG_OFFSET)
@@ -98,20 +100,23 @@ def front_end_of(network: str, published: bool) -> LogMelConfig:
 
 
 def identify(path: Path) -> str:
-    """What a run says of the weights that it starts from: the file's name and the beginning of its SHA-256."""
+    """The name of a weights file and the beginning of its SHA-256, for a run's configuration.
+
+    errors   UsageError: there is no such file
+    """
     if not path.is_file():
         raise UsageError(f"--init: {path}: no such file; give published weights, or leave it out")
     return f"{path.name}, sha256 {record_of(path).sha256[:12]}"
 
 
 def load_pretrained(network: Network, path: Path) -> PretrainedReport:
-    """Set the layers that a network shares with a published one to the published weights, in place.
+    """Copy published weights into the layers that a network shares with the published one, in place.
 
     network   yamnet and yamnet-compact take the convolutions and BatchNorms of their 12 and 7 layers from YAMNet;
               vggish takes its convolutions and three embedding layers from VGGish
-    path      .safetensors, .pt, .pth, .h5 or .tflite, see training.weight_files: no code is run
-    errors    UsageError: no such file, another kind of file, one that needs code to open, or a tensor that is missing
-              or has another shape; the network is then untouched
+    path      a file that training.published.weight_files can read
+    errors    UsageError: the file cannot be read, or a tensor is missing or has another shape; the network is then
+              unchanged
     """
     stored = read_weights(path)
     own = network.state_dict()
@@ -122,22 +127,22 @@ def load_pretrained(network: Network, path: Path) -> PretrainedReport:
     values = {ours: _take(stored, theirs, own[ours].shape, source, path) for ours, theirs in names.items()}
     if not mobilenet:
         values["embedding.0.weight"] = _channels_first(values["embedding.0.weight"])
-        values |= _pass_through(network)
+        values |= _bias_batch_norms(network)
     unexpected = network.load_state_dict(values, strict=False).unexpected_keys
     assert not unexpected, unexpected
     return PretrainedReport(
         source=source,
         loaded=tuple(names.values()),
-        skipped=tuple(name for name in stored if name not in set(names.values()) and not _counts(name)),
-        fresh=tuple(name for name in own if name not in values and not _counts(name)),
+        skipped=tuple(name for name in stored if name not in set(names.values()) and not _is_counter(name)),
+        fresh=tuple(name for name in own if name not in values and not _is_counter(name)),
         statistics=mobilenet and path.suffix.lower() != ".tflite",
         warnings=(WARNING, YAMNET_WARNING) if mobilenet else (WARNING,),
     )
 
 
 def yamnet_names(n_layers: int) -> dict[str, str]:
-    """Our parameter -> YAMNet's, for its first layers: one convolution, the others separable."""
-    layers = [("features.0.1", "features.0.2", "layer1.fused")]  # our convolution, our BatchNorm, their layer
+    """Our tensor's name -> YAMNet's, for YAMNet's first n_layers: a convolution, then separable layers."""
+    layers = [("features.0.1", "features.0.2", "layer1.fused")]  # our convolution, our BatchNorm, YAMNet's layer
     for k in range(2, n_layers + 1):
         depthwise, pointwise = f"features.{2 * k - 3}", f"features.{2 * k - 2}"
         layers += [
@@ -152,7 +157,10 @@ def yamnet_names(n_layers: int) -> dict[str, str]:
 
 
 def vggish_names() -> dict[str, str]:
-    """Our parameter -> VGGish's. Their biases become our BatchNorms', where training does not cancel them."""
+    """Our tensor's name -> VGGish's.
+
+    VGGish's biases become those of our BatchNorms: a bias before a BatchNorm has no effect in training.
+    """
     names: dict[str, str] = {}
     for theirs, layer, norm in VGGISH_LAYERS:
         names[f"{layer}.weight"] = f"{theirs}.weight"
@@ -160,16 +168,16 @@ def vggish_names() -> dict[str, str]:
     return names
 
 
-def _pass_through(network: Network) -> dict[str, Tensor]:
-    """What makes vggish's BatchNorms add their bias, which the file has, and nothing else in eval mode.
+def _bias_batch_norms(network: Network) -> dict[str, Tensor]:
+    """Tensors that make vggish's BatchNorms only add their bias in eval mode. The biases themselves are in the file.
 
-    The fully connected layers' own biases are zero.
+    The biases of the fully connected layers become 0.
     """
     values: dict[str, Tensor] = {}
     for _, layer, norm in VGGISH_LAYERS:
         module = network.get_submodule(norm)
         assert isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
-        parts = adding(torch.zeros(module.num_features), module.eps)
+        parts = bias_batch_norm(torch.zeros(module.num_features), module.eps)
         values |= {f"{norm}.{part}": value for part, value in parts.items() if part != "bias"}
         if layer.startswith("embedding"):
             values[f"{layer}.bias"] = torch.zeros(module.num_features)
@@ -177,15 +185,18 @@ def _pass_through(network: Network) -> dict[str, Tensor]:
 
 
 def _channels_first(weight: Tensor) -> Tensor:
-    """VGGish flattens its last map as frames, bands, channels, ours as channels, frames, bands: [4096, 12288]."""
+    """Reorder the inputs of VGGish's first fully connected layer, [4096, 12288].
+
+    VGGish flattens its last map in the order frames, bands, channels; ours is channels, frames, bands.
+    """
     maps = weight.unflatten(1, (6, 4, 512))  # [4096, frames, bands, channels]
     return maps.permute(0, 3, 1, 2).flatten(1)
 
 
 def _take(stored: dict[str, Tensor], name: str, shape: torch.Size, source: str, path: Path) -> Tensor:
-    """A tensor of the file as float32, or a UsageError that names it."""
+    """A tensor of the file as float32. UsageError: it is missing, of another shape or dtype, or not finite."""
     if name not in stored:
-        got = f"{len(stored)} others ({shown(stored)})"
+        got = f"{len(stored)} others ({list_names(stored)})"
         raise UsageError(f"{path}: {name}: got none, but {got}; wanted {list(shape)}: give the weights of {source}")
     tensor = stored[name]
     if tensor.shape != shape:
@@ -200,5 +211,5 @@ def _take(stored: dict[str, Tensor], name: str, shape: torch.Size, source: str, 
     return value
 
 
-def _counts(name: str) -> bool:
+def _is_counter(name: str) -> bool:
     return name.endswith("num_batches_tracked")

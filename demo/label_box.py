@@ -61,7 +61,7 @@ def write_labels(labels: list[str]) -> str:
 
 
 def presets(embedder: Embedder) -> dict[str, str]:
-    """Labels as they would be typed, by the name of the preset: those of which this bundle understands every one."""
+    """Preset name -> its labels, as they are typed. Only presets whose labels this bundle all understands."""
     known = set(map(normalise_label, embedder.zeroshot.class_names))
     understood = {
         name: text for name, text in PRESETS.items() if embedder.knows_text or known.issuperset(read_labels(text) or ())
@@ -71,9 +71,9 @@ def presets(embedder: Embedder) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class LabelBox:
-    """The components: which labels, and what is taken from the scores of seen ones.
+    """The components for labels, and for the offset of seen classes.
 
-    renewed   the event after which the box fits another bundle
+    renewed   the event after which the box shows the labels of a newly chosen bundle
     """
 
     preset: gr.Dropdown
@@ -85,8 +85,8 @@ class LabelBox:
 def add_labels(bundles: BundleChoice, bundle: gr.Dropdown, api_name: str | None = None) -> LabelBox:
     """Add the box for labels, filled by presets. Views read `labels` and `offset`.
 
-    bundle    the component that names the bundle: with another one, the box starts anew
-    api_name  of the action that gives a preset's labels; None: no program is offered it
+    bundle    the component that names the bundle; if it changes, the box is filled again
+    api_name  of the API action that returns a preset's labels; None: there is no such action
     """
     embedder = bundles.open(bundles.names[0])
     choices = presets(embedder)
@@ -101,7 +101,7 @@ def add_labels(bundles: BundleChoice, bundle: gr.Dropdown, api_name: str | None 
             value=0,
             step=0.1,
             label="offset of seen classes",
-            info="Taken from the scores of classes that were in the training, so that unseen ones get their turn.",
+            info="Subtracted from the scores of classes that were in the training, so that others can rank first.",
         )
 
     def fill(preset: str, bundle: str) -> str:
@@ -114,13 +114,13 @@ def add_labels(bundles: BundleChoice, bundle: gr.Dropdown, api_name: str | None 
         """The labels of a preset, as they are typed."""
         return {"labels": fill(preset, bundle)}
 
-    def start_anew(bundle: str) -> tuple[Any, Any]:
+    def fill_again(bundle: str) -> tuple[Any, Any]:
         embedder = bundles.open(bundle)
         choices = presets(embedder)
         return gr.Dropdown(list(choices), value=OWN), gr.Textbox(choices[OWN], info=advice(embedder))
 
     handle_event(preset.input, fill, [preset, bundle], [labels])
-    renewed = handle_event(bundle.change, start_anew, [bundle], [preset, labels])
+    renewed = handle_event(bundle.change, fill_again, [bundle], [preset, labels])
     if api_name:
         add_action(fill_for_programs, [preset, bundle], api_name)
     return LabelBox(preset, labels, offset, renewed)
@@ -130,10 +130,10 @@ def advice(embedder: Embedder) -> str:
     """How to type labels for this bundle."""
     if embedder.knows_text:
         return (
-            "Type English words: one label or whole description a line, or short labels with commas between; a label "
-            'with a comma in it stands in quotes ("dog, barking").'
+            "Type English words: one label or whole description a line, or short labels separated by commas; put a "
+            'label with a comma in quotes ("dog, barking").'
         )
     return (
-        "This bundle came without its text model, so it understands no other labels than the names of its "
+        "This bundle came without its text model, so it understands only the names of its "
         f"{len(embedder.zeroshot.class_names)} classes."
     )

@@ -1,0 +1,60 @@
+"""The device and the precision of a training."""
+
+from dataclasses import dataclass
+
+import torch
+
+from serving.errors import UsageError
+
+PRECISIONS = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Compute:
+    """What to train on.
+
+    dtype    float32, or bfloat16 or float16 for mixed precision
+    compile  whether torch.compile fuses the network
+    """
+
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    compile: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeOptions:
+    """The flags that choose a `Compute`."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N"""
+    precision: str = "auto"
+    """fp32, or mixed with bf16 or fp16; auto: mixed on a GPU, fp32 on a CPU"""
+    compile: bool = False
+    """let torch.compile fuse the network (needs a C++ compiler)"""
+
+
+def choose_compute(options: ComputeOptions) -> Compute:
+    """Read the flags. UsageError: an unknown precision, or a device that this machine does not have."""
+    if options.precision not in PRECISIONS:
+        raise UsageError(f"precision: got {options.precision}; wanted one of {', '.join(PRECISIONS)}")
+    device = choose_device(options.device)
+    dtype = PRECISIONS[options.precision]
+    if dtype is None:
+        mixed = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
+        dtype = mixed if device.type == "cuda" else torch.float32
+    return Compute(device, dtype, options.compile)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device with this name; for auto, a GPU if there is one. UsageError: this machine does not have it."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        if device.type not in ("cpu", "cuda") or name.startswith("cpu:"):
+            raise UsageError(f"device: got {name}; wanted auto, cpu, cuda or cuda:N")
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device: got {name}, which this machine does not have; try --device auto") from error
+    return device

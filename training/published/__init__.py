@@ -1,0 +1,1 @@
+"""Published weights: read their files, and start a network from them."""

@@ -1,0 +1,106 @@
+"""Load what a run trains on: the data set's table, the run's configuration, the class texts and the recordings."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.errors import DataError, UsageError
+from training.data.clips import ClipTable, load_clips
+from training.data.download import download
+from training.data.duplicates import shared_files
+from training.data.splits import ClipSplit
+from training.data.windows import UnreadableError
+from training.fit.workers import Workers
+from training.networks import build_network
+from training.options import Options, configure
+from training.published.pretrained import load_pretrained
+from training.recordings import Recordings, load_recordings
+from training.run_folder import RunConfig
+from training.text_encoders import text_encoder
+from training.zeroshot_maps import text_vectors
+
+
+@dataclass(frozen=True)
+class RunInput:
+    """What a run trains on.
+
+    clips         the recordings' clips by their use
+    texts         [n_classes, text_size] float32: vectors of the class descriptions, in the table's order
+    warnings      lines to print
+    duplicates    number of recordings that two parts share, byte for byte
+    read_in_part  number of recordings that could be read only in part
+    """
+
+    config: RunConfig
+    recordings: Recordings
+    clips: ClipSplit
+    texts: NDArray[np.float32]
+    warnings: list[str]
+    duplicates: int
+    read_in_part: int
+
+
+def load_run_input(options: Options, out: Path, workers: Workers) -> RunInput:
+    """Load a run's input. Whatever can be checked without the recordings is checked before they are decoded.
+
+    errors   UnheardError: the flags do not fit the data set, the resumed run, or each other; or data cannot be read
+    """
+    with workers.first_alone():
+        if options.download:
+            download(options.dataset, options.recordings)
+    table = load_clips(options.dataset, options.recordings)
+    config = configure(options, table)
+    if options.resume:
+        stored = RunConfig.load(out)
+        # The flags do not choose these two: a resumed run keeps its own.
+        config = replace(config, front_end=stored.front_end, skipped=stored.skipped)
+        _refuse_other_options(config, stored)
+    elif options.init:
+        load_pretrained(build_network(config.network), options.init)  # raises before an older run is replaced
+    texts = text_vectors(table.classes, text_encoder(config.text))
+    config.clips(table)  # raises for a split that is impossible
+    warnings: list[str] = []
+    with workers.first_alone():
+        config, recordings = _load_readable(options, config, table, warnings.append)
+    read_in_part = len(warnings)
+    if config.skipped:
+        warnings.append(f"left out, because they cannot be read: {', '.join(config.skipped)}")
+    if missing := config.split.warning():
+        warnings.append(missing)
+    clips = config.clips(table)
+    shared = shared_files({"train": clips.train, "validation": clips.validation, "test": clips.test})
+    warnings += [found.line() for found in shared]
+    duplicates = sum(len(found.pairs) for found in shared)
+    return RunInput(config, recordings, clips, texts, warnings, duplicates, read_in_part)
+
+
+def _load_readable(
+    options: Options, config: RunConfig, table: ClipTable, warn: Callable[[str], None]
+) -> tuple[RunConfig, Recordings]:
+    """The recordings. With --skip-unreadable, those that can be read, and a configuration that lists the others.
+
+    errors   UnreadableError: some cannot be read; DataError: with --skip-unreadable, a class has none that can be read
+    """
+    try:
+        return config, load_recordings(config, config.without_skipped(table), options.cache_dir, warn)
+    except UnreadableError as error:
+        if not options.skip_unreadable or options.resume:
+            raise
+        root = options.recordings
+        skipped = [path.relative_to(root).as_posix() for path in error.reasons]
+    config = replace(config, skipped=skipped)
+    left = config.without_skipped(table)
+    lost = set(range(len(table.classes))) - {clip.label for clip in left.clips}
+    if lost:
+        raise DataError(f"{root}: no recording of the class {table.classes[min(lost)]} can be read; repair them")
+    return config, load_recordings(config, left, options.cache_dir, warn)
+
+
+def _refuse_other_options(wanted: RunConfig, stored: RunConfig) -> None:
+    for name in RunConfig.__dataclass_fields__:
+        now, then = getattr(wanted, name), getattr(stored, name)
+        if now != then:
+            raise UsageError(f"--resume: {name} is {now}, but the run has {then}; give the same options")

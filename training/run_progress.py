@@ -1,0 +1,83 @@
+"""Show a training's progress: bars on the terminal, and TensorBoard events (`tensorboard --logdir runs`)."""
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+from serving.command import progress_console, say
+from serving.errors import RunError
+from training.fit.recipe import Epoch
+from training.run_folder import TENSORBOARD, RunConfig
+
+
+class TensorBoardLog:
+    """Writes the events of one run folder. RunError if it cannot be written."""
+
+    def __init__(self, run: Path, after_epoch: int | None = None):
+        """after_epoch: the last finished epoch of a resumed run; events of later epochs are hidden."""
+        purge = None if after_epoch is None else after_epoch + 1
+        self._path = run / TENSORBOARD
+        try:
+            self._writer = SummaryWriter(str(self._path), purge_step=purge)
+        except OSError as error:
+            raise RunError(f"{self._path}: cannot be written ({error.strerror}); free some space") from error
+
+    def epoch(self, done: Epoch) -> None:
+        """Write loss and accuracy of training and validation, the learning rate and the speed."""
+        for part in ("train", "validation"):
+            for number in ("loss", "accuracy"):
+                value = getattr(done, f"{part}_{number}")
+                if value is not None:
+                    self._writer.add_scalar(f"{number}/{part}", value, done.epoch)
+        self._writer.add_scalar("learning rate", done.learning_rate, done.epoch)
+        self._writer.add_scalar("samples per second", done.samples_per_second, done.epoch)
+
+    def figure(self, name: str, figure: Figure, epoch: int) -> None:
+        """Write a figure at the epoch whose weights it shows."""
+        self._writer.add_figure(name, figure, epoch)
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        self._writer.close()
+
+
+def epoch_progress(visible: bool) -> Progress:
+    """A progress display for tasks whose unit is an epoch."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("epoch {task.completed:.1f}/{task.total:.0f}"),
+        TextColumn("{task.fields[numbers]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=progress_console,
+        disable=not visible,
+    )
+
+
+def progress_callbacks(progress: Progress, config: RunConfig, board: TensorBoardLog | None) -> dict[str, Any]:
+    """The callbacks of `Learner.learn`. They advance a bar for the vocabulary and one for the recordings.
+
+    board   gets the numbers of each epoch; None in a process that only helps the first one, which prints nothing
+    """
+    pretraining = progress.add_task("vocabulary", total=config.vocabulary_epochs, numbers="", visible=False)
+    bar = progress.add_task(config.network.name, total=config.recipe.epochs, numbers="")
+
+    def on_epoch(done: Epoch) -> None:
+        numbers = f"loss {done.train_loss:.3f}"
+        if done.validation_loss is not None and done.validation_accuracy is not None:
+            numbers += f", validation {done.validation_loss:.3f}, accuracy {done.validation_accuracy:.1%}"
+        progress.update(bar, completed=done.epoch, numbers=numbers)
+        if board:
+            board.epoch(done)
+
+    return {
+        "on_step": lambda epoch, share: progress.update(bar, completed=epoch - 1 + share),
+        "on_epoch": on_epoch,
+        "on_pretraining": lambda epoch, share: progress.update(pretraining, completed=epoch - 1 + share, visible=True),
+        "say": say if board else lambda line: None,
+    }
