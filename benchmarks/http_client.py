@@ -57,7 +57,7 @@ def read_reply(answer: bytes) -> Reply:
     return Reply(int(first.split(" ", 2)[1]), headers, body)
 
 
-class Connection:
+class HttpConnection:
     """One connection. It stays open between requests and is opened again where the server has closed it.
 
     resent  requests that found the connection closed and were sent again on a new one
@@ -150,7 +150,7 @@ async def closed_loop(
     samples: list[Sample] = []
 
     async def client(turn: int) -> None:
-        connection = Connection(address)
+        connection = HttpConnection(address)
         while (start := time.perf_counter()) < end:
             sample = _sample(await connection.ask(requests[turn % len(requests)]), start, start)
             if start >= begin:
@@ -167,12 +167,12 @@ async def open_loop(
 ) -> LoadRun:
     """Requests arrive by a Poisson process of `rate` a second, however many are unanswered, as independent users do."""
     arrivals = np.cumsum(rng.exponential(1 / rate, max(1, round(rate * seconds))))
-    idle: list[Connection] = []
+    idle: list[HttpConnection] = []
     tasks: list[asyncio.Task[Sample]] = []
     begin = time.perf_counter()
 
     async def client(turn: int, due: float) -> Sample:
-        connection = idle.pop() if idle else Connection(address)
+        connection = idle.pop() if idle else HttpConnection(address)
         start = time.perf_counter()
         sample = _sample(await connection.ask(requests[turn % len(requests)]), due, start)
         idle.append(connection)

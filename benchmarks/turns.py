@@ -16,7 +16,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
-class Job:
+class TimedJob:
     """One piece of work.
 
     prepare   turn -> input; not timed. Turns count from 0 and include the warm-up
@@ -57,7 +57,7 @@ def wait_for_rest(most_s: float = 0.5) -> None:
 
 
 def take_turns(
-    jobs: Mapping[Key, Job],
+    jobs: Mapping[Key, TimedJob],
     repeats: int,
     warm_up: int,
     in_a_row: int = 1,
@@ -89,7 +89,7 @@ def take_turns(
 
 
 def time_jobs(
-    jobs: Mapping[Key, Job], repeats: int, warm_up: int, in_a_row: int = 1, title: str = "warm-up, then timing"
+    jobs: Mapping[Key, TimedJob], repeats: int, warm_up: int, in_a_row: int = 1, title: str = "warm-up, then timing"
 ) -> dict[Key, NDArray[np.int64]]:
     """`take_turns` with a progress bar, which is redrawn between rounds only, so that it is never timed."""
     with Progress(console=progress_console, auto_refresh=False) as progress:

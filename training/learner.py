@@ -25,7 +25,7 @@ from training.fit.objectives import ClassObjective, JointObjective, Objective, V
 from training.fit.recipe import Epoch, Recipe
 from training.fit.workers import Workers
 from training.networks import FRESH_WEIGHTS, Network, NetworkConfig, TextHead, build_network
-from training.published.batchnorm_statistics import measure_norms
+from training.published.batchnorm_statistics import measure_statistics
 from training.published.pretrained import load_pretrained
 from training.recordings import Recordings
 from training.run_folder import LAST, WEIGHTS, RunConfig
@@ -211,7 +211,7 @@ def _measure_statistics(network: Network, frames: ClipFrames, clips: NDArray[np.
     windows = frames.crop(rng.permutation(clips)[:STATISTICS_WINDOWS], rng, config.window_frames)
     published = [network.features] if config.network.name != "vggish" else [network.features, network.embedding]
     network.eval()
-    measure_norms(nn.Sequential(*published), torch.from_numpy(windows).unsqueeze(1))
+    measure_statistics(nn.Sequential(*published), torch.from_numpy(windows).unsqueeze(1))
     network.train()
 
 

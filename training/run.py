@@ -21,7 +21,7 @@ from rich.table import Table
 from serving.command import run_command, say, show
 from serving.errors import UsageError
 from serving.new_folder import refuse_existing, refuse_unwritable
-from training.compute import Compute
+from training.compute import Compute, choose_compute
 from training.data.splits import ClipSplit
 from training.evaluation.plots import draw_curves, save_figure
 from training.fit.checkpoint import save_whole, write_text
@@ -30,7 +30,7 @@ from training.fit.recipe import Epoch, best_epoch
 from training.fit.workers import Workers, join_workers
 from training.learner import Learner
 from training.networks import Network
-from training.options import Options, check, choose_compute
+from training.options import Options, check
 from training.run_folder import CONFIG, CURVES, LAST, METRICS, SUMMARY, ZEROSHOT, RunConfig
 from training.run_input import RunInput, load_run_input
 from training.run_progress import TensorBoardLog, epoch_progress, progress_callbacks
