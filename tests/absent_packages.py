@@ -1,4 +1,4 @@
-"""Processes in which packages are not installed, torch above all."""
+"""Run processes in which some packages, such as torch, are not installed."""
 
 import os
 from pathlib import Path

@@ -37,7 +37,7 @@ def make_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callabl
 
 
 def small_sound(kind: str, rng: np.random.Generator, seconds: float = 3.0) -> np.ndarray:
-    """A tone, noise or clicks that differ from draw to draw: [n_samples] float32 at RATE_HZ."""
+    """A random tone, noise or clicks: [n_samples] float32 at RATE_HZ."""
     time = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
     background = 1e-3 * rng.standard_normal(len(time))
     match kind:

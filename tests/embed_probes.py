@@ -1,8 +1,8 @@
-"""Embed a few probes with each backend of a bundle: what tests run on an emulated CPU.
+"""Embed a few probes with each backend of a bundle. Tests run this on an emulated CPU.
 
     python -m tests.embed_probes BUNDLE OUT.npz
 
-Writes one array [n_probes, 128] a backend and precision.
+It writes one array [n_probes, 128] for each backend and precision.
 """
 
 import sys
@@ -17,12 +17,12 @@ from serving.backends.runtime import Runtime
 from serving.bundle import open_bundle
 from serving.probes import probe_windows
 
-# An emulated CPU takes a second a window. On these, 8-bit weights overflowed most.
+# An emulated CPU takes a second for a window, so only a few: those on which 8-bit weights overflowed most.
 PROBES = ("tone 1 kHz", "square 440 Hz, full scale", "square 4 kHz, full scale", "noise, full scale", "silence")
 
 
 def embed_probes(folder: Path) -> dict[str, np.ndarray]:
-    """ "backend, precision" -> embeddings [n_probes, 128] float32, by one thread."""
+    """Embeddings [n_probes, 128] float32 by "backend, precision", computed by one thread."""
     bundle = open_bundle(folder)
     names, windows = probe_windows(bundle.manifest.window)
     some = windows[[names.index(name) for name in PROBES]]

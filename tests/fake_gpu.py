@@ -29,8 +29,8 @@ class FakeCuda:
     def __init__(self):
         self.memory = {}  # address -> bytes: an array of uint8
         self.streams = {}  # handle -> work that waits
-        self.captures = {}  # handle -> work recorded so far
-        self.graphs = {}  # handle of a graph or of what was instantiated from it -> recorded work
+        self.captures = {}  # handle -> recorded work
+        self.graphs = {}  # handle of a graph or of its executable -> recorded work
         self.calls = []  # names, in order
         self.fail = {}  # name -> status to answer with
         self._next = 1
@@ -41,11 +41,11 @@ class FakeCuda:
             return value
 
         def checked(*arguments):
-            status = getattr(cudart, name)(*arguments)[0]  # TypeError where NVIDIA's own function would raise it
+            status = getattr(cudart, name)(*arguments)[0]  # raises TypeError where NVIDIA's function does
             assert status.name == NO_DRIVER, f"{name} answered {status.name}"
             self.calls.append(name)
             if name in self.fail:
-                if name == "cudaStreamEndCapture":  # which ends the capture all the same
+                if name == "cudaStreamEndCapture":  # it ends the capture even if it fails
                     del self.captures[int(arguments[0])]
                 return (getattr(cudart.cudaError_t, self.fail[name]), None)
             result = value(*arguments)
@@ -127,11 +127,11 @@ class FakeCuda:
         return kind(init_value=self._next)
 
     def give(self, stream, step):
-        """Put work on a stream, or into its capture."""
+        """Add work to a stream, or to its capture."""
         self.captures.get(stream, self.streams[stream]).append(step)
 
     def inside(self, address, size):
-        """The bytes [address, address + size) belong to one allocation."""
+        """Assert that the bytes [address, address + size) belong to one allocation."""
         assert any(start <= address and address + size <= start + full for start, (_, full) in self.memory.items())
 
     def floats(self, address, shape):

@@ -28,14 +28,14 @@ def field_sound(rate_hz: int = RATE_HZ, seconds: float = SECONDS, channels: int 
 
 
 def encoded(wave: np.ndarray, rate_hz: int = RATE_HZ, file_format: str = "WAV", subtype: str | None = None) -> bytes:
-    """A file by libsndfile."""
+    """Encode a wave with libsndfile."""
     buffer = io.BytesIO()
     soundfile.write(buffer, wave, rate_hz, format=file_format, subtype=subtype)
     return buffer.getvalue()
 
 
 def mp3(wave: np.ndarray, rate_hz: int = RATE_HZ, vbr: bool = False) -> bytes:
-    """An MP3 with its Xing frame, as LAME writes it."""
+    """Encode a wave as an MP3 with a Xing frame, as LAME does."""
     buffer = io.BytesIO()
     mode = {"bitrate_mode": "VARIABLE", "compression_level": 0.3} if vbr else {}
     soundfile.write(buffer, wave, rate_hz, format="MP3", **mode)
@@ -43,49 +43,49 @@ def mp3(wave: np.ndarray, rate_hz: int = RATE_HZ, vbr: bool = False) -> bytes:
 
 
 def without_xing(data: bytes) -> bytes:
-    """An MP3 of MPEG-1 without its first frame."""
+    """Remove the first frame of an MPEG-1 MP3."""
     kbit = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)[data[2] >> 4]
     rate_hz = (44_100, 48_000, 32_000)[data[2] >> 2 & 3]
     return data[144_000 * kbit // rate_hz + (data[2] >> 1 & 1) :]
 
 
 def id3(n_bytes: int) -> bytes:
-    """An ID3v2.4 tag with a picture of so many random bytes, in which no sync word stands, as the standard wants it."""
+    """An ID3v2.4 tag with a picture of n_bytes random bytes without a sync word, as the standard requires."""
     picture = np.random.default_rng(1).bytes(n_bytes).replace(b"\xff", b"\xfe")
     size = bytes(n_bytes >> shift & 127 for shift in (21, 14, 7, 0))
     return b"ID3\4\0\0" + size + picture
 
 
 def ape() -> bytes:
-    """An APEv2 tag with header, of one item."""
+    """An APEv2 tag with a header and one item."""
     item = struct.pack("<II", 4, 0) + b"Title\0dawn"
     frame = [struct.pack("<IIII8x", 2000, len(item) + 32, 1, flags) for flags in (0xA000_0000, 0x8000_0000)]
     return b"APETAGEX" + frame[0] + item + b"APETAGEX" + frame[1]
 
 
 def chunk(name: bytes, content: bytes, pad: bool = True) -> bytes:
-    """A chunk of RIFF."""
+    """A RIFF chunk."""
     return name + struct.pack("<I", len(content)) + content + bytes(len(content) % 2 * pad)
 
 
 def riff(*chunks: bytes) -> bytes:
-    """A WAV file of these chunks."""
+    """A WAV file with these chunks."""
     return b"RIFF" + struct.pack("<I", 4 + sum(map(len, chunks))) + b"WAVE" + b"".join(chunks)
 
 
 def float_format(channels: int) -> bytes:
-    """The format chunk of 32-bit floats."""
+    """The format chunk of a WAV with 32-bit floats."""
     return chunk(b"fmt ", struct.pack("<HHIIHH", 3, channels, RATE_HZ, RATE_HZ * 4 * channels, 4 * channels, 32))
 
 
 def with_sizes(wav: bytes, riff_size: int, data_size: int) -> bytes:
-    """A WAV whose chunk `data` stands at byte 36, with other sizes."""
+    """Change the two sizes in a WAV whose `data` chunk starts at byte 36."""
     assert wav[36:40] == b"data"
     return wav[:4] + struct.pack("<I", riff_size) + wav[8:40] + struct.pack("<I", data_size) + wav[44:]
 
 
 def contained(container: str, codec: str, rate_hz: int, wave: np.ndarray) -> bytes:
-    """A file by FFmpeg."""
+    """Encode a wave with FFmpeg, in a container."""
     import av
 
     layout = "mono" if wave.shape[1] == 1 else "stereo"
@@ -120,7 +120,7 @@ class Kind:
     told: str = ""
 
 
-FRAME_S = 0.06  # two MP3 frames: delay and padding, which nothing tells without LAME's own frame
+FRAME_S = 0.06  # two MP3 frames: delay and padding, which only LAME's frame records
 PACKET_S = 0.05  # an AAC or Opus packet, or two
 
 

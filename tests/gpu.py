@@ -1,4 +1,4 @@
-"""Marks for tests that need an NVIDIA GPU, and for those that need to be without one."""
+"""Marks for tests that need an NVIDIA GPU, and for tests that need a machine without one."""
 
 import pytest
 

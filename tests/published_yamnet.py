@@ -1,4 +1,4 @@
-"""YAMNet as published, with random weights, and the two files that Google publishes it in, written small and whole."""
+"""YAMNet with random weights, and the two file formats in which Google publishes it."""
 
 from collections import OrderedDict
 from pathlib import Path
@@ -15,7 +15,7 @@ SEPARABLE = ((1, 64), (2, 128), (1, 128), (2, 256), (1, 256), (2, 512), *[(1, 51
 
 
 class SameConv(nn.Conv2d):
-    """TensorFlow's SAME: the output has ceil(size / stride) cells, an odd row of padding goes to the end."""
+    """A convolution with TensorFlow's SAME padding: ceil(size / stride) outputs; an odd padding row comes last."""
 
     def forward(self, input: Tensor) -> Tensor:
         pads: list[int] = []
@@ -36,7 +36,7 @@ class ConvBN(nn.Module):
 
 
 class PublishedYAMNet(nn.Module):
-    """The names and sums of w-hc/torch_audioset's YAMNet, written anew."""
+    """YAMNet with the parameter names and the computation of w-hc/torch_audioset."""
 
     def __init__(self):
         super().__init__()
@@ -58,7 +58,7 @@ class PublishedYAMNet(nn.Module):
 
 
 def published_yamnet(seed: int, scaled: bool = True) -> PublishedYAMNet:
-    """Random weights, with running statistics that fit them: every layer's output keeps its size.
+    """A YAMNet with random weights and matching running statistics, so that no layer's output grows or vanishes.
 
     scaled  whether BatchNorm scales, as torch can; Google's does not
     """
@@ -77,13 +77,13 @@ def published_yamnet(seed: int, scaled: bool = True) -> PublishedYAMNet:
 
 
 def layers_of(module: PublishedYAMNet) -> dict[str, ConvBN]:
-    """Its convolutions by Google's names: layer1/conv, layer2/depthwise_conv, ..."""
+    """The convolutions by Google's names: layer1/conv, layer2/depthwise_conv, ..."""
     found = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, ConvBN)]
     return {name.replace("fused", "conv").replace(".", "/"): layer for name, layer in found}
 
 
 def write_keras(module: PublishedYAMNet, path: Path) -> Path:
-    """As Keras saves weights: a group for each layer, and in it the weights by names that begin with the layer's."""
+    """Write the weights as Keras does: one group a layer; the weights' names in it begin with the layer's name."""
     with h5py.File(path, "w") as file:
         for name, layer in layers_of(module).items():
             weight = layer.conv.weight.detach().numpy()
@@ -101,7 +101,7 @@ def write_keras(module: PublishedYAMNet, path: Path) -> Path:
 
 
 def folded(layer: ConvBN) -> tuple[Tensor, Tensor]:
-    """A convolution that does what it and its BatchNorm do in eval mode: weight and bias."""
+    """Fold a layer's BatchNorm into its convolution: weight and bias."""
     bn = layer.bn
     assert bn.running_mean is not None
     assert bn.running_var is not None

@@ -1,4 +1,4 @@
-"""Servers for tests: an app in this process, or the command in its own."""
+"""Servers for tests: an app in this process, or the command in a process of its own."""
 
 import contextlib
 import copy
@@ -21,7 +21,7 @@ from serving.server.pipeline import Pipeline
 
 
 class FakeGraph:
-    """Any function as a model: windows [n, samples] -> rows [n, 128]."""
+    """A function as a model: windows [n, samples] -> embeddings [n, 128]."""
 
     name, version, providers = "fake", "0", ["this test"]
 
@@ -33,19 +33,19 @@ class FakeGraph:
 
 
 def with_network(embedder: Embedder, network: Callable[[np.ndarray], np.ndarray]) -> Embedder:
-    """An embedder over the same bundle with another network."""
+    """Copy an embedder and replace its network."""
     other = copy.copy(embedder)
     other.runtime = Runtime(FakeGraph(network))
     return other
 
 
 def client_of(embedder: Embedder, **limits: Any) -> TestClient:
-    """A client of an app of this embedder in this process."""
+    """A client of an app in this process that serves this embedder."""
     return TestClient(create_app(Pipeline(embedder, Limits(**limits))))
 
 
 def refused(response: Any, status: int) -> str:
-    """The message of a refusal, which must have this status and the shape of every refusal."""
+    """Assert that a response is a refusal with this status, and return its message."""
     assert response.status_code == status, response.text
     body = response.json()
     assert set(body) == {"error", "request_id"}
@@ -57,7 +57,7 @@ def refused(response: Any, status: int) -> str:
 
 @dataclass(frozen=True)
 class Server:
-    """The command in a process of its own. stderr: the file of its log."""
+    """A running `python -m serving`. stderr: the file with its log."""
 
     process: subprocess.Popen[str]
     address: str
@@ -68,13 +68,13 @@ class Server:
         return int(self.address.rsplit(":", 1)[1])
 
     def log(self) -> list[dict[str, Any]]:
-        """The lines that it logged so far."""
+        """The lines logged so far."""
         return [json.loads(line) for line in self.stderr.read_text().splitlines()]
 
 
 @contextlib.contextmanager
 def running(bundle: Path, log: Path, *flags: str) -> Iterator[Server]:
-    """`python -m serving` on a free port, answering. Killed at the end unless it ended by itself."""
+    """Run `python -m serving` on a free port until the block ends. The server is ready when the block starts."""
     command = [sys.executable, "-m", "serving", str(bundle), "--port", "0", *flags]
     with (
         log.open("w") as stderr,

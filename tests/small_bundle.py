@@ -1,4 +1,4 @@
-"""Bundles without a training run: tiny graphs, or the real networks with fresh weights."""
+"""Bundles without a training run: tiny graphs, or the real networks with random weights."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ WINDOWS = {"yamnet": 77_040, "yamnet-compact": 77_040, "vggish": 15_600}  # samp
 def write_small_bundle(folder: Path, models: Mapping[str, bytes | None], network: str = "yamnet-compact") -> Bundle:
     """Write a bundle that was never trained.
 
-    models   precision -> the content of its file; None: the file lies in the folder already
+    models   precision -> the content of its file; None: the file is in the folder already
     """
     folder.mkdir(parents=True, exist_ok=True)
     for precision, content in models.items():
@@ -82,9 +82,9 @@ def small_zeroshot() -> ZeroShot:
 
 
 def write_untrained_bundle(folder: Path, network: str, precisions: Sequence[str]) -> Bundle:
-    """Write a bundle of a real network with fresh weights, each precision as the export writes it.
+    """Write a bundle of a real network with random weights, each precision as the export writes it.
 
-    Every layer that can be INT8 is: fresh weights need not hold the bound that trained ones do.
+    Every layer that can be INT8 is INT8: the parity bound for trained weights does not apply to random ones.
     """
     import logging
     from unittest import mock

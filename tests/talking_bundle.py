@@ -1,4 +1,4 @@
-"""A bundle that understands a handful of words: enough to type labels, without a text model of 40 MB."""
+"""A bundle whose text model knows six words: enough to type labels, without a text model of 40 MB."""
 
 import json
 import shutil
@@ -11,14 +11,14 @@ from serving.bundle import open_bundle
 from serving.manifest import write_manifest
 from serving.zeroshot import ZeroShot, unit_rows
 
-# Words by the class of the small recordings that they mean.
+# Class of the small recordings -> the words that mean it.
 MEANINGS = {"tone": ("tone", "whistle"), "noise": ("noise", "hiss"), "clicks": ("clicks", "ticking")}
 
 
 def write_talking_bundle(source: Path, folder: Path) -> Path:
     """Copy a bundle of the classes tone, noise and clicks, with a text model that knows the words of MEANINGS.
 
-    A word's vector is its class's, so that "hiss", never trained on, scores as "noise" does.
+    A word has its class's vector, so "hiss" scores as "noise" does, although it is no class of the training.
     """
     shutil.copytree(source, folder)
     zeroshot = ZeroShot.load(folder / "zeroshot.npz")

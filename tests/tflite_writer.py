@@ -1,4 +1,4 @@
-"""TFLite models with weights and operators, and no more: what a reader of weights has to find its way through."""
+"""Write TFLite models that contain weights and operators and nothing else."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ import tflite
 
 
 class TFLiteWriter:
-    """A TFLite model of the weighted operators alone, one after the other. `values`: its weights as it stores them."""
+    """A TFLite model: a chain of operators with weights. `values`: the weights as the file stores them."""
 
     def __init__(self):
         self.builder = flatbuffers.Builder(1 << 20)
@@ -22,7 +22,7 @@ class TFLiteWriter:
     def layer(
         self, kind: int, name: str, weight: np.ndarray, bias: np.ndarray, channels: int | None = None
     ) -> np.ndarray:
-        """Add an operator with weights in INT8, or float32 where `channels` is None; returns the weights it has.
+        """Add an operator, with weights in INT8, or in float32 if `channels` is None. Return its weights.
 
         channels  the axis that has a scale for each place; -1: one scale for all, and a DEQUANTIZE before the operator
         """

@@ -1,7 +1,7 @@
-"""Python imports this at its start where tests.absent_packages asks for it: the packages it names are not found.
+"""Python imports this module when it starts. It hides the packages that UNHEARD_ABSENT names.
 
-Nothing else tells them from packages that are not installed: an import raises ModuleNotFoundError and
-importlib.util.find_spec gives None.
+They behave as if they were not installed: an import raises ModuleNotFoundError, importlib.util.find_spec returns None.
+tests.absent_packages puts this folder on the path of a process.
 """
 
 import os
@@ -12,7 +12,7 @@ find_installed = PathFinder.find_spec
 
 
 def find_spec(name, path=None, target=None):
-    """None for a package of ABSENT and what is in it, else what is installed."""
+    """None for the packages and modules in ABSENT; otherwise what is installed."""
     if any(name == absent or name.startswith(absent + ".") for absent in ABSENT):
         return None
     return find_installed(name, path, target)

@@ -79,6 +79,13 @@ def run(folder, tmp_path_factory) -> Path:
     return out
 
 
+@pytest.fixture
+def learned(run, tmp_path) -> Path:
+    """A folder for runs whose cache has what `run` computed: log-mels, the vocabulary, the network that learned it."""
+    shutil.copytree(run.parent / "cache", tmp_path / "cache")
+    return tmp_path
+
+
 def cache(run: Path) -> list[str]:
     return ["--cache-dir", str(run.parent / "cache")]
 
@@ -136,8 +143,8 @@ def test_unseen_classes_are_never_trained_on(run):
     assert len(weights["head.class_vectors"]) == 2  # the inner training: four seen classes less two
 
 
-def test_folds_are_scored_beside_the_control(folder, tmp_path, capsys):
-    out = tmp_path / "run"
+def test_folds_are_scored_beside_the_control(folder, learned, capsys):
+    out = learned / "run"
     assert train(options(folder, out, "--objective", "classes", "--epochs", "2", "--validation-share", "0")) == 0
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert summary["validation_accuracy"] is None
@@ -170,8 +177,8 @@ def test_class_numbers_begin_with_what_the_vocabulary_taught(folder, tmp_path, c
     assert not learned.exists()
 
 
-def test_hold_outs_fit_the_runs_map_and_the_controls_keep_ridge(folder, tmp_path, monkeypatch):
-    out = tmp_path / "run"
+def test_hold_outs_fit_the_runs_map_and_the_controls_keep_ridge(folder, learned, monkeypatch):
+    out = learned / "run"
     assert train(options(folder, out, "--objective", "classes", "--epochs", "1", "--map", "eszsl")) == 0
     fitted = {"training.learner": [], "training.zeroshot_maps": []}  # the network's maps, and the controls'
     for module, kinds in fitted.items():
@@ -272,13 +279,25 @@ def test_a_damaged_checkpoint_in_the_cache_is_made_again(folder, tmp_path):
     assert all((one[name] == two[name]).all() for name in one)
 
 
-def test_a_text_run_killed_while_it_learns_goes_on_to_the_same_weights(folder, tmp_path):
-    assert train(options(folder, tmp_path / "whole")) == 0
-    assert train(options(folder, tmp_path / "half", "--epochs", "5")) == 0
-    metrics = tmp_path / "half" / "metrics.jsonl"
+def test_a_text_run_interrupted_while_it_learns_goes_on_to_the_same_weights(folder, learned, monkeypatch):
+    from training.fit.loop import _Training
+
+    save = _Training.save
+
+    def save_and_stop(self, history, run):
+        save(self, history, run)
+        if len(history) == 3:
+            raise KeyboardInterrupt
+
+    assert train(options(folder, learned / "whole")) == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(_Training, "save", save_and_stop)
+        assert train(options(folder, learned / "half")) == 130
+    metrics = learned / "half" / "metrics.jsonl"
+    assert len(metrics.read_text().splitlines()) == 3
+    assert train(options(folder, learned / "half", "--resume")) == 0
     assert len(metrics.read_text().splitlines()) == 5
-    assert train(options(folder, tmp_path / "half", "--resume")) == 0
-    whole, half = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "half"))
+    whole, half = (load_file(learned / name / "weights.safetensors") for name in ("whole", "half"))
     assert all((whole[name] == half[name]).all() for name in whole)
 
 
