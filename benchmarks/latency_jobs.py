@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from benchmarks.bundle_parts import front_end_of, open_model, why_missing
 from benchmarks.turns import Job
-from serving.audio import decode_audio
+from serving.audio import Recording, decode_audio
 from serving.backends.runtime import Stage
 from serving.bundle import BF16, Bundle
-from serving.embedder import Embedder, pool_clips
+from serving.embedder import Embedder
 from serving.errors import BackendError, UnheardError
+from serving.pooling import pool_clips
 
 COMMON_STAGES = ("decode", "resample", "pooling")  # they do not depend on backend, precision or threads
 
@@ -160,6 +161,7 @@ def _whole_job(embedder: Embedder, clips: StagedClips, batch: int) -> Job:
 
 def embed_encoded(embedder: Embedder, encoded: Sequence[bytes]) -> NDArray[np.float32]:
     """Bytes of n files -> embeddings [n, 128] float32; the windows of all files go through the model together."""
-    windows = [embedder.windows(*decode_audio(data)) for data in encoded]
+    window = embedder.manifest.window
+    windows = [Recording.from_bytes(data, "clip", window.rate_hz).windows(window) for data in encoded]
     rows = embedder.run(np.concatenate(windows))  # [n_windows of all files, 128]
     return pool_clips(rows, [len(part) for part in windows])

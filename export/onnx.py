@@ -39,7 +39,7 @@ from serving.bundle import (
     new_folder,
     write_manifest,
 )
-from serving.command import console, run_command, say
+from serving.command_line import console, run_command, say
 from serving.errors import DataError
 from serving.text import ENCODERS
 from serving.zeroshot import ZeroShot

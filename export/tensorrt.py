@@ -19,7 +19,7 @@ from serving.backends.flavours import FLAVOURS, installed_flavours, load_flavour
 from serving.backends.profiles import parse_profiles
 from serving.backends.sidecar import ENGINES, Sidecar, engine_name
 from serving.bundle import open_bundle
-from serving.command import console, run_command
+from serving.command_line import console, run_command
 from serving.errors import CudaError, UsageError
 
 

@@ -18,7 +18,7 @@ from export.triton_readme import readme
 from serving.backends.profiles import MOST_ROWS
 from serving.backends.sidecar import ENGINES, Sidecar, Tensor, check_sidecar, read_sidecar
 from serving.bundle import Bundle, new_folder, open_bundle
-from serving.command import run_command, say
+from serving.command_line import run_command, say
 from serving.errors import EngineError, UsageError
 
 BACKENDS = ("onnxruntime", "tensorrt")

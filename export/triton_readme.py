@@ -63,10 +63,10 @@ With `pip install "unheard[serve,triton]"`:
 ```python
 import numpy as np
 import tritonclient.http as triton
-from serving.audio import Window, cut_windows, read_audio, to_mono
+from serving.audio import Recording, Window
 
 window = Window(rate_hz={window.rate_hz}, samples={window.samples}, hop_samples={window.hop_samples})
-windows = cut_windows(to_mono(*read_audio("recording.wav"), window.rate_hz), window)    # [n, {window.samples}]
+windows = Recording.from_file("recording.wav", window.rate_hz).windows(window)    # [n, {window.samples}]
 {FRONT_END if manifest.input == "log_mel" else ""}
 client = triton.InferenceServerClient("127.0.0.1:8000")
 rows = []

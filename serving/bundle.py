@@ -52,7 +52,7 @@ class FileRecord:
 class Manifest:
     """What a bundle says of itself. Stored whole; nothing falls back on a default when it is read.
 
-    front_end        every number of the front end (serving.frontend.LogMelConfig)
+    front_end        every number of the front end (serving.log_mel.LogMelConfig)
     input            of the models: "waveform" [batch, samples], or "log_mel" [batch, frames, 64] as frontend.onnx
                      gives it
     models           precision ("fp32", "fp16", "int8") -> file

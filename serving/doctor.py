@@ -14,7 +14,7 @@ import tyro
 from rich.markup import escape
 from rich.table import Table
 
-from serving.command import console, progress_console, run_command
+from serving.command_line import console, progress_console, run_command
 from serving.errors import UsageError
 from serving.machine import Finding, examine_machine
 

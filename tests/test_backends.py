@@ -12,13 +12,13 @@ import pytest
 
 from demo.bundle_choice import SHIPPED
 from export.parity.comparison import BOUNDS
-from serving.agreement import row_cosines
 from serving.backends import choose
 from serving.backends.choose import PROMISED_COSINES, TOLERANCES, open_backend, probe_difference
 from serving.bundle import open_bundle
+from serving.cosine import row_cosines
 from serving.embedder import Embedder
 from serving.errors import BackendError, BundleError, EngineError, UsageError
-from serving.frontend import LogMelConfig
+from serving.log_mel import LogMelConfig
 from serving.probes import probe_windows
 
 ON_CPU = ("onnxruntime", "openvino")

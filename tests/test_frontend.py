@@ -10,9 +10,9 @@ import torch
 import torchaudio
 
 from serving.backends.fft import FftLogMel
-from serving.frontend import LogMelConfig, mel_weights
+from serving.log_mel import LogMelConfig, mel_weights
 from serving.probes import probe_windows
-from training.frontend import LogMel
+from training.log_mel_module import LogMel
 
 CONFIG = LogMelConfig()
 GOLDEN = Path(__file__).parent / "golden_logmel_chirp.npz"

@@ -14,7 +14,7 @@ from serving.embedder import Embedder
 from serving.probes import probe_windows
 from tests.published_yamnet import published_yamnet, write_keras
 from training.config import RunConfig
-from training.frontend import LogMel
+from training.log_mel_module import LogMel
 from training.pretrained import YAMNET_LOG_OFFSET
 
 

@@ -19,7 +19,7 @@ import tyro
 from rich.progress import track
 from rich.table import Table
 
-from serving.command import console, progress_console, run_command
+from serving.command_line import console, progress_console, run_command
 from serving.errors import DataError, UsageError
 from training.config import RunConfig, load_network
 from training.data.clips import load_clips

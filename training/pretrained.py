@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from serving.bundle import record_of
 from serving.errors import UsageError
-from serving.frontend import LogMelConfig
+from serving.log_mel import LogMelConfig
 from training.google_yamnet import adding
 from training.networks import Network
 from training.weight_files import read_weights, shown

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from serving.bundle import refuse_existing, refuse_unwritable
-from serving.command import progress_console, run_command, say, show
+from serving.command_line import progress_console, run_command, say, show
 from serving.errors import DataError, UsageError
 from training.config import RunConfig
 from training.data.clips import ClipTable, load_clips

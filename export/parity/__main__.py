@@ -26,7 +26,7 @@ from serving.backends.onnxruntime import OnnxRuntime
 from serving.backends.runtime import Runtime
 from serving.backends.tensorrt import TensorRT, find_engine
 from serving.bundle import MANIFEST, MODEL_CARD, PARITY, Bundle, new_folder, open_bundle, write_manifest
-from serving.command import console, run_command
+from serving.command_line import console, run_command
 from serving.cores import usable_cores
 from serving.errors import UnheardError, UsageError
 

@@ -14,9 +14,9 @@ import numpy as np
 from serving.backends.runtime import Graph, Runtime, identity
 from serving.backends.sidecar import ENGINES
 from serving.bundle import BF16, FRONT_END_MODEL, PROBES, Bundle
-from serving.command import say
+from serving.command_line import say
 from serving.errors import BackendError, UnheardError, UsageError
-from serving.frontend import LogMelConfig
+from serving.log_mel import LogMelConfig
 from serving.probes import probe_windows
 
 BACKENDS = ("auto", "onnxruntime", "openvino", "tensorrt")

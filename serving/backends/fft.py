@@ -1,7 +1,7 @@
 """The front end by FFT, for CPUs: SciPy takes about half of the time of a graph's matrix products.
 
-No ONNX runtime has an FFT that is as fast, so a graph multiplies by the DFT's matrix (training.frontend). This is a
-second implementation of the same front end, log offset included; tests/test_frontend.py holds the two together.
+No ONNX runtime has an FFT that is as fast, so a graph multiplies by the DFT's matrix (training.log_mel_module). This is
+a second implementation of the same front end, log offset included; tests/test_frontend.py holds the two together.
 
 In FP64 up to the spectrum: an FP32 FFT's rounding is a share of the whole frame's energy, so that in the bands that a
 full-scale tone leaves empty it reached 8e-4 of a log-mel and 4.9e-4 of an embedding, eight times the graph's. FP64
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from serving.cores import ONE_THREADS_PRODUCTS
 from serving.errors import UsageError
-from serving.frontend import LogMelConfig, mel_weights
+from serving.log_mel import LogMelConfig, mel_weights
 
 # Computed at a time: they and their spectra, 2 MB in FP64, stay near a core; and each step of NumPy's asks for Python's
 # lock when it ends, which two threads lose time with: in parts of 120 frames they were hardly faster than one.

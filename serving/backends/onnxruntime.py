@@ -13,7 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from serving.backends.flavours import installed_flavours, load_flavour
-from serving.command import say
+from serving.command_line import say
 from serving.errors import BackendError, UsageError
 
 PROVIDERS = {

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from serving.atomic_write import write_atomically
 from serving.backends.profiles import Profile
 from serving.bundle import Bundle, FileRecord, record_of
 from serving.errors import EngineError
-from serving.whole import replace_whole
 
 SCHEMA_VERSION = 1
 ENGINES = "engines"  # folder in a bundle
@@ -76,7 +76,7 @@ def sidecar_path(engine: Path) -> Path:
 def write_sidecar(engine: Path, sidecar: Sidecar) -> None:
     """Write it beside the engine, whole or not at all."""
     text = json.dumps(asdict(sidecar), indent=1) + "\n"
-    replace_whole(sidecar_path(engine), lambda temporary: temporary.write_text(text))
+    write_atomically(sidecar_path(engine), lambda temporary: temporary.write_text(text))
 
 
 def read_sidecar(engine: Path) -> Sidecar:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from serving.frontend import LogMelConfig
+from serving.log_mel import LogMelConfig
 from training.data.windows import ClipSet, Frames
 from training.fit.objectives import ClassObjective
 from training.fit.schedule import Schedule

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from serving.audio.file_names import is_hidden, sound_files
 from serving.errors import DataError
-from serving.formats.names import is_hidden, sound_files
 from serving.labels import plain
 from training.data.names import CLASS_NAMES
 

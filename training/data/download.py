@@ -20,7 +20,7 @@ from typing import Any
 from rich.table import Table
 
 from serving.bundle import record_of
-from serving.command import run_command, say, show
+from serving.command_line import run_command, say, show
 from serving.errors import DataError, UsageError
 from training.data.archives import ARCHIVES, Archive, fetch_archive
 from training.data.clips import load_clips

@@ -23,16 +23,16 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import track
 
-from serving.audio import Window, read_audio, to_mono, warn_in_python
+from serving.atomic_write import write_atomically
+from serving.audio import Recording, Window, warn_in_python
 from serving.bundle import new_folder, record_of
-from serving.command import progress_console
-from serving.embedder import usable_cores
+from serving.command_line import progress_console
+from serving.cores import usable_cores
 from serving.errors import AudioError, DataError
-from serving.frontend import LogMelConfig
-from serving.whole import replace_whole
+from serving.log_mel import LogMelConfig
 from training.data.clips import Clip
 from training.data.file_lock import folder_lock
-from training.frontend import LogMel
+from training.log_mel_module import LogMel
 
 INDEX = "index.npz"
 MOST_NAMED = 50  # recordings in one error
@@ -103,7 +103,7 @@ def load_frames(
     waves = [partial(_decode, clip, window.rate_hz, row, told, faults) for row, clip in enumerate(clips)]
 
     def refuse() -> None:
-        replace_whole(notes, lambda path: path.write_text(json.dumps({"unreadable": faults, "partly": told})))
+        write_atomically(notes, lambda path: path.write_text(json.dumps({"unreadable": faults, "partly": told})))
         if faults:
             raise UnreadableError(_by_path(clips, faults))
 
@@ -148,15 +148,14 @@ def _decode(
 ) -> NDArray[np.float32] | None:
     """A clip's wave; None: it cannot be read, and its row's fault is why."""
     name = f"{clip.path}: "
-    warnings: list[str] = []
     try:
-        wave = to_mono(*read_audio(clip.path, warn=warnings.append), rate_hz)
+        recording = Recording.from_file(clip.path, rate_hz)
     except AudioError as error:
         faults[row] = str(error).removeprefix(name)
         return None
-    if warnings:
-        told[row] = "; ".join(line.removeprefix(name) for line in warnings)
-    return wave
+    if recording.warnings:
+        told[row] = "; ".join(line.removeprefix(name) for line in recording.warnings)
+    return recording.wave
 
 
 def cached_frames(

@@ -28,7 +28,7 @@ from rich.progress import track
 from rich.table import Table
 
 from serving.bundle import new_folder
-from serving.command import run_command, show
+from serving.command_line import run_command, show
 from serving.errors import UsageError
 from training.synthesis import house, nature, street
 from training.synthesis.building_blocks import Rng, Wave, record_in_room
