@@ -19,7 +19,7 @@ FileKey = TypeVar("FileKey")
 
 Outcome = tuple[FileKey, "FileEmbeddings | AudioError"]
 
-Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # inputs [n, ...] -> embeddings [n, size]
+RunNetwork = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # inputs [n, ...] -> embeddings [n, size]
 
 BYTES_A_WINDOW = 2**19  # estimate from the file size: 5 s of 16 bits at 44.1 kHz are 441 kB
 
@@ -42,7 +42,7 @@ def embed_each(
     files: Iterable[FileKey],
     size: Callable[[FileKey], int],
     prepare: Callable[[FileKey], PreparedRecording],
-    run: Network,
+    run: RunNetwork,
     batch: int,
     threads: int,
 ) -> Generator[Outcome[FileKey]]:
@@ -93,7 +93,7 @@ def _groups(files: Iterable[FileKey], size: Callable[[FileKey], int], batch: int
 def _embed_group(
     files: Iterable[FileKey],
     prepare: Callable[[FileKey], PreparedRecording],
-    run: Network,
+    run: RunNetwork,
     batch: int,
 ) -> list[Outcome[FileKey]]:
     outcomes: list[Outcome[FileKey]] = []
@@ -114,7 +114,7 @@ def _embed_group(
 
 def _embed(
     pending: list[tuple[FileKey, PreparedRecording | AudioError]],
-    run: Network,
+    run: RunNetwork,
 ) -> Iterator[Outcome[FileKey]]:
     inputs = [prepared.inputs for _, prepared in pending if isinstance(prepared, PreparedRecording)]
     rows = run(np.concatenate(inputs)) if inputs else np.empty((0, 0), np.float32)
