@@ -105,7 +105,7 @@ def _read_stretch(path: Path, start_s: float, seconds: float) -> NDArray[np.floa
         with soundfile.SoundFile(path) as file:
             file.seek(min(round(start_s * file.samplerate), file.frames))
             samples = file.read(round(seconds * file.samplerate), dtype="float32", always_2d=True)
-            return Recording.from_samples(np.asarray(samples), file.samplerate, PREVIEW_HZ).wave
+            return Recording.from_samples(np.asarray(samples, np.float32), file.samplerate, PREVIEW_HZ).wave
     whole = Recording.from_file(path, None)
     first, count = round(start_s * whole.rate_hz), round(seconds * whole.rate_hz)
     return Recording.from_samples(whole.wave[first : first + count], whole.rate_hz, PREVIEW_HZ).wave

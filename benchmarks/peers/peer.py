@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.audio import AudioError, PreparedRecording
+from serving.audio import PreparedRecording
 from serving.bulk.embed_files import embed_each, file_size
 from serving.bundle import Bundle
+from serving.errors import AudioError
 from serving.pooling import pool
 
 BATCH_CLIPS = 8  # clips in a batch when another package runs inside Unheard's pipeline
