@@ -16,7 +16,7 @@ from benchmarks.host import resident_mb
 from benchmarks.http_client import BROKEN, Address, HttpConnection, Reply, make_request
 from benchmarks.inputs import synthesise_clip
 from benchmarks.study import TextTable
-from serving.command import progress_console
+from serving.command_line import progress_console
 
 SHARES = {"good": 0.5, "short": 0.15, "long": 0.05, "corrupt": 0.12, "cut": 0.12, "slow": 0.06}
 SHORT_S, LONG_S = 0.2, 60.0

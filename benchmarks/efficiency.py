@@ -29,7 +29,7 @@ from benchmarks.inputs import bundle_name, check_range, open_bundles
 from benchmarks.study import ACCENT, BLUE, GREY, Study, TextTable, digits, style_axes
 from benchmarks.turns import TimedJob, time_jobs
 from serving.bundle import Bundle
-from serving.command import run_command
+from serving.command_line import run_command
 from serving.cores import usable_cores
 
 GEMM_SIZES = (1024, 2048)  # of the square matrices; the fastest product is the peak

@@ -14,9 +14,9 @@ import numpy as np
 from benchmarks.http_client import Address, make_request, read_reply
 from benchmarks.inputs import InputClips
 from benchmarks.load_report import LoadRow
-from serving.audio import decode_audio
-from serving.embedder import Embedder, pool
+from serving.embedder import Embedder
 from serving.errors import UsageError
+from serving.pooling import pool
 
 BULK_SECONDS = 3.0
 ROUNDS, CLIPS_A_ROUND = 40, 12  # single clips: in each round 12 in this process, then 12 over HTTP
@@ -105,7 +105,7 @@ class InProcess:
         return SingleClip(*(float(np.median(times)) for times in (here, over_http, over_http - here)))
 
     def _embed(self, data: bytes) -> None:
-        pool(self._embedder.run(self._embedder.windows(*decode_audio(data))))
+        pool(self._embedder.run_prepared(self._embedder.prepare_bytes(data, "clip").inputs))
 
     def compare_with_server(self, bulk: Sequence[float], single: SingleClip, rows: Sequence[LoadRow]) -> dict[str, Any]:
         """The server's largest closed loop and a single clip beside this process.

@@ -13,9 +13,9 @@ import soundfile
 from numpy.typing import NDArray
 
 from serving.audio import decode_audio
+from serving.audio.file_names import FORMATS, sound_files
 from serving.bundle import Bundle, open_bundle
 from serving.errors import AudioError, DataError, UsageError
-from serving.formats.names import FORMATS, sound_files
 
 RATE_HZ = 44_100  # of the synthesised clips
 DISTINCT_CLIPS = 32  # so that no result rests on a single clip

@@ -27,11 +27,11 @@ from benchmarks.latency_jobs import Settings, StagedClips, open_embedders, stage
 from benchmarks.latency_report import latency_tables, plot_latency, stage_rows, summarise_rows
 from benchmarks.study import Study
 from benchmarks.turns import time_jobs
-from serving.agreement import worst_cosine
 from serving.bundle import Bundle, open_bundle
 from serving.bundle_files import BF16, PRECISIONS
-from serving.command import run_command
+from serving.command_line import run_command
 from serving.cores import usable_cores
+from serving.cosine import worst_cosine
 from serving.embedder import Embedder
 from serving.errors import BundleError, UsageError
 

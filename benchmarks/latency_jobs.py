@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from benchmarks.bundle_parts import front_end_of, open_model, why_missing
 from benchmarks.turns import TimedJob
-from serving.audio import decode_audio
+from serving.audio import Recording, decode_audio
 from serving.backends.runtime import Stage
 from serving.bundle import Bundle
 from serving.bundle_files import BF16
-from serving.embedder import Embedder, pool_clips
+from serving.embedder import Embedder
 from serving.errors import BackendError, UnheardError
+from serving.pooling import pool_clips
 
 COMMON_STAGES = ("decode", "resample", "pooling")  # they do not depend on backend, precision or threads
 
@@ -161,6 +162,7 @@ def _whole_job(embedder: Embedder, clips: StagedClips, batch: int) -> TimedJob:
 
 def embed_encoded(embedder: Embedder, encoded: Sequence[bytes]) -> NDArray[np.float32]:
     """Bytes of n files -> embeddings [n, 128] float32; the windows of all files go through the model together."""
-    windows = [embedder.windows(*decode_audio(data)) for data in encoded]
+    window = embedder.manifest.window
+    windows = [Recording.from_bytes(data, "clip", window.rate_hz).windows(window) for data in encoded]
     rows = embedder.run(np.concatenate(windows))  # [n_windows of all files, 128]
     return pool_clips(rows, [len(part) for part in windows])

@@ -39,7 +39,7 @@ from benchmarks.load_report import (
 )
 from benchmarks.study import Study
 from serving.bundle import open_bundle
-from serving.command import progress_console, run_command
+from serving.command_line import progress_console, run_command
 from serving.errors import UsageError
 
 WARM_UP_S = 1.0

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from benchmarks.inputs import bundle_name, check_range, input_clips, open_bundles
 from benchmarks.study import Study, TextTable, digits
 from benchmarks.turns import TimedJob, percentiles, time_jobs
-from serving.agreement import row_cosines
 from serving.audio import cut_windows, to_mono
-from serving.command import run_command
-from serving.embedder import Embedder, pool
-from serving.resample import resample
+from serving.audio.resampling import resample
+from serving.command_line import run_command
+from serving.cosine import row_cosines
+from serving.embedder import Embedder
+from serving.pooling import pool
 
 Wave = NDArray[np.float32]
 Resampler = Callable[[Wave, int, int], Wave]  # wave, its rate and the wanted rate -> wave at the wanted rate

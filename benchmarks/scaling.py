@@ -27,7 +27,7 @@ from rich.progress import Progress
 from benchmarks.host import resident_mb
 from benchmarks.inputs import InputClips, bundle_name, check_range, input_clips, parse_numbers
 from benchmarks.study import ACCENT, BLUE, Study, TextTable, digits, style_axes
-from serving.command import progress_console, run_command
+from serving.command_line import progress_console, run_command
 from serving.cores import usable_cores
 from serving.embedder import Embedder
 from serving.errors import UsageError

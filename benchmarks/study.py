@@ -16,9 +16,9 @@ from rich import box
 from rich.table import Table as TerminalTable
 
 from benchmarks.host import describe_hardware, describe_software, read_host
-from serving.command import console
+from serving.atomic_write import write_atomically
+from serving.command_line import console
 from serving.errors import UsageError
-from serving.whole import replace_whole
 
 BLUE, ACCENT, GREY, PALE = "#1f6feb", "#d4572a", "#5b616b", "#b6bcc5"
 BUSY_LOAD = 0.5  # load average for each core: above it other work disturbs the measurement
@@ -170,6 +170,6 @@ def write_file(out: Path, write: Callable[[Path], object]) -> None:
     errors   UsageError: the file cannot be written
     """
     try:
-        replace_whole(out, write)
+        write_atomically(out, write)
     except OSError as error:
         raise UsageError(f"{out}: cannot write this file ({error.strerror}); give another --out") from error

@@ -22,7 +22,7 @@ import tyro
 from benchmarks.inputs import open_bundles
 from benchmarks.results_page import read_records, write_results
 from benchmarks.study import make_folder
-from serving.command import run_command, say
+from serving.command_line import run_command, say
 from serving.errors import BackendError, UsageError
 
 # Benchmark -> its flags in a short run, a few minutes on two cores, and in a full one.

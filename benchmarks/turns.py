@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from serving.command import progress_console
+from serving.command_line import progress_console
 
 Key = TypeVar("Key", bound=Hashable)
 

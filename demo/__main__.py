@@ -19,7 +19,7 @@ import tyro
 
 from demo.bundle_choice import BundleChoice, find_bundles
 from demo.examples import EXAMPLE_SOUNDS, pick_examples
-from serving.command import console, run_command
+from serving.command_line import console, run_command
 from serving.errors import UsageError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from serving.bundle_files import MANIFEST
-from serving.command import say
+from serving.command_line import say
 from serving.embedder import Embedder
 from serving.errors import UsageError
 from serving.manifest import SCHEMA_VERSION

@@ -4,8 +4,8 @@ import csv
 from pathlib import Path
 from typing import TypeVar
 
+from serving.audio.file_names import SUFFIXES, is_hidden, sound_files
 from serving.errors import UsageError
-from serving.formats.names import SUFFIXES, is_hidden, sound_files
 
 MAX_EXAMPLES = 12
 EXAMPLE_SOUNDS = Path(__file__).parent / "example_sounds"  # synthesised, see its README

@@ -17,10 +17,10 @@ from pyarrow import parquet
 from usearch.index import Index
 
 from demo.label_box import ESC50, read_labels
-from serving.audio import read_audio, to_mono
+from serving.audio import Recording
+from serving.bulk.parquet_rows import FOLDER, schema_of
 from serving.embedder import Embedder
 from serving.errors import AudioError, UsageError
-from serving.rows import FOLDER, schema_of
 from serving.zeroshot import unit_rows
 
 PREVIEW_S = 10.0  # longest preview of a recording
@@ -91,24 +91,24 @@ class Library:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise AudioError(f"{name}: leads out of the library's folder, so it cannot be played")
         try:
-            wave, rate_hz = _cut(self.root / name, self.starts_s[row], min(self.durations_s[row], PREVIEW_S))
+            wave = _read_stretch(self.root / name, self.starts_s[row], min(self.durations_s[row], PREVIEW_S))
         except (OSError, soundfile.SoundFileError, AudioError) as error:
             raise AudioError(f"{name}: cannot be played from {self.root}; give its folder with --recordings") from error
         data = io.BytesIO()
-        soundfile.write(data, np.clip(to_mono(wave, rate_hz, PREVIEW_HZ), -1, 1), PREVIEW_HZ, format="MP3")
+        soundfile.write(data, np.clip(wave, -1, 1), PREVIEW_HZ, format="MP3")
         return "data:audio/mpeg;base64," + base64.b64encode(data.getvalue()).decode()
 
 
-def _cut(path: Path, start_s: float, seconds: float) -> tuple[NDArray[np.float32], int]:
-    """A stretch of a recording: [n_samples, n_channels] float32, and its rate."""
+def _read_stretch(path: Path, start_s: float, seconds: float) -> NDArray[np.float32]:
+    """Read a stretch of a recording: [n_samples] float32 mono at PREVIEW_HZ."""
     if path.suffix.lower() in SEEKABLE:
         with soundfile.SoundFile(path) as file:
             file.seek(min(round(start_s * file.samplerate), file.frames))
-            wave = file.read(round(seconds * file.samplerate), dtype="float32", always_2d=True)
-            return np.asarray(wave, np.float32), file.samplerate
-    wave, rate_hz = read_audio(path, warn=lambda line: None)  # embedding has already warned about missing parts
-    first = round(start_s * rate_hz)
-    return wave[first : first + round(seconds * rate_hz)], rate_hz
+            samples = file.read(round(seconds * file.samplerate), dtype="float32", always_2d=True)
+            return Recording.from_samples(np.asarray(samples, np.float32), file.samplerate, PREVIEW_HZ).wave
+    whole = Recording.from_file(path, None)
+    first, count = round(start_s * whole.rate_hz), round(seconds * whole.rate_hz)
+    return Recording.from_samples(whole.wave[first : first + count], whole.rate_hz, PREVIEW_HZ).wave
 
 
 def class_of(path: str) -> str:

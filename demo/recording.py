@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.audio import cut_windows, decode_audio, is_silent, level_dbfs, to_mono
-from serving.embedder import Embedder, pool
+from serving.audio import Recording, is_silent, level_dbfs
+from serving.embedder import Embedder
 from serving.errors import AudioError
+from serving.pooling import pool
 from serving.zeroshot import ZeroShot
 
-STAGES: tuple[str, ...] = ("decode", "resample", "model")
 MAX_SECONDS = 600  # longest recording that the page accepts
 
 
@@ -81,29 +81,22 @@ def embed_recording(embedder: Embedder, path: str | Path | None) -> EmbeddedReco
     """
     if path is None:
         raise AudioError("recording: got none; send one audio file")
-    times = [time.perf_counter()]
-    warnings: list[str] = []
-    data, name = _bytes_of(Path(path)), Path(path).name
-    samples, rate_hz = decode_audio(data, name, MAX_SECONDS, warnings.append)  # [n_samples, n_channels]
-    times.append(time.perf_counter())
-    target_hz = embedder.manifest.window.rate_hz
-    wave = to_mono(samples, rate_hz, target_hz)
-    times.append(time.perf_counter())
-    windows = cut_windows(wave, embedder.manifest.window)
+    window = embedder.manifest.window
+    recording = Recording.from_bytes(_bytes_of(Path(path)), Path(path).name, window.rate_hz, MAX_SECONDS)
+    start = time.perf_counter()
+    windows = recording.windows(window)
     rows = embedder.run(windows)
-    times.append(time.perf_counter())
-    stages: dict[str, float] = dict(zip(STAGES, (1000 * np.diff(times)).tolist(), strict=True))
-    levels = [level_dbfs(window) for window in windows]
+    model_ms = 1000 * (time.perf_counter() - start)
     return EmbeddedRecording(
         rows,
-        wave,
-        levels,
-        stages,
-        rate_hz,
-        samples.shape[1],
-        len(samples) / rate_hz,
+        recording.wave,
+        [level_dbfs(each) for each in windows],
+        recording.milliseconds | {"model": model_ms},
+        int(recording.rate_hz),
+        recording.channels,
+        recording.duration_s,
         embedder.manifest.embedding_space,
-        tuple(warnings),
+        recording.warnings,
     )
 
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from serving.atomic_write import write_atomically
 from serving.backends.engine_profiles import Profile
 from serving.backends.engine_sidecar import EngineTensor, Sidecar, this_platform, write_sidecar
 from serving.backends.tensorrt_flavours import load_flavour, make_log, shape_of
 from serving.bundle import Bundle
-from serving.command import progress_console, say
+from serving.command_line import progress_console, say
 from serving.errors import EngineError
 from serving.file_record import record_of
-from serving.whole import replace_whole
 
 if TYPE_CHECKING:
     import tensorrt
@@ -187,4 +187,4 @@ def _progress(flavour: str, config: "tensorrt.IBuilderConfig", title: str) -> It
 def _write(path: Path, content: "tensorrt.IHostMemory") -> None:
     """Write a file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_whole(path, lambda temporary: temporary.write_bytes(memoryview(content)))
+    write_atomically(path, lambda temporary: temporary.write_bytes(memoryview(content)))

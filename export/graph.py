@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from training.log_mel import LogMel
+from training.log_mel_module import LogMel
 from training.networks import Network
 
 OPSET = 20  # supported by ONNX Runtime 1.17+ and TensorRT 10+; no newer operator is used

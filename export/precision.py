@@ -35,10 +35,10 @@ from export.equalise import BATCH, Ranges, equalise, measure_ranges
 from export.graph import FRONT_END, Embedder, save_graph
 from export.parity.comparison import BOUNDS
 from export.parity.judge import run_in_batches
-from serving.agreement import row_cosines
 from serving.backends.onnxruntime import OnnxRuntime
-from serving.command import progress_console
+from serving.command_line import progress_console
 from serving.cores import usable_cores
+from serving.cosine import row_cosines
 from serving.zeroshot import ZeroShot
 
 LAYERS = ("Conv", "Gemm", "MatMul")  # operators that are quantised

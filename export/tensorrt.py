@@ -21,7 +21,7 @@ from serving.backends.engine_sidecar import Sidecar, engine_name
 from serving.backends.tensorrt_flavours import FLAVOURS, installed_flavours, load_flavour
 from serving.bundle import open_bundle
 from serving.bundle_files import ENGINES
-from serving.command import console, run_command
+from serving.command_line import console, run_command
 from serving.errors import CudaError, UsageError
 
 

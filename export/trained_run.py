@@ -20,13 +20,13 @@ from export.parity.judge import Judge, Reference
 from export.parity.samples import Samples, collect_samples
 from serving.audio import Window
 from serving.bundle_files import ATTRIBUTION
-from serving.command import progress_console, say
+from serving.command_line import progress_console, say
 from serving.errors import DataError, RunError
 from serving.zeroshot import ZeroShot
 from training.data.clips import LabelledClip, data_root, load_clips
 from training.data.splits import ClipSplit
 from training.evaluation.score_report import recipe_scores
-from training.log_mel import LogMel
+from training.log_mel_module import LogMel
 from training.networks import Network
 from training.run_folder import EVALUATION, REPORT, SUMMARY, ZEROSHOT, RunConfig, load_network
 

@@ -19,7 +19,7 @@ from serving.backends.engine_profiles import MOST_ROWS
 from serving.backends.engine_sidecar import EngineTensor, Sidecar, check_sidecar, read_sidecar
 from serving.bundle import Bundle, open_bundle
 from serving.bundle_files import ENGINES
-from serving.command import run_command, say
+from serving.command_line import run_command, say
 from serving.errors import EngineError, UsageError
 from serving.new_folder import new_folder
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     # Imported here: they take the better part of a second, in which a signal must find its handler.
-    from serving.command import run_command
+    from serving.command_line import run_command
     from serving.server.command import Options, work
 
     return run_command(Options, work, "python -m serving", argv)

@@ -18,7 +18,7 @@ SCHEMA_VERSION = 2
 class Manifest:
     """The content of manifest.json. All fields are stored; reading uses no defaults.
 
-    front_end        all numbers of the front end (serving.frontend.LogMelConfig)
+    front_end        all numbers of the front end (serving.log_mel.LogMelConfig)
     input            input of the models: "waveform" [batch, samples], or "log_mel" [batch, frames, 64] as computed by
                      frontend.onnx
     models           precision ("fp32", "fp16", "int8") -> file name

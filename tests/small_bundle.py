@@ -94,8 +94,8 @@ def write_untrained_bundle(folder: Path, network: str, precisions: Sequence[str]
     from export import precision
     from export.dft_factors import factor_basis
     from export.graph import WaveformEmbedder, export_graph, fold_batch_norm, write_graph
-    from serving.frontend import LogMelConfig
-    from training.log_mel import LogMel
+    from serving.log_mel import LogMelConfig
+    from training.log_mel_module import LogMel
     from training.networks import NetworkConfig, build_network
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of every package that it could use

@@ -20,7 +20,7 @@ import tyro
 from rich.progress import track
 from rich.table import Table
 
-from serving.command import console, progress_console, run_command
+from serving.command_line import console, progress_console, run_command
 from serving.errors import DataError, UsageError
 from training.compute import ComputeOptions, choose_compute
 from training.data.clips import load_clips

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from serving.command import run_command, say, show
+from serving.command_line import run_command, say, show
 from serving.errors import UsageError
 from serving.new_folder import refuse_existing, refuse_unwritable
 from training.compute import Compute, choose_compute

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from serving.errors import RunError
-from serving.frontend import LogMelConfig
+from serving.log_mel import LogMelConfig
 from training.data.clips import ClipTable
 from training.data.splits import ClassSplit, ClipSplit, split_clips
 from training.fit.checkpoint import load_tensors, write_text

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from serving.command import progress_console, say
+from serving.command_line import progress_console, say
 from serving.errors import RunError
 from training.fit.recipe import Epoch
 from training.run_folder import TENSORBOARD, RunConfig

@@ -35,10 +35,10 @@ from benchmarks.peers.peer_rows import (
 )
 from benchmarks.study import Study
 from benchmarks.turns import TimedJob, time_jobs
-from serving.agreement import worst_cosine
 from serving.bundle import Bundle
-from serving.command import run_command
+from serving.command_line import run_command
 from serving.cores import usable_cores
+from serving.cosine import worst_cosine
 from serving.embedder import Embedder
 from serving.errors import BackendError
 

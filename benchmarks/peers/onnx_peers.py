@@ -19,12 +19,13 @@ from benchmarks.bundle_parts import (
     why_missing,
 )
 from benchmarks.peers.peer import Computation, Peer, PeerSetting, two_part_peer
-from serving.audio import cut_windows, read_audio
+from serving.audio import cut_windows
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.bundle import Bundle
 from serving.bundle_files import BF16, ENGINES
 from serving.embedder import Embedder
 from serving.errors import UsageError
+from serving.pooling import pool
 
 OUR_RESAMPLER = "filter bank"
 FRONT_END_IN_GRAPH = "in the graph"
@@ -61,7 +62,7 @@ def _our_peer(setting: PeerSetting, bundle: Bundle, backend: str, precision: str
         raise
     embedder = Embedder(bundle, runtime, precision, threads)
     network = bundle.manifest.network
-    windows = len(embedder.windows(*read_audio(setting.sample)))
+    windows = len(embedder.prepare_file(setting.sample).inputs)
     front_end = FRONT_END_BY_FFT if backend == "openvino" else FRONT_END_IN_GRAPH
     suffix = ("" if precision == "fp32" else f" {precision}") + ("" if threads == setting.threads else ", 1 thread")
     yield Peer(
@@ -69,7 +70,7 @@ def _our_peer(setting: PeerSetting, bundle: Bundle, backend: str, precision: str
         network,
         True,
         count_bundle(bundle, windows, f"{runtime.name} {runtime.version}", front_end, OUR_RESAMPLER),
-        lambda path: embedder.embed(*read_audio(path)),
+        lambda path: pool(embedder.run_prepared(embedder.prepare_file(path).inputs)),
         {"embed_files": embedder.embed_files},
         bundle,
         precision,

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.audio import AudioError
+from serving.audio import PreparedRecording
+from serving.bulk.embed_files import embed_each, file_size
 from serving.bundle import Bundle
-from serving.embedder import pool
-from serving.files import DecodedFile, embed_each, file_size
+from serving.errors import AudioError
+from serving.pooling import pool
 
 BATCH_CLIPS = 8  # clips in a batch when another package runs inside Unheard's pipeline
 
@@ -101,10 +102,14 @@ def two_part_peer(
     def clip_by_clip(paths: Sequence[Path]) -> NDArray[np.float32]:
         return np.stack([one(path) for path in paths])
 
+    def prepare(path: Path) -> PreparedRecording:
+        # Only the inputs count here: nothing reads the facts of the recording.
+        return PreparedRecording(duration_s=0.0, rate_hz=0.0, channels=1, inputs=decode(path), levels_dbfs=[])
+
     def in_pipeline(paths: Sequence[Path]) -> NDArray[np.float32]:
         rows: list[NDArray[np.float32]] = []
         batch = BATCH_CLIPS * computation.windows
-        files = embed_each(paths, file_size, lambda path: DecodedFile(0.0, decode(path)), run, batch, threads)
+        files = embed_each(paths, file_size, prepare, run, batch, threads)
         with closing(files) as outcomes:
             for _, outcome in outcomes:
                 if isinstance(outcome, AudioError):

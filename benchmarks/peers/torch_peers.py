@@ -17,10 +17,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.peers.onnx_peers import OUR_RESAMPLER
 from benchmarks.peers.peer import Computation, Peer, PeerSetting, two_part_peer
-from serving.audio import cut_windows, read_audio, to_mono
+from serving.audio import Recording, cut_windows
 from serving.bundle import Bundle
-from serving.frontend import LogMelConfig
-from training.log_mel import LogMel
+from serving.log_mel import LogMelConfig
+from training.log_mel_module import LogMel
 from training.networks import Network, NetworkConfig, build_network
 
 TORCHAUDIO_RESAMPLER, TORCHAUDIO_FRONT_END = "torchaudio sinc", "torchaudio MelSpectrogram"
@@ -70,7 +70,7 @@ def _with_our_front_end(bundle: Bundle, config: LogMelConfig, network: Network, 
     log_mel = LogMel(config).eval()
 
     def decode(path: Path) -> NDArray[np.float32]:
-        return cut_windows(to_mono(*read_audio(path), window.rate_hz), window)
+        return Recording.from_file(path, window.rate_hz).windows(window)
 
     waves = torch.from_numpy(decode(setting.sample))
     macs = count_torch_macs(log_mel, waves)

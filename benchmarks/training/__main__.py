@@ -23,7 +23,7 @@ from benchmarks.inputs import check_range, input_clips
 from benchmarks.study import Study, TextTable, digits
 from benchmarks.training.recipes import CLASSES, OurRecipe, PlainRecipe
 from benchmarks.turns import TimedJob, time_jobs
-from serving.command import run_command
+from serving.command_line import run_command
 from serving.cores import usable_cores
 from serving.errors import UsageError
 from training.networks import NETWORKS, NetworkConfig

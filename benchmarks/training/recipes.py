@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from serving.audio import read_audio, to_mono
-from serving.frontend import LogMelConfig
+from serving.audio import Recording
+from serving.log_mel import LogMelConfig
 from training.compute import Compute
 from training.data.windows import ClipSet, cached_frames, padded_wave
 from training.fit.loop import fit
 from training.fit.objectives import ClassObjective
 from training.fit.recipe import Recipe
-from training.log_mel import LogMel
+from training.log_mel_module import LogMel
 from training.networks import WINDOW_FRAMES, NetworkConfig, build_network
 
 CLASSES = 10
@@ -58,7 +58,7 @@ class OurRecipe:
         return len(self._objective.order)
 
     def _decode(self, path: Path) -> NDArray[np.float32]:
-        return to_mono(*read_audio(path), self._window.rate_hz)
+        return Recording.from_file(path, self._window.rate_hz).wave
 
     def decode(self) -> list[NDArray[np.float32]]:
         """Decode every file in one thread: [n_samples] float32 each."""

@@ -18,11 +18,12 @@ from demo.events import add_action, handle_event
 from demo.html_elements import escape_name, hint_card
 from demo.recording import embed_recording
 from demo.recording_input import add_recording_input
-from serving.agreement import worst_cosine
 from serving.backends.backend_choice import BACKENDS, open_backend
 from serving.backends.runtime import Runtime
-from serving.embedder import Embedder, pool
+from serving.cosine import worst_cosine
+from serving.embedder import Embedder
 from serving.errors import UnheardError
+from serving.pooling import pool
 
 REFERENCE = ("onnxruntime", "fp32")
 REPEATS = 9

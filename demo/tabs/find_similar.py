@@ -16,8 +16,9 @@ from demo.library import Library, embed_examples
 from demo.library_map import MAP_SCRIPT, draw_map
 from demo.recording import EmbeddedRecording, embed_recording
 from demo.recording_input import add_recording_input
-from serving.embedder import Embedder, pool
+from serving.embedder import Embedder
 from serving.errors import AudioError, UnheardError, UsageError
+from serving.pooling import pool
 
 SHOWN = 6  # neighbours
 MAX_COUNT = 50  # neighbours of one API call

@@ -15,7 +15,7 @@ from demo.events import PRIVATE, add_action, handle_event
 from demo.html_elements import fact_line, hint_card
 from demo.label_box import LabelBox, add_labels, read_labels
 from demo.recording import RankedLabels, rank_labels
-from serving.audio import LOWEST_DBFS, Window, cut_windows, is_silent, level_dbfs, read_audio
+from serving.audio import LOWEST_DBFS, Recording, Window, cut_windows, is_silent, level_dbfs
 from serving.embedder import Embedder
 from serving.errors import AudioError, UnheardError
 
@@ -50,14 +50,13 @@ class Ear:
         self._resampler: soxr.ResampleStream | None = None
 
     def listen(self, piece: NDArray[np.float32], rate_hz: int, window: Window) -> None:
-        """Append a piece [n_samples, n_channels] float32."""
+        """Append a piece [n_samples] float32 mono."""
         if self._resampler is None or self._rates != (rate_hz, window.rate_hz):
             # One resampler for all pieces: with one for each piece, every border would click.
             self._resampler = soxr.ResampleStream(rate_hz, window.rate_hz, 1, dtype="float32", quality="HQ")
             self._rates = (rate_hz, window.rate_hz)
         self.heard_s += len(piece) / rate_hz
-        mono = np.ascontiguousarray(piece.mean(axis=1), dtype=np.float32)
-        self.wave = np.concatenate([self.wave, self._resampler.resample_chunk(mono)])[-window.samples :]
+        self.wave = np.concatenate([self.wave, self._resampler.resample_chunk(piece)])[-window.samples :]
 
     def level_dbfs(self, rate_hz: int) -> float:
         """Peak level of the last half second, see `serving.audio.level_dbfs`."""
@@ -163,8 +162,8 @@ def _listen(embedder: Embedder, ear: Ear, piece: str | None) -> None:
     """Append the sound of a file. The length in its header can be wrong, because the browser streams the file."""
     if piece is None:
         raise AudioError("piece: got none; send one audio file")
-    wave, rate_hz = read_audio(piece, MAX_PIECE_S, warn=lambda line: None)  # the rest comes in the next piece
-    ear.listen(wave, rate_hz, embedder.manifest.window)
+    recording = Recording.from_file(piece, None, MAX_PIECE_S)  # at its own rate: the ear resamples all pieces as one
+    ear.listen(recording.wave, int(recording.rate_hz), embedder.manifest.window)
 
 
 def _rank(embedder: Embedder, ear: Ear, labels: str, offset: float) -> tuple[RankedLabels, float]:

@@ -27,7 +27,7 @@ from serving.backends.runtime import Runtime
 from serving.backends.tensorrt import TensorRT, find_engine
 from serving.bundle import Bundle, open_bundle
 from serving.bundle_files import MANIFEST, MODEL_CARD, PARITY
-from serving.command import console, run_command
+from serving.command_line import console, run_command
 from serving.cores import usable_cores
 from serving.errors import UnheardError, UsageError
 from serving.manifest import write_manifest

@@ -7,14 +7,14 @@ import numpy as np
 
 from export.parity.judge import Judge, Reference, run_in_batches
 from export.parity.samples import collect_samples, spread
+from serving.audio.file_names import SUFFIXES, sound_files
 from serving.backends.bundle_runtime import with_front_end
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.bundle import Bundle
 from serving.bundle_files import PROBES, ZEROSHOT
-from serving.command import say
+from serving.command_line import say
 from serving.cores import usable_cores
 from serving.errors import BundleError, DataError, UnheardError, UsageError
-from serving.formats.names import SUFFIXES, sound_files
 from serving.zeroshot import ZeroShot
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.agreement import row_cosines
+from serving.cosine import row_cosines
 
 NEIGHBOURS = 5  # nearest recordings that are compared for each recording
 

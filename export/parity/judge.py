@@ -12,7 +12,7 @@ from rich.progress import track
 
 from export.parity.comparison import BOUNDS, Comparison, compare_rows, neighbours_kept
 from export.parity.samples import Samples
-from serving.command import progress_console
+from serving.command_line import progress_console
 from serving.errors import UnheardError
 from serving.zeroshot import ZeroShot
 

@@ -13,7 +13,7 @@ from serving.backends.probe_check import TOLERANCES, probe_difference
 from serving.backends.runtime import Runtime
 from serving.bundle import Bundle
 from serving.bundle_files import BF16, ENGINES, PROBES
-from serving.command import say
+from serving.command_line import say
 from serving.errors import BackendError, UnheardError, UsageError
 
 BACKENDS = ("auto", "onnxruntime", "openvino", "tensorrt")

@@ -3,7 +3,7 @@
 from serving.backends.runtime import Graph, Runtime, identity
 from serving.bundle import Bundle
 from serving.bundle_files import BF16, FRONT_END_MODEL
-from serving.frontend import LogMelConfig
+from serving.log_mel import LogMelConfig
 
 
 def with_front_end(bundle: Bundle, network: Graph) -> Runtime:

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from serving.atomic_write import write_atomically
 from serving.backends.engine_profiles import Profile
 from serving.bundle import Bundle
 from serving.errors import EngineError
 from serving.file_record import FileRecord, record_of
-from serving.whole import replace_whole
 
 SIDECAR_SCHEMA = 1
 
@@ -77,7 +77,7 @@ def sidecar_path(engine: Path) -> Path:
 def write_sidecar(engine: Path, sidecar: Sidecar) -> None:
     """Write a side-car beside its engine, completely or not at all."""
     text = json.dumps(asdict(sidecar), indent=1) + "\n"
-    replace_whole(sidecar_path(engine), lambda temporary: temporary.write_text(text))
+    write_atomically(sidecar_path(engine), lambda temporary: temporary.write_text(text))
 
 
 def read_sidecar(engine: Path) -> Sidecar:

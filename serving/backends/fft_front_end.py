@@ -1,7 +1,8 @@
 """The front end by FFT, for CPUs: SciPy takes about half of the time of a graph's matrix products.
 
-The ONNX runtimes have no FFT that is as fast, so an exported graph multiplies by the DFT matrix (training.log_mel).
-This is a second implementation of the same front end; tests/training/test_frontend.py checks that the two agree.
+The ONNX runtimes have no FFT that is as fast, so an exported graph multiplies by the DFT matrix
+(training.log_mel_module). This is a second implementation of the same front end; tests/training/test_frontend.py checks
+that the two agree.
 
 The spectrum is computed in FP64, which takes 1.5 times as long as FP32. The rounding error of an FP32 FFT is
 proportional to the energy of the whole frame. For a full-scale tone, in bands without energy, it reached 8e-4 in the
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from serving.cores import ONE_THREADS_PRODUCTS
 from serving.errors import UsageError
-from serving.frontend import LogMelConfig, mel_weights, used_bins
+from serving.log_mel import LogMelConfig, mel_weights, used_bins
 
 # Frames computed at once. They and their spectra take 2 MB in FP64, which fits a core's cache. Each NumPy call takes
 # Python's lock when it ends: with parts of 120 frames, two threads were hardly faster than one.

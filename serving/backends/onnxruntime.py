@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from serving.backends.tensorrt_flavours import installed_flavours, load_flavour
 from serving.bundle_files import ENGINES
-from serving.command import say
+from serving.command_line import say
 from serving.errors import BackendError, UsageError
 
 PROVIDERS = {

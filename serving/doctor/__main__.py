@@ -14,7 +14,7 @@ import tyro
 from rich.markup import escape
 from rich.table import Table
 
-from serving.command import console, progress_console, run_command
+from serving.command_line import console, progress_console, run_command
 from serving.doctor.finding import Finding
 from serving.doctor.machine import examine_machine
 from serving.errors import UsageError

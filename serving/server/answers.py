@@ -11,8 +11,8 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from serving.audio import Window, is_silent
-from serving.embedder import pool
 from serving.errors import AudioError
+from serving.pooling import pool
 from serving.server.failures import status_of
 from serving.server.pipeline import Answer, Heard
 
@@ -55,7 +55,9 @@ def answer_raw(answer: Answer, embedding_space: str, by_window: bool) -> Respons
     if answer.several and by_window:
         raise HTTPException(422, "windows of several files: their numbers differ; ask for JSON, or send one file")
     values = np.stack(rows) if answer.several else rows[0]
-    warnings = "; ".join(line for heard in answer.outcomes if isinstance(heard, Heard) for line in heard.clip.warnings)
+    warnings = "; ".join(
+        line for heard in answer.outcomes if isinstance(heard, Heard) for line in heard.recording.warnings
+    )
     shape = ",".join(map(str, values.shape))
     told = (shape, "<f4", embedding_space, warnings[:MOST_TOLD].encode("ascii", "backslashreplace").decode())
     return Response(values.astype("<f4").tobytes(), 200, dict(zip(RAW_HEADERS, told, strict=True)), RAW)
@@ -72,28 +74,22 @@ def embedding_fields(heard: Heard, window: Window | None) -> dict[str, Any]:
     if window:
         fields["windows"] = [
             {"start_s": i * window.hop_samples / window.rate_hz, **_level(level), "embedding": row.tolist()}
-            for i, (row, level) in enumerate(zip(heard.rows, heard.clip.level_dbfs, strict=True))
+            for i, (row, level) in enumerate(zip(heard.rows, heard.recording.levels_dbfs, strict=True))
         ]
     return fields
 
 
 def _common(heard: Heard, embedding_space: str) -> dict[str, Any]:
     """The fields of responses.Heard."""
-    clip = heard.clip
-    stages = {
-        "decode": clip.decode_ms,
-        "resample": clip.resample_ms,
-        "front_end": clip.front_end_ms,
-        "queue": heard.queue_ms,
-        "model": heard.model_ms,
-    }
+    recording = heard.recording
+    stages = recording.milliseconds | {"queue": heard.queue_ms, "model": heard.model_ms}
     return {
-        "duration_s": clip.duration_s,
-        "rate_hz": clip.rate_hz,
-        "channels": clip.channels,
-        **_level(max(clip.level_dbfs)),
+        "duration_s": recording.duration_s,
+        "rate_hz": recording.rate_hz,
+        "channels": recording.channels,
+        **_level(max(recording.levels_dbfs)),
         "embedding_space": embedding_space,
-        "warnings": list(clip.warnings),
+        "warnings": list(recording.warnings),
         "timings_ms": {stage: round(ms, 3) for stage, ms in stages.items()},
     }
 

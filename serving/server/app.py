@@ -13,9 +13,10 @@ from fastapi import FastAPI, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.middleware.cors import CORSMiddleware
 
-from serving.embedder import Embedder, pool
+from serving.embedder import Embedder
 from serving.errors import LabelError
 from serving.label_text import split_labels, unquote
+from serving.pooling import pool
 from serving.server.answers import RAW, RAW_HEADERS, answer_json, answer_raw, embedding_fields, wants_raw
 from serving.server.canary import Canary
 from serving.server.failures import REQUEST_ID_HEADER, install

@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from serving.audio import header_seconds
+from serving.audio import PreparedRecording, header_seconds
 from serving.cores import usable_cores
 from serving.embedder import Embedder
 from serving.errors import AudioError
 from serving.server.admission import Admission, Ticket
 from serving.server.batching import Batched, Batcher
-from serving.server.clip import Clip, read_clip
 from serving.server.limits import Limits
 from serving.server.metrics import Metrics
 from serving.server.priority import step_back
@@ -34,7 +33,7 @@ class Heard:
     queue_ms, model_ms   of the request that it came with, see `Batched`
     """
 
-    clip: Clip
+    recording: PreparedRecording
     rows: NDArray[np.float32]
     queue_ms: float
     model_ms: float
@@ -97,7 +96,7 @@ class Pipeline:
                 del upload
                 ticket.release_bytes()
                 heard = [each if isinstance(each, AudioError) else await self._hear(each) for each in outcomes]
-        seconds = sum(each.clip.duration_s for each in company.brought)
+        seconds = sum(each.recording.duration_s for each in company.brought)
         request.state.log |= {"files": len(names), "audio_s": round(seconds, 3)}
         return Answer(names, heard, several)
 
@@ -116,7 +115,7 @@ class Pipeline:
 
     async def _hear(self, brought: "_Brought") -> Heard:
         batched = await self._embedded(brought.rows)
-        return Heard(brought.clip, batched.rows, batched.queue_ms, batched.model_ms)
+        return Heard(brought.recording, batched.rows, batched.queue_ms, batched.model_ms)
 
     async def decode(self, work: Callable[[], Result]) -> Result:
         """The result of work that costs as much as decoding a recording, in one of the threads for that."""
@@ -131,16 +130,16 @@ class Pipeline:
         found = 0.0
 
         def bring(file: File) -> _Brought | None:
-            clip = read_clip(file, self.embedder, self.limits.max_seconds)
-            self.admission.tell(lambda: count(clip))
+            recording = self.embedder.prepare_bytes(file.data, file.name, self.limits.max_seconds)
+            self.admission.tell(lambda: count(recording))
             # With nobody else there this thread, which is awake, runs the model too.
             here = self._runs_model and not upload.several
-            return company.bring(clip, lambda: self.batcher.submit(clip.inputs, here=here))
+            return company.bring(recording, lambda: self.batcher.submit(recording.inputs, here=here))
 
-        def count(clip: Clip) -> None:
+        def count(recording: PreparedRecording) -> None:
             nonlocal found
-            self.metrics.decode_seconds.observe((clip.decode_ms + clip.resample_ms + clip.front_end_ms) / 1000)
-            found += clip.duration_s
+            self.metrics.decode_seconds.observe(sum(recording.milliseconds.values()) / 1000)
+            found += recording.duration_s
             if not company.ended:
                 try:
                     self._hold(ticket, max(found, ticket.seconds), upload)
@@ -182,7 +181,7 @@ class Pipeline:
 class _Brought:
     """A recording whose windows are with the batcher."""
 
-    clip: Clip
+    recording: PreparedRecording
     rows: Future[Batched]
 
 
@@ -209,11 +208,11 @@ class _Company:
         for each in self.brought:
             each.rows.cancel()  # does nothing where they are there
 
-    def bring(self, clip: Clip, submit: Callable[[], Future[Batched]]) -> _Brought | None:
+    def bring(self, recording: PreparedRecording, submit: Callable[[], Future[Batched]]) -> _Brought | None:
         """Submit a recording's windows; None: the request ended while it was decoded."""
         if self.ended:
             return None
-        self.brought.append(_Brought(clip, submit()))
+        self.brought.append(_Brought(recording, submit()))
         return self.brought[-1]
 
 

@@ -12,7 +12,7 @@ from benchmarks.host import describe_hardware, describe_software, read_host
 from benchmarks.inputs import input_clips
 from benchmarks.study import TextTable, to_csv, write_file
 from benchmarks.turns import TimedJob, percentiles, take_turns, wait_for_rest
-from serving.agreement import worst_cosine
+from serving.cosine import worst_cosine
 from serving.errors import UsageError
 
 

@@ -4,9 +4,9 @@ import numpy as np
 
 from demo.bundle_choice import SHIPPED
 from demo.examples import EXAMPLE_SOUNDS
-from serving.agreement import worst_cosine
 from serving.backends.probe_check import PROMISED_COSINES
 from serving.bundle import open_bundle
+from serving.cosine import worst_cosine
 from serving.embedder import Embedder
 from serving.probes import probe_windows
 

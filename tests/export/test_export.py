@@ -20,7 +20,7 @@ from serving.audio import read_audio
 from serving.bundle import open_bundle
 from serving.embedder import Embedder
 from training.data.clips import load_clips
-from training.log_mel import LogMel
+from training.log_mel_module import LogMel
 
 
 def one_line(capsys, code: int, *parts: str, wanted: int = 2) -> None:

@@ -14,7 +14,7 @@ from serving.bundle_files import PRECISIONS
 from serving.embedder import Embedder
 from serving.probes import probe_windows
 from tests.published_yamnet import published_yamnet, write_keras
-from training.log_mel import LogMel
+from training.log_mel_module import LogMel
 from training.published.pretrained import YAMNET_LOG_OFFSET
 from training.run_folder import RunConfig
 

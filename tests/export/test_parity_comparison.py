@@ -6,7 +6,7 @@ import pytest
 from export.parity.comparison import BOUNDS, NEIGHBOURS, Bound, compare_rows, neighbours_kept
 from export.parity.judge import Judge, Reference, run_in_batches
 from export.parity.samples import Samples
-from serving.frontend import LogMelConfig
+from serving.log_mel import LogMelConfig
 from serving.probes import probe_windows
 from serving.zeroshot import ZeroShot
 

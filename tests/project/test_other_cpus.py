@@ -13,9 +13,9 @@ import pytest
 
 from demo.bundle_choice import SHIPPED
 from export.parity.comparison import BOUNDS
-from serving.agreement import worst_cosine
 from serving.bundle import open_bundle
 from serving.bundle_files import PROBES as STORED
+from serving.cosine import worst_cosine
 from tests.embed_probes import PROBES, embed_probes
 
 ROOT = Path(__file__).parents[2]

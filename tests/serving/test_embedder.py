@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from serving.audio import read_audio
-from serving.embedder import Embedder, pool
+from serving.audio import PreparedRecording, read_audio
+from serving.bulk.embed_files import FileEmbeddings, embed_each
+from serving.embedder import Embedder
 from serving.errors import AudioError, LabelError, UsageError
-from serving.files import DecodedFile, EmbeddedFile, embed_each
+from serving.pooling import pool
 from tests.sounds import encoded, harmonics
 
 TOLERANCE = 1e-5  # of numbers of embeddings whose mean length is 1
@@ -143,7 +144,7 @@ def test_a_path_that_cannot_be_one_is_named(embedder):
 
 
 def test_threads_default_to_the_usable_cores(bundle_folder, monkeypatch):
-    monkeypatch.setattr("serving.embedder.usable_cores", lambda: 3)
+    monkeypatch.setattr("serving.runtime_choice.usable_cores", lambda: 3)
     assert Embedder.load(bundle_folder).threads == 3
 
 
@@ -159,8 +160,12 @@ def test_nothing_is_opened_that_is_not_asked_for(bundle_folder, tmp_path):
 # What embeds many files, with files that are numbers and a model that doubles them.
 
 
-def decode(number: int) -> DecodedFile:
-    return DecodedFile(float(number), np.full((1 + number % 3, 1), number, np.float32))
+def decode(number: int) -> PreparedRecording:
+    return prepared(float(number), np.full((1 + number % 3, 1), number, np.float32))
+
+
+def prepared(duration_s: float, inputs: np.ndarray) -> PreparedRecording:
+    return PreparedRecording(duration_s=duration_s, rate_hz=RATE_HZ, channels=1, inputs=inputs, levels_dbfs=[])
 
 
 def double(windows: np.ndarray) -> np.ndarray:
@@ -168,7 +173,7 @@ def double(windows: np.ndarray) -> np.ndarray:
 
 
 def test_outcomes_come_in_order_with_errors_in_their_places():
-    def decode_even(number: int) -> DecodedFile:
+    def decode_even(number: int) -> PreparedRecording:
         if number % 5 == 3:
             raise AudioError(f"{number} is bad")
         return decode(number)
@@ -180,7 +185,7 @@ def test_outcomes_come_in_order_with_errors_in_their_places():
             assert isinstance(outcome, AudioError)
             assert str(outcome) == f"{number} is bad"
         else:
-            assert isinstance(outcome, EmbeddedFile)
+            assert isinstance(outcome, FileEmbeddings)
             assert outcome.duration_s == number
             np.testing.assert_array_equal(outcome.rows, np.full((1 + number % 3, 1), 2 * number))
 
@@ -205,7 +210,7 @@ def test_large_files_are_shared_one_by_one():
     """A batch of hours in one thread would leave the others without work at the end."""
     both = threading.Barrier(2, timeout=30)
 
-    def decode_beside_another(number: int) -> DecodedFile:
+    def decode_beside_another(number: int) -> PreparedRecording:
         both.wait()
         return decode(number)
 
@@ -215,16 +220,16 @@ def test_large_files_are_shared_one_by_one():
 
 def test_a_few_files_are_shared_by_all_threads(bundle_folder, tmp_path, monkeypatch):
     both = threading.Barrier(2, timeout=30)
-    decode_file = Embedder.decode_file
+    prepare_file = Embedder.prepare_file
 
-    def decode_beside_another(self: Embedder, path: Path) -> DecodedFile:
+    def decode_beside_another(self: Embedder, path: Path) -> PreparedRecording:
         both.wait()
-        return decode_file(self, path)
+        return prepare_file(self, path)
 
     paths = [tmp_path / "a.wav", tmp_path / "b.wav"]
     for path in paths:
         path.write_bytes(encoded(harmonics(RATE_HZ)))
-    monkeypatch.setattr(Embedder, "decode_file", decode_beside_another)
+    monkeypatch.setattr(Embedder, "prepare_file", decode_beside_another)
     assert Embedder.load(bundle_folder, threads=2).embed_files(paths).shape == (2, 128)
 
 
@@ -235,9 +240,9 @@ def test_which_files_share_a_call_of_the_model_is_no_chance():
         calls.append(windows[:, 0].tolist())
         return windows
 
-    def decode_slowly(number: int) -> DecodedFile:
+    def decode_slowly(number: int) -> PreparedRecording:
         time.sleep(0.002 * (number % 2))
-        return DecodedFile(1.0, np.full((1, 1), number, np.float32))
+        return prepared(1.0, np.full((1, 1), number, np.float32))
 
     list(embed_each(range(20), lambda _: 1, decode_slowly, run, batch=8, threads=3))
     assert sorted(calls) == [[*map(float, range(8))], [*map(float, range(8, 16))], [*map(float, range(16, 20))]]
@@ -247,7 +252,7 @@ def test_decoding_and_embedding_overlap():
     """While one thread has the model, another decodes: here the model does not end before it has."""
     decoded = threading.Event()
 
-    def decode_and_tell(number: int) -> DecodedFile:
+    def decode_and_tell(number: int) -> PreparedRecording:
         if number == 1:
             decoded.set()
         return decode(number)
@@ -260,7 +265,7 @@ def test_decoding_and_embedding_overlap():
 
 
 def test_a_fault_that_is_not_the_files_ends_it_and_its_threads():
-    def broken(number: int) -> DecodedFile:
+    def broken(number: int) -> PreparedRecording:
         raise MemoryError(number)
 
     before = set(threading.enumerate())

@@ -10,9 +10,9 @@ import torch
 import torchaudio
 
 from serving.backends.fft_front_end import FftLogMel
-from serving.frontend import LogMelConfig, mel_weights
+from serving.log_mel import LogMelConfig, mel_weights
 from serving.probes import probe_windows
-from training.log_mel import LogMel
+from training.log_mel_module import LogMel
 
 CONFIG = LogMelConfig()
 GOLDEN = Path(__file__).parents[1] / "golden_logmel_chirp.npz"

@@ -9,10 +9,10 @@ import torch
 
 from serving.audio import read_audio, to_mono
 from serving.errors import UsageError
-from serving.frontend import LogMelConfig
+from serving.log_mel import LogMelConfig
 from serving.probes import probe_windows
 from tests.published_yamnet import published_yamnet, write_keras, write_tflite
-from training.log_mel import LogMel
+from training.log_mel_module import LogMel
 from training.networks import NetworkConfig, build_network
 from training.published.batchnorm_statistics import measure_statistics
 from training.published.google_yamnet import read_tflite

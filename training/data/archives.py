@@ -11,7 +11,7 @@ import pooch
 import requests
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from serving.command import progress_console, say
+from serving.command_line import progress_console, say
 from serving.errors import DataError
 from training.data.clips import FSC22_META
 from training.data.unpack import MAX_BYTES

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from serving.audio.file_names import is_hidden, sound_files
 from serving.errors import DataError
-from serving.formats.names import is_hidden, sound_files
 from serving.label_text import normalise_label
 from training.data.known_classes import CLASS_NAMES
 

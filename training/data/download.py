@@ -19,7 +19,7 @@ from typing import Any
 
 from rich.table import Table
 
-from serving.command import run_command, say, show
+from serving.command_line import run_command, say, show
 from serving.errors import DataError, UsageError
 from serving.file_record import record_of
 from training.data.archives import ARCHIVES, Archive, fetch_archive

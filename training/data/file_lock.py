@@ -6,7 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from serving.command import say
+from serving.command_line import say
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from rich.progress import track
 
-from serving.command import progress_console
+from serving.command_line import progress_console
 
 MAX_BYTES = 20_000_000_000  # unpacked size: ten times the largest data set
 MAX_RATIO = 200  # unpacked to compressed size; recordings reach 2

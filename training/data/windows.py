@@ -23,17 +23,17 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import track
 
-from serving.audio import Window, read_audio, to_mono, warn_in_python
-from serving.command import progress_console
-from serving.embedder import usable_cores
+from serving.atomic_write import write_atomically
+from serving.audio import Recording, Window, warn_in_python
+from serving.command_line import progress_console
+from serving.cores import usable_cores
 from serving.errors import AudioError, DataError
 from serving.file_record import record_of
-from serving.frontend import LogMelConfig
+from serving.log_mel import LogMelConfig
 from serving.new_folder import new_folder
-from serving.whole import replace_whole
 from training.data.clips import LabelledClip
 from training.data.file_lock import folder_lock
-from training.log_mel import LogMel
+from training.log_mel_module import LogMel
 
 INDEX = "index.npz"
 MOST_NAMED = 50  # recordings that one error lists
@@ -108,7 +108,7 @@ def load_frames(
     waves = [partial(_decode, clip, window.rate_hz, row, notes) for row, clip in enumerate(clips)]
 
     def save_notes() -> None:
-        replace_whole(notes_path, lambda path: path.write_text(json.dumps(asdict(notes))))
+        write_atomically(notes_path, lambda path: path.write_text(json.dumps(asdict(notes))))
         if notes.unreadable:
             raise UnreadableError(_by_path(clips, notes.unreadable))
 
@@ -162,15 +162,14 @@ def _by_path(clips: Sequence[LabelledClip], lines: dict[int, str]) -> dict[Path,
 def _decode(clip: LabelledClip, rate_hz: int, row: int, notes: DecodingNotes) -> NDArray[np.float32] | None:
     """A clip's wave [n_samples], with faults and warnings added to the notes; None if it cannot be read."""
     name = f"{clip.path}: "
-    warnings: list[str] = []
     try:
-        wave = to_mono(*read_audio(clip.path, warn=warnings.append), rate_hz)
+        recording = Recording.from_file(clip.path, rate_hz)
     except AudioError as error:
         notes.unreadable[row] = str(error).removeprefix(name)
         return None
-    if warnings:
-        notes.partly[row] = "; ".join(line.removeprefix(name) for line in warnings)
-    return wave
+    if recording.warnings:
+        notes.partly[row] = "; ".join(line.removeprefix(name) for line in recording.warnings)
+    return recording.wave
 
 
 def cached_frames(

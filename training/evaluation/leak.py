@@ -27,9 +27,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from serving.command import console, progress_console, run_command
+from serving.command_line import console, progress_console, run_command
 from serving.errors import DataError, UsageError
-from serving.frontend import LogMelConfig
+from serving.log_mel import LogMelConfig
 from training.data.clips import ClipTable, load_clips
 from training.data.windows import load_frames
 from training.evaluation.controls import clip_statistics, ridge_classifier

@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from serving.atomic_write import write_atomically
 from serving.errors import RunError
-from serving.whole import replace_whole
 
 
 def save_whole(path: Path, save: Callable[[Path], object]) -> None:
@@ -20,7 +20,7 @@ def save_whole(path: Path, save: Callable[[Path], object]) -> None:
     errors   RunError: the disk is full or the folder cannot be written; an existing file is kept
     """
     try:
-        replace_whole(path, save)
+        write_atomically(path, save)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise RunError(f"{path}: cannot be written ({reason}); free some space or give another --out") from error

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from serving.errors import UsageError
 from serving.file_record import record_of
-from serving.frontend import LogMelConfig
+from serving.log_mel import LogMelConfig
 from training.networks import Network
 from training.published.google_yamnet import bias_batch_norm
 from training.published.weight_files import list_names, read_weights

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from serving.command import run_command, show
+from serving.command_line import run_command, show
 from serving.errors import UsageError
 from serving.new_folder import new_folder
 from training.synthesis import house, nature, street

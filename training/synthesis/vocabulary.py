@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from serving.audio import Window
-from serving.frontend import LogMelConfig
+from serving.log_mel import LogMelConfig
 from training.data.windows import ClipFrames, cached_frames
 from training.synthesis.building_blocks import Rng, Wave, add_at, harmonics, noise, wander
 

@@ -243,7 +243,7 @@ def test_files_by_path_in_the_kernels_memory_and_in_pythons_decode_alike_cut_off
 
     here = outcomes(lambda data: decode_audio(data, str(path)))
     assert outcomes(by_path) == here
-    monkeypatch.setattr("serving.formats.libsndfile.MOST_COPIED", -1)
+    monkeypatch.setattr("serving.audio.libsndfile.MOST_COPIED", -1)
     assert outcomes(lambda data: decode_audio(data, str(path))) == here
 
 

@@ -16,10 +16,10 @@ import soundfile
 from starlette.testclient import TestClient
 
 from serving.audio import decode_audio, header_seconds, read_audio
+from serving.audio.file_names import sound_files
 from serving.embed import main as embed_main
 from serving.embedder import Embedder
 from serving.errors import AudioError, AudioWarning, DurationError, FormatError
-from serving.formats.names import sound_files
 from serving.server.app import create_app
 from serving.server.limits import Limits
 from serving.server.pipeline import Pipeline

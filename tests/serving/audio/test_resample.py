@@ -5,10 +5,11 @@ import pytest
 import soxr
 
 from demo.bundle_choice import SHIPPED
-from serving.agreement import worst_cosine
 from serving.audio import cut_windows, read_audio
-from serving.embedder import Embedder, pool
-from serving.resample import BLOCK, filter_bank, resample
+from serving.audio.resampling import BLOCK, filter_bank, resample
+from serving.cosine import worst_cosine
+from serving.embedder import Embedder
+from serving.pooling import pool
 
 BANKED = [17_000, 22_050, 24_000, 44_100, 88_200]  # rates in Hz that a filter bank takes
 LEFT = [8_000, 11_025, 32_000, 48_000, 96_000, 192_000, 44_101, 22_050.5]  # that soxr takes

@@ -12,14 +12,14 @@ import pytest
 
 from demo.bundle_choice import SHIPPED
 from export.parity.comparison import BOUNDS
-from serving.agreement import row_cosines
 from serving.backends import backend_choice
 from serving.backends.backend_choice import open_backend
 from serving.backends.probe_check import PROMISED_COSINES, TOLERANCES, probe_difference
 from serving.bundle import open_bundle
+from serving.cosine import row_cosines
 from serving.embedder import Embedder
 from serving.errors import BackendError, BundleError, EngineError, UsageError
-from serving.frontend import LogMelConfig
+from serving.log_mel import LogMelConfig
 from serving.probes import probe_windows
 from tests.absent_packages import environment_without
 

@@ -17,12 +17,12 @@ import pytest
 import soundfile
 
 from serving.audio import Window, read_audio
+from serving.bulk.embed_files import FileEmbeddings
+from serving.bulk.parquet_rows import RowMaker, merge_parts, write_part
+from serving.bulk.recordings_folder import audio_files
+from serving.bulk.resumable_job import ResumableJob, open_job
 from serving.embed import main
 from serving.embedder import Embedder
-from serving.files import EmbeddedFile
-from serving.folder import audio_files
-from serving.job import open_job
-from serving.rows import Rows, merge_parts, write_part
 from tests.conftest import RATE_HZ, small_sound
 
 ROOT = Path(__file__).parents[3]
@@ -125,14 +125,14 @@ def test_a_recording_over_the_limit_is_listed(bundle_folder, many, tmp_path):
 def test_a_killed_run_continues_without_a_lost_or_doubled_row(
     bundle_folder, many, by_clip, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr("serving.embed.FILES_PER_PART", 4)
+    monkeypatch.setattr("serving.bulk.embed_folder.FILES_PER_PART", 4)
     out = tmp_path / "rows.parquet"
     code = """
 import sys, time
-import serving.embed, serving.job
-serving.embed.FILES_PER_PART = 4
-save = serving.job.Job.save
-serving.job.Job.save = lambda *arguments: (save(*arguments), time.sleep(0.2))  # so that there is time to be killed
+import serving.embed, serving.bulk.embed_folder, serving.bulk.resumable_job as resumable_job
+serving.bulk.embed_folder.FILES_PER_PART = 4
+save = resumable_job.ResumableJob.save
+resumable_job.ResumableJob.save = lambda *given: (save(*given), time.sleep(0.2))  # time to be killed
 raise SystemExit(serving.embed.main(sys.argv[1:]))
 """
     arguments = [str(bundle_folder), str(many), "--out", str(out), "--threads", "2"]
@@ -159,9 +159,7 @@ raise SystemExit(serving.embed.main(sys.argv[1:]))
 
 def interrupt_at(part: int, bundle: Path, folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the command, and interrupt it when it is about to save this part."""
-    from serving.job import Job
-
-    real = Job.save
+    real = ResumableJob.save
 
     def save(self, number, write):
         if number == part:
@@ -169,14 +167,14 @@ def interrupt_at(part: int, bundle: Path, folder: Path, out: Path, monkeypatch: 
         real(self, number, write)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Job, "save", save)
+        patched.setattr(ResumableJob, "save", save)
         assert embed(bundle, folder, out) == 130
 
 
 @pytest.fixture
 def unfinished(bundle_folder, many, tmp_path, monkeypatch) -> Path:
     """The --out of a run that was interrupted when half of the parts were done."""
-    monkeypatch.setattr("serving.embed.FILES_PER_PART", 4)
+    monkeypatch.setattr("serving.bulk.embed_folder.FILES_PER_PART", 4)
     out = tmp_path / "rows.parquet"
     interrupt_at(5, bundle_folder, many, out, monkeypatch)
     assert len(list((tmp_path / "rows.parquet.parts").glob("[0-9]*.parquet"))) == 5
@@ -185,9 +183,9 @@ def unfinished(bundle_folder, many, tmp_path, monkeypatch) -> Path:
 
 def test_an_interrupted_run_does_nothing_twice(unfinished, bundle_folder, many, by_clip, monkeypatch):
     decoded = []
-    real = Embedder.decode_file
+    real = Embedder.prepare_file
     monkeypatch.setattr(
-        Embedder, "decode_file", lambda self, path, *rest: decoded.append(path) or real(self, path, *rest)
+        Embedder, "prepare_file", lambda self, path, *rest: decoded.append(path) or real(self, path, *rest)
     )
     assert embed(bundle_folder, many, unfinished) == 0
     assert len(decoded) == len(list(audio_files(many))) - 20
@@ -198,7 +196,7 @@ def test_an_interrupted_run_does_nothing_twice(unfinished, bundle_folder, many, 
 def test_a_run_begun_with_other_options_is_not_continued(unfinished, bundle_folder, many, capsys, more):
     assert embed(bundle_folder, many, unfinished, *more) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "begun with something else" in error
+    assert "other settings" in error
     assert more[1] in error
     assert not unfinished.exists()
 
@@ -216,7 +214,7 @@ def test_overwrite_begins_an_unfinished_run_anew(unfinished, bundle_folder, reco
 def test_files_that_come_or_go_between_two_runs_change_nothing_that_is_done(
     bundle_folder, recordings, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("serving.embed.FILES_PER_PART", 4)
+    monkeypatch.setattr("serving.bulk.embed_folder.FILES_PER_PART", 4)
     folder, out = Path(shutil.copytree(recordings, tmp_path / "sounds")), tmp_path / "rows.parquet"
     interrupt_at(2, bundle_folder, folder, out, monkeypatch)
     shutil.copy(folder / "tone" / "0.wav", folder / "a-new-first.wav")
@@ -235,13 +233,11 @@ def test_two_processes_do_not_work_on_one_job(unfinished, bundle_folder, many, c
 
 
 def test_a_full_disk_is_one_line_and_what_is_done_is_kept(unfinished, bundle_folder, many, monkeypatch, capsys):
-    from serving.job import Job
-
     def save(self, part, write):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Job, "save", save)
+        patched.setattr(ResumableJob, "save", save)
         assert embed(bundle_folder, many, unfinished) == 2
     assert "No space left on device" in capsys.readouterr().err
     assert len(list(unfinished.with_name("rows.parquet.parts").glob("[0-9]*.parquet"))) == 5
@@ -331,7 +327,7 @@ def test_ray_gets_the_same_rows(bundle_folder, many, by_clip, tmp_path):
     code = """
 import sys
 import serving.embed
-serving.embed.FILES_PER_PART = 6
+serving.bulk.embed_folder.FILES_PER_PART = 6
 raise SystemExit(serving.embed.main(sys.argv[1:]))
 """
     out = tmp_path / "rows.parquet"
@@ -360,10 +356,10 @@ def test_a_ray_address_where_no_cluster_answers_is_one_line(
 
 
 def test_joining_the_parts_takes_no_more_memory_for_more_of_them(tmp_path, monkeypatch):
-    monkeypatch.setattr("serving.rows.GROUP_ROWS", 512)
-    rows = Rows("clip", Window(RATE_HZ, 77_040, 76_800), 128, "5" * 64)
+    monkeypatch.setattr("serving.bulk.parquet_rows.GROUP_ROWS", 512)
+    rows = RowMaker("clip", Window(RATE_HZ, 77_040, 76_800), 128, "5" * 64)
     rng = np.random.default_rng(0)
-    outcomes = [(f"{i}.wav", EmbeddedFile(1.0, rng.standard_normal((1, 128), np.float32))) for i in range(256)]
+    outcomes = [(f"{i}.wav", FileEmbeddings(1.0, rng.standard_normal((1, 128), np.float32))) for i in range(256)]
     write_part(tmp_path / "part", rows, outcomes)
 
     def most_bytes(n_parts: int) -> int:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from serving.frontend import LogMelConfig
+from serving.log_mel import LogMelConfig
 from training.data.clips import LabelledClip
 from training.data.windows import load_frames
 from training.evaluation.controls import clip_statistics, log_mel_statistics

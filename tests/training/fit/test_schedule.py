@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from serving.frontend import LogMelConfig
+from serving.log_mel import LogMelConfig
 from training.data.windows import ClipFrames, ClipSet
 from training.fit.loop import Schedule
 from training.fit.objectives import ClassObjective

@@ -10,9 +10,9 @@ import soundfile
 import torch
 
 from serving.errors import UsageError
-from serving.frontend import LogMelConfig
+from serving.log_mel import LogMelConfig
 from training.data.clips import load_clips
-from training.log_mel import LogMel
+from training.log_mel_module import LogMel
 from training.synthesis import bank as bank_module
 from training.synthesis.bank import RATE_HZ, SOUNDS, TARGETS, main, write_bank
 

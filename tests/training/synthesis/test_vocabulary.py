@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from serving.frontend import LogMelConfig
+from serving.log_mel import LogMelConfig
 from training.synthesis.vocabulary import N_SAMPLES, RATE_HZ, draw_qualities, draw_sound, load_vocabulary
 
 CONFIG = LogMelConfig()

@@ -1,4 +1,4 @@
-"""Which files of a folder are recordings, by their names."""
+"""Which files of a folder are recordings, judged by their names."""
 
 import os
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from serving.errors import AudioError
 
-FORMATS = "WAV, FLAC, OGG or MP3"  # those that everybody can make
-# Of files that are read, in lower case; the others only with the extra `formats`, and else listed as errors.
+FORMATS = "WAV, FLAC, OGG or MP3"  # the formats that messages recommend
+# Suffixes in lower case. Files with MORE_SUFFIXES need the extra `formats`; without it they are listed as errors.
 SUFFIXES = (
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"),
     *(".aiff", ".aif", ".aifc", ".w64", ".rf64", ".au", ".snd", ".caf"),
@@ -19,24 +19,24 @@ MORE_SUFFIXES = (
 
 
 def is_hidden(name: str) -> bool:
-    """Whether people never see it: `.Trash`, macOS's `._a.wav` beside a.wav, and the folder where ZIPs keep those."""
+    """Whether file managers hide it: `.Trash`, macOS's `._a.wav` beside a.wav, and the folder of those in ZIP files."""
     return name.startswith(".") or name == "__MACOSX"
 
 
 def is_recording(name: str) -> bool:
-    """Whether a file is a recording, by its name."""
+    """Whether a file is a recording, judged by its name."""
     return not is_hidden(name) and Path(name).suffix.lower() in (*SUFFIXES, *MORE_SUFFIXES)
 
 
 def walk_recordings(folder: Path, deep: bool = True, prefix: str = "") -> Iterator[str]:
-    """Names of the recordings in a folder, relative to it and with slashes, in the order of the names.
+    """Yield the names of the recordings in a folder, relative to it and with slashes, in the order of the names.
 
-    deep   those in the folders in it too, at any depth; links to folders are not followed
-    A folder that cannot be listed is named too, with a slash at its end. What is hidden is left out.
+    deep   search folders inside the folder too, at any depth; links to folders are not followed
+    A folder that cannot be listed is yielded as a name that ends with a slash. Hidden files are left out.
     """
     try:
         with os.scandir(folder / prefix) as entries:
-            # With its slash, a folder stands where its files' names belong.
+            # The slash sorts a folder to where the names of its files belong.
             names = sorted(name for entry in entries if (name := _name(entry, deep)))
     except OSError:
         yield prefix
@@ -49,16 +49,16 @@ def walk_recordings(folder: Path, deep: bool = True, prefix: str = "") -> Iterat
 
 
 def _name(entry: os.DirEntry[str], deep: bool) -> str:
-    """An entry's name, with a slash where it is a folder; "" where it is no matter."""
+    """The name of an entry; with a slash if it is a folder to search; "" if it is neither that nor a recording."""
     if entry.is_dir(follow_symlinks=False):
         return f"{entry.name}/" if deep and not is_hidden(entry.name) else ""
     return entry.name if is_recording(entry.name) else ""
 
 
 def sound_files(folder: Path, deep: bool = True) -> list[Path]:
-    """Paths of a folder's recordings, as `walk_recordings` finds them.
+    """The paths of a folder's recordings, as `walk_recordings` finds them.
 
-    errors   AudioError: it, or a folder in it, cannot be listed
+    errors   AudioError: the folder, or a folder inside it, cannot be listed
     """
     names = list(walk_recordings(folder, deep))
     for name in names:

@@ -1,4 +1,4 @@
-"""The recordings of a folder: which there are, and their embeddings."""
+"""Find the recordings of a folder, and embed them."""
 
 import stat
 from collections.abc import Generator, Iterable, Iterator
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from serving.audio import PreparedRecording
+from serving.audio.file_names import SUFFIXES, walk_recordings
+from serving.bulk.embed_files import FileEmbeddings, embed_each, file_size
+from serving.bulk.parquet_rows import RowMaker
 from serving.embedder import Embedder
 from serving.errors import AudioError, UsageError
-from serving.files import DecodedFile, EmbeddedFile, embed_each, file_size
-from serving.formats.names import SUFFIXES, walk_recordings
-from serving.rows import Rows
 
 
 def audio_files(folder: Path) -> Iterator[str]:
-    """Names of the audio files in a folder at any depth, relative to it and with slashes, in the order of the names.
+    """Yield the names of the audio files in a folder at any depth, relative to it, see `walk_recordings`.
 
-    Hidden ones are left out; see `walk_recordings`.
     errors   UsageError: there is none
     """
     found = False
@@ -29,16 +29,16 @@ def audio_files(folder: Path) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class FolderEmbedder:
-    """Embeds files of one folder, in this process or, sent there before it embeds, in another.
+    """Embeds files of one folder. It can be pickled and sent to another process before its first use.
 
-    folder       that the files' names are relative to
-    rows         what the files become
+    folder       the files' names are relative to it
+    row_maker    makes the rows of the Parquet file
     max_seconds  longer recordings are errors
     bundle, backend, precision, threads   as for `Embedder.load`
     """
 
     folder: Path
-    rows: Rows
+    row_maker: RowMaker
     max_seconds: float
     bundle: Path
     backend: str
@@ -47,34 +47,34 @@ class FolderEmbedder:
 
     @cached_property
     def embedder(self) -> Embedder:
-        """Opened when it is first asked for; errors as `Embedder.load`."""
+        """The embedder, opened on first use; errors as `Embedder.load`."""
         return Embedder.load(self.bundle, self.backend, self.precision, self.threads)
 
-    def embed(self, names: Iterable[str]) -> Generator[tuple[str, EmbeddedFile | AudioError]]:
-        """Each file in order, with the embeddings of its windows, or with the reason why there are none."""
+    def embed(self, names: Iterable[str]) -> Generator[tuple[str, FileEmbeddings | AudioError]]:
+        """Yield each file in order, with its embeddings or with the error why there are none."""
         embedder = self.embedder
-        return embed_each(names, self._size, self._decode, embedder.run_prepared, embedder.max_batch, self.threads)
+        return embed_each(names, self._size, self._prepare, embedder.run_prepared, embedder.max_batch, self.threads)
 
     def _size(self, name: str) -> int:
         return file_size(self.folder / name)
 
-    def _decode(self, name: str) -> DecodedFile:
+    def _prepare(self, name: str) -> PreparedRecording:
         path = self.folder / name
         try:
             name.encode()
         except UnicodeEncodeError as error:
-            raise AudioError(f"{str(path)!r}: its name is not UTF-8, as Parquet wants it; rename it") from error
-        if _waits(path):
+            raise AudioError(f"{str(path)!r}: its name is not UTF-8, which Parquet requires; rename it") from error
+        if _may_block(path):
             raise AudioError(f"{path}: is a pipe, a socket or a device; give files")
         if name.endswith("/"):
             raise AudioError(f"{path}: the files in this folder cannot be listed; mend its permissions")
-        return self.embedder.decode_file(path, self.max_seconds)
+        return self.embedder.prepare_file(path, self.max_seconds)
 
 
-def _waits(path: Path) -> bool:
-    """Whether reading it could last for ever: a pipe, a socket or a device."""
+def _may_block(path: Path) -> bool:
+    """Whether reading it could block forever: a pipe, a socket or a device."""
     try:
         mode = path.stat().st_mode
     except OSError:
-        return False  # decoding tells why
+        return False  # decoding gives the reason
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))

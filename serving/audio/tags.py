@@ -1,4 +1,4 @@
-"""Tags around and between MP3 frames: where they end. What they say is not read.
+"""Find the end of tags (ID3, APE, Lyrics3) around and between MP3 frames. Their content is not read.
 
 Source: ID3v2.4, section 3.1; APEv2 (Hydrogenaudio); ID3v1; Lyrics3.
 """
@@ -7,11 +7,11 @@ import re
 
 TAG = re.compile(rb"ID3[\x02-\x04]|APETAGEX|TAG|LYRICSBEGIN")
 NOT_ZERO = re.compile(rb"[^\0]")
-LONGEST_LYRICS = 2**16  # bytes that are looked through for their end
+LONGEST_LYRICS = 2**16  # bytes in which the end of lyrics is searched
 
 
 def tag_end(data: bytes, at: int) -> int:
-    """Where a tag, or a stretch of zeros, that begins there ends; 0: there is none."""
+    """The end of the tag, or stretch of zeros, that begins at `at`; 0: none begins there."""
     if not data[at : at + 4].strip(b"\0"):
         found = NOT_ZERO.search(data, at)
         return found.start() if found else len(data)
@@ -21,7 +21,7 @@ def tag_end(data: bytes, at: int) -> int:
     if name == b"ID3":
         size = id3_size(data[at : at + 10])
         end = at + size if size else 0
-    elif name == b"APE":  # its size is without the header, and stands in both header and footer
+    elif name == b"APE":  # the size excludes the header; header and footer both have it
         is_header = len(data) > at + 23 and data[at + 23] >> 5 & 1
         end = at + 32 + (int.from_bytes(data[at + 12 : at + 16], "little") if is_header else 0)
     elif name == b"TAG":
@@ -33,7 +33,7 @@ def tag_end(data: bytes, at: int) -> int:
 
 
 def id3_size(head: bytes) -> int:
-    """How many bytes an ID3v2 tag has that begins with these ten; 0: it is none."""
+    """The size in bytes of the ID3v2 tag that begins with these ten bytes; 0: they begin no tag."""
     if len(head) < 10 or head[:3] != b"ID3" or max(head[6:10]) > 127:
         return 0
     footer = 10 * (head[5] >> 4 & 1)

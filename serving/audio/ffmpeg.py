@@ -1,8 +1,8 @@
-"""What libsndfile does not read, as phones and browsers record it: AAC, M4A, MP4, WebM, WMA and others, by FFmpeg.
+"""Decode with FFmpeg what libsndfile cannot read: AAC, M4A, MP4, WebM, WMA and other formats of phones and browsers.
 
-PyAV carries FFmpeg's libraries; it is an optional extra: pip install "unheard[formats]". Of MP4 and M4A the encoder's
-delay and padding are left out as their edit list says, of WebM as the codec's delay does; raw AAC (ADTS) says nothing
-of them, so its sound begins with the encoder's delay, mostly 1024 samples of silence.
+PyAV contains FFmpeg's libraries; it is an optional extra: pip install "unheard[formats]". The encoder's delay and
+padding are removed from MP4 and M4A by their edit list, and from WebM by the codec's delay. Raw AAC (ADTS) does not
+state them: its sound begins with the encoder's delay, usually 1024 samples of silence.
 """
 
 import io
@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.audio.streams import ByteSource
+from serving.audio.tags import id3_size
 from serving.errors import AudioError, FormatError
-from serving.formats.source import Source
-from serving.formats.tags import id3_size
 
 EXTRA = 'reading it takes PyAV: pip install "unheard[formats]"'
-MOST_FAULTS = 1000  # packets that cannot be decoded, after which a file is given up
-MOST_TAGS = 4  # of ID3 in front of AAC
-NEARLY = 0.95  # of the length by the header, less half a second: a header is not exact
-# FFmpeg's demuxers by how a file begins. No other one is tried: some of them open further files or addresses.
+MOST_FAULTS = 1000  # packets that cannot be decoded; after more, decoding stops
+MOST_TAGS = 4  # ID3 tags before AAC
+NEARLY = 0.95  # share of the stated duration, less half a second, that counts as complete: headers are not exact
+# FFmpeg's demuxers by the first bytes of a file. No other demuxer is used: some of them open other files or URLs.
 DEMUXERS = {
     b"\x1a\x45\xdf\xa3": ("matroska", "WebM or Matroska"),
     b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": ("asf", "WMA"),
@@ -39,8 +39,8 @@ MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 SCALES = {"u8": 2**7, "s16": 2**15, "s32": 2**31, "s64": 2**63}
 
 
-def find_demuxer(source: Source) -> tuple[str, str] | None:
-    """FFmpeg's name and ours for what the file is; None: nothing that is read here."""
+def find_demuxer(source: ByteSource) -> tuple[str, str] | None:
+    """The demuxer's name and the format's name for a file; None: a format that is not read here."""
     at, head = 0, source.read(0, 16)
     for _ in range(MOST_TAGS):
         at += id3_size(head[:10])
@@ -55,7 +55,7 @@ def find_demuxer(source: Source) -> tuple[str, str] | None:
 
 
 class Container:
-    """An open file. rate_hz and channels are those of the last block; notes: what could not be read."""
+    """A file that FFmpeg has opened. notes: what could not be read."""
 
     def __init__(self, opened: Any, name: str):
         self._opened = opened
@@ -67,14 +67,14 @@ class Container:
 
     @property
     def seconds(self) -> float | None:
-        """As the header says, None where it does not."""
+        """The duration that the header states; None if it does not."""
         for duration, base in ((self._stream.duration, self._stream.time_base), (self._opened.duration, 1e-6)):
             if duration and base and 0 < duration * float(base) < math.inf:
                 return float(duration * base)
         return None
 
     def blocks(self) -> Iterator[tuple[NDArray[np.float32], int]]:
-        """[n_samples, n_channels] float32 in [-1, 1], and its rate; damaged packets are left out and told."""
+        """Yield blocks [n_samples, n_channels] float32 in [-1, 1] and their rates; skip and note damaged packets."""
         from av.error import FFmpegError
 
         faults, read_s = 0, 0.0
@@ -102,11 +102,11 @@ class Container:
 
 
 @contextmanager
-def opened_container(source: Source, name: str) -> Iterator[Container]:
-    """The file, by FFmpeg. errors   FormatError: of a kind that is not read, damaged, or PyAV is not installed"""
+def opened_container(source: ByteSource, name: str) -> Iterator[Container]:
+    """Open a file with FFmpeg. FormatError: another format, a damaged file, or PyAV is not installed."""
     known = find_demuxer(source)
     if known is None:
-        raise FormatError(f"{name}: of no kind that is known here")
+        raise FormatError(f"{name}: has an unknown format")
     demuxer, kind = known
     try:
         import av
@@ -124,7 +124,7 @@ def opened_container(source: Source, name: str) -> Iterator[Container]:
 
 
 def _samples(frame: Any) -> NDArray[np.float32]:
-    values = frame.to_ndarray()  # [n_channels, n_samples], or where it is packed [1, n_samples * n_channels]
+    values = frame.to_ndarray()  # [n_channels, n_samples]; of interleaved formats [1, n_samples * n_channels]
     channels, kind = frame.layout.nb_channels, frame.format.name
     values = values.T if frame.format.is_planar else values.reshape(-1, channels)
     scale = SCALES.get(kind.removesuffix("p"))
@@ -139,9 +139,9 @@ def _reason(error: Exception) -> str:
 
 
 class _File(io.RawIOBase):
-    """A source as a file, for FFmpeg: it opens no name itself, and so no address either."""
+    """A source as a file object. FFmpeg gets no file name, so that it cannot open any other file or URL."""
 
-    def __init__(self, source: Source):
+    def __init__(self, source: ByteSource):
         self._source = source
         self._at = 0
 

@@ -1,13 +1,13 @@
-"""A waveform at a recording's rate -> the model's rate, by a bank of filters for the rates that recordings have.
+"""Resample a waveform from a recording's rate to the model's rate, with a filter bank for the usual rates.
 
-A sample at the new rate is a weighted sum of old ones around it: a low-pass filter, read at the fraction of a sample
-where the new one falls. After a period (160 new samples for 441 old ones from 44.1 kHz) the fractions repeat, so that
-many periods are one matrix product, for which BLAS takes half of soxr's time. soxr takes whole multiples of the new
-rate, for which it is as fast, lower rates, and ratios of long periods.
+Each new sample is a weighted sum of the old samples around it: a low-pass filter, evaluated at the fraction of a sample
+at which the new sample lies. The fractions repeat after a period (160 new samples for 441 old ones from 44.1 kHz), so
+many periods are one matrix product. BLAS needs half of soxr's time for it. soxr is used for whole multiples of the new
+rate, where it is as fast, for lower rates, and for ratios with long periods.
 
-The filter is a windowed sinc. It passes all that the front end hears, up to the end of its top mel band at 15/16 of
-half the new rate (7.5 kHz of 8), and stops what would fold onto that by 100 dB, from 17/16 on (8.5 kHz). What lies
-between them folds above the top band.
+The filter is a windowed sinc. Its passband reaches to the upper end of the front end's top mel band, at 15/16 of half
+the new rate (7.5 kHz of 8). Frequencies that would alias into the passband, from 17/16 on (8.5 kHz), are attenuated by
+100 dB. The frequencies between them alias to above the top band.
 
 Source: J. F. Kaiser, "Nonrecursive digital filter design using the I0-sinh window function", 1974 (the window and its
 length); P. P. Vaidyanathan, "Multirate digital filters, filter banks, polyphase networks, and applications", 1990.
@@ -24,24 +24,24 @@ from numpy.typing import NDArray
 
 from serving.cores import ONE_THREADS_PRODUCTS
 
-PASSBAND = 15 / 16  # of half the new rate; the stopband begins as far above it
-STOPBAND_DB = 100.0  # below it lie the steps of 16 bits, 98 dB under a tone at full scale
-COLUMNS = 16  # new samples that share their old neighbours: as many as a vector register holds
-MOST_PERIODS = 24  # in one product: a multiple of what BLAS's kernels take at a time
-LONGEST_PERIOD = 640  # new samples: 22.05, 44.1 and 88.2 kHz have 320, 160 and 80
-STEEPEST = 6  # old samples for a new one; the filter is as many times longer
-BLOCK = 81_920  # new samples at a time, 5 s: the longest recording takes no more scratch memory
+PASSBAND = 15 / 16  # of half the new rate; the stopband begins at 17/16
+STOPBAND_DB = 100.0  # more than the signal-to-noise ratio of 16 bits, 98 dB
+COLUMNS = 16  # new samples computed from the same old samples: as many as a vector register holds
+MOST_PERIODS = 24  # in one product: a multiple of the block size of BLAS's kernels
+LONGEST_PERIOD = 640  # new samples; 22.05, 44.1 and 88.2 kHz have 320, 160 and 80
+STEEPEST = 6  # largest ratio of the rates; the length of the filter grows with it
+BLOCK = 81_920  # new samples computed at a time, 5 s: limits the scratch memory
 
 
 @dataclass(frozen=True, eq=False)
 class FilterBank:
-    """What turns a period of samples into the next period at another rate.
+    """The filters for one pair of rates.
 
-    weights  [n_groups, 1, n_taps, COLUMNS] float32: a matrix for each COLUMNS new samples of the period
-    half     old samples that a new one depends on, on each side
+    weights  [n_groups, 1, n_taps, COLUMNS] float32: a matrix for each group of COLUMNS new samples of a period
+    half     number of old samples on each side of a new sample that it depends on
     hop      old samples in a period
-    step     old samples between the first ones that two groups see
-    scratch  of each thread: the old samples that it is at
+    step     old samples from the first one of a group to the first one of the next group
+    scratch  a buffer of each thread for the old samples of the current block
     """
 
     weights: NDArray[np.float32]
@@ -51,37 +51,37 @@ class FilterBank:
     scratch: local = field(default_factory=local)
 
     def apply(self, mono: NDArray[np.floating], n_new: int) -> NDArray[np.float32]:
-        """[n_samples] at the old rate -> [n_new] float32 at the new one; beyond its ends is silence."""
+        """Resample [n_samples] to [n_new] float32; the waveform is taken as silent beyond its ends."""
         n_groups, _, n_taps, _ = self.weights.shape
         periods = min(MOST_PERIODS, ONE_THREADS_PRODUCTS // (n_taps * COLUMNS))
         part = periods * n_groups * COLUMNS  # new samples
         most = max(1, BLOCK // part)  # parts at a time
-        if not hasattr(self.scratch, "near"):
-            self.scratch.near = np.empty(self._reach(most * periods), np.float32)
-        near: NDArray[np.float32] = self.scratch.near
+        if not hasattr(self.scratch, "old"):
+            self.scratch.old = np.empty(self._reach(most * periods), np.float32)
+        old: NDArray[np.float32] = self.scratch.old
         strides = (4 * self.step, 4 * periods * self.hop, 4 * self.hop, 4)
-        seen = np.ndarray((n_groups, most, periods, n_taps), np.float32, near, strides=strides)
+        frames = np.ndarray((n_groups, most, periods, n_taps), np.float32, old, strides=strides)
         new = np.empty((-(-n_new // part), periods, n_groups, COLUMNS), np.float32)
         for first in range(0, len(new), most):
-            some = new[first : first + most]
+            block = new[first : first + most]
             start = first * periods * self.hop - self.half
             before = max(0, -start)
-            heard = mono[start + before : start + len(near)]
-            near[:before] = 0
-            near[before : before + len(heard)] = heard
-            near[before + len(heard) : self._reach(len(some) * periods)] = 0
-            np.matmul(seen[:, : len(some)], self.weights, out=some.transpose(2, 0, 1, 3))
+            part_of_wave = mono[start + before : start + len(old)]
+            old[:before] = 0
+            old[before : before + len(part_of_wave)] = part_of_wave
+            old[before + len(part_of_wave) : self._reach(len(block) * periods)] = 0
+            np.matmul(frames[:, : len(block)], self.weights, out=block.transpose(2, 0, 1, 3))
         return new.reshape(-1)[:n_new]
 
     def _reach(self, periods: int) -> int:
-        """Old samples that so many periods depend on."""
+        """Number of old samples that this many periods depend on."""
         n_groups, _, n_taps, _ = self.weights.shape
         return (periods - 1) * self.hop + (n_groups - 1) * self.step + n_taps
 
 
 @lru_cache(maxsize=8)
 def filter_bank(rate_hz: int, target_hz: int) -> FilterBank | None:
-    """From one rate to another; None where soxr takes it."""
+    """Design the filters from one rate to another; None: soxr resamples this pair."""
     common = math.gcd(rate_hz, target_hz)
     ratio = rate_hz / target_hz
     period = math.lcm(target_hz // common, COLUMNS)
@@ -89,19 +89,19 @@ def filter_bank(rate_hz: int, target_hz: int) -> FilterBank | None:
         return None
     cutoff = 0.5 / ratio  # half the new rate, in cycles an old sample
     half = math.ceil((STOPBAND_DB - 7.95) / (14.36 * 2 * (1 - PASSBAND) * cutoff) / 2)
-    # BLAS reads a matrix where it lies only if its rows, a period apart, do not overlap.
+    # BLAS reads a matrix without a copy only if its rows, a period apart, do not overlap.
     period *= math.ceil((2 * half + 2 + COLUMNS * ratio) / (period * ratio))
     n_groups = period // COLUMNS
     hop = round(period * ratio)
     step = hop // n_groups
-    # Where the new samples lie, in old ones after the first that their group sees.
+    # Positions of the new samples, in old samples after the first one of their group.
     places = half + np.arange(period).reshape(n_groups, COLUMNS) * ratio - np.arange(n_groups)[:, None] * step
     n_taps = math.floor(places.max()) + half + 1
     away = np.arange(n_taps)[:, None] - places[:, None]  # [n_groups, n_taps, COLUMNS]
     beta = 0.1102 * (STOPBAND_DB - 8.7)
     window = np.i0(beta * np.sqrt(np.maximum(0.0, 1 - (away / half) ** 2))) * (np.abs(away) <= half)
     weights = np.sinc(2 * cutoff * away) * window
-    weights /= weights.sum(axis=1, keepdims=True)  # so that a constant stays what it is
+    weights /= weights.sum(axis=1, keepdims=True)  # a constant keeps its value
     return FilterBank(np.ascontiguousarray(weights[:, None], dtype=np.float32), half, hop, step)
 
 

@@ -1,9 +1,9 @@
-"""The numbers of the front end: frames, mel filters, log offset. The only definition of them.
+"""The parameters of the log-mel front end: frames, mel filters, log offset. This is their only definition.
 
-They are those of Google's VGGish (tensorflow/models, research/audioset); YAMNet's differ in the log offset, which is
-0.001. The study, and so every run that starts from random weights, has 0.01 for both networks; a run that starts from
-YAMNet's weights has 0.001. PyTorch and every exported graph compute it with training.log_mel.LogMel,
-serving.backends.fft_front_end where an FFT is faster.
+They equal those of Google's VGGish (tensorflow/models, research/audioset). YAMNet's differ in the log offset, which is
+0.001. The study, and so every run that starts from random weights, uses 0.01 for both networks; a run that starts from
+YAMNet's weights uses 0.001. PyTorch and every exported graph compute the front end with training.log_mel_module.LogMel;
+serving.backends.fft_front_end computes it where an FFT is faster.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from serving.audio import Window
 
 @dataclass(frozen=True)
 class LogMelConfig:
-    """Every number of the front end; derived sizes are properties. Stored whole in runs and bundles.
+    """All parameters of the front end; derived sizes are properties. Runs and bundles store all of them.
 
     log_offset   added to a mel band's magnitude before the log
     """
@@ -32,12 +32,12 @@ class LogMelConfig:
 
     @property
     def window_samples(self) -> int:
-        """400"""
+        """Samples in a frame: 400 for 25 ms at 16 kHz."""
         return round(self.window_s * self.rate_hz)
 
     @property
     def hop_samples(self) -> int:
-        """160"""
+        """Samples from one frame to the next: 160 for 10 ms at 16 kHz."""
         return round(self.hop_s * self.rate_hz)
 
     @property
@@ -46,11 +46,11 @@ class LogMelConfig:
         return float(np.log(self.log_offset))
 
     def frames(self, n_samples: int) -> int:
-        """Whole frames in n_samples: no padding, an incomplete last frame is dropped."""
+        """Number of frames in n_samples. Nothing is padded; an incomplete last frame is dropped."""
         return max(0, 1 + (n_samples - self.window_samples) // self.hop_samples)
 
     def network_window(self, n_frames: int) -> Window:
-        """The window of a network that sees n_frames frames: 480 -> 77 040 samples, hop 76 800."""
+        """The window of a network whose input is n_frames frames: 480 -> 77 040 samples, hop 76 800."""
         samples = (n_frames - 1) * self.hop_samples + self.window_samples
         return Window(self.rate_hz, samples, n_frames * self.hop_samples)
 
@@ -58,7 +58,7 @@ class LogMelConfig:
 def mel_weights(config: LogMelConfig) -> NDArray[np.float64]:
     """Triangular filters, linear in mel (not in Hz), of height 1. [fft_bins // 2 + 1, mel_bands] float64.
 
-    mel = 1127 ln(1 + f / 700); the DC bin weighs 0.
+    mel = 1127 ln(1 + f / 700); the DC bin has the weight 0.
     Source: mel_features.spectrogram_to_mel_matrix in tensorflow/models, research/audioset/vggish.
     """
     bins_mel = _mel(np.linspace(0, config.rate_hz / 2, config.fft_bins // 2 + 1))

@@ -1,6 +1,7 @@
-"""Files made of chunks with sizes: WAV whose sizes are wrong, put right; and whether bytes are missing at the end.
+"""WAV and other files made of chunks (RF64, W64, AIFF, CAF, AU): repair wrong sizes, and detect a missing end.
 
-libsndfile gives no sample of a WAV that was never closed, and refuses one for a chunk that says nothing of the sound.
+libsndfile reads no samples from a WAV file that was never closed, and rejects files because of a wrong chunk that has
+nothing to do with the sound.
 
 Source: Multimedia Programming Interface and Data Specifications 1.0 (RIFF); EBU Tech 3306 (RF64); Sony W64; AIFF-C;
 Apple Core Audio Format Specification 1.0; Sun's audio file format.
@@ -9,32 +10,32 @@ Apple Core Audio Format Specification 1.0; Sun's audio file format.
 import struct
 from dataclasses import replace
 
-from serving.formats import mp3
-from serving.formats.source import Layout, Source, Span, Stream
+from serving.audio import mp3
+from serving.audio.streams import ByteSource, EncodedStream, Span, StreamLayout
 
-STREAMED = 0x7FFF_F000  # and more: a size that a program wrote that could not know it (sox; others write all ones)
+STREAMED = 0x7FFF_F000  # sizes from here on mean "unknown": programs that stream write them (sox; others: all ones)
 MOST_CHUNKS = 1000
-MOST_BYTES = 2**32 - 2**16  # of sound in a WAV file
-MP3_FORMAT = b"\x55\0"  # of a WAV whose samples are MP3 frames
-SLOPPY = 8  # bytes by which programs forget parts of a header in a size
+MOST_BYTES = 2**32 - 2**16  # of samples in a WAV file
+MP3_FORMAT = b"\x55\0"  # format code of a WAV file that holds MP3 frames
+SLOPPY = 8  # bytes; programs forget to count parts of a header
 
 
-def read_layout(source: Source) -> Layout:
-    """The layout of a file that begins as one of these does."""
+def read_layout(source: ByteSource) -> StreamLayout:
+    """Find the samples of a file that begins with one of `decoding.CHUNKED`."""
     head = source.read(0, 96)
     if head[:4] == b"RIFF" and head[36:40] == b"data" and head[12:20] == b"fmt \x10\0\0\0":  # as most are
         claimed = int.from_bytes(head[40:44], "little")
         if 0 < claimed <= source.size - 44 and head[20:22] != MP3_FORMAT:
-            return Layout()
+            return StreamLayout()
     if head[:4] in (b"RIFF", b"RIFX") and head[8:12] == b"WAVE":
         return _wav(source, "<" if head[:4] == b"RIFF" else ">")
     if head[:4] == b"caff":
         return _caf(source)
-    return Layout(notes=_cut(_claimed(head), source.size))
+    return StreamLayout(notes=_cut_notes(_claimed(head), source.size))
 
 
 def _claimed(head: bytes) -> int:
-    """How many bytes a file has by its own header; 0: it does not say."""
+    """The size in bytes that the header of a file states; 0: it states none."""
     if head[:4] == b"FORM":
         return int.from_bytes(head[4:8], "big") + 8
     if head[:4] in (b"RF64", b"BW64") and head[12:16] == b"ds64":
@@ -46,31 +47,31 @@ def _claimed(head: bytes) -> int:
     return 0
 
 
-def _cut(claimed: int, there: int) -> list[str]:
+def _cut_notes(claimed: int, there: int) -> list[str]:
     if not there + SLOPPY < claimed or STREAMED <= claimed < 2**32 + 2**8 or claimed >= 2**62:
         return []
     return [f"cut off: {there} of the {claimed} bytes that its header promises are there, and were read"]
 
 
-def _wav(source: Source, order: str) -> Layout:
+def _wav(source: ByteSource, order: str) -> StreamLayout:
     fmt, data, claimed = _find_wav(source, order)
     if fmt is None or data is None:
-        return Layout()
+        return StreamLayout()
     there = source.size - data
     if source.read(fmt[0], 2) == MP3_FORMAT and (frames := mp3.read_layout(source.read(data, there))):
-        inner = Source(source.read(data, there))
-        return replace(frames, streams=[Stream((stream.data(inner),)) for stream in frames.streams])
+        inner = ByteSource(source.read(data, there))
+        return replace(frames, streams=[EncodedStream((stream.data(inner),)) for stream in frames.streams])
     if claimed == 0 and there and not _is_chunks(source, data, order):
-        return Layout([_whole_wav(source, fmt, (data, source.size), order)])
+        return StreamLayout([_whole_wav(source, fmt, (data, source.size), order)])
     end = source.size if claimed >= STREAMED else min(data + claimed, source.size)
-    return Layout(
-        notes=_cut(claimed, there),
+    return StreamLayout(
+        notes=_cut_notes(claimed, there),
         repaired=lambda: _whole_wav(source, fmt, (data, end), order),
     )
 
 
-def _find_wav(source: Source, order: str) -> tuple[Span | None, int | None, int]:
-    """The format chunk's content; where the samples begin; how many bytes of them there are by their chunk."""
+def _find_wav(source: ByteSource, order: str) -> tuple[Span | None, int | None, int]:
+    """The span of the format chunk's content; the start of the samples; their size in bytes by their chunk."""
     fmt, data, claimed, at = None, None, 0, 12
     for _ in range(MOST_CHUNKS):
         head = source.read(at, 8)
@@ -87,8 +88,8 @@ def _find_wav(source: Source, order: str) -> tuple[Span | None, int | None, int]
     return fmt, data, claimed
 
 
-def _next_chunk(source: Source, end: int, size: int) -> int:
-    """Where the next chunk begins: after an odd size a byte is left free, which some programs forget."""
+def _next_chunk(source: ByteSource, end: int, size: int) -> int:
+    """The start of the next chunk: a padding byte follows an odd size, but some programs leave it out."""
     if size % 2 == 0:
         return end
     names = source.read(end, 5)
@@ -99,8 +100,8 @@ def _is_name(name: bytes) -> bool:
     return len(name) == 4 and all(32 <= byte < 127 for byte in name)
 
 
-def _is_chunks(source: Source, at: int, order: str) -> bool:
-    """Whether whole chunks follow up to the end: then there really is no sample."""
+def _is_chunks(source: ByteSource, at: int, order: str) -> bool:
+    """Whether the rest of the file is whole chunks: then the file really has no samples."""
     for _ in range(MOST_CHUNKS):
         head = source.read(at, 8)
         if len(head) < 8:
@@ -114,17 +115,17 @@ def _is_chunks(source: Source, at: int, order: str) -> bool:
     return False
 
 
-def _whole_wav(source: Source, fmt: Span, data: Span, order: str) -> Stream:
-    """A WAV file of these two chunks alone."""
+def _whole_wav(source: ByteSource, fmt: Span, data: Span, order: str) -> EncodedStream:
+    """A WAV file of only these two chunks."""
     n_bytes = min(data[1] - data[0], MOST_BYTES)
     form = source.read(fmt[0], min(fmt[1] - fmt[0], 2**10))
     form += bytes(len(form) % 2)
     head = struct.pack(order + "I", 20 + len(form) + n_bytes) + b"WAVE"
     head += b"fmt " + struct.pack(order + "I", len(form)) + form + b"data" + struct.pack(order + "I", n_bytes)
-    return Stream(((b"RIFF" if order == "<" else b"RIFX") + head, (data[0], data[0] + n_bytes)))
+    return EncodedStream(((b"RIFF" if order == "<" else b"RIFX") + head, (data[0], data[0] + n_bytes)))
 
 
-def _caf(source: Source) -> Layout:
+def _caf(source: ByteSource) -> StreamLayout:
     """A CAF whose data chunk is not all there is refused by libsndfile: it gets the size that is there."""
     at = 8
     for _ in range(MOST_CHUNKS):
@@ -137,8 +138,10 @@ def _caf(source: Source) -> Layout:
             if size <= there:
                 break
             mended = head[:4] + there.to_bytes(8, "big")
-            return Layout([Stream(((0, at), mended, (at + 12, source.size)))], notes=_cut(size, there))
+            return StreamLayout(
+                [EncodedStream(((0, at), mended, (at + 12, source.size)))], notes=_cut_notes(size, there)
+            )
         if size < 0:
             break
         at += 12 + size
-    return Layout()
+    return StreamLayout()

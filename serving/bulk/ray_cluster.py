@@ -1,6 +1,6 @@
-"""The bulk job on Ray Data, for those who outgrow one machine: an optional extra, pip install "unheard[ray]".
+"""The bulk job on Ray Data, for several machines: an optional extra, pip install "unheard[ray]".
 
-Each worker embeds whole parts with one CPU; the parts come back and are saved where the command runs.
+Each worker embeds whole parts with one CPU. It sends them back, and the machine that runs the command saves them.
 """
 
 import importlib
@@ -14,34 +14,34 @@ from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
+from serving.bulk.parquet_rows import write_part
+from serving.bulk.recordings_folder import FolderEmbedder
+from serving.bulk.resumable_job import ResumableJob
 from serving.errors import UnheardError, UsageError
-from serving.folder import FolderEmbedder
-from serving.job import Job
-from serving.rows import write_part
 
 
 class PartWorker:
-    """One process of the cluster, with its own embedder: a part's number and names -> its Parquet file."""
+    """A worker process with its own embedder: number and file names of a part -> its Parquet file."""
 
     def __init__(self, source: FolderEmbedder):
         self._source = source
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """part: number; names: JSON, for a name need not be text -> part; content: bytes; error: "", or why not."""
+        """part, names (JSON, because a name need not be UTF-8) -> part, content (bytes), error ("" if it worked)."""
         sink = BytesIO()
         try:
-            write_part(sink, self._source.rows, self._source.embed(json.loads(row["names"])))
-        except UnheardError as error:  # as a value: Ray would wrap it in pages
+            write_part(sink, self._source.row_maker, self._source.embed(json.loads(row["names"])))
+        except UnheardError as error:  # returned, because Ray wraps exceptions in long traces
             return {"part": row["part"], "content": b"", "error": str(error)}
         return {"part": row["part"], "content": sink.getvalue(), "error": ""}
 
 
-def work_on_ray(job: Job, source: FolderEmbedder, address: str) -> Iterator[int]:
-    """Finish all parts on a cluster; tells how many files each has.
+def work_on_ray(job: ResumableJob, source: FolderEmbedder, address: str) -> Iterator[int]:
+    """Finish all parts on a cluster; yield the number of files of each finished part.
 
-    address  HOST:PORT of a cluster: this machine is one of it, and all of them have this program and see the bundle
-             and the recordings under the same names; local: one of as many workers as the source has threads, here
-    errors   UsageError: Ray is not installed, no cluster answers there, or its workers cannot open the bundle
+    address  HOST:PORT of a cluster that includes this machine; all its machines need this program, and the bundle and
+             the recordings under the same paths. local: a cluster on this machine with a worker for each thread
+    errors   UsageError: Ray is not installed, no cluster answers, or its workers cannot open the bundle
     """
     sizes = {part: len(names) for part, names in job.missing()}
     if not sizes:
@@ -49,7 +49,7 @@ def work_on_ray(job: Job, source: FolderEmbedder, address: str) -> Iterator[int]
     with _ray(address, source.threads) as ray:
         items = [{"part": part, "names": json.dumps(names)} for part, names in job.missing()]
         workers = min(len(items), int(ray.cluster_resources().get("CPU", 1)))
-        # A block for each part: a worker takes one after the other, and a lost one costs one part.
+        # One block for each part: each worker takes the next one, and a lost worker loses one part.
         parts = ray.data.from_items(items, override_num_blocks=len(items)).map(
             PartWorker,
             fn_constructor_args=(replace(source, threads=1),),
@@ -65,12 +65,12 @@ def work_on_ray(job: Job, source: FolderEmbedder, address: str) -> Iterator[int]
 
 @contextmanager
 def _ray(address: str, workers: int) -> Iterator[Any]:
-    """The ray module, connected; disconnected in the end."""
-    # Read at the import: without the first it reports its use to its makers, with the second it is less talkative.
+    """Connect to the cluster, yield the ray module, and disconnect."""
+    # Ray reads these at its import: the first turns its telemetry off, the second most of its log.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if address == "local":
-        os.environ.setdefault("RAY_worker_niceness", "0")  # its workers step back for everything else
+        os.environ.setdefault("RAY_worker_niceness", "0")  # otherwise the workers run at low priority
     try:
         ray = importlib.import_module("ray")
         importlib.import_module("ray.data")
@@ -81,24 +81,24 @@ def _ray(address: str, workers: int) -> Iterator[Any]:
     if address == "local":
         options |= {"num_cpus": workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     else:
-        _knock(address)
+        _check_address(address)
     try:
         ray.init(address, **options)
     except (ConnectionError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(
-            f"--ray {address}: no cluster lets us in ({reason}); start one, set RAY_AUTH_MODE=token for one that wants "
-            "a token, or --ray local"
+            f"--ray {address}: the cluster refuses the connection ({reason}); start one, set RAY_AUTH_MODE=token if it "
+            "requires a token, or use --ray local"
         ) from error
-    ray.data.DataContext.get_current().enable_progress_bars = False  # the command has its own
+    ray.data.DataContext.get_current().enable_progress_bars = False  # the command shows its own
     try:
         yield ray
     finally:
         ray.shutdown()
 
 
-def _knock(address: str) -> None:
-    """UsageError where nothing listens at HOST:PORT: Ray itself would wait for many minutes."""
+def _check_address(address: str) -> None:
+    """Raise UsageError if nothing listens at HOST:PORT: Ray itself would wait for many minutes."""
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdecimal():
         raise UsageError(

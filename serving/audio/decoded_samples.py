@@ -1,4 +1,4 @@
-"""The samples of a recording while its streams are decoded: limited, joined, and with what is missing of them."""
+"""Collect the samples of a recording while its streams are decoded: limit, join, and note what is missing."""
 
 import math
 from collections.abc import Callable
@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from soundfile import SoundFile, SoundFileError
 
+from serving.audio.ffmpeg import Container
+from serving.audio.libsndfile import UNKNOWN_LENGTH, read_before_damage, read_block, reason_of
+from serving.audio.resampling import resample
 from serving.errors import DurationError
-from serving.formats.containers import Container
-from serving.formats.libsndfile import UNKNOWN_LENGTH, read_before_damage, read_block, reason_of
-from serving.resample import resample
 
 BLOCK_VALUES = 2**20  # samples of all channels decoded at a time
 VALUES_PER_SECOND = 384_000  # all channels together, for a limit on memory: eight channels at 48 kHz
@@ -21,31 +21,36 @@ Wave = NDArray[np.float32]  # [n_samples, n_channels]
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """wave: [n_samples, n_channels] float32; is_checked: it is of integers, and so finite and in [-1, 1]."""
+class DecodedSamples:
+    """All samples of a recording.
+
+    wave        [n_samples, n_channels] float32
+    is_checked  decoded from integers, so the samples are finite and in [-1, 1]
+    """
 
     wave: Wave
     rate_hz: int
     is_checked: bool
 
 
-class Sound:
-    """The samples of a recording while they are decoded, in memory for what is there, not for what headers claim.
+class SampleCollector:
+    """Collects the samples of a recording; uses memory for the samples found, not for those that headers claim.
 
-    waves   [n_samples, n_channels] float32 and rate of each stretch
-    notes   what could not be read
+    name          for messages
+    max_seconds   longest recording; None: no limit
+    notes         what could not be read
     """
 
     def __init__(self, name: str, max_seconds: float | None):
         self.name = name
         self.notes: list[str] = []
         self._max_seconds = math.inf if max_seconds is None else max_seconds
-        self._waves: list[tuple[Wave, int]] = []
+        self._waves: list[tuple[Wave, int]] = []  # samples and rate of each stretch
         self._seconds = 0.0
         self._is_checked = True
 
-    def add(self, file: SoundFile, open_again: Callable[[], AbstractContextManager[SoundFile]]) -> None:
-        """All samples of a file; open_again: gives a context with the same file, for when it is damaged."""
+    def add_file(self, file: SoundFile, open_again: Callable[[], AbstractContextManager[SoundFile]]) -> None:
+        """Read all samples of a file. open_again: opens the same file once more, used if the file is damaged."""
         rate_hz, channels = file.samplerate, file.channels
         most = self._most(rate_hz, channels)
         is_flac = file.format == "FLAC"  # whose header may claim anything
@@ -69,7 +74,7 @@ class Sound:
         if whole and file.frames != UNKNOWN_LENGTH and n_samples < file.frames:
             self.notes.append(_cut_note(n_samples, file.frames, rate_hz))
         self._is_checked &= file.subtype.startswith("PCM_")
-        self._take(blocks[0] if len(blocks) == 1 else np.concatenate(blocks), rate_hz)
+        self._add(blocks[0] if len(blocks) == 1 else np.concatenate(blocks), rate_hz)
 
     def _before_damage(
         self,
@@ -78,6 +83,7 @@ class Sound:
         block_samples: int,
         error: SoundFileError,
     ) -> Wave:
+        """Read the samples of the damaged block that come before the damage, and note the damage."""
         with open_again() as file:
             wave = read_before_damage(file, n_samples + block_samples)[n_samples:]
             known, rate_hz = file.frames, file.samplerate
@@ -89,20 +95,20 @@ class Sound:
         return wave
 
     def add_container(self, container: Container) -> None:
-        """All samples of a container."""
+        """Read all samples of a container."""
         self._is_checked = False
         for wave, rate_hz in container.blocks():
             if len(wave) > self._most(rate_hz, wave.shape[1]):
                 raise self._too_long(rate_hz, wave.shape[1])
-            self._take(wave, rate_hz)
+            self._add(wave, rate_hz)
 
     def _most(self, rate_hz: int, channels: int) -> float:
-        """How many samples may still come."""
+        """How many more samples are within the limit."""
         return (self._max_seconds - self._seconds) * min(rate_hz, VALUES_PER_SECOND / channels) + 1e-6 * rate_hz
 
-    def _take(self, wave: Wave, rate_hz: int) -> None:
+    def _add(self, wave: Wave, rate_hz: int) -> None:
         self._waves.append((wave, rate_hz))
-        # Of many channels at a high rate a second counts as more, so that memory is bounded.
+        # A second of many channels at a high rate counts as more than a second, which limits memory.
         self._seconds += len(wave) / min(rate_hz, VALUES_PER_SECOND / wave.shape[1])
 
     def _too_long(self, rate_hz: int, channels: int) -> DurationError:
@@ -112,11 +118,11 @@ class Sound:
             "send a shorter recording"
         )
 
-    def joined(self) -> Decoded:
-        """All stretches, at the highest rate and with the most channels of any."""
+    def joined(self) -> DecodedSamples:
+        """Join all stretches, at the highest rate and with the most channels of any."""
         if len(self._waves) < 2:
             wave, rate_hz = self._waves[0] if self._waves else (np.empty((0, 1), np.float32), 1)
-            return Decoded(wave, rate_hz, self._is_checked and wave.size > 0)
+            return DecodedSamples(wave, rate_hz, self._is_checked and wave.size > 0)
         rate_hz, channels = max(rate for _, rate in self._waves), max(wave.shape[1] for wave, _ in self._waves)
         values = sum(len(wave) / rate for wave, rate in self._waves) * rate_hz * channels
         if len({(rate, wave.shape[1]) for wave, rate in self._waves}) > 1 and values > (
@@ -124,10 +130,10 @@ class Sound:
         ):
             raise self._too_long(rate_hz, channels)
         wave = np.concatenate([_fitted(wave, rate, rate_hz, channels) for wave, rate in self._runs()])
-        return Decoded(wave, rate_hz, is_checked=False)
+        return DecodedSamples(wave, rate_hz, is_checked=False)
 
     def _runs(self) -> list[tuple[Wave, int]]:
-        """Stretches of the same rate and channels joined, so that none is resampled in pieces."""
+        """Join neighbouring stretches of the same rate and channels, so that each run is resampled as a whole."""
         runs: list[tuple[list[Wave], int]] = []
         for wave, rate_hz in self._waves:
             if runs and runs[-1][1] == rate_hz and runs[-1][0][0].shape[1] == wave.shape[1]:
@@ -138,7 +144,7 @@ class Sound:
 
 
 def _fitted(wave: Wave, rate_hz: int, target_hz: int, channels: int) -> Wave:
-    """At another rate, and with as many channels: its own, or its mean in each."""
+    """Convert to another rate and number of channels; if the number differs, every channel is the mean of the old."""
     if wave.shape[1] != channels:
         wave = np.broadcast_to(wave.mean(axis=1, keepdims=True), (len(wave), channels))
     if rate_hz == target_hz or not len(wave):

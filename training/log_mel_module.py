@@ -1,4 +1,4 @@
-"""LogMel: waveform -> log-mel, as part of every exported graph. Its numbers are those of serving.frontend.
+"""LogMel: waveform -> log-mel, as part of every exported graph. Its numbers are those of serving.log_mel.
 
 With log_offset 0.01 it equals the features of Google's VGGish (tensorflow/models, research/audioset), with 0.001 those
 of YAMNet. It uses real-valued operators only, so that every ONNX runtime and TensorRT can run it as part of the
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from serving.frontend import LogMelConfig, mel_weights, used_bins
+from serving.log_mel import LogMelConfig, mel_weights, used_bins
 
 
 def folded_dft(config: LogMelConfig, bins: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -1,4 +1,4 @@
-"""Embeddings as rows of Parquet: a row for each clip, or for each window of each clip."""
+"""Embeddings as rows of a Parquet file: one row for each recording, or one for each window of it."""
 
 import csv
 import json
@@ -12,25 +12,26 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from serving.audio import Window
-from serving.embedder import pool
+from serving.bulk.embed_files import FileEmbeddings
 from serving.errors import AudioError
-from serving.files import EmbeddedFile
+from serving.pooling import pool
 
-GROUP_ROWS = 16_384  # of a row group, 8 MB: as many rows as are in memory when they are written
-ERRORS = b"errors"  # in a part's metadata: JSON, [[path, reason], ...]
-WARNED = b"warned"  # in a part's metadata: how many of its files were read only in part
-FOLDER = b"folder"  # in the finished file's metadata: where the recordings were, as os.fsencode gives it
+GROUP_ROWS = 16_384  # rows of a row group, 8 MB: the rows held in memory while writing
+# Keys of Parquet metadata.
+ERRORS = b"errors"  # of a part: JSON, [[path, reason], ...]
+WARNED = b"warned"  # of a part: number of files that were read only in part
+FOLDER = b"folder"  # of the finished file: the folder of the recordings, as os.fsencode gives it
 
 
 def schema_of(embedding_size: int) -> pyarrow.Schema:
-    """The columns.
+    """The columns of the Parquet file.
 
     path             of the file, relative to the folder that was embedded, with slashes
-    start_s          where in the recording the row begins, in seconds
-    duration_s       how much of the recording the row is about, in seconds
-    embedding        of the clip (the mean of its windows'), or of the window
-    embedding_space  two embeddings compare only if theirs are equal
-    warning          what of the recording could not be read; "": it was read whole
+    start_s          start of the row's sound in the recording, in seconds
+    duration_s       duration of the row's sound, in seconds
+    embedding        of the recording (the mean over its windows), or of the window
+    embedding_space  embeddings can be compared only if this is equal
+    warning          which part of the recording could not be read; "": all was read
     """
     return pyarrow.schema(
         [
@@ -44,10 +45,10 @@ def schema_of(embedding_size: int) -> pyarrow.Schema:
     )
 
 
-class Rows:
-    """What an embedded file becomes.
+class RowMaker:
+    """Makes rows from the embeddings of a file.
 
-    per     "clip" or "window"
+    per     "clip" (one row for each recording) or "window"
     window  of the model
     space   the bundle's embedding_space
     """
@@ -58,12 +59,12 @@ class Rows:
         self.space = space
         self.schema = schema_of(embedding_size)
 
-    def of(self, path: str, file: EmbeddedFile) -> pyarrow.RecordBatch:
-        """One row for the clip, or one for each window."""
+    def rows_of(self, path: str, file: FileEmbeddings) -> pyarrow.RecordBatch:
+        """One row for the recording, or one for each window of it."""
         if self.per == "clip":
             return self._batch(path, np.zeros(1), np.array([file.duration_s]), pool(file.rows)[None], file.warnings)
         starts = np.arange(len(file.rows)) * (self.window.hop_samples / self.window.rate_hz)
-        # The last window can be zero-padded: only what is of the recording counts.
+        # The padding of the last window is not part of the recording.
         durations = np.minimum(self.window.samples / self.window.rate_hz, file.duration_s - starts)
         return self._batch(path, starts, durations, file.rows, file.warnings)
 
@@ -87,8 +88,10 @@ class Rows:
         return pyarrow.RecordBatch.from_arrays(columns, schema=self.schema)
 
 
-def write_part(sink: Path | BinaryIO, rows: Rows, outcomes: Iterable[tuple[str, EmbeddedFile | AudioError]]) -> None:
-    """Write a Parquet file with the rows of these files, and in its metadata those that have none, with the reasons."""
+def write_part(
+    sink: Path | BinaryIO, row_maker: RowMaker, outcomes: Iterable[tuple[str, FileEmbeddings | AudioError]]
+) -> None:
+    """Write the rows of these files to a Parquet file; its metadata gets the files without rows and the reasons."""
     errors: list[tuple[str, str]] = []
     n_warned = 0
 
@@ -99,18 +102,18 @@ def write_part(sink: Path | BinaryIO, rows: Rows, outcomes: Iterable[tuple[str, 
                 errors.append((path, str(outcome)))
             else:
                 n_warned += bool(outcome.warnings)
-                yield rows.of(path, outcome)
+                yield row_maker.rows_of(path, outcome)
 
-    with _writer(sink, rows.schema) as writer:
-        _write_groups(writer, batches(), rows.schema)
+    with _writer(sink, row_maker.schema) as writer:
+        _write_groups(writer, batches(), row_maker.schema)
         writer.add_key_value_metadata({ERRORS: json.dumps(errors).encode(), WARNED: str(n_warned).encode()})
 
 
 def merge_parts(parts: Iterable[Path], sink: Path, errors: Path, schema: pyarrow.Schema) -> tuple[int, int, int]:
     """Write the rows of all parts, in order, into one Parquet file, and their errors into a CSV file: path, error.
 
-    returns  how many rows, errors, and files that were read only in part. However many there are, GROUP_ROWS rows of
-             them are in memory
+    returns  the number of rows, of errors, and of files that were read only in part
+    At most about GROUP_ROWS rows are in memory.
     """
     n_errors = n_warned = 0
     with errors.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
@@ -133,12 +136,12 @@ def merge_parts(parts: Iterable[Path], sink: Path, errors: Path, schema: pyarrow
 
 
 def _writer(sink: Path | BinaryIO, schema: pyarrow.Schema) -> parquet.ParquetWriter:
-    columns: Any = ["path", "embedding_space", "warning"]  # embeddings do not repeat
+    columns: Any = ["path", "embedding_space", "warning"]  # embeddings have no repeated values
     return parquet.ParquetWriter(sink, schema, use_dictionary=columns)
 
 
 def _write_groups(writer: parquet.ParquetWriter, batches: Iterable[pyarrow.RecordBatch], schema: pyarrow.Schema) -> int:
-    """Write batches as row groups of about GROUP_ROWS. Returns how many rows there were."""
+    """Write batches as row groups of about GROUP_ROWS rows. Returns the number of rows."""
     group: list[pyarrow.RecordBatch] = []
     waiting = total = 0
     for batch in batches:

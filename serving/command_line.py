@@ -1,4 +1,4 @@
-"""What every command shares: flags from a frozen dataclass, one line for wrong input, JSON on the last line.
+"""Shared by all commands: flags from a frozen dataclass, one line for wrong input, JSON as the last line of stdout.
 
 raise SystemExit(run_command(Options, work, "python -m serving", argv))
 """
@@ -27,12 +27,12 @@ progress_console = Console(stderr=True)
 
 
 def say(text: str) -> None:
-    """One line on stderr of what is being done, unbroken whatever the terminal's width."""
+    """Print one line of progress on stderr, without line breaks at any width of the terminal."""
     progress_console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def show(table: Table, title: str) -> None:
-    """A table for people on stdout, under a title that is not broken: it may hold a path."""
+    """Print a table on stdout under its title. The title is not wrapped, because it may be a path."""
     console.print(Text(title, style="italic"), soft_wrap=True)
     console.print(table)
 
@@ -43,9 +43,9 @@ def run_command(
     prog: str,
     argv: Sequence[str] | None = None,
 ) -> int:
-    """Parse the flags, do the work, and give the exit code.
+    """Parse the flags, do the work, and return the exit code.
 
-    work     its result is printed as one line of JSON, the last on stdout; None prints nothing
+    work     its result is printed as one line of JSON, the last one on stdout; None prints nothing
     returns  0 on success, 2 on wrong input (or the error's own code) with one line on stderr, 130 when interrupted
     """
     options = _parse(options_type, prog, sys.argv[1:] if argv is None else argv)
@@ -71,26 +71,26 @@ def _parse(options_type: type[Options], prog: str, argv: Sequence[str]) -> Optio
             return parse()
     except SystemExit as stop:
         if stop.code == 2:
-            print(f"error: {_first_message(_told_wide(parse))}; see {prog} --help", file=sys.stderr)
+            print(f"error: {_first_message(_error_of_tyro(parse))}; see {prog} --help", file=sys.stderr)
         raise
 
 
-def _told_wide(parse: Callable[[], object]) -> str:
-    """What tyro says of wrong flags, in lines that are long enough to break no path: it knows only the terminal's."""
-    width, told = os.environ.get("COLUMNS"), io.StringIO()
+def _error_of_tyro(parse: Callable[[], object]) -> str:
+    """What tyro prints about wrong flags, on lines long enough for any path: tyro wraps at the terminal's width."""
+    width, output = os.environ.get("COLUMNS"), io.StringIO()
     os.environ["COLUMNS"] = "100000"
     try:
-        with contextlib.redirect_stderr(told), contextlib.suppress(SystemExit):
+        with contextlib.redirect_stderr(output), contextlib.suppress(SystemExit):
             parse()
     finally:
         os.environ.pop("COLUMNS")
         if width is not None:
             os.environ["COLUMNS"] = width
-    return told.getvalue()
+    return output.getvalue()
 
 
 def _first_message(box: str) -> str:
-    """The message inside tyro's box, without its frame and its advice, on one line."""
+    """The message in tyro's box on one line, without the frame and the advice."""
     lines = [re.sub(r"[│╭╮╰╯]", "", line).strip() for line in box.splitlines()[1:]]
     message = []
     for line in lines:

@@ -1,27 +1,30 @@
-"""OGG: its pages, and so where one stream ends and the next begins, and whether the end is there.
+"""OGG (Vorbis, Opus): find where one stream ends and the next begins, and whether the end of the file is missing.
 
-libsndfile reads the first of several streams that follow each other, and says nothing of a missing end.
+libsndfile reads only the first of several streams that follow each other, and does not report a missing end.
 
 Source: RFC 3533, section 6 (pages); Vorbis I specification, section 4.2.2; RFC 7845, section 5.1 (Opus).
 """
 
 from dataclasses import dataclass, field
 
-from serving.formats.source import Layout, Stream
+from serving.audio.streams import EncodedStream, StreamLayout
 
 PAGE = b"OggS"
-FIRST, LAST = 2, 4  # bits of a page's type
+FIRST, LAST = 2, 4  # bits of a page's type: first or last page of a stream
 OPUS_HZ = 48_000
 MOST_STREAMS = 1000  # that are decoded
 
 
 @dataclass
-class Chain:
-    """What lies between two beginnings: one stream of sound, or several side by side.
+class PageChain:
+    """The pages from one beginning to the next: one stream of sound, or several that are interleaved.
 
-    packet   the first page's
-    samples  up to the last page, as that says
-    gaps     pages that are not there, by their numbers
+    start, end  in bytes
+    packet      the first 30 bytes of the first page's content
+    samples     sample position that the last page states
+    has_end     the page marked as the last one is there
+    gaps        number of missing pages, by the page numbers
+    numbers     last page number of each stream, by its serial number
     """
 
     start: int
@@ -34,7 +37,7 @@ class Chain:
 
     @property
     def seconds(self) -> float | None:
-        """As its last page says; None: it does not say, or the codec is another one."""
+        """Duration by the last page; None: not stated, or the codec is neither Vorbis nor Opus."""
         rate_hz, skipped = 0, 0
         if self.packet[:7] == b"\x01vorbis":
             rate_hz = int.from_bytes(self.packet[12:16], "little")
@@ -43,8 +46,8 @@ class Chain:
         return (self.samples - skipped) / rate_hz if rate_hz and self.samples > skipped else None
 
 
-def read_layout(data: bytes) -> Layout | None:
-    """The streams in the bytes of an OGG file; None: there are none."""
+def read_layout(data: bytes) -> StreamLayout | None:
+    """Find the streams in the bytes of an OGG file; None: there are none."""
     chains, junk, cut = _walk(data)
     if not chains:
         return None
@@ -60,18 +63,18 @@ def read_layout(data: bytes) -> Layout | None:
         notes.append(f"{len(chains)} streams joined: only {MOST_STREAMS} were read, the others were left out")
         chains = chains[:MOST_STREAMS]
     if len(chains) == 1 and chains[0].start == 0:
-        return Layout([Stream()], _seconds(chains), notes)
-    return Layout([Stream(((chain.start, chain.end),)) for chain in chains], _seconds(chains), notes)
+        return StreamLayout([EncodedStream()], _seconds(chains), notes)
+    return StreamLayout([EncodedStream(((chain.start, chain.end),)) for chain in chains], _seconds(chains), notes)
 
 
-def _seconds(chains: list[Chain]) -> float | None:
+def _seconds(chains: list[PageChain]) -> float | None:
     known = [chain.seconds for chain in chains]
     return sum(seconds for seconds in known if seconds) or None
 
 
-def _walk(data: bytes) -> tuple[list[Chain], int, bool]:
-    """The chains; how many bytes after the first page are of none; whether the last page is not whole."""
-    chains: list[Chain] = []
+def _walk(data: bytes) -> tuple[list[PageChain], int, bool]:
+    """The chains; the number of bytes after the first page that belong to none; whether the last page is incomplete."""
+    chains: list[PageChain] = []
     at, junk, began = 0, 0, False
     while (page := data.find(PAGE, at)) >= 0:
         junk += page - at if chains else 0
@@ -83,13 +86,13 @@ def _walk(data: bytes) -> tuple[list[Chain], int, bool]:
             return chains, junk, bool(chains)
         first = bool(data[page + 5] & FIRST)
         if not chains or (first and not began):
-            chains.append(Chain(page, data[body : body + 30]))
+            chains.append(PageChain(page, data[body : body + 30]))
         began = first
-        _take(chains[-1], data[page : page + 27], at)
+        _add_page(chains[-1], data[page : page + 27], at)
     return chains, junk + (len(data) - at if chains else 0), False
 
 
-def _take(chain: Chain, header: bytes, end: int) -> None:
+def _add_page(chain: PageChain, header: bytes, end: int) -> None:
     chain.end = end
     chain.has_end |= bool(header[5] & LAST)
     samples = int.from_bytes(header[6:14], "little", signed=True)

@@ -1,0 +1,34 @@
+"""Write files so that readers find the old file or the complete new one, also after a crash or a power cut."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file in the folder of `path`, with the same suffix, and rename it to `path`.
+
+    Exceptions of `write` pass through; the old file then stays and the temporary file is removed.
+    """
+    temporary = path.with_name(f".tmp-{path.name}")
+    try:
+        write(temporary)
+        move_atomically(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def move_atomically(source: Path, path: Path) -> None:
+    """Rename a finished file to `path` on the same file system, after its content has reached the disk."""
+    _sync(source)
+    source.replace(path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

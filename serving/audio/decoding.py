@@ -1,0 +1,124 @@
+"""Decode all streams of a file with libsndfile or FFmpeg, join them, and report what could not be read."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from soundfile import SoundFile, SoundFileError
+
+from serving.audio import mp3, ogg, wav
+from serving.audio.decoded_samples import DecodedSamples, SampleCollector
+from serving.audio.ffmpeg import find_demuxer, opened_container
+from serving.audio.file_names import FORMATS
+from serving.audio.libsndfile import file_seconds, opened, opened_fd, reason_of
+from serving.audio.streams import ByteSource, EncodedStream, StreamLayout
+from serving.audio.tags import tag_end
+from serving.errors import AudioError, DurationError, FormatError
+
+MOST_IN_ONE = 2**30  # bytes of an MP3 or OGG file: 18 hours at 128 kbit/s
+MP3_BEGINS_WITHIN = 2**18  # bytes, unless the file begins with a tag or zeros
+CHUNKED = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"riff", b".snd", b"caff")
+
+
+def decode(source: ByteSource, name: str, max_seconds: float | None, warn: Callable[[str], None]) -> DecodedSamples:
+    """Decode all streams of a source and join them.
+
+    name   for messages
+    warn   called with one line for each part that could not be read
+    Streams of several rates and channels are brought to the highest rate and the most channels.
+    errors   FormatError: not readable; DurationError: more than max_seconds
+    """
+    layout = _layout_of(source, name)
+    samples = SampleCollector(name, max_seconds)
+    if layout.needs_ffmpeg:
+        return _decode_with_ffmpeg(source, samples, warn, None)
+    for number, stream in enumerate(layout.streams):
+        try:
+            with _opened(source, stream, layout if number == 0 else StreamLayout()) as file:
+                samples.add_file(file, lambda stream=stream: _opened(source, stream, layout))
+        except SoundFileError as error:
+            if number == 0 and (len(layout.streams) == 1 or stream.pieces is None):
+                refused = FormatError(f"{name}: not a readable audio file ({reason_of(error)}); send {FORMATS}")
+                return _decode_with_ffmpeg(source, samples, warn, refused)
+            samples.notes.append(f"stream {number + 1} of {len(layout.streams)} cannot be read ({reason_of(error)})")
+    for note in (*layout.notes, *samples.notes):
+        warn(f"{name}: {note}")
+    return samples.joined()
+
+
+def source_seconds(source: ByteSource) -> float | None:
+    """The duration in seconds that the headers of a source state; of MP3 the sum of its frames. Nothing is decoded.
+
+    None if the headers do not state it or cannot be read (`decode` gives the reason).
+    """
+    try:
+        layout = _layout_of(source, "audio")
+        if layout.seconds is not None:
+            return layout.seconds
+        data = layout.streams[0].data(source)
+        known = file_seconds(data)
+        if known is None and find_demuxer(source):
+            with opened_container(source, "audio") as container:
+                known = container.seconds
+        return known
+    except AudioError:
+        return None
+
+
+def _layout_of(source: ByteSource, name: str) -> StreamLayout:
+    """Find the streams; the first bytes of the file say how."""
+    magic = source.read(0, 4)
+    if magic in CHUNKED:
+        return wav.read_layout(source)
+    if magic == b"fLaC":
+        return StreamLayout()
+    if magic != ogg.PAGE and find_demuxer(source):
+        return StreamLayout(needs_ffmpeg=True)
+    start = source.read(0, MP3_BEGINS_WITHIN)
+    if not (magic == ogg.PAGE or mp3.begins(start) or mp3.read_layout(start)):
+        return StreamLayout()
+    if source.size > MOST_IN_ONE:
+        raise DurationError(f"{name}: is larger than {MOST_IN_ONE / 1e9:.1f} GB; cut it into shorter recordings")
+    data = source.whole()
+    after_tag = tag_end(data, 0) if magic[:3] == b"ID3" else 0
+    if data[after_tag : after_tag + 4] == b"fLaC":
+        return StreamLayout([EncodedStream(((after_tag, source.size),))])
+    return (ogg if data[after_tag : after_tag + 4] == ogg.PAGE else mp3).read_layout(data) or StreamLayout()
+
+
+@contextmanager
+def _opened(source: ByteSource, stream: EncodedStream, layout: StreamLayout) -> Iterator[SoundFile]:
+    """Open a stream, or its repaired form if that fails. SoundFileError: neither can be opened."""
+    is_open = False
+    try:
+        with _opened_as_is(source, stream) as file:
+            is_open = True
+            yield file
+    except SoundFileError:
+        if is_open or layout.repaired is None:
+            raise
+        with _opened_as_is(source, layout.repaired()) as file:
+            yield file
+
+
+@contextmanager
+def _opened_as_is(source: ByteSource, stream: EncodedStream) -> Iterator[SoundFile]:
+    if stream.pieces is None and source.fd is not None:
+        with opened_fd(source.fd) as file:
+            yield file
+    else:
+        with opened(stream.data(source)) as file:
+            yield file
+
+
+def _decode_with_ffmpeg(
+    source: ByteSource, samples: SampleCollector, warn: Callable[[str], None], refused: FormatError | None
+) -> DecodedSamples:
+    """Decode with FFmpeg. refused: libsndfile's error, raised if FFmpeg cannot read the file either."""
+    try:
+        with opened_container(source, samples.name) as container:
+            samples.add_container(container)
+    except FormatError as error:
+        raise refused or error from error
+    for note in container.notes:
+        warn(f"{samples.name}: {note}")
+    return samples.joined()

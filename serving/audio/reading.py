@@ -1,0 +1,89 @@
+"""A path, or the bytes of an audio file -> its samples."""
+
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.audio.decoding import decode, source_seconds
+from serving.audio.streams import ByteSource
+from serving.audio.waveform import check_wave
+from serving.errors import AudioError, AudioWarning
+
+
+def warn_in_python(message: str) -> None:
+    """Report a part of a file that could not be read as a Python warning: the default of the functions here."""
+    warnings.warn(message, AudioWarning, stacklevel=4)
+
+
+def read_audio(
+    path: str | Path, max_seconds: float | None = None, warn: Callable[[str], None] = warn_in_python
+) -> tuple[NDArray[np.float32], int]:
+    """Decode a file.
+
+    max_seconds  as `decode_audio`
+    warn         as `decode_audio`
+    returns      wave [n_samples, n_channels] float32, integer formats scaled to [-1, 1]; its rate in Hz
+    errors       AudioError: not there, not readable, too long, no samples, NaN or infinite samples
+    """
+    path = Path(path)
+    try:
+        source = _source_of(path)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        raise _unreadable(path, error) from error
+    try:
+        return _decode(source, str(path), max_seconds, warn)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    finally:
+        if source.fd is not None:
+            os.close(source.fd)
+
+
+def _source_of(path: Path) -> ByteSource:
+    """Open a file without loading it; read a pipe to its end."""
+    return ByteSource(fd=os.open(path, os.O_RDONLY)) if path.is_file() else ByteSource(path.read_bytes())
+
+
+def _unreadable(path: Path, error: Exception) -> AudioError:
+    reason = getattr(error, "strerror", None) or error
+    return AudioError(f"{path}: cannot be read ({reason}); give the path of an audio file")
+
+
+def decode_audio(
+    data: bytes,
+    name: str = "audio",
+    max_seconds: float | None = None,
+    warn: Callable[[str], None] = warn_in_python,
+) -> tuple[NDArray[np.float32], int]:
+    """Decode the bytes of one audio file. A damaged file is decoded as far as possible; `warn` gets what is missing.
+
+    name         for messages
+    max_seconds  longest recording, and the limit on memory at VALUES_PER_SECOND samples a second; None: no limit
+    warn         called with one line, which begins with the name, for each part that is missing or cannot be read; the
+                 default issues an AudioWarning
+    returns      as `read_audio`
+    errors       FormatError: not readable; DurationError: longer than max_seconds; otherwise as `check_wave`
+    Streams that were joined to one file are decoded one after the other, those of several rates at the highest rate.
+    """
+    return _decode(ByteSource(data), name, max_seconds, warn)
+
+
+def header_seconds(data: bytes) -> float | None:
+    """The duration in seconds that the headers of an audio file state. Nothing is decoded.
+
+    None if they do not state it or cannot be read (`decode_audio` gives the reason). The stated duration may be wrong.
+    """
+    return source_seconds(ByteSource(data))
+
+
+def _decode(
+    source: ByteSource, name: str, max_seconds: float | None, warn: Callable[[str], None]
+) -> tuple[NDArray[np.float32], int]:
+    samples = decode(source, name, max_seconds, warn)
+    if not samples.is_checked:
+        check_wave(samples.wave, name)
+    return samples.wave, samples.rate_hz

@@ -1,0 +1,73 @@
+"""The flags of `python -m serving.embed`, and what is checked before the work begins."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from serving.errors import UsageError
+from serving.new_folder import refuse_unwritable
+
+
+@dataclass(frozen=True)
+class EmbedOptions:
+    """Embed every recording of a folder and its subfolders into one Parquet file."""
+
+    bundle: Annotated[Path, tyro.conf.Positional]
+    """the bundle's folder"""
+    folder: Annotated[Path, tyro.conf.Positional]
+    """folder of the recordings, searched at any depth; links to folders are not followed; WAV, FLAC, OGG, Opus, MP3,
+    AIFF, W64, AU and CAF files, and with the extra `formats` M4A, AAC, MP4, WebM, WMA and others"""
+    out: Path
+    """the Parquet file to write; the folder X.parquet.parts beside it holds the unfinished job"""
+    per: Literal["clip", "window"] = "clip"
+    """one row for each recording, or one for each window of it"""
+    backend: str = "auto"
+    """auto, onnxruntime, openvino or tensorrt"""
+    precision: str = "fp32"
+    """of the model: fp32, fp16 or int8, if the bundle has it; bf16: fp32 with OpenVINO in bfloat16"""
+    threads: int | None = None
+    """CPU threads for decoding, and as many for the model; with --ray local: workers; default: the physical cores"""
+    max_seconds: float = 3600
+    """longest recording in seconds; longer ones are listed as errors; decoding takes up to 2 GB for an hour of sound"""
+    ray: str | None = None
+    """run on Ray: local, or HOST:PORT of a cluster that includes this machine and sees the same folders"""
+    overwrite: bool = False
+    """replace the output, and discard an unfinished job"""
+
+    @property
+    def errors(self) -> Path:
+        """The CSV file for recordings that could not be used."""
+        return self.out.with_name(f"{self.out.stem}.errors.csv")
+
+    @property
+    def parts(self) -> Path:
+        """The folder of the unfinished job."""
+        return self.out.with_name(f"{self.out.name}.parts")
+
+
+def check_options(options: EmbedOptions) -> None:
+    """Raise UsageError if a flag is out of range, or an existing file would be replaced without --overwrite."""
+    if not options.out.name or not _is_utf8(options.out):
+        raise UsageError(f"--out: got {str(options.out)!r}; wanted the name of a Parquet file")
+    if not 0 < options.max_seconds < float("inf"):
+        raise UsageError(f"--max-seconds: got {options.max_seconds:g}; wanted a positive number")
+    if options.threads is not None and options.threads < 1:
+        raise UsageError(f"--threads: got {options.threads}; wanted 1 or more, or none for all cores")
+    if not options.folder.is_dir():
+        raise UsageError(f"{options.folder}: no such folder; give the one with the recordings")
+    for path in (options.out, options.errors):
+        # An unfinished job may replace the files that existed when it began.
+        if path.is_dir() or (path.exists() and not options.parts.exists() and not options.overwrite):
+            raise UsageError(f"{path}: exists already; give another --out, or --overwrite to replace it")
+    refuse_unwritable(options.out.parent, "--out")
+
+
+def _is_utf8(path: Path) -> bool:
+    """Whether the path is valid UTF-8, which Arrow requires."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,37 @@
+"""Files that are replaced completely or not at all, and are on the disk before the old one is gone."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from serving.atomic_write import write_atomically
+
+
+def test_an_exception_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+
+    def fail(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        write_atomically(path, fail)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_content_is_synced_before_the_rename_and_the_folder_after_it(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    synced: list[tuple[str, str]] = []
+    fsync = os.fsync
+
+    def watch(descriptor: int) -> None:
+        synced.append((str(Path(f"/proc/self/fd/{descriptor}").readlink()), path.read_text()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watch)
+    write_atomically(path, lambda temporary: temporary.write_text("new"))
+    assert synced == [(str(tmp_path / ".tmp-a.json"), "old"), (str(tmp_path), "new")]
