@@ -4,8 +4,8 @@ import html
 from dataclasses import dataclass
 from itertools import groupby
 
+from demo.embedded_recording import EmbeddedRecording, RankedLabels
 from demo.html_elements import colour, escape_name
-from demo.recording import EmbeddedRecording, RankedLabels
 from serving.audio import SILENT_DBFS
 from serving.embedder import Embedder
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demo.bundle_choice import BundleChoice
+from demo.embedded_recording import embed_recording
 from demo.events import add_action, handle_event
 from demo.html_elements import escape_name, hint_card
-from demo.recording import embed_recording
 from demo.recording_input import add_recording_input
 from serving.backends.backend_choice import BACKENDS, open_backend
 from serving.backends.runtime import Runtime

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demo.bundle_choice import BundleChoice
+from demo.embedded_recording import EmbeddedRecording, embed_recording
 from demo.events import add_action, handle_event
 from demo.html_elements import error_card, escape_name, fact_line, hint_card, partly_read_card
 from demo.library import Library, embed_examples
 from demo.library_map import MAP_SCRIPT, draw_map
-from demo.recording import EmbeddedRecording, embed_recording
 from demo.recording_input import add_recording_input
 from serving.embedder import Embedder
 from serving.errors import AudioError, UnheardError, UsageError

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from demo.bundle_choice import BundleChoice
 from demo.draw_ranking import as_json, draw_ranking, unknown_notes
+from demo.embedded_recording import RankedLabels, rank_labels
 from demo.events import PRIVATE, add_action, handle_event
 from demo.html_elements import fact_line, hint_card
 from demo.label_box import LabelBox, add_labels, read_labels
-from demo.recording import RankedLabels, rank_labels
 from serving.audio import LOWEST_DBFS, Recording, Window, cut_windows, is_silent, level_dbfs
 from serving.embedder import Embedder
 from serving.errors import AudioError, UnheardError

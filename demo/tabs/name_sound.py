@@ -8,10 +8,10 @@ import gradio as gr
 
 from demo.bundle_choice import BundleChoice
 from demo.draw_ranking import SILENT, as_json, draw_ranking, draw_timeline, join_windows, ranking_notes
+from demo.embedded_recording import EmbeddedRecording, RankedLabels, embed_recording, rank_labels
 from demo.events import add_action, handle_event
 from demo.html_elements import fact_line, hint_card, partly_read_card
 from demo.label_box import add_labels, read_labels
-from demo.recording import EmbeddedRecording, RankedLabels, embed_recording, rank_labels
 from demo.recording_input import add_recording_input
 from demo.spectrogram import draw_spectrogram
 from serving.audio import is_silent

@@ -21,9 +21,9 @@ from PIL import Image
 from demo.__main__ import main
 from demo.bundle_choice import find_bundles
 from demo.draw_ranking import Segment, join_windows
+from demo.embedded_recording import MAX_SECONDS, embed_recording
 from demo.examples import EXAMPLE_SOUNDS, pick_examples
 from demo.label_box import ESC50, FSC22, MAX_LABELS, presets, read_labels, write_labels
-from demo.recording import MAX_SECONDS, embed_recording
 from demo.spectrogram import draw_spectrogram
 from serving.audio import read_audio
 from serving.embed import main as embed

@@ -5,7 +5,7 @@ import pytest
 
 from demo.bundle_choice import SHIPPED
 from demo.draw_ranking import SILENT, ranking_notes
-from demo.recording import embed_recording, rank_labels
+from demo.embedded_recording import embed_recording, rank_labels
 from serving.audio import LOWEST_DBFS, SILENT_DBFS, decode_audio, is_silent, level_dbfs, read_audio, to_mono
 from serving.embedder import Embedder
 from tests.servers import client_of
