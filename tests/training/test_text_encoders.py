@@ -34,7 +34,7 @@ def binary() -> bytes:
         ("glove.txt", rows()),
         ("windows.txt", b"5 3\r\n" + rows(b"\r\n")),
         ("binary-by-another-name", b"5 3\n" + binary()),
-        ("packed.txt.gz", gzip.compress(b"5 3\n" + rows())),
+        ("packed.txt.gz", gzip.compress(b"5 3\n" + rows(), mtime=0)),
     ],
 )
 def test_a_text_is_the_mean_of_the_words_that_the_file_knows(tmp_path, name, content):
