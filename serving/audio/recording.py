@@ -124,6 +124,7 @@ class Recording(RecordingFacts):
         front_end   windows [n_windows, samples] float32 -> inputs [n_windows, ...] float32
         """
         windows, cut_ms = _timed(lambda: self.windows(window))
+        levels_dbfs = [level_dbfs(each) for each in windows]  # now, while the CPU's cache still holds them
         inputs, front_end_ms = _timed(lambda: front_end(windows))
         steps = self.milliseconds | {"resample": self.milliseconds["resample"] + cut_ms, "front_end": front_end_ms}
         return PreparedRecording(
@@ -133,7 +134,7 @@ class Recording(RecordingFacts):
             warnings=self.warnings,
             milliseconds=steps,
             inputs=inputs,
-            levels_dbfs=[level_dbfs(each) for each in windows],
+            levels_dbfs=levels_dbfs,
         )
 
 
