@@ -8,14 +8,16 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime
-import tokenizers
 from numpy.typing import NDArray
 
-from serving.backends.onnxruntime import PROVIDERS
 from serving.errors import BundleError
+
+if TYPE_CHECKING:  # imported when a text model is opened: an audio model on OpenVINO runs without ONNX Runtime
+    import onnxruntime
+    import tokenizers
 
 SIZE = 384
 BATCH_TOKENS = 512  # tokens in one batch; attention takes about 10 MB for them
@@ -30,7 +32,7 @@ class MiniLm:
     tokenizer  truncates texts to the model's largest number of tokens
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession, tokenizer: tokenizers.Tokenizer):
+    def __init__(self, session: "onnxruntime.InferenceSession", tokenizer: "tokenizers.Tokenizer"):
         self._session = session
         self._tokenizer = tokenizer
 
@@ -81,8 +83,12 @@ class MiniLm:
 
 def _open_session(
     path: Path, model: str | bytes, entries: dict[str, str] | None = None
-) -> onnxruntime.InferenceSession:
+) -> "onnxruntime.InferenceSession":
     """A session on the CPU. path: the file that the BundleError names."""
+    import onnxruntime
+
+    from serving.backends.onnxruntime import PROVIDERS
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = options.enable_mem_pattern = False
@@ -100,7 +106,9 @@ def _open_session(
     return session
 
 
-def _open_tokenizer(path: Path, max_tokens: int) -> tokenizers.Tokenizer:
+def _open_tokenizer(path: Path, max_tokens: int) -> "tokenizers.Tokenizer":
+    import tokenizers
+
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises plain Exception

