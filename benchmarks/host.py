@@ -125,4 +125,4 @@ def pid_of_listener(host: str, port: int) -> int | None:
     except OSError:
         return None
     listening = (each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN)
-    return next((each.pid for each in listening if each.pid and each.laddr and each.laddr[1] == port), None)
+    return next((each.pid for each in listening if each.pid and each.laddr and each.laddr.port == port), None)
