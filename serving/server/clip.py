@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from serving.audio import decode_audio, level_dbfs
 from serving.embedder import Embedder
-from serving.server.upload import File
+from serving.server.upload import UploadedFile
 
 Result = TypeVar("Result")
 
@@ -38,7 +38,7 @@ class Clip:
     front_end_ms: float
 
 
-def read_clip(file: File, embedder: Embedder, max_seconds: float) -> Clip:
+def read_clip(file: UploadedFile, embedder: Embedder, max_seconds: float) -> Clip:
     """Decode one audio file, cut it and prepare its windows as the embedder does.
 
     errors   AudioError, see `decode_audio` and `to_mono`
