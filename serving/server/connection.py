@@ -29,21 +29,16 @@ def connection_class(limits: Limits, on_refusal: OnRefusal) -> type["Connection"
 
     on_refusal   called for each request or connection that is refused before the application sees it
     """
-    idle: dict[Connection, None] = {}  # oldest first
-
-    class LimitedConnection(Connection):
-        pass
-
-    LimitedConnection.limits, LimitedConnection.on_refusal = limits, staticmethod(on_refusal)
-    LimitedConnection.idle = idle
-    return LimitedConnection
+    shared = {"limits": limits, "on_refusal": staticmethod(on_refusal), "idle": {}}
+    return type("LimitedConnection", (Connection,), shared)
 
 
 class Connection(HttpToolsProtocol):
     """A client has `limits.request_timeout_s` to send the headers of a request and to read a response.
 
     The class overrides methods that uvicorn does not document. pyproject.toml therefore pins the versions of uvicorn
-    that were tested, and tests/serving/server/test_attacks.py fails if one of these methods is no longer called.
+    that were tested; tests/serving/server/test_connection.py fails if a method or an attribute is gone, and
+    test_attacks.py if uvicorn no longer calls it.
     The time of the request between its headers and its response is limited by RequestMiddleware.
     """
 
