@@ -24,16 +24,16 @@ class _RefusedRequestError(Exception):
     """Stops the parser."""
 
 
-def connection_class(limits: Limits, on_refusal: OnRefusal) -> type["Connection"]:
+def connection_class(limits: Limits, on_refusal: OnRefusal) -> type["ClientConnection"]:
     """A protocol for `uvicorn.Config(http=...)`, which takes a class and no arguments for it.
 
     on_refusal   called for each request or connection that is refused before the application sees it
     """
     shared = {"limits": limits, "on_refusal": staticmethod(on_refusal), "idle": {}}
-    return type("LimitedConnection", (Connection,), shared)
+    return type("LimitedConnection", (ClientConnection,), shared)
 
 
-class Connection(HttpToolsProtocol):
+class ClientConnection(HttpToolsProtocol):
     """A client has `limits.request_timeout_s` to send the headers of a request and to read a response.
 
     The class overrides methods that uvicorn does not document. pyproject.toml therefore pins the versions of uvicorn
@@ -44,7 +44,7 @@ class Connection(HttpToolsProtocol):
 
     limits: Limits
     on_refusal: OnRefusal
-    idle: "dict[Connection, None]"  # connections without a request, the longest idle first
+    idle: "dict[ClientConnection, None]"  # connections without a request, the longest idle first
 
     _running: RequestResponseCycle | None = None
     _read_deadline: asyncio.TimerHandle | None = None

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from serving.embedder import Embedder, pool
 from serving.errors import LabelError
 from serving.labels import split_labels, unquote
-from serving.server.pipeline import EmbeddedRecording, Pipeline
+from serving.server.pipeline import EmbeddedUpload, Pipeline
 from serving.server.response_bodies import (
     RAW,
     RAW_HEADERS,
@@ -74,7 +74,7 @@ def create_model_router(pipeline: Pipeline) -> APIRouter:
             zeroshot, unknown_words = await choose_labels(pipeline, query.labels)
         seen = dict(zip(zeroshot.class_names, zeroshot.seen.tolist(), strict=True))
 
-        def rank(recording: EmbeddedRecording) -> dict[str, Any]:
+        def rank(recording: EmbeddedUpload) -> dict[str, Any]:
             ranking = zeroshot.rank(pool(recording.rows), offset=query.offset)
             rows = [{"label": label, "score": score, "seen": seen[label]} for label, score in ranking]
             return {"ranking": rows, "offset": query.offset, "unknown_words": unknown_words}
@@ -87,17 +87,17 @@ def create_model_router(pipeline: Pipeline) -> APIRouter:
 async def choose_labels(pipeline: Pipeline, values: Sequence[str]) -> tuple[ZeroShot, dict[str, list[str]]]:
     """The class vectors of the labels in a query, and the words of each label that the text model does not know.
 
-    errors   LabelError: too many; else as `read_labels` and `Embedder.choose`
+    errors   LabelError: too many; else as `labels_in_query` and `Embedder.choose`
     """
     embedder: Embedder = pipeline.embedder
-    labels = read_labels(values, embedder.zeroshot.class_names)
+    labels = labels_in_query(values, embedder.zeroshot.class_names)
     if len(labels) > MAX_LABELS:
         raise LabelError(f"labels: got {len(labels)}; wanted at most {MAX_LABELS}")
     # In a thread: labels that are no class names go through the bundle's text model.
     return await pipeline.decode(lambda: (embedder.choose(labels), embedder.unknown_words(labels)))
 
 
-def read_labels(values: Sequence[str], known: Sequence[str]) -> list[str]:
+def labels_in_query(values: Sequence[str], known: Sequence[str]) -> list[str]:
     """The labels in a query.
 
     values   of the parameter `labels`: a single value holds labels separated by commas, see `split_labels`; of several

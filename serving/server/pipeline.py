@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class EmbeddedRecording:
+class EmbeddedUpload:
     """One recording and the embeddings of its windows.
 
     rows                 [n_windows, size] float32
@@ -49,7 +49,7 @@ class UploadResult:
     """
 
     names: list[str]
-    outcomes: list[EmbeddedRecording | AudioError]
+    outcomes: list[EmbeddedUpload | AudioError]
     is_list: bool
 
 
@@ -123,9 +123,9 @@ class Pipeline:
         self.metrics.queue_seconds.observe(batched.queue_ms / 1000)
         return batched
 
-    async def _await_recording(self, recording: PendingRecording) -> EmbeddedRecording:
+    async def _await_recording(self, recording: PendingRecording) -> EmbeddedUpload:
         batched = await self._await_batch(recording.future)
-        return EmbeddedRecording(recording.clip, batched.rows, batched.queue_ms, batched.model_ms)
+        return EmbeddedUpload(recording.clip, batched.rows, batched.queue_ms, batched.model_ms)
 
     async def _submit_recordings(
         self, upload: UploadedFiles, ticket: Ticket, pending: PendingRecordings

@@ -57,7 +57,7 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(
+def run_until_signal(
     app: ASGIApp,
     listener: socket.socket,
     limits: Limits,

@@ -14,7 +14,7 @@ from serving.audio import Window, is_silent
 from serving.embedder import pool
 from serving.errors import AudioError
 from serving.server.error_responses import status_of
-from serving.server.pipeline import EmbeddedRecording, UploadResult
+from serving.server.pipeline import EmbeddedUpload, UploadResult
 
 RAW = "application/octet-stream"
 MAX_WARNINGS_LENGTH = 2000  # characters of warnings in a header
@@ -27,7 +27,7 @@ RAW_HEADERS = {
 
 
 def json_response(
-    result: UploadResult, embedding_space: str, describe: Callable[[EmbeddedRecording], dict[str, Any]]
+    result: UploadResult, embedding_space: str, describe: Callable[[EmbeddedUpload], dict[str, Any]]
 ) -> Response:
     """One object for the one recording of a request; for a list of files one for each, embedded or refused.
 
@@ -62,7 +62,7 @@ def raw_response(result: UploadResult, embedding_space: str, by_window: bool) ->
     warnings = "; ".join(
         warning
         for recording in result.outcomes
-        if isinstance(recording, EmbeddedRecording)
+        if isinstance(recording, EmbeddedUpload)
         for warning in recording.clip.warnings
     )
     shape = ",".join(map(str, values.shape))
@@ -76,7 +76,7 @@ def wants_raw(request: Request) -> bool:
     return RAW in request.headers.get("accept", "")
 
 
-def embedding_fields(recording: EmbeddedRecording, window: Window | None) -> dict[str, Any]:
+def embedding_fields(recording: EmbeddedUpload, window: Window | None) -> dict[str, Any]:
     """The fields of schemas.EmbedResponse. window: of the model, if each window's embedding is wanted."""
     fields: dict[str, Any] = {"embedding": pool(recording.rows).tolist(), "windows": None}
     if window:
@@ -87,7 +87,7 @@ def embedding_fields(recording: EmbeddedRecording, window: Window | None) -> dic
     return fields
 
 
-def _recording_fields(recording: EmbeddedRecording, embedding_space: str) -> dict[str, Any]:
+def _recording_fields(recording: EmbeddedUpload, embedding_space: str) -> dict[str, Any]:
     """The fields of schemas.RecordingFields."""
     clip = recording.clip
     stages = {

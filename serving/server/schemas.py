@@ -121,13 +121,13 @@ class FileFailure(BaseModel):
     status: int = Field(description="the status of a request with this file alone", examples=[415])
 
 
-class EmbeddedFile(EmbedResponse):
+class FileEmbedding(EmbedResponse):
     """One file of several."""
 
     file: str = Field(description="its name in the form", examples=["dog.ogg"])
 
 
-class ClassifiedFile(ClassifyResponse):
+class FileRanking(ClassifyResponse):
     """One file of several."""
 
     file: str = Field(description="its name in the form", examples=["dog.ogg"])
@@ -136,13 +136,13 @@ class ClassifiedFile(ClassifyResponse):
 class EmbedResponses(BaseModel):
     """The results of a list of files, in their order. A file that cannot be used does not stop the others."""
 
-    results: list[EmbeddedFile | FileFailure]
+    results: list[FileEmbedding | FileFailure]
 
 
 class ClassifyResponses(BaseModel):
     """The results of a list of files, in their order. A file that cannot be used does not stop the others."""
 
-    results: list[ClassifiedFile | FileFailure]
+    results: list[FileRanking | FileFailure]
 
 
 class ModelClass(BaseModel):

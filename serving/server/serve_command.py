@@ -19,7 +19,7 @@ from serving.server.api_keys import ApiKeys, warn_if_others_can_write
 from serving.server.app import create_app
 from serving.server.limits import Limits
 from serving.server.pipeline import Pipeline
-from serving.server.process import address_of, listen, serve
+from serving.server.process import address_of, listen, run_until_signal
 from serving.server.thread_priority import lower_thread_priority
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def run_server(options: ServeOptions) -> None:
             fields = {"status": status, "error": message, "request_id": request_id, "client": client}
             logger.info("refused", extra=fields)
 
-        serve(app, listener, options.limits, log_refusal, announce, drain)
+        run_until_signal(app, listener, options.limits, log_refusal, announce, drain)
         pipeline.close()
 
 
