@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
-from starlette.middleware.cors import CORSMiddleware
 
 from serving.server.api_keys import ApiKeyMiddleware, ApiKeys
+from serving.server.cors import CorsMiddleware
 from serving.server.docs_page import render_docs
 from serving.server.error_responses import REQUEST_ID_HEADER, install_error_handlers
 from serving.server.inference_protocol import create_inference_router
@@ -58,7 +58,7 @@ def create_app(
     )
     if cors_origins:  # outermost, so that a web page can read failures too
         app.add_middleware(
-            CORSMiddleware,
+            CorsMiddleware,
             allow_origins=cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],

@@ -115,3 +115,12 @@ def test_the_log_stays_one_json_object_a_line_when_many_requests_write_at_once(t
         assert server.process.wait(30) == 0
         lines = [json.loads(line) for line in server.stderr.read_text().splitlines()]
     assert [line["path"] for line in lines if line["event"] == "request"] == [f"/{i}\x01" for i in range(200)]
+
+
+def test_a_refused_preflight_has_the_form_of_all_errors(embedder):
+    client = TestClient(create_app(Pipeline(embedder, Limits()), cors_origins=["https://example.org"]))
+    headers = {"origin": "https://elsewhere.org", "access-control-request-method": "POST"}
+    answer = client.options("/v1/embed", headers=headers)
+    assert "Disallowed CORS origin" in refused(answer, 400)
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "access-control-allow-origin" not in answer.headers
