@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command."""
-    # Imported here: they take the better part of a second, in which a signal must find its handler.
+    """Run the command. Returns its exit code."""
+    # Imported here because they take most of a second, in which a signal must already find its handler.
     from serving.command_line import run_command
-    from serving.server.command import Options, work
+    from serving.server.serve_command import ServeOptions, run_server
 
-    return run_command(Options, work, "python -m serving", argv)
+    return run_command(ServeOptions, run_server, "python -m serving", argv)
 
 
 if __name__ == "__main__":
@@ -23,5 +23,5 @@ if __name__ == "__main__":
     import signal
 
     for ending in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(ending, lambda *_: os._exit(0))  # until the server takes over, nothing is accepted yet
+        signal.signal(ending, lambda *_: os._exit(0))  # until the server replaces it; nothing is accepted before
     raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, version 2, over HTTP: what NVIDIA's tritonclient and KServe's clients speak.
+"""The Open Inference Protocol, version 2, over HTTP, for NVIDIA's tritonclient and KServe's clients.
 
     client = tritonclient.http.InferenceServerClient("127.0.0.1:8000")
     waveform = InferInput("waveform", [1, 77040], "FP32")     # exact windows at the model's rate
@@ -13,39 +13,39 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from serving.server.canary import Canary
+from serving.audio import Window
+from serving.server.admission import Ticket
+from serving.server.body import read_chunks, read_whole
 from serving.server.pipeline import Pipeline
-from serving.server.responses import Failure
-from serving.server.tensors import DATATYPE, INPUT, OUTPUT, ProtocolError, read_inference, write_inference
-from serving.server.upload import read_stream, read_whole
+from serving.server.readiness import ReadinessCheck
+from serving.server.schemas import ErrorResponse, describe_errors
+from serving.server.tensors import (
+    DATATYPE,
+    INPUT,
+    OUTPUT,
+    Inference,
+    ProtocolError,
+    max_json_bytes,
+    read_inference,
+    write_inference,
+)
 
-VERSION = "1"  # of the model: a server has one
+VERSION = "1"  # a server has one version of one model
 EXTENSIONS = ["binary_tensor_data"]
-# As Triton calls what runs a model, where it has a name for it.
+# Triton's names for the runtimes that it knows.
 PLATFORMS = {"onnxruntime": "onnxruntime_onnx", "openvino": "openvino_onnx", "tensorrt": "tensorrt_plan"}
-FAILURES: dict[int | str, dict[str, Any]] = {
-    400: {"model": Failure, "description": "not a request of the protocol, or one that does not fit the model"},
-    404: {"model": Failure, "description": "another model or version"},
-    413: {"model": Failure, "description": "too large, or too long"},
-    429: {"model": Failure, "description": "too busy; the header retry-after says in how many seconds to try again"},
-}
+BAD_REQUEST = {"model": ErrorResponse, "description": "not a request of the protocol, or not fit for the model"}
+JSON_LENGTH_HEADER = "inference-header-content-length"
 
 
-def create_router(pipeline: Pipeline, canary: Canary) -> APIRouter:
-    """The addresses below /v2, for one model with the name of its bundle's folder, as export.triton calls it."""
-    router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
-    manifest = pipeline.embedder.manifest
-    name, window = pipeline.embedder.bundle.folder.resolve().name, manifest.window
-    # Told, not checked: another name is a 404 in the protocol's words.
+def create_inference_router(pipeline: Pipeline, readiness: ReadinessCheck) -> APIRouter:
+    """The routes below /v2 for one model. Its name is that of the bundle's folder, as in export.triton."""
+    router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"], redirect_slashes=False)
+    embedder = pipeline.embedder
+    name, window = embedder.bundle.folder.resolve().name, embedder.manifest.window
+    # Described as an enum but checked by check_model, because another name is a 404 in this protocol.
     named = Path(description="the model's name", json_schema_extra={"enum": [name]})
-    metadata = {
-        "name": name,
-        "versions": [VERSION],
-        "platform": PLATFORMS.get(pipeline.embedder.backend, pipeline.embedder.backend),
-        "inputs": [{"name": INPUT, "datatype": DATATYPE, "shape": [-1, window.samples]}],
-        "outputs": [{"name": OUTPUT, "datatype": DATATYPE, "shape": [-1, manifest.embedding_size]}],
-        "parameters": {"rate_hz": window.rate_hz, "embedding_space": manifest.embedding_space},
-    }
+    metadata = model_metadata(pipeline, name)
 
     def check_model(model: str, version: str) -> None:
         if (model, version) != (name, VERSION):
@@ -60,22 +60,92 @@ def create_router(pipeline: Pipeline, canary: Canary) -> APIRouter:
     async def live() -> JSONResponse:
         return JSONResponse({"live": True})
 
-    @router.get("/health/ready", summary="The model works", responses={503: {"model": Failure}})
+    @router.get("/health/ready", summary="The model works", responses={503: {"model": ErrorResponse}})
     async def ready(request: Request) -> JSONResponse:
-        return await canary.answer(request, pipeline.admission.draining, {"ready": True})
+        return await readiness.answer(request, pipeline.admission.draining, {"ready": True})
 
-    @router.get("/models/{model}", summary="Names, types and shapes of the tensors", responses={404: FAILURES[404]})
+    @router.get("/models/{model}", summary="Names, types and shapes of the tensors", responses=describe_errors(404))
     @router.get("/models/{model}/versions/{version}", include_in_schema=False)
     async def describe(model: str = named, version: str = VERSION) -> JSONResponse:
         check_model(model, version)
         return JSONResponse(metadata)
 
-    @router.get("/models/{model}/ready", summary="The model works", responses={404: FAILURES[404]})
+    @router.get("/models/{model}/ready", summary="The model works", responses=describe_errors(404))
     @router.get("/models/{model}/versions/{version}/ready", include_in_schema=False)
     async def model_ready(request: Request, model: str = named, version: str = VERSION) -> JSONResponse:
         check_model(model, version)
-        return await canary.answer(request, pipeline.admission.draining, {"name": name, "ready": True})
+        return await readiness.answer(request, pipeline.admission.draining, {"name": name, "ready": True})
 
+    @router.post(
+        "/models/{model}/infer",
+        summary="Windows to embeddings",
+        responses={400: BAD_REQUEST} | describe_errors(404, 413, 429),
+        openapi_extra={"requestBody": inference_body(window)},
+    )
+    @router.post("/models/{model}/versions/{version}/infer", include_in_schema=False)
+    async def infer(request: Request, model: str = named, version: str = VERSION) -> Response:
+        check_model(model, version)
+        content, n_json = await run_inference(pipeline, request, name)
+        if n_json is None:
+            return Response(content, media_type="application/json")
+        headers = {JSON_LENGTH_HEADER: str(n_json)}
+        return Response(content, headers=headers, media_type="application/octet-stream")
+
+    return router
+
+
+async def run_inference(pipeline: Pipeline, request: Request, model: str) -> tuple[bytes, int | None]:
+    """Read a request to infer and embed its windows.
+
+    returns  as `write_inference`
+    errors   HTTPException: 4xx or 503
+    """
+    limits, window = pipeline.limits, pipeline.embedder.manifest.window
+    with pipeline.admission.enter() as ticket:
+        inference = await read_request(pipeline, request, ticket)
+        ticket.release_bytes()
+        seconds = len(inference.windows) * window.samples / window.rate_hz
+        if seconds > limits.max_seconds:
+            raise HTTPException(
+                413, f"{INPUT}: got {seconds:g} s; wanted at most {limits.max_seconds:g} in one request"
+            )
+        ticket.hold_seconds(seconds)
+        batched = await pipeline.embed_windows(inference.windows)
+    request.state.log |= {"audio_s": round(seconds, 3)}
+    return write_inference(batched.rows, inference, model, VERSION)
+
+
+async def read_request(pipeline: Pipeline, request: Request, ticket: Ticket) -> Inference:
+    """Read and parse a request to infer, in a decoder thread. A body of JSON alone has a lower limit than others."""
+    header_length = request.headers.get(JSON_LENGTH_HEADER)
+    max_json = max_json_bytes(pipeline.max_batch, pipeline.embedder.manifest.window.samples)
+    hint = f"send at most {pipeline.max_batch} windows as JSON, or binary tensors"
+    chunks = read_chunks(request, pipeline.limits, ticket, max_json if header_length is None else None, hint)
+    data = await read_whole(chunks)
+    parse = partial(read_inference, data, header_length, pipeline.embedder.manifest.window.samples, max_json)
+    del data
+    try:
+        return await pipeline.decode(parse)
+    except ProtocolError as error:
+        raise HTTPException(400, str(error)) from error
+
+
+def model_metadata(pipeline: Pipeline, name: str) -> dict[str, Any]:
+    """The protocol's description of the model: the names, types and shapes of its tensors."""
+    manifest, backend = pipeline.embedder.manifest, pipeline.embedder.backend
+    window = manifest.window
+    return {
+        "name": name,
+        "versions": [VERSION],
+        "platform": PLATFORMS.get(backend, backend),
+        "inputs": [{"name": INPUT, "datatype": DATATYPE, "shape": [-1, window.samples]}],
+        "outputs": [{"name": OUTPUT, "datatype": DATATYPE, "shape": [-1, manifest.embedding_size]}],
+        "parameters": {"rate_hz": window.rate_hz, "embedding_space": manifest.embedding_space},
+    }
+
+
+def inference_body(window: Window) -> dict[str, Any]:
+    """OpenAPI's description of the body of a request to infer."""
     values = [0.0, 0.1, -0.1]
     example = {"inputs": [{"name": INPUT, "datatype": DATATYPE, "shape": [1, window.samples], "data": values}]}
     tensor = {
@@ -88,10 +158,10 @@ def create_router(pipeline: Pipeline, canary: Canary) -> APIRouter:
             "data": {"type": "array", "description": "row after row, flat or nested"},
         },
     }
-    body = {
+    return {
         "required": True,
-        "description": f"Exact windows of {window.samples} samples at {window.rate_hz} Hz, mono, in [-1, 1]; the "
-        "example's data is cut short. Tensors may follow as bytes, as Triton's binary extension says.",
+        "description": f"Windows of exactly {window.samples} samples at {window.rate_hz} Hz, mono, in [-1, 1]. The "
+        "example shows only the first values. Tensors may also follow as bytes, as in Triton's binary extension.",
         "content": {
             "application/json": {
                 "schema": {
@@ -103,39 +173,3 @@ def create_router(pipeline: Pipeline, canary: Canary) -> APIRouter:
             }
         },
     }
-
-    @router.post(
-        "/models/{model}/infer",
-        summary="Windows to embeddings",
-        responses=FAILURES,
-        openapi_extra={"requestBody": body},
-    )
-    @router.post("/models/{model}/versions/{version}/infer", include_in_schema=False)
-    async def infer(request: Request, model: str = named, version: str = VERSION) -> Response:
-        check_model(model, version)
-        header_length = request.headers.get("inference-header-content-length")
-        with pipeline.admission.enter() as ticket:
-            data = await read_whole(read_stream(request, pipeline.limits, ticket))
-            parse = partial(read_inference, data, header_length, window.samples)
-            del data
-            try:
-                inference = await pipeline.decode(parse)
-            except ProtocolError as error:
-                raise HTTPException(400, str(error)) from error
-            del parse
-            ticket.release_bytes()
-            seconds = len(inference.windows) * window.samples / window.rate_hz
-            if seconds > pipeline.limits.max_seconds:
-                raise HTTPException(
-                    413, f"{INPUT}: got {seconds:g} s; wanted at most {pipeline.limits.max_seconds:g} in one request"
-                )
-            ticket.hold_seconds(seconds)
-            batched = await pipeline.embed(inference.windows)
-        request.state.log |= {"audio_s": round(seconds, 3)}
-        content, n_json = write_inference(batched.rows, inference, name, VERSION)
-        if n_json is None:
-            return Response(content, media_type="application/json")
-        headers = {"inference-header-content-length": str(n_json)}
-        return Response(content, headers=headers, media_type="application/octet-stream")
-
-    return router

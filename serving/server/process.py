@@ -1,27 +1,34 @@
-"""The server's life as a process: a listening socket, a line when it is ready, a clean end on a signal."""
+"""The server as a process: a listening socket, a call when it is ready, and an orderly end on a signal."""
 
 import asyncio
+import contextlib
 import errno
 import logging
 import math
+import signal
 import socket
 from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.errors import UsageError
-from serving.server.connection import connection_class
+from serving.server.connection import OnRefusal, connection_class
+from serving.server.limits import Limits
 
 KEEP_ALIVE_S = 75  # for idle connections: longer than the 60 s of common load balancers, so that they close first
-GRACE_S = 5  # beyond the time that a request may take, when the signal to end comes
+GRACE_S = 5  # added to the time of a request when the server ends
+BACKLOG = 2048  # connections that wait to be accepted
+OTHER_FILES = 200  # open files besides connections: libraries, the model, the log
+
+logger = logging.getLogger(__name__)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening TCP socket. Port 0 takes a free one.
+    """A listening TCP socket. Port 0 takes a free port.
 
-    errors   UsageError: the port is in use, or the host or the port cannot be had
+    errors   UsageError: the port is in use, or the host or the port is not available
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -33,7 +40,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(2048)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
@@ -45,54 +52,88 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def address_of(listener: socket.socket) -> str:
-    """http://127.0.0.1:8000"""
+    """The socket's address as a URL, like http://127.0.0.1:8000."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(
-    app: FastAPI,
+def run_until_signal(
+    app: ASGIApp,
     listener: socket.socket,
-    request_timeout_s: float,
+    limits: Limits,
+    on_refusal: OnRefusal,
     on_ready: Callable[[], None],
     on_stop: Callable[[], None],
 ) -> None:
-    """Answer requests until SIGINT or SIGTERM, then finish those under way. Only from the main thread.
+    """Answer requests until SIGINT or SIGTERM, then finish those under way. Only for the main thread.
 
-    on_ready   called once, when requests are answered
-    on_stop    called by the signal
+    on_refusal  see `connection_class`
+    on_ready    called once, when requests are answered
+    on_stop     called by the signal
     """
+    allow_open_files(limits.max_connections + OTHER_FILES)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        on_stop()
+        server.force_exit = server.should_exit and number == signal.SIGINT  # Ctrl-C twice does not wait for requests
+        server.should_exit = True
+
+    def start() -> None:
+        # uvicorn's own handlers are replaced: they raise the signal again at the end, and the exit code would not be 0.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
+        on_ready()
+
     config = uvicorn.Config(
-        app,
-        http=connection_class(request_timeout_s),
+        _with_startup(app, start),
+        http=connection_class(limits, on_refusal),
         log_config=None,
         access_log=False,
-        lifespan="off",
+        lifespan="on",
         ws="none",
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=math.ceil(request_timeout_s + GRACE_S),
+        timeout_graceful_shutdown=math.ceil(limits.request_timeout_s + GRACE_S),
     )
-    logging.getLogger("uvicorn.error").addFilter(_is_news)
-    _Server(config, on_ready, on_stop).run(sockets=[listener])
+    logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
+    server = uvicorn.Server(config)
+    server.run(sockets=[listener])
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """False for the traceback of a request that was cut off when its grace was over: the line before it says so."""
+def allow_open_files(count: int) -> None:
+    """Raise this process's limit of open files to `count`, or log that the system does not allow as many."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= count:
+        return
+    most = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most < count:
+        logger.warning(
+            "--max-connections: the system allows fewer open files", extra={"allowed": hard, "needed": count}
+        )
+
+
+def _with_startup(app: ASGIApp, on_startup: Callable[[], None]) -> ASGIApp:
+    """The application, with a call when the server starts."""
+
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await app(scope, receive, send)
+            return
+        await receive()
+        on_startup()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    return handle
+
+
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    """False for the traceback of a request that was cancelled at the end: the line before it already says so."""
     return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
-
-
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], on_stop: Callable[[], None]):
-        super().__init__(config)
-        self._on_ready = on_ready
-        self._on_stop = on_stop
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._on_ready()
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._on_stop()
-        super().handle_exit(sig, frame)
-        self._captured_signals.clear()  # it would raise them again at the end, but they are obeyed then

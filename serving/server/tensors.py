@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol: a request's JSON, and the bytes that may follow it, to windows and back.
+"""Tensors of the Open Inference Protocol: JSON, and the bytes that may follow it, to windows and back.
 
 Binary tensors: https://github.com/kserve/open-inference-protocol and Triton's extension_binary_data.md. The body is
 JSON of `inference-header-content-length` bytes, then the tensors' bytes, row after row, little-endian.
@@ -14,22 +14,24 @@ from numpy.typing import NDArray
 
 from serving.audio import check_wave
 from serving.errors import AudioError
+from serving.server.json_numbers import MAX_OTHER_BYTES, NumberArray, NumbersError, load_json
 
 INPUT, OUTPUT, DATATYPE = "waveform", "embedding", "FP32"
-MOST_WINDOWS = 1_000_000  # that a request may speak of; what it may bring is limited elsewhere
+MAX_WINDOWS = 1_000_000  # in a shape; the windows that a request may contain are limited elsewhere
+NUMBER_BYTES = 32  # most that JSON needs for a float32: 25 for the longest double with its comma, and some white space
 
 
 class ProtocolError(Exception):
-    """A request is not one of the protocol, or does not fit the model: its sender must change it."""
+    """A request is not one of the protocol, or does not fit the model. The client must change it."""
 
 
 @dataclass(frozen=True)
 class Inference:
-    """What is asked for.
+    """A request to infer.
 
-    windows  [n, samples] float32, finite
+    windows     [n, samples] float32, finite
     request_id  None: the client gave none
-    binary   the embeddings come back as bytes, not as JSON
+    binary      the client wants the embeddings as bytes, not as JSON
     """
 
     windows: NDArray[np.float32]
@@ -37,39 +39,41 @@ class Inference:
     binary: bool
 
 
-def read_inference(body: bytes, header_length: str | None, samples: int) -> Inference:
+def max_json_bytes(windows: int, samples: int) -> int:
+    """The size of JSON that holds this many windows."""
+    return windows * samples * NUMBER_BYTES + MAX_OTHER_BYTES
+
+
+def read_inference(body: bytes, header_length: str | None, samples: int, max_json: int) -> Inference:
     """Parse and check the body of a request to infer.
 
-    header_length  the value of `inference-header-content-length`, None: the body is JSON alone
+    header_length  the value of `inference-header-content-length`; None: the body is JSON alone
     samples        in one of the model's windows
+    max_json       largest JSON, in bytes
     errors         ProtocolError
     """
-    n_json = len(body)
-    if header_length is not None:
-        if not (
-            header_length.isascii()
-            and header_length.isdigit()
-            and len(header_length) <= 12
-            and int(header_length) <= len(body)
-        ):
-            raise ProtocolError(
-                f"inference-header-content-length: got {header_length[:80]}; wanted bytes of JSON, at most {len(body)}"
-            )
-        n_json = int(header_length)
+    n_json = _json_length(body, header_length, max_json)
     try:
-        request = json.loads(body[:n_json])
+        request, arrays = load_json(body[:n_json])
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"the request's JSON cannot be read ({str(error)[:200]})") from error
+    except NumbersError as error:
+        raise ProtocolError(f"{INPUT}: {error}") from error
     tensor = _only(_field(request, "inputs", list), INPUT, "inputs")
     shape, datatype = _field(tensor, "shape", list), _field(tensor, "datatype", str)
     if datatype != DATATYPE:
         raise ProtocolError(f"{INPUT}: got datatype {datatype[:80]}; wanted {DATATYPE}")
-    if len(shape) != 2 or type(shape[0]) is not int or shape[1] != samples or not 1 <= shape[0] <= MOST_WINDOWS:
+    if len(shape) != 2 or type(shape[0]) is not int or shape[1] != samples or not 1 <= shape[0] <= MAX_WINDOWS:
         got = str(shape)[:80]
-        raise ProtocolError(f"{INPUT}: got shape {got}; wanted [windows, {samples}], with 1 to {MOST_WINDOWS} windows")
+        raise ProtocolError(f"{INPUT}: got shape {got}; wanted [windows, {samples}], with 1 to {MAX_WINDOWS} windows")
     n_values = shape[0] * samples
     size = _parameters(tensor).get("binary_data_size")
-    values = _from_json(tensor, n_values) if size is None else _from_bytes(body[n_json:], size, n_values)
+    if size is not None:
+        values = _from_bytes(body[n_json:], size, n_values)
+    elif isinstance(array := arrays.get(str(tensor.get("data"))[:80]), NumberArray):
+        values = _from_array(array, shape)
+    else:
+        values = _from_json(tensor, n_values)
     windows = values.reshape(-1, samples)
     try:
         check_wave(windows, INPUT)
@@ -82,7 +86,7 @@ def read_inference(body: bytes, header_length: str | None, samples: int) -> Infe
 def write_inference(
     rows: NDArray[np.float32], inference: Inference, model: str, version: str
 ) -> tuple[bytes, int | None]:
-    """The body of an answer, and how many bytes of it are JSON where others follow."""
+    """The body of a response, and the number of its bytes that are JSON; None: all are."""
     tensor: dict[str, Any] = {"name": OUTPUT, "datatype": DATATYPE, "shape": list(rows.shape)}
     answer = {"model_name": model, "model_version": version, "outputs": [tensor]}
     if inference.request_id is not None:
@@ -96,9 +100,34 @@ def write_inference(
     return head + values, len(head)
 
 
+def _json_length(body: bytes, header_length: str | None, max_json: int) -> int:
+    """How many bytes at the start of the body are JSON."""
+    if header_length is None:
+        return len(body)
+    most = min(len(body), max_json)
+    if not (header_length.isascii() and header_length.isdigit() and len(header_length) <= 12):
+        most = -1
+    if most < 0 or int(header_length) > most:
+        raise ProtocolError(
+            f"inference-header-content-length: got {header_length[:80]}; wanted bytes of JSON, "
+            f"at most {min(len(body), max_json)}"
+        )
+    return int(header_length)
+
+
+def _from_array(array: NumberArray, shape: list[int]) -> NDArray[np.float32]:
+    # Before memory is taken for the shape: a number takes two bytes or more, its comma included.
+    if 2 * shape[0] * shape[1] > len(array.text):
+        raise ProtocolError(f"{INPUT}: got fewer than the {shape[0] * shape[1]} numbers of its shape")
+    try:
+        return array.parse(shape[0], shape[1])
+    except NumbersError as error:
+        raise ProtocolError(f"{INPUT}: its data {error}; wanted the numbers of shape {shape}") from error
+
+
 def _from_json(tensor: dict[str, Any], n_values: int) -> NDArray[np.float32]:
     data = _field(tensor, "data", list)
-    # Before NumPy sees them: it would give every value the room that the longest text needs.
+    # Before NumPy sees them: with a long text among them, it would store every value at that length.
     if odd := _kinds(data) - {int, float}:
         got = " and ".join(sorted(kind.__name__ for kind in odd))
         raise ProtocolError(f"{INPUT}: got {got} in its data; wanted {n_values} numbers")
@@ -113,7 +142,7 @@ def _from_json(tensor: dict[str, Any], n_values: int) -> NDArray[np.float32]:
 
 
 def _kinds(values: list[Any]) -> set[type]:
-    """The types of all values, also of those in lists in the list, however deep."""
+    """The types of all values, including those in nested lists of any depth."""
     kinds: set[type] = set()
     while values:
         here = set(map(type, values))
@@ -142,7 +171,7 @@ def _wants_binary(request: dict[str, Any]) -> bool:
 
 
 def _only(tensors: list[Any], name: str, kind: str) -> dict[str, Any]:
-    """The one tensor that there may be."""
+    """The only tensor that is allowed."""
     names = [_field(tensor, "name", str) for tensor in tensors]
     if names != [name]:
         got = ", ".join(names)[:80] or "none"

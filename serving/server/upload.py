@@ -1,10 +1,7 @@
-"""The body of a request -> the bytes of its audio files, never more than the limits of them in memory."""
+"""The body of a request -> the bytes of its audio files, with no more of them in memory than the limits allow."""
 
-import asyncio
-import zlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from io import BytesIO
 
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
@@ -13,21 +10,20 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from serving.server.admission import Ticket
+from serving.server.body import read_chunks, read_whole
 from serving.server.limits import Limits
 
-FIELD, LIST_FIELD = "file", "files"  # of a multipart form: one file, or as many as there are
+FIELD, LIST_FIELD = "file", "files"  # of a multipart form: one file, or any number
 MAX_FILES = 256  # in one form
-TAIL = 4096  # bytes at the end of a form in which its last boundary stands
-CHUNK = 2**18  # bytes unpacked at a time
-EMPTY = "the upload is empty; send the bytes of one audio file"
-PACKINGS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}  # as zlib calls them; HTTP's deflate is zlib's own
+TAIL_BYTES = 4096  # at the end of a form; they contain its last boundary
+EMPTY_UPLOAD = "the upload is empty; send the bytes of one audio file"
 
-# For OpenAPI: the routes read the body themselves, so that it can be refused while it still comes in.
+# For OpenAPI. The routes read the body themselves so that they can refuse it while it still arrives.
 REQUEST_BODY = {
     "required": True,
     "description": "One audio file (WAV, FLAC, OGG, Opus, MP3, AIFF, CAF; with the extra `formats` M4A, AAC, WebM and "
     "others) as the body itself, of any content type, or as the field "
-    f"`{FIELD}` of a multipart form; or several, each a field `{LIST_FIELD}` of one form. The body may be packed "
+    f"`{FIELD}` of a multipart form; or several, each a field `{LIST_FIELD}` of one form. The body may be compressed "
     "(`Content-Encoding: gzip` or `deflate`).",
     "content": {
         "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
@@ -45,10 +41,10 @@ REQUEST_BODY = {
 
 
 @dataclass(frozen=True)
-class File:
-    """One audio file as it came.
+class UploadedFile:
+    """One audio file as received.
 
-    name  for messages; the client's own, where it gave one
+    name  for messages: the client's own, if it gave one
     """
 
     name: str
@@ -56,37 +52,37 @@ class File:
 
 
 @dataclass(frozen=True)
-class Upload:
+class UploadedFiles:
     """The files of one request.
 
-    several  they came as a list, and so the answer is one too, even where the list has one file
+    is_list  they were sent as a list: then the response is a list too, even for one file
     """
 
-    files: list[File]
-    several: bool
+    files: list[UploadedFile]
+    is_list: bool
 
 
-async def read_upload(request: Request, limits: Limits, ticket: Ticket) -> Upload:
+async def read_files(request: Request, limits: Limits, ticket: Ticket) -> UploadedFiles:
     """The audio files in a request: its body, the one file of its multipart form, or the form's list of files.
 
-    errors   HTTPException 400: empty, or not a whole multipart form; 413: too large; 415: packed in an unknown way;
-             422: a form without these files; 429: as `Ticket.hold_bytes`
+    errors   HTTPException 400: empty, or an incomplete multipart form; 422: a form without these files; else as
+             `read_chunks`
     """
-    stream = read_stream(request, limits, ticket)
+    chunks = read_chunks(request, limits, ticket)
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        data = await read_whole(stream)
+        data = await read_whole(chunks)
         if not data:
-            raise HTTPException(400, EMPTY)
-        return Upload([File("audio", data)], several=False)
+            raise HTTPException(400, EMPTY_UPLOAD)
+        return UploadedFiles([UploadedFile("audio", data)], is_list=False)
     tail = b""
 
-    async def watched() -> AsyncGenerator[bytes, None]:
+    async def with_tail() -> AsyncGenerator[bytes, None]:
         nonlocal tail
-        async for chunk in stream:
-            tail = (tail + chunk[-TAIL:])[-TAIL:]
+        async for chunk in chunks:
+            tail = (tail + chunk[-TAIL_BYTES:])[-TAIL_BYTES:]
             yield chunk
 
-    parser = MultiPartParser(request.headers, watched(), max_files=MAX_FILES)
+    parser = MultiPartParser(request.headers, with_tail(), max_files=MAX_FILES)
     parser.spool_max_size = limits.max_upload_bytes  # in memory like any other body, not in a temporary file
     try:
         form = await parser.parse()
@@ -96,87 +92,38 @@ async def read_upload(request: Request, limits: Limits, ticket: Ticket) -> Uploa
         raise HTTPException(400, f"multipart form: its charset does not fit ({error}); leave it out") from error
     try:
         boundary = parse_options_header(request.headers["content-type"])[1][b"boundary"]
-        if b"--" + boundary + b"--" not in tail:  # the parser takes what is there for all
+        if b"--" + boundary + b"--" not in tail:  # the parser accepts a form without its end
             raise HTTPException(400, "not a whole multipart form (its end is missing); send it again")
-        return await _files_of(form)
+        return await _files_in(form)
     finally:
         await form.close()
 
 
-async def _files_of(form: FormData) -> Upload:
+async def _files_in(form: FormData) -> UploadedFiles:
     fields = form.multi_items()
     files: dict[str, list[UploadFile]] = {FIELD: [], LIST_FIELD: []}
     for name, value in fields:
         if name in files and isinstance(value, UploadFile):
             files[name].append(value)
-    one, several = files[FIELD], files[LIST_FIELD]
-    if len(fields) != max(len(one), len(several)) or len(one) > 1 or not fields:
+    single, listed = files[FIELD], files[LIST_FIELD]
+    if len(fields) != max(len(single), len(listed)) or len(single) > 1 or not fields:
         got = ", ".join(f"{name[:80]} ({_kind_of(value)})" for name, value in fields[:9]) or "none"
         raise HTTPException(
             422,
             f"multipart form: got the fields {got}; wanted one file, in the field {FIELD}, "
             f"or any number, each in a field {LIST_FIELD}",
         )
-    if one and not one[0].size:
-        raise HTTPException(400, EMPTY)
-    return Upload([File(_name_of(file), await file.read()) for file in one or several], several=bool(several))
+    if single and not single[0].size:
+        raise HTTPException(400, EMPTY_UPLOAD)
+    uploaded = [UploadedFile(_name_of(file), await file.read()) for file in single or listed]
+    return UploadedFiles(uploaded, is_list=bool(listed))
 
 
 def _name_of(file: UploadFile) -> str:
-    """For messages; some charsets give half a surrogate pair, which no answer could hold."""
+    """For messages. Lone surrogates, which some charsets give, are escaped: JSON in UTF-8 cannot hold them."""
     return (file.filename or "audio")[:80].encode("utf-8", "backslashreplace").decode()
 
 
 def _kind_of(value: UploadFile | str) -> str:
-    """What a field of a form holds: a file is sent with a file name, text without."""
+    """The kind of a form's field: a file has a file name, text has none."""
     return "file" if isinstance(value, UploadFile) else "text"
-
-
-async def read_stream(request: Request, limits: Limits, ticket: Ticket) -> AsyncGenerator[bytes, None]:
-    """The chunks of the body, unpacked, up to the limit; what the client says of its length is checked first.
-
-    errors   HTTPException, as `read_upload`
-    """
-    too_large = HTTPException(413, f"the upload is larger than {limits.max_upload_mb:g} MB; send a smaller file")
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limits.max_upload_bytes:
-        raise too_large
-    packing = request.headers.get("content-encoding", "identity").lower()
-    chunks = request.stream() if packing == "identity" else _unpack(request.stream(), packing)
-    size = 0
-    async for chunk in chunks:
-        size += len(chunk)
-        if size > limits.max_upload_bytes:
-            raise too_large
-        ticket.hold_bytes(len(chunk))
-        yield chunk
-
-
-async def read_whole(stream: AsyncGenerator[bytes, None]) -> bytes:
-    """All chunks in one growing block: kept until the last one, they would leave malloc's heap full of holes."""
-    data = BytesIO()
-    async for chunk in stream:
-        data.write(chunk)
-    return data.getvalue()
-
-
-async def _unpack(stream: AsyncGenerator[bytes, None], packing: str) -> AsyncGenerator[bytes, None]:
-    """A packed stream in chunks of at most CHUNK bytes, however much more it becomes."""
-    if packing not in PACKINGS:
-        raise HTTPException(415, f"content-encoding: got {packing[:80]}; send it unpacked, or as gzip or deflate")
-    unpacker = zlib.decompressobj(PACKINGS[packing])
-    try:
-        async for packed in stream:
-            while True:
-                # In a thread: a small packed chunk can become seconds of work.
-                chunk = await asyncio.to_thread(unpacker.decompress, packed, CHUNK)
-                yield chunk
-                packed = unpacker.unconsumed_tail
-                if not packed and len(chunk) < CHUNK:
-                    break
-    except zlib.error as error:
-        raise HTTPException(400, f"the body is not {packing} ({error}); send it again") from error
-    if not unpacker.eof:
-        raise HTTPException(400, f"the {packing} body is cut off; send it again")
-    if unpacker.unused_data:
-        raise HTTPException(400, f"the {packing} body goes on after its end; pack it in one piece")

@@ -11,8 +11,8 @@ from fastapi.testclient import TestClient
 
 from serving.embedder import Embedder
 from serving.errors import UsageError
+from serving.server.api_keys import ApiKeys
 from serving.server.app import create_app
-from serving.server.keys import Keys
 from serving.server.limits import Limits
 from serving.server.pipeline import Pipeline
 from tests.servers import client_of, refused, running, with_network
@@ -36,7 +36,7 @@ def client(embedder) -> TestClient:
 @pytest.fixture(scope="module")
 def locked(embedder) -> TestClient:
     """A client of an app that wants a key."""
-    return TestClient(create_app(Pipeline(embedder, Limits()), Keys(KEYS)))
+    return TestClient(create_app(Pipeline(embedder, Limits()), ApiKeys(KEYS)))
 
 
 def samples(metrics: str) -> dict[str, float]:
@@ -170,9 +170,9 @@ def test_without_a_key_nothing_but_health_and_docs_is_answered(locked, headers):
 def test_a_key_file_holds_a_key_a_line_and_comments(tmp_path):
     path = tmp_path / "keys"
     path.write_text(f"# for the phone\n{KEYS[0]}\n\n  {KEYS[1]}  \n")
-    keys = Keys.read(path)
-    assert all(map(keys.has, KEYS))
-    assert not any(map(keys.has, ("# for the phone", "", "third-key-of-some-length", KEYS[0].upper())))
+    keys = ApiKeys.read(path)
+    assert all(map(keys.contains, KEYS))
+    assert not any(map(keys.contains, ("# for the phone", "", "third-key-of-some-length", KEYS[0].upper())))
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_a_key_file_that_is_none_is_refused(tmp_path, content, words):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UsageError) as error:
-        Keys.read(path)
+        ApiKeys.read(path)
     assert words in str(error.value)
     assert KEYS[0][:15] not in str(error.value)
 
@@ -202,7 +202,7 @@ def test_no_page_from_elsewhere_may_ask_unless_it_is_allowed(embedder, client):
     preflight = origin | {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
     assert "access-control-allow-origin" not in client.get("/healthz", headers=origin).headers
     refused(client.options("/v1/embed", headers=preflight), 405)
-    allowed = TestClient(create_app(Pipeline(embedder, Limits()), Keys(KEYS), ["https://example.org"]))
+    allowed = TestClient(create_app(Pipeline(embedder, Limits()), ApiKeys(KEYS), ["https://example.org"]))
     answer = allowed.options("/v1/embed", headers=preflight)
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] == "https://example.org"

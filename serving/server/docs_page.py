@@ -1,4 +1,4 @@
-"""/docs: the OpenAPI description as one page of HTML. No script, and nothing that a browser would fetch elsewhere."""
+"""/docs: the OpenAPI description as one HTML page without scripts and without resources from other hosts."""
 
 import json
 import re
@@ -18,11 +18,11 @@ form { margin: 1rem 0 } .method { color: #1f6feb }
 """
 
 
-def render(openapi: dict[str, Any], with_keys: bool) -> str:
+def render_docs(openapi: dict[str, Any], with_keys: bool) -> str:
     """The page.
 
     openapi    as FastAPI makes it
-    with_keys  requests need an API key: then there are no forms to try, for a browser would send none
+    with_keys  requests need an API key: then the page has no forms, because a browser would not send the key
     """
     schemas = openapi["components"]["schemas"]
     operations = [
@@ -34,7 +34,7 @@ def render(openapi: dict[str, Any], with_keys: bool) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body><h1>{title}</h1>'
-        f"{_prose(openapi['info']['description'])}"
+        f"{_paragraphs(openapi['info']['description'])}"
         '<p>For programs: <a href="openapi.json">openapi.json</a>.</p>'
         f"{''.join(operations)}</body></html>"
     )
@@ -44,7 +44,7 @@ def _operation(method: str, path: str, operation: dict[str, Any], schemas: dict[
     takes_file = "multipart/form-data" in operation.get("requestBody", {}).get("content", {})
     parts = [
         f'<h2><span class="method">{method.upper()}</span> {escape(path)}</h2><p>{escape(operation["summary"])}</p>',
-        _prose(operation.get("requestBody", {}).get("description", "")),
+        _paragraphs(operation.get("requestBody", {}).get("description", "")),
         _table("parameter", {p["name"]: p.get("description", "") for p in operation.get("parameters", [])}),
         f"<pre><code>{escape(_curl(method, path, takes_file, with_keys))}</code></pre>",
     ]
@@ -56,7 +56,7 @@ def _operation(method: str, path: str, operation: dict[str, Any], schemas: dict[
     for content in operation["responses"].get("200", {}).get("content", {}).values():
         if (example := _example(content.get("schema", {}), schemas)) is not None:
             parts.append(f"<pre><code>{escape(json.dumps(example, indent=1))}</code></pre>")
-    parts.append(_table("status", {code: told["description"] for code, told in operation["responses"].items()}))
+    parts.append(_table("status", {code: text["description"] for code, text in operation["responses"].items()}))
     return "".join(parts)
 
 
@@ -69,12 +69,12 @@ def _curl(method: str, path: str, takes_file: bool, with_keys: bool) -> str:
 def _table(kind: str, rows: dict[str, str]) -> str:
     if not rows:
         return ""
-    cells = (f"<tr><td><code>{escape(name)}</code></td><td>{_inline(told)}</td></tr>" for name, told in rows.items())
+    cells = (f"<tr><td><code>{escape(name)}</code></td><td>{_inline(text)}</td></tr>" for name, text in rows.items())
     return f"<table><tr><th>{kind}</th><th></th></tr>{''.join(cells)}</table>"
 
 
-def _prose(text: str) -> str:
-    """Paragraphs; one that is indented is code."""
+def _paragraphs(text: str) -> str:
+    """Paragraphs. An indented one becomes code."""
     blocks = (block for block in text.split("\n\n") if block)
     return "".join(
         f"<pre><code>{escape(block.strip())}</code></pre>" if block.startswith("    ") else f"<p>{_inline(block)}</p>"
@@ -83,12 +83,12 @@ def _prose(text: str) -> str:
 
 
 def _inline(text: str) -> str:
-    """Text in which what stands between backticks is code."""
+    """A line of text. Text between backticks becomes code."""
     return re.sub("`(.+?)`", r"<code>\1</code>", escape(text), flags=re.DOTALL)
 
 
 def _example(schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
-    """A value that fits a schema, of its examples where it has some; None where nothing is known of it."""
+    """A value that fits a schema: its own example if it has one. None: the schema does not say enough."""
     if "examples" in schema:
         return schema["examples"][0]
     if "$ref" in schema:

@@ -1,4 +1,4 @@
-"""What the server is asked with and what it answers, as OpenAPI tells it."""
+"""The parameters and response bodies of the server, as OpenAPI describes them."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ class EmbedQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    windows: bool = Field(False, description="answer with each window's embedding too, and where it starts")
+    windows: bool = Field(False, description="also return each window's embedding and its start")
 
 
 class ClassifyQuery(BaseModel):
@@ -23,9 +23,9 @@ class ClassifyQuery(BaseModel):
 
     labels: list[str] | None = Field(
         None,
-        description="what to rank, with commas between: classes of the bundle, or any English words where it has a "
-        "text model (see typed_labels of /v1/model). A label with commas in it stands in double quotes "
-        '(`"Dog, barking",rain`), unless it is the name of a class. Where the parameter is repeated, each is one '
+        description="the labels to rank, separated by commas: classes of the bundle, or any English words if it has a "
+        "text model (see typed_labels of /v1/model). A label that contains a comma needs double quotes "
+        '(`"Dog, barking",rain`), unless it is the name of a class. If the parameter is repeated, each value is one '
         "label. Default: every class of the bundle",
         examples=["dog,rain"],
     )
@@ -34,22 +34,22 @@ class ClassifyQuery(BaseModel):
         ge=-LARGEST_OFFSET,
         le=LARGEST_OFFSET,
         allow_inf_nan=False,
-        description="taken from the scores of classes seen in training, so that unseen ones stand a chance",
+        description="subtracted from the scores of classes seen in training, which otherwise outrank unseen ones",
     )
 
 
 class Timings(BaseModel):
-    """How long each stage took, in milliseconds."""
+    """The time of each stage, in milliseconds."""
 
     decode: float = Field(description="the file's bytes to samples")
     resample: float = Field(description="mix to mono, resample and cut into windows")
-    queue: float = Field(description="its windows waited so long for the model")
-    front_end: float = Field(description="windows to log-mel; 0 where the model does that")
-    model: float = Field(description="windows or log-mel to embeddings, shared with others that came at the same time")
+    queue: float = Field(description="waiting for the model")
+    front_end: float = Field(description="windows to log-mel; 0 if the model does that")
+    model: float = Field(description="windows or log-mel to embeddings, in batches shared with other requests")
 
 
 class Level(BaseModel):
-    """How loud a sound is."""
+    """The level of a sound."""
 
     level_dbfs: float = Field(
         ge=LOWEST_DBFS,
@@ -58,21 +58,21 @@ class Level(BaseModel):
         examples=[-3.1],
     )
     silent: bool = Field(
-        description=f"level_dbfs is below {SILENT_DBFS:g}: too soft for the model, whose ranking says nothing then"
+        description=f"level_dbfs is below {SILENT_DBFS:g}: too soft for the model, so that its ranking means nothing"
     )
 
 
-class Heard(Level):
-    """The recording as it came."""
+class RecordingFields(Level):
+    """The recording as received."""
 
     duration_s: float = Field(examples=[5.0])
     rate_hz: int = Field(examples=[44_100])
     channels: int = Field(examples=[1])
     embedding_space: str = Field(
-        description="embeddings compare only where this is equal", examples=["c5bcdf06b371a5a6..."]
+        description="embeddings can be compared only if this is equal", examples=["c5bcdf06b371a5a6..."]
     )
     warnings: list[str] = Field(
-        description="what of the recording could not be read; empty: all was read",
+        description="parts of the recording that could not be read; empty: everything was read",
         examples=[["audio: cut off: 2.4 of 5.0 s are there, and were read"]],
     )
     timings_ms: Timings = Field(
@@ -81,34 +81,34 @@ class Heard(Level):
 
 
 class WindowEmbedding(Level):
-    """The embedding of one stretch of a recording."""
+    """The embedding of one window of a recording."""
 
     start_s: float = Field(description="in the recording, in seconds", examples=[4.8])
     embedding: list[float] = Field(examples=[[0.25, -1.5]])
 
 
-class EmbedResponse(Heard):
-    """One embedding for a recording: the mean of its windows'."""
+class EmbedResponse(RecordingFields):
+    """One embedding for a recording: the mean of its windows' embeddings."""
 
     embedding: list[float] = Field(description="128 numbers, each exactly the model's float32", examples=[[0.25, -1.5]])
     windows: list[WindowEmbedding] | None = Field(None, description="with ?windows=true, else null")
 
 
 class RankedLabel(BaseModel):
-    """A class and how likely it is."""
+    """A class and its probability."""
 
     label: str = Field(examples=["dog"])
     score: float = Field(description="probability; those of one answer sum to 1", examples=[0.93])
     seen: bool = Field(description="the network was trained on this class")
 
 
-class ClassifyResponse(Heard):
-    """The classes, likeliest first."""
+class ClassifyResponse(RecordingFields):
+    """The classes, most likely first."""
 
     ranking: list[RankedLabel]
     offset: float
     unknown_words: dict[str, list[str]] = Field(
-        description="labels that the text model knows only in part, and the words that it does not know",
+        description="labels that contain words unknown to the text model, with these words",
         examples=[{"rain on a zzyx": ["zzyx"]}],
     )
 
@@ -117,43 +117,43 @@ class FileFailure(BaseModel):
     """One file of several that could not be used."""
 
     file: str = Field(description="its name in the form", examples=["notes.txt"])
-    error: str = Field(description="what came, what was wanted, the way out")
-    status: int = Field(description="the status that this file alone would have been answered with", examples=[415])
+    error: str = Field(description="what was received, what is wanted, what to do")
+    status: int = Field(description="the status of a request with this file alone", examples=[415])
 
 
-class EmbeddedFile(EmbedResponse):
+class FileEmbedding(EmbedResponse):
     """One file of several."""
 
     file: str = Field(description="its name in the form", examples=["dog.ogg"])
 
 
-class ClassifiedFile(ClassifyResponse):
+class FileRanking(ClassifyResponse):
     """One file of several."""
 
     file: str = Field(description="its name in the form", examples=["dog.ogg"])
 
 
 class EmbedResponses(BaseModel):
-    """What the files of a list gave, in their order. One that cannot be used does not stop the others."""
+    """The results of a list of files, in their order. A file that cannot be used does not stop the others."""
 
-    results: list[EmbeddedFile | FileFailure]
+    results: list[FileEmbedding | FileFailure]
 
 
 class ClassifyResponses(BaseModel):
-    """What the files of a list gave, in their order. One that cannot be used does not stop the others."""
+    """The results of a list of files, in their order. A file that cannot be used does not stop the others."""
 
-    results: list[ClassifiedFile | FileFailure]
+    results: list[FileRanking | FileFailure]
 
 
 class ModelClass(BaseModel):
-    """A class that the bundle can name."""
+    """A class of the bundle."""
 
     label: str = Field(examples=["dog"])
     seen: bool = Field(description="the network was trained on it")
 
 
 class ModelResponse(BaseModel):
-    """What serves: the bundle's manifest and what runs it."""
+    """The bundle's manifest and what runs the model."""
 
     network: str = Field(examples=["yamnet"])
     objective: str
@@ -165,11 +165,11 @@ class ModelResponse(BaseModel):
     embedding_size: int = Field(examples=[128])
     embedding_space: str
     scores: dict[str, float] = Field(description="accuracies of the trained model, 0 to 1")
-    license: str = Field(description="of the recordings that the weights were learned from")
+    license: str = Field(description="of the recordings that the network was trained on")
     git_commit: str
     schema_version: int
     files: dict[str, Any] = Field(description="size in bytes and SHA-256 of each of the bundle's files")
-    typed_labels: bool = Field(description="labels may be any words")
+    typed_labels: bool = Field(description="labels may be any English words")
     backend: str = Field(examples=["onnxruntime"])
     precision: str = Field(examples=["fp32"])
     providers: list[str] = Field(examples=[["CPUExecutionProvider"]])
@@ -177,16 +177,36 @@ class ModelResponse(BaseModel):
 
 
 class Health(BaseModel):
-    """The server can answer."""
+    """The server answers."""
 
     status: str = Field(examples=["ok"])
 
 
-class Failure(BaseModel):
-    """Every answer that is not 200."""
+class ErrorResponse(BaseModel):
+    """Every response that is not 200."""
 
     error: str = Field(
-        description="what came, what was wanted, the way out",
+        description="what was received, what is wanted, what to do",
         examples=["audio: has no samples; send a recording of at least one sample"],
     )
     request_id: str = Field(description="as in the header x-request-id", examples=["3f2a9c1d7b60"])
+
+
+# status -> its cause, for OpenAPI
+ERROR_CAUSES = {
+    400: "empty, an incomplete multipart form, or not compressed as declared",
+    401: "no valid API key, if the server wants one",
+    404: "another model or version",
+    408: "the upload took too long",
+    413: "too large, or too long",
+    415: "not a readable audio file, or an unknown compression",
+    422: "no samples, samples that are not sound, or a wrong parameter",
+    429: "too busy; the header retry-after says in how many seconds to try again",
+    500: "a fault of the server, logged under the request's id",
+    503: "shutting down, or not answered in time",
+}
+
+
+def describe_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's responses for these statuses."""
+    return {status: {"model": ErrorResponse, "description": ERROR_CAUSES[status]} for status in statuses}

@@ -1,4 +1,4 @@
-"""What the server answers when it cannot do what was asked: always {"error": one line, "request_id": ...}."""
+"""The body of every response that is not a success: {"error": one line, "request_id": ...}."""
 
 import logging
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def status_of(error: AudioError | LabelError) -> int:
-    """The HTTP status of an error that whoever sent the request can mend."""
+    """The HTTP status of an error in the data that a client sent."""
     match error:
         case FormatError():
             return 415
@@ -28,44 +28,55 @@ def status_of(error: AudioError | LabelError) -> int:
             return 422
 
 
-def failure(request: Request, status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """The answer for one failed request, its message on one line."""
-    told = " ".join(message.split()).encode("utf-8", "backslashreplace").decode()  # half a surrogate pair is no UTF-8
-    content = {"error": told, "request_id": request.state.request_id}
-    return JSONResponse(content, status, headers)
+def error_content(message: str, request_id: str) -> dict[str, str]:
+    """The fields of schemas.ErrorResponse. Lone surrogates in the message, which UTF-8 cannot hold, are escaped."""
+    return {
+        "error": " ".join(message.split()).encode("utf-8", "backslashreplace").decode(),
+        "request_id": request_id,
+    }
 
 
-def unexpected(request: Request, error: Exception) -> str:
-    """Log a fault of ours with its traceback; the message for the client, which says no more than the id."""
+def error_response(
+    request: Request, status: int, message: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The response to a request that failed."""
+    return JSONResponse(error_content(message, request.state.request_id), status, headers)
+
+
+def log_fault(request: Request, error: Exception) -> str:
+    """Log an error of the server with its traceback.
+
+    returns   the message for the client, which holds nothing but the request's id
+    """
     request_id = request.state.request_id
     logger.error("internal error, id %s: %s %r", request_id, request.method, request.url.path, exc_info=error)
     return f"internal error, id {request_id}"
 
 
-def install(app: FastAPI) -> None:
-    """Give an app these answers, in place of FastAPI's own. All are coroutines: what is not waits for a thread."""
+def install_error_handlers(app: FastAPI) -> None:
+    """Replace FastAPI's own error responses. The handlers are coroutines because others would run in a thread pool."""
 
     @app.exception_handler(AudioError)
     @app.exception_handler(LabelError)
     async def _(request: Request, error: Any) -> JSONResponse:
-        return failure(request, status_of(error), str(error))
+        return error_response(request, status_of(error), str(error))
 
     @app.exception_handler(RequestValidationError)
     async def _(request: Request, error: Any) -> JSONResponse:
-        return failure(request, 422, "; ".join(map(_invalid, error.errors())) + "; see /docs")
+        return error_response(request, 422, "; ".join(map(_describe_invalid, error.errors())) + "; see /docs")
 
     @app.exception_handler(HTTPException)
     async def _(request: Request, error: Any) -> JSONResponse:
         message = error.detail
-        if error.status_code == 404 and message == "Not Found":  # Starlette's own words
+        if error.status_code == 404 and message == "Not Found":  # Starlette's own message
             message = f"no such address: {request.url.path}; see /docs"
         elif error.status_code == 405:
             message = f"{request.method} is not for {request.url.path}; use {error.headers['Allow']}"
-        return failure(request, error.status_code, message, error.headers)
+        return error_response(request, error.status_code, message, error.headers)
 
 
-def _invalid(error: Mapping[str, Any]) -> str:
-    """One of pydantic's errors on one line: which parameter, what came, what was wanted."""
+def _describe_invalid(error: Mapping[str, Any]) -> str:
+    """One validation error of pydantic on one line: the parameter, the value, what is wrong with it."""
     name = ".".join(map(str, error["loc"][1:])) or str(error["loc"][0])
     if error["type"] == "extra_forbidden":
         return f"{name[:80]}: not a parameter of this address"

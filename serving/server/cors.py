@@ -1,0 +1,24 @@
+"""CORS: web pages of other origins may send requests, and refusals have the form of all errors."""
+
+import uuid
+
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse, Response
+
+from serving.server.error_responses import REQUEST_ID_HEADER, error_content
+
+
+class CorsMiddleware(CORSMiddleware):
+    """Starlette's middleware, with JSON instead of plain text for a preflight request that is refused."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """The answer to a browser that asks before it sends a request."""
+        response = super().preflight_response(request_headers)
+        if response.status_code == 200:
+            return response
+        request_id = uuid.uuid4().hex[:12]
+        headers = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
+        headers |= {REQUEST_ID_HEADER: request_id, "x-content-type-options": "nosniff"}
+        reason = bytes(response.body).decode()
+        return JSONResponse(error_content(f"{reason}; see --cors-origin", request_id), response.status_code, headers)

@@ -1,0 +1,110 @@
+"""The routes that embed and classify recordings: /v1/embed and /v1/classify."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from serving.embedder import Embedder, pool
+from serving.errors import LabelError
+from serving.label_text import split_labels, unquote
+from serving.server.pipeline import EmbeddedUpload, Pipeline
+from serving.server.response_bodies import (
+    RAW,
+    RAW_HEADERS,
+    embedding_fields,
+    json_response,
+    raw_response,
+    wants_raw,
+)
+from serving.server.schemas import (
+    ClassifyQuery,
+    ClassifyResponse,
+    ClassifyResponses,
+    EmbedQuery,
+    EmbedResponse,
+    EmbedResponses,
+    describe_errors,
+)
+from serving.server.upload import REQUEST_BODY
+from serving.zeroshot import ZeroShot
+
+MAX_LABELS = 1000  # in one request; the text model takes some milliseconds for each label that is not in its cache
+RAW_CONTENT = {
+    "description": f"JSON, or with `Accept: {RAW}` the float32 values alone",
+    "headers": {name: {"description": text, "schema": {"type": "string"}} for name, text in RAW_HEADERS.items()},
+    "content": {RAW: {"schema": {"type": "string", "format": "binary"}}},
+}
+ERRORS = describe_errors(400, 401, 408, 413, 415, 422, 429, 500, 503)
+
+
+def create_model_router(pipeline: Pipeline) -> APIRouter:
+    """The routes for recordings, as one router."""
+    router = APIRouter(redirect_slashes=False)
+    embedder = pipeline.embedder
+    space, window = embedder.manifest.embedding_space, embedder.manifest.window
+
+    @router.post(
+        "/v1/embed",
+        response_model=EmbedResponse | EmbedResponses,
+        responses=ERRORS | {200: RAW_CONTENT},
+        summary="A recording's embedding",
+        openapi_extra={"requestBody": REQUEST_BODY},
+    )
+    async def embed(request: Request, query: Annotated[EmbedQuery, Query()]) -> Response:
+        result = await pipeline.embed_files(request)
+        if wants_raw(request):
+            return raw_response(result, space, query.windows)
+        return json_response(
+            result, space, lambda recording: embedding_fields(recording, window if query.windows else None)
+        )
+
+    @router.post(
+        "/v1/classify",
+        response_model=ClassifyResponse | ClassifyResponses,
+        responses=ERRORS,
+        summary="A recording's classes, most likely first",
+        openapi_extra={"requestBody": REQUEST_BODY},
+    )
+    async def classify(request: Request, query: Annotated[ClassifyQuery, Query()]) -> Response:
+        result = await pipeline.embed_files(request)
+        zeroshot, unknown_words = embedder.zeroshot, {}
+        if query.labels is not None:
+            zeroshot, unknown_words = await choose_labels(pipeline, query.labels)
+        seen = dict(zip(zeroshot.class_names, zeroshot.seen.tolist(), strict=True))
+
+        def rank(recording: EmbeddedUpload) -> dict[str, Any]:
+            ranking = zeroshot.rank(pool(recording.rows), offset=query.offset)
+            rows = [{"label": label, "score": score, "seen": seen[label]} for label, score in ranking]
+            return {"ranking": rows, "offset": query.offset, "unknown_words": unknown_words}
+
+        return json_response(result, space, rank)
+
+    return router
+
+
+async def choose_labels(pipeline: Pipeline, values: Sequence[str]) -> tuple[ZeroShot, dict[str, list[str]]]:
+    """The class vectors of the labels in a query, and the words of each label that the text model does not know.
+
+    errors   LabelError: too many; else as `labels_in_query` and `Embedder.choose`
+    """
+    embedder: Embedder = pipeline.embedder
+    labels = labels_in_query(values, embedder.zeroshot.class_names)
+    if len(labels) > MAX_LABELS:
+        raise LabelError(f"labels: got {len(labels)}; wanted at most {MAX_LABELS}")
+    # In a thread: labels that are no class names go through the bundle's text model.
+    return await pipeline.decode(lambda: (embedder.choose(labels), embedder.unknown_words(labels)))
+
+
+def labels_in_query(values: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The labels in a query.
+
+    values   of the parameter `labels`: a single value holds labels separated by commas, see `split_labels`; of several
+             values each is one label
+    known    the bundle's class names
+    errors   LabelError: see `split_labels`
+    """
+    if len(values) == 1:
+        return split_labels(values[0], known)
+    return [label for label in map(unquote, values) if label]

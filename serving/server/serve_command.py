@@ -1,0 +1,118 @@
+"""`python -m serving`: its flags, and the server from its start to its end."""
+
+import ipaddress
+import json
+import logging
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from serving.embedder import Embedder
+from serving.errors import UsageError
+from serving.memory import give_memory_back
+from serving.server import log
+from serving.server.api_keys import ApiKeys, warn_if_others_can_write
+from serving.server.app import create_app
+from serving.server.limits import Limits
+from serving.server.pipeline import Pipeline
+from serving.server.process import address_of, listen, run_until_signal
+from serving.server.thread_priority import lower_thread_priority
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """Serve a bundle over HTTP: /v1/embed, /v1/classify, /v1/model, /v2 (Open Inference Protocol), /healthz, /readyz,
+    /metrics. The page /docs describes them."""
+
+    bundle: Annotated[Path, tyro.conf.Positional]
+    """the bundle's folder"""
+    port: int = 8000
+    """TCP port; 0 takes a free one and prints it"""
+    host: str = "127.0.0.1"
+    """address to listen on; 0.0.0.0 for all networks of this machine"""
+    backend: str = "auto"
+    """auto (the fastest that is installed and gives the right numbers), onnxruntime, openvino or tensorrt"""
+    precision: str = "fp32"
+    """of the model: fp32, fp16 or int8, if the bundle has them; bf16: fp32 with OpenVINO in bfloat16"""
+    threads: int | None = None
+    """threads of one inference; default: the number of cores"""
+    limits: tyro.conf.OmitArgPrefixes[Limits] = field(default_factory=Limits)
+    api_key_file: Path | None = None
+    """file with one key on each line: only requests with one of them (Authorization: Bearer KEY, or X-API-Key) are
+    answered; health addresses and /docs stay open"""
+    cors_origin: tuple[str, ...] = ()
+    """origins whose web pages may send requests, like https://example.org; * for all; default: no other origin"""
+    root_path: str = ""
+    """prefix under which a proxy offers the server, like /audio; the proxy may remove it from the path or not"""
+    log_level: str = "info"
+    """debug, info (one line for each request), warning or error; JSON lines on stderr"""
+
+
+def check_serve_options(options: ServeOptions) -> None:
+    """Check all ranges. errors: UsageError, which names the flag"""
+    if not 0 <= options.port <= 65535:
+        raise UsageError(f"--port: got {options.port}; wanted 0 to 65535")
+    if options.log_level not in log.LEVELS:
+        raise UsageError(f"--log-level: got {options.log_level}; wanted {', '.join(log.LEVELS)}")
+    for origin in options.cors_origin:
+        if origin != "*" and not origin.startswith(("http://", "https://")):
+            raise UsageError(f"--cors-origin: got {origin}; wanted one like https://example.org, or *")
+    if not re.fullmatch(r"(/[\w.~-]+)*", options.root_path, re.ASCII):
+        raise UsageError(f"--root-path: got {options.root_path}; wanted a path like /audio, without a slash at its end")
+    options.limits.check()
+
+
+def run_server(options: ServeOptions) -> None:
+    """Serve until a signal ends it."""
+    check_serve_options(options)
+    give_memory_back()
+    keys = ApiKeys.read(options.api_key_file) if options.api_key_file else None
+    with listen(options.host, options.port) as listener:  # before the model, which can take long to load
+        address = address_of(listener)
+        # A backend's own threads inherit the priority of the thread that loads it.
+        with ThreadPoolExecutor(1, "load", lower_thread_priority) as thread:
+            wanted = options.bundle, options.backend, options.precision, options.threads
+            embedder = thread.submit(Embedder.load, *wanted).result()
+        log.set_up(options.log_level)
+        warn_of_open_access(options, listener.getsockname()[0])
+        pipeline = Pipeline(embedder, options.limits)
+        app = create_app(pipeline, keys, options.cors_origin, options.root_path)
+
+        def announce() -> None:
+            about = {
+                "address": address,
+                "docs": f"{address}/docs",
+                "bundle": str(options.bundle),
+                "backend": embedder.backend,
+                "precision": embedder.precision,
+            }
+            logger.info("serving", extra=about)
+            ready = {"address": address, "embedding_space": embedder.manifest.embedding_space}
+            print(json.dumps(ready), flush=True)
+
+        def drain() -> None:
+            pipeline.admission.draining = True
+
+        def log_refusal(status: int, message: str, request_id: str, client: str) -> None:
+            pipeline.metrics.requests.labels("none", str(status)).inc()
+            fields = {"status": status, "error": message, "request_id": request_id, "client": client}
+            logger.info("refused", extra=fields)
+
+        run_until_signal(app, listener, options.limits, log_refusal, announce, drain)
+        pipeline.close()
+
+
+def warn_of_open_access(options: ServeOptions, host: str) -> None:
+    """Log a warning if people may get access who should not: no keys on a network, or a key file others can write."""
+    if options.api_key_file:
+        warn_if_others_can_write(options.api_key_file)
+    elif not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+        logger.warning(
+            "--host: everybody who reaches this machine can use the server; give --api-key-file", extra={"host": host}
+        )

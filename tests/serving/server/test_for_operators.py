@@ -1,0 +1,126 @@
+"""What operators rely on besides health and metrics: proxies, warnings, headers of every response."""
+
+import json
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+
+from serving.embedder import Embedder
+from serving.errors import UsageError
+from serving.server.api_keys import ApiKeys
+from serving.server.app import create_app
+from serving.server.limits import Limits
+from serving.server.pipeline import Pipeline
+from serving.server.serve_command import ServeOptions, check_serve_options, warn_of_open_access
+from tests.servers import refused, running
+
+BUNDLE = "demo/model"
+KEY = "a-key-of-some-length"
+PATHS = ("/healthz", "/readyz", "/metrics", "/v1/model", "/docs", "/openapi.json", "/v2", "/v2/models/model")
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Embedder:
+    return Embedder.load(BUNDLE)
+
+
+@pytest.fixture(scope="module")
+def client(embedder) -> TestClient:
+    return TestClient(create_app(Pipeline(embedder, Limits())), follow_redirects=False)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_head_is_answered_like_get_without_the_body(client, path):
+    got, head = client.get(path), client.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    if path != "/metrics":  # each answer changes it
+        assert head.headers["content-length"] == got.headers["content-length"]
+
+
+def test_head_of_an_address_for_uploads_is_405(client):
+    assert client.head("/v1/embed").status_code == 405
+
+
+@pytest.mark.parametrize("path", ["/v1/model/", "/healthz/", "/v2/", "/v1/embed/"])
+def test_no_address_redirects_to_the_host_that_a_client_names(client, path):
+    answer = client.get(path, headers={"host": "evil.example"})
+    assert "no such address" in refused(answer, 404)
+    assert "location" not in answer.headers
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/nothing"])
+def test_no_response_is_guessed_to_be_of_another_type(client, path):
+    assert client.get(path).headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/audio/healthz"])
+def test_under_a_root_path_addresses_work_with_it_and_without(embedder, path):
+    client = TestClient(create_app(Pipeline(embedder, Limits()), ApiKeys([KEY]), root_path="/audio"))
+    assert client.get(path).json() == {"status": "ok"}  # open, also with keys
+    key = {"x-api-key": KEY}
+    model = path.replace("healthz", "v1/model")
+    assert client.get(model, headers=key).status_code == 200
+    refused(client.get(model), 401)
+    assert client.get("/openapi.json").json()["servers"] == [{"url": "/audio"}]
+    refused(client.get("/audiohealthz", headers=key), 404)
+
+
+@pytest.mark.parametrize("root_path", ["audio", "/audio/", "/", "//", "/a b", "/a\n"])
+def test_a_root_path_that_is_none_is_refused(root_path):
+    with pytest.raises(UsageError, match="--root-path: got"):
+        check_serve_options(ServeOptions(BUNDLE, root_path=root_path))
+
+
+def test_the_log_has_the_clients_address_also_behind_a_proxy_on_this_machine(tmp_path):
+    with running(BUNDLE, tmp_path / "log") as server:
+        httpx.get(f"{server.address}/healthz")
+        httpx.get(f"{server.address}/healthz", headers={"x-forwarded-for": "203.0.113.9"})
+        server.process.terminate()
+        assert server.process.wait(30) == 0
+        assert [line["client"] for line in server.log() if line["event"] == "request"] == ["127.0.0.1", "203.0.113.9"]
+
+
+@pytest.mark.parametrize(
+    ("host", "mode", "words"),
+    [
+        ("0.0.0.0", None, "--host: everybody who reaches this machine can use the server"),
+        ("::", None, "--host: everybody who reaches this machine can use the server"),
+        ("0.0.0.0", 0o600, None),
+        ("127.0.0.1", None, None),
+        ("::1", None, None),
+        ("127.0.0.1", 0o620, "--api-key-file: other users can write to it"),
+        ("127.0.0.1", 0o602, "--api-key-file: other users can write to it"),
+        ("127.0.0.1", 0o644, None),
+    ],
+)
+def test_open_access_is_warned_of(tmp_path, caplog, host, mode, words):
+    keys = None
+    if mode is not None:
+        keys = tmp_path / "keys"
+        keys.write_text(f"{KEY}\n")
+        keys.chmod(mode)
+    warn_of_open_access(ServeOptions(BUNDLE, api_key_file=keys), host)
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == (words is not None)
+    assert words is None or warnings[0].startswith(words)
+
+
+def test_the_log_stays_one_json_object_a_line_when_many_requests_write_at_once(tmp_path):
+    with running(BUNDLE, tmp_path / "log") as server:
+        with httpx.Client(base_url=server.address) as client:
+            for i in range(200):
+                client.get(f"/{i}%01")
+        server.process.terminate()
+        assert server.process.wait(30) == 0
+        lines = [json.loads(line) for line in server.stderr.read_text().splitlines()]
+    assert [line["path"] for line in lines if line["event"] == "request"] == [f"/{i}\x01" for i in range(200)]
+
+
+def test_a_refused_preflight_has_the_form_of_all_errors(embedder):
+    client = TestClient(create_app(Pipeline(embedder, Limits()), cors_origins=["https://example.org"]))
+    headers = {"origin": "https://elsewhere.org", "access-control-request-method": "POST"}
+    answer = client.options("/v1/embed", headers=headers)
+    assert "Disallowed CORS origin" in refused(answer, 400)
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "access-control-allow-origin" not in answer.headers
