@@ -85,6 +85,8 @@ def _fill(values: NDArray[np.float32], text: bytes) -> None:
             piece = json.loads(b"[" + text[start:end] + b"]")
         except ValueError as error:
             raise NumbersError(f"is no array of numbers ({str(error)[:100]})") from error
+        if not piece:
+            raise NumbersError("is no array of numbers (a number is missing)")
         if done + len(piece) > len(values):
             raise NumbersError(f"got more than {len(values)} numbers")
         try:
