@@ -14,10 +14,10 @@ VALUES = np.random.default_rng(0).standard_normal((3, 20_000)).astype(np.float32
 @pytest.mark.parametrize("flat", [True, False])
 def test_numbers_are_those_of_json_wherever_the_array_stands(flat, indent):
     data = VALUES.ravel().tolist() if flat else VALUES.tolist()
-    for content in ({"a": 1, "data": data, "b": "[1,2]"}, [data], {"data": data}):
+    for content in ({"a": 1, "data": data, "b": "[1,2]"}, {"data": data}):
         parsed, arrays = load_json(json.dumps(content, indent=indent).encode())
         (name,) = arrays
-        assert name == (parsed["data"] if isinstance(content, dict) else parsed[0])
+        assert parsed == content | {"data": name}
         np.testing.assert_array_equal(arrays[name].parse(3, 20_000), VALUES)
 
 
