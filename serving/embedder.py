@@ -91,7 +91,9 @@ class Embedder(SharedCopy):
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._choice is None:
-            raise TypeError("only an Embedder made by Embedder.load can be pickled: others do not know their backend")
+            raise TypeError(
+                "only an Embedder that Embedder.load has made can be pickled: others do not know their backend"
+            )
         return type(self)._reopen, (self.bundle.at_absolute_path(), self._choice)
 
     @property
