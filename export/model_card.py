@@ -37,10 +37,6 @@ def model_card(
     license = manifest.license
     if ATTRIBUTION in sizes:
         license += f"; their authors: [{ATTRIBUTION}]({ATTRIBUTION})"
-    rows = excused_rows(result.comparison for result in results)
-    excused = "No row exceeds the FP32 limit"
-    if rows:
-        excused = f"These rows exceed the FP32 limit, but only by FP32 rounding: {', '.join(rows)}"
     recordings = f"{len(judge.samples.counts)} recordings{' of the training data' if trained_on else ''}"
     batches = ", ".join(map(str, BATCHES))
     return f"""# {manifest.network} on {manifest.dataset}
@@ -70,7 +66,7 @@ Computes {manifest.embedding_size}-dimensional embeddings of sounds and ranks cl
 
 Compared with {judge.reference.name}, on {judge.samples.n_probes} probes (silence, tones, noise, square waves, single
 samples) and {recordings}, in batches of {batches}. The table shows the batch size
-with the smallest cosine. Embeddings have a mean length of 1 on the training clips. {excused}.
+with the smallest cosine. Embeddings have a mean length of 1 on the training clips. {_describe_excused(results)}.
 Ranking: share of recordings with the same best-ranked class. Neighbours: share of their five nearest neighbours that
 are the same. Accuracy: of the training head.
 
@@ -96,6 +92,14 @@ def _describe_input(manifest: Manifest) -> str:
     if manifest.input == "log_mel":
         return f"log_mel [batch, frames, 64] float32, the output of {FRONT_END_MODEL} for a {waveform}"
     return waveform
+
+
+def _describe_excused(results: Sequence[ParityResult]) -> str:
+    """The rows that exceed the FP32 limit within their allowance for rounding, in one sentence."""
+    rows = excused_rows(result.comparison for result in results)
+    if not rows:
+        return "No row exceeds the FP32 limit"
+    return f"These rows exceed the FP32 limit, but only by FP32 rounding: {', '.join(rows)}"
 
 
 def _score_table(manifest: Manifest) -> str:
