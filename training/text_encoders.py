@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.errors import DataError, LabelError, UsageError
+from serving.errors import DataError, UsageError
 from serving.text_model.text_model import TextModel
 from serving.text_model.text_source import ENCODERS as SERVED
 from serving.zeroshot import unit_rows
@@ -34,11 +34,12 @@ def _served_model(encoder: str) -> TextModel:
 
 
 def _served(encoder: str, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Unit rows of one of serving's encoders. DataError for a text without a known word, where MiniLM has no part."""
-    try:
-        return _served_model(encoder).encode(texts)
-    except LabelError as error:
-        raise DataError(f"class text: {error}, or --text minilm") from error
+    """Unit rows of one of serving's encoders. DataError for a text without a known word if GloVe is the only part.
+
+    A class may have any name, unlike a label that a user types: MiniLM gives a vector for it.
+    """
+    vectors = _served_model(encoder).vectors(texts)
+    return _known(texts, vectors, "GloVe") if encoder == "glove" else vectors
 
 
 def _means(rows: Sequence[list[int]], vectors: NDArray[np.float32]) -> NDArray[np.float32]:

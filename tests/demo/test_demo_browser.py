@@ -170,7 +170,8 @@ def test_an_uploaded_sound_shows_its_ranked_bars_and_picture(visit, recordings, 
     assert visit.bars() == [(label, f"{share:.1%}") for label, share in talking.classify(*read_audio(path))]
     visit.page.wait_for_function("document.querySelector('#picture img')?.naturalWidth > 100")
     facts = visit.page.inner_text("#ranking .facts")
-    assert re.search(r"3\.00 s, mono, 16000 Hz\s*decode [\d.]+ ms\s*resample [\d.]+ ms\s*model [\d.]+ ms", facts)
+    stages = r"decode [\d.]+ ms\s*resample [\d.]+ ms\s*model [\d.]+ ms"
+    assert re.search(rf"3\.00 s, mono, 16000 Hz\s*peak -\d+ dBFS\s*{stages}", facts)
     assert f"{talking.backend}, fp32" in facts
 
 

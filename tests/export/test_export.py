@@ -43,11 +43,12 @@ def test_only_the_batch_is_dynamic(bundle_folder, name, output):
 
 def test_parity_is_recorded_for_each_batch_size_with_its_worst_row(bundle_folder):
     record = json.loads((bundle_folder / "parity.json").read_text())
-    assert [result["batch"] for result in record["results"]] == [1, 2, 3, 8]
+    in_fp32 = [result for result in record["results"] if result["precision"] == "fp32"]
+    assert [result["batch"] for result in in_fp32] == [1, 2, 3, 8]
     assert record["rows"]["probes"] >= 10
     assert record["rows"]["recordings"] >= 3
-    for result in record["results"]:
-        assert (result["backend"], result["precision"]) == ("onnxruntime", "fp32")
+    for result in in_fp32:
+        assert result["backend"] == "onnxruntime"
         assert result["worst_cosine"] >= 0.99999
         assert result["worst_difference"] <= 1e-4
         assert result["worst_difference_row"]
@@ -193,8 +194,9 @@ def test_parity_holds_on_80_real_clips(run_folder, embedder, esc10):
     clips = [clip.path for clip in load_clips("ESC-10", esc10).clips if clip.fold == 4]
     samples = collect_samples(run.window, clips)
     assert len(clips) == 80
-    reference, embeddings = run.reference(samples).embeddings, embedder.run(samples.windows)
-    result = compare_rows(samples.names, reference, embeddings, BOUNDS["fp32"])
+    reference = run.reference(samples)
+    embeddings = embedder.run(samples.windows)
+    result = compare_rows(samples.names, reference.embeddings, embeddings, BOUNDS["fp32"], reference.rounding)
     assert result.passed, result.faults
 
 

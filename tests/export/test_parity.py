@@ -236,7 +236,8 @@ def test_wrong_flags_are_one_line(precise_bundle, capsys, arguments, parts):
 def test_the_run_of_another_bundle_is_refused(precise_bundle, run_folder, tmp_path, capsys):
     other = Path(shutil.copytree(run_folder, tmp_path / "other"))
     weights = load_file(other / "weights.safetensors")
-    save_file({name: 1.5 * value for name, value in weights.items()}, other / "weights.safetensors")
+    scaled = {name: np.asarray(1.5 * value, value.dtype) for name, value in weights.items()}
+    save_file(scaled, other / "weights.safetensors")
     assert main([str(precise_bundle), "--run", str(other)]) == 2
     assert "other weights" in capsys.readouterr().err
 

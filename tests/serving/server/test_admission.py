@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from starlette.exceptions import HTTPException
 
+from serving.audio import PreparedRecording
 from serving.embedder import Embedder
 from serving.server.admission import Admission
 from serving.server.app import create_app
@@ -282,7 +283,7 @@ def test_no_more_recordings_are_decoded_at_a_time_than_allowed(embedder):
     at_once, most, lock = 0, 0, threading.Lock()
 
     class Counting(Embedder):
-        def windows(self, wave: np.ndarray, rate_hz: float) -> np.ndarray:
+        def prepare_bytes(self, data: bytes, name: str, max_seconds: float | None = None) -> PreparedRecording:
             nonlocal at_once, most
             with lock:
                 at_once += 1
@@ -290,7 +291,7 @@ def test_no_more_recordings_are_decoded_at_a_time_than_allowed(embedder):
             time.sleep(0.02)
             with lock:
                 at_once -= 1
-            return super().windows(wave, rate_hz)
+            return super().prepare_bytes(data, name, max_seconds)
 
     for allowed in (1, 3):
         most = 0
