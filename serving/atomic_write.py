@@ -20,12 +20,12 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 def move_atomically(source: Path, path: Path) -> None:
     """Rename a finished file to `path` on the same file system, after its content has reached the disk."""
-    _sync(source)
+    sync_to_disk(source)
     source.replace(path)
-    _sync(path.parent)
+    sync_to_disk(path.parent)
 
 
-def _sync(path: Path) -> None:
+def sync_to_disk(path: Path) -> None:
     """Wait until a file's content, or a folder's list of names, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

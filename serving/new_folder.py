@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from serving.atomic_write import sync_to_disk
 from serving.errors import UsageError
 
 
@@ -31,7 +32,7 @@ def new_folder(out: Path, overwrite: bool, marker: str, flag: str = "--out") -> 
         temporary.chmod(0o777 & ~_umask())
         _flush_tree(temporary)
         _replace(out, temporary)
-        _flush(out.parent)
+        sync_to_disk(out.parent)
     except OSError as error:
         raise UsageError(f"{out}: cannot be written ({error.strerror or error}); give another {flag}") from error
     finally:
@@ -43,17 +44,8 @@ def _flush_tree(folder: Path) -> None:
     """Flush every file and folder below a folder, and the folder itself."""
     for path in folder.rglob("*"):
         if not path.is_symlink() and (path.is_file() or path.is_dir()):
-            _flush(path)
-    _flush(folder)
-
-
-def _flush(path: Path) -> None:
-    """fsync a file or a folder."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+            sync_to_disk(path)
+    sync_to_disk(folder)
 
 
 def _replace(out: Path, new: Path) -> None:
