@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.backends.probe_check import MAX_ALLOWANCE, ROUNDING_FACTOR
 from serving.cosine import row_cosines
 
 NEIGHBOURS = 5  # nearest recordings that are compared for each recording
@@ -39,11 +40,9 @@ BOUNDS = {
 }
 
 # A full-scale tone leaves most DFT bins nearly empty. The logarithm then amplifies FP32 rounding to 1.5e-4 in the
-# log-mel and 1e-4 in the embedding. A row may therefore differ by ROUNDING_FACTOR times the difference between
-# PyTorch's FP32 and FP64 results for that row: ONNX Runtime differed from PyTorch by 0.3 to 2.3 times that. The
-# allowance is at most MAX_EXCUSE times the bound. The result names every row that needs it.
-ROUNDING_FACTOR = 4.0
-MAX_EXCUSE = 3.0
+# log-mel with a log offset of 0.01, and to 1.5e-3 with YAMNet's offset of 0.001. A row may therefore differ by
+# ROUNDING_FACTOR times the difference between PyTorch's FP32 and FP64 results for that row, and at most by
+# MAX_ALLOWANCE: the limits that a backend must meet when it opens the bundle. The result names every row that needs it.
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def compare_rows(
     allowed = np.full(len(names), bound.difference)
     if rounding is not None:
         for i in np.flatnonzero(differences > bound.difference).tolist():
-            allowed[i] = np.clip(ROUNDING_FACTOR * rounding(i), bound.difference, MAX_EXCUSE * bound.difference)
+            allowed[i] = np.clip(ROUNDING_FACTOR * rounding(i), bound.difference, MAX_ALLOWANCE)
     far = int(np.nan_to_num(differences, nan=np.inf).argmax())
     over = int(np.nan_to_num(differences / allowed, nan=np.inf).argmax())
     if not cosines[low] >= bound.cosine:

@@ -6,8 +6,9 @@ from typing import Any
 
 from rich.table import Table
 
-from export.parity.comparison import BOUNDS, MAX_EXCUSE, ROUNDING_FACTOR
+from export.parity.comparison import BOUNDS
 from export.parity.judge import Judge, ParityResult
+from serving.backends.probe_check import MAX_ALLOWANCE, ROUNDING_FACTOR
 
 COLUMNS = ("runtime", "worst cosine", "worst |difference|", "worst row", "ranking", "neighbours", "accuracy")
 
@@ -30,7 +31,7 @@ def parity_record(judge: Judge, results: Iterable[ParityResult]) -> dict[str, An
         "reference": judge.reference.name,
         "rows": {"probes": samples.n_probes, "recordings": len(samples.counts), "windows": len(samples.windows)},
         "bounds": {name: asdict(bound) for name, bound in BOUNDS.items()},
-        "allowance": {"or_rounding_times": ROUNDING_FACTOR, "at_most_bounds": MAX_EXCUSE},
+        "allowance": {"or_rounding_times": ROUNDING_FACTOR, "at_most_bounds": round(MAX_ALLOWANCE / BOUNDS["fp32"].difference, 3)},
         "results": [result.as_json() for result in results],
     }
 

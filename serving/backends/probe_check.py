@@ -19,7 +19,7 @@ PROMISED_COSINES = {"fp16": 0.999, BF16: 0.995, "int8": 0.985}
 # on CPUs that have it, has 6e-3 to 2e-2.
 TOLERANCES = {"fp32": 1e-3} | {precision: sqrt(1 - cosine**2) for precision, cosine in PROMISED_COSINES.items()}
 # PyTorch's own FP32 result is uncertain by the stored difference between its FP32 and FP64 results. Another order of
-# summation gives up to 2.3 times that (export.parity.comparison), so a number may differ by this many times of it. It
+# summation gives 0.3 to 2.3 times that, so a number may differ by this many times of it. It
 # matters with YAMNet's log offset of 0.001: there, the rounding of an empty band is 1.5e-3 in the log-mel.
 ROUNDING_FACTOR = 4.0
 MAX_ALLOWANCE = 1e-3  # of a number, whatever the file says
