@@ -108,7 +108,7 @@ def _bytes_of(path: Path) -> bytes:
 
 
 def rank_labels(
-    embedder: Embedder, rows: NDArray[np.float32], labels: Sequence[str] | None, offset: float = 0.0
+    embedder: Embedder, rows: NDArray[np.float32], labels: Sequence[str] | None, offset: float | None = None
 ) -> RankedLabels:
     """Rank labels for a clip's windows [n_windows, 128].
 

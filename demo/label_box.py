@@ -98,7 +98,7 @@ def add_labels(bundles: BundleChoice, bundle: gr.Dropdown, api_name: str | None 
         offset = gr.Slider(
             0,
             MAX_OFFSET,
-            value=0,
+            value=start_offset(embedder),
             step=0.1,
             label="offset of seen classes",
             info="Subtracted from the scores of classes that were in the training, so that others can rank first.",
@@ -114,16 +114,22 @@ def add_labels(bundles: BundleChoice, bundle: gr.Dropdown, api_name: str | None 
         """The labels of a preset, as they are typed."""
         return {"labels": fill(preset, bundle)}
 
-    def fill_again(bundle: str) -> tuple[Any, Any]:
+    def fill_again(bundle: str) -> tuple[Any, Any, Any]:
         embedder = bundles.open(bundle)
         choices = presets(embedder)
-        return gr.Dropdown(list(choices), value=OWN), gr.Textbox(choices[OWN], info=advice(embedder))
+        box = gr.Textbox(choices[OWN], info=advice(embedder))
+        return gr.Dropdown(list(choices), value=OWN), box, start_offset(embedder)
 
     handle_event(preset.input, fill, [preset, bundle], [labels])
-    renewed = handle_event(bundle.change, fill_again, [bundle], [preset, labels])
+    renewed = handle_event(bundle.change, fill_again, [bundle], [preset, labels, offset])
     if api_name:
         add_action(fill_for_programs, [preset, bundle], api_name)
     return LabelBox(preset, labels, offset, renewed)
+
+
+def start_offset(embedder: Embedder) -> float:
+    """The offset that the bundle's training chose, on the slider's steps."""
+    return min(round(embedder.zeroshot.offset, 1), MAX_OFFSET)
 
 
 def advice(embedder: Embedder) -> str:

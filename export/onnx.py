@@ -187,10 +187,10 @@ def _write_class_vectors(folder: Path, run: TrainedRun, text_model: bool) -> dic
     encoder, zeroshot, record = run.config.text, run.zeroshot, None
     if text_model:
         say(f"text model: {encoder}")
-        record = write_text_model(folder, encoder)
-        zeroshot = with_text_mean(zeroshot, encoder)
+        record = write_text_model(folder, encoder, run.config.class_texts)
+        zeroshot = with_text_mean(zeroshot, encoder, run.config.class_texts)
     elif encoder in ENCODERS:
-        name_text_model(folder, encoder)
+        name_text_model(folder, encoder, run.config.class_texts)
     zeroshot.save(folder / ZEROSHOT)
     return record
 

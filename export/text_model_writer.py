@@ -42,15 +42,16 @@ LEAST_COSINE = 0.9995
 OTHER_TEXTS = ("rain", "?", "a", "word " * 400)
 
 
-def write_text_model(folder: Path, encoder: str) -> dict[str, Any]:
+def write_text_model(folder: Path, encoder: str, class_texts: str = "description") -> dict[str, Any]:
     """Write the text model of an encoder into folder/text, and compare it with the original (`prove`).
 
-    encoder  glove, minilm or glove+minilm
+    encoder      glove, minilm or glove+minilm
+    class_texts  one of training.zeroshot_maps.CLASS_TEXTS
     returns  "encoder", "bytes" of each file, and the result of `prove`
     errors   UsageError: another encoder; ParityError: the written model gives other vectors than the original
     """
     refuse_other_encoder(encoder)
-    name_text_model(folder, encoder)
+    name_text_model(folder, encoder, class_texts)
     names, lines = list(_descriptions()), list(_descriptions().values())
     if "glove" in ENCODERS[encoder]:
         write_glove(folder / GLOVE_WORDS, [*names, *lines])
@@ -62,14 +63,14 @@ def write_text_model(folder: Path, encoder: str) -> dict[str, Any]:
     return {"encoder": encoder, "bytes": sizes} | prove(folder, encoder, texts)
 
 
-def name_text_model(folder: Path, encoder: str) -> None:
+def name_text_model(folder: Path, encoder: str, class_texts: str = "description") -> None:
     """Write only the name of the encoder and the class descriptions into folder/text: 6 kB.
 
     Typed labels then work where the packages with the encoder's weights are installed.
     """
     (folder / TEXT_CONFIG).parent.mkdir(exist_ok=True)
     (folder / DESCRIPTIONS).write_text(json.dumps(_descriptions(), indent=1) + "\n")
-    config: dict[str, Any] = {"encoder": encoder}
+    config: dict[str, Any] = {"encoder": encoder, "class_texts": class_texts}
     if "minilm" in ENCODERS[encoder]:
         stored = json.loads((minilm_folder() / "sentence_bert_config.json").read_text())
         config["max_tokens"] = stored["max_seq_length"]  # training truncates texts to the same number
@@ -85,12 +86,12 @@ def refuse_other_encoder(encoder: str) -> None:
         )
 
 
-def with_text_mean(zeroshot: ZeroShot, encoder: str) -> ZeroShot:
+def with_text_mean(zeroshot: ZeroShot, encoder: str, class_texts: str = "description") -> ZeroShot:
     """The same map with its `text_mean`, computed from the current class descriptions.
 
     errors   DataError: the class vectors were made by another encoder or from other descriptions
     """
-    texts = text_vectors(zeroshot.class_names, text_encoder(encoder))
+    texts = text_vectors(zeroshot.class_names, text_encoder(encoder), class_texts)
     current = class_vectors(texts, zeroshot.seen)
     if current.shape != zeroshot.class_vectors.shape or not np.allclose(current, zeroshot.class_vectors, atol=1e-4):
         raise DataError(

@@ -193,13 +193,14 @@ class Embedder(SharedCopy):
         wave: NDArray[np.floating],
         rate_hz: float,
         labels: Sequence[str] | None = None,
-        offset: float = 0.0,
+        offset: float | None = None,
     ) -> Ranking:
         """Rank labels for a clip.
 
         labels   classes of this bundle, or any English text ("dog barking") if the bundle has a text model; None: all
                  classes of this bundle
-        offset   subtracted from the scores of classes seen in training (generalised zero-shot)
+        offset   subtracted from the scores of classes seen in training (generalised zero-shot); None: the offset that
+                 the training chose, which is 0 where it chose none
         returns  (label, probability) pairs, most probable first; the probabilities sum to 1. Labels are unchanged. The
                  list also has `level_dbfs`, `silent` and `unknown_words`, see `Ranking`: silence is ranked too
         errors   AudioError; LabelError: an unknown or repeated label; UsageError: an offset beyond all scores
@@ -225,7 +226,7 @@ class Embedder(SharedCopy):
         return {label: words for label, words in unknown.items() if words}
 
     def _encode(self, labels: Sequence[str]) -> NDArray[np.float32]:
-        return self._text_model.encode([self.describe(label) for label in labels])
+        return self._text_model.encode_labels(labels)
 
     def describe(self, label: str) -> str:
         """The text that stands for a label: the bundle's description of that class, or the label itself."""

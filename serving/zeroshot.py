@@ -1,8 +1,9 @@
 """The zero-shot score: embedding x class vectors -> ranked classes. NumPy only.
 
-An embedding is projected into the space of the text vectors, and compared with the vector of each class:
+An embedding and the vector of each class are projected into one space, and compared there:
 
-    score(class) = temperature * cosine((embedding - mean) @ projection, class vector) - (offset if the class is seen)
+    score(class) = temperature * cosine((embedding - mean) @ projection, class vector @ text_projection)
+                   - (offset if the class is seen)
 
 The offset is calibrated stacking (Chao 2016, arXiv:1605.04253). Without it, a ranking of seen and unseen classes
 together (generalised zero-shot learning) almost never puts an unseen class first.
@@ -28,13 +29,16 @@ class ZeroShot:
     """The map from embeddings to ranked classes, as stored in a run and a bundle.
 
     mean           [128] float32               subtracted from each embedding
-    projection     [128, text_size] float32    maps an embedding into the space of the class vectors
+    projection     [128, size] float32         maps an embedding into the space of the comparison
     class_names    C names
     class_vectors  [C, text_size] float32      text vectors less the mean of the seen classes' ones, scaled to length 1
     seen           [C] bool                    whether the network was trained on the class
     temperature    fitted on validation clips, so that the softmax of the scores is a calibrated probability
     text_mean      [text_size] float32         the mean subtracted from the text vectors; needed to rank typed labels.
                                                None: not known, and only the classes can be ranked
+    text_projection  [text_size, size] float32  maps a class vector into the space of the comparison; None: class
+                                               vectors are in it (size = text_size)
+    offset         subtracted from the scores of seen classes by `rank`, unless the caller gives another
     """
 
     mean: NDArray[np.float32]
@@ -44,6 +48,8 @@ class ZeroShot:
     seen: NDArray[np.bool_]
     temperature: float
     text_mean: NDArray[np.float32] | None = None
+    text_projection: NDArray[np.float32] | None = None
+    offset: float = 0.0
 
     @property
     def seen_names(self) -> list[str]:
@@ -64,16 +70,27 @@ class ZeroShot:
         if not -LARGEST_OFFSET <= offset <= LARGEST_OFFSET:
             raise UsageError(f"offset: got {offset}; wanted {-LARGEST_OFFSET:g} to {LARGEST_OFFSET:g}")
         chosen = self if labels is None else self.choose(labels)
-        mapped = (embeddings - self.mean) @ self.projection  # [n, text_size]
+        mapped = (embeddings - self.mean) @ self.projection  # [n, size]
         norms = np.linalg.norm(mapped, axis=1, keepdims=True)
-        cosines = (mapped / np.maximum(norms, 1e-12)) @ chosen.class_vectors.T  # [n, n_labels]
+        cosines = (mapped / np.maximum(norms, 1e-12)) @ chosen._targets.T  # [n, n_labels]
         return self.temperature * cosines - offset * chosen.seen.astype(np.float32)
 
+    @cached_property
+    def _targets(self) -> NDArray[np.float32]:
+        """The class vectors in the space of the comparison: [C, size] unit rows."""
+        return (
+            self.class_vectors if self.text_projection is None else unit_rows(self.class_vectors @ self.text_projection)
+        )
+
     def rank(
-        self, embedding: NDArray[np.float32], labels: Sequence[str] | None = None, offset: float = 0.0
+        self, embedding: NDArray[np.float32], labels: Sequence[str] | None = None, offset: float | None = None
     ) -> list[tuple[str, float]]:
-        """Rank classes for one embedding [128], most probable first. The probabilities sum to 1 over the labels."""
+        """Rank classes for one embedding [128], most probable first. The probabilities sum to 1 over the labels.
+
+        offset   subtracted from the scores of seen classes; None: the map's own
+        """
         chosen = self if labels is None else self.choose(labels)
+        offset = self.offset if offset is None else offset
         scores = chosen.scores(embedding[None], offset=offset)[0].astype(np.float64)
         names = chosen.class_names
         odds = np.exp(scores - scores.max())
@@ -139,6 +156,10 @@ class ZeroShot:
         }
         if self.text_mean is not None:
             arrays["text_mean"] = self.text_mean
+        if self.text_projection is not None:
+            arrays["text_projection"] = self.text_projection
+        if self.offset:
+            arrays["offset"] = np.float32(self.offset)
         np.savez(path, allow_pickle=False, **arrays)
 
     @classmethod
@@ -153,6 +174,8 @@ class ZeroShot:
                 seen=stored["seen"],
                 temperature=float(stored["temperature"]),
                 text_mean=stored.get("text_mean"),
+                text_projection=stored.get("text_projection"),
+                offset=float(stored.get("offset", 0.0)),
             )
 
 

@@ -88,7 +88,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     table = config.without_skipped(table)
     learner = Learner(
         load_recordings(config, table, options.cache_dir),
-        text_vectors(table.classes, text_encoder(config.text)),
+        text_vectors(table.classes, text_encoder(config.text), config.class_texts),
         choose_compute(options),
         options.cache_dir,
         init=init,

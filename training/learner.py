@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,17 +19,18 @@ from training.compute import Compute
 from training.data.file_lock import folder_lock
 from training.data.splits import ClipSplit
 from training.data.windows import ClipFrames, ClipSet
-from training.fit.checkpoint import load_tensors, save_tensors
-from training.fit.clip_embeddings import embed_clips
+from training.fit.checkpoint import load_tensors, save_tensors, write_text
+from training.fit.clip_embeddings import clip_features, embed_clips, head_loss_and_accuracy
 from training.fit.loop import fit
 from training.fit.objectives import ClassObjective, JointObjective, Objective, VocabularyObjective
 from training.fit.recipe import Epoch, Recipe
+from training.fit.whitening import fit_embedding, fit_head
 from training.fit.workers import Workers
 from training.networks import FRESH_WEIGHTS, Network, NetworkConfig, TextHead, build_network
 from training.published.batchnorm_statistics import measure_statistics
 from training.published.pretrained import load_pretrained
 from training.recordings import Recordings
-from training.run_folder import LAST, WEIGHTS, RunConfig
+from training.run_folder import LAST, METRICS, WEIGHTS, RunConfig
 from training.synthesis.vocabulary import VERSION, Vocabulary, load_vocabulary
 from training.text_encoders import text_encoder
 from training.zeroshot_maps import Labelled, centred_unit_rows, class_vectors, fit_zeroshot, text_zeroshot
@@ -84,6 +86,8 @@ class Learner:
             report = load_pretrained(network, self.init)
             for line in (report.line(), *report.warnings):
                 say(line)
+            if config.objective == "whitening":
+                return network, self._whiten(network, train, validation, run)
             if not report.statistics and not resume:
                 measured = (train.frames, train.clips)
                 if vocabulary:  # weights pretrained on it are shared by runs, so they must not depend on recordings
@@ -112,6 +116,30 @@ class Learner:
         )  # fmt: skip
         self._scale_to_unit_length(network, train, run)
         return network, history
+
+    def _whiten(self, network: Network, train: ClipSet, validation: ClipSet | None, run: Path) -> list[Epoch]:
+        """Fit the embedding and the head on the published features, which stay as they are. It counts as one epoch."""
+        started = time.perf_counter()
+        device = self.compute.device
+        network.to(device)
+        features = clip_features(network, train, device)
+        fit_embedding(network, features.numpy(), train.labels)
+        with torch.inference_mode():  # the embedding is linear, so the mean over the windows may come first
+            embeddings = network.embedding(features.to(device)).cpu()
+        fit_head(network, embeddings.numpy(), train.labels)
+        loss, accuracy = head_loss_and_accuracy(network, embeddings, train.labels, device)
+        on_validation: tuple[float | None, float | None] = None, None
+        if validation:
+            held_back = embed_clips(network, validation, device)
+            on_validation = head_loss_and_accuracy(network, held_back, validation.labels, device)
+        network.scale_embedding(1.0 / float(embeddings.norm(dim=1).mean()))
+        seconds = time.perf_counter() - started
+        done = Epoch(1, loss, accuracy, *on_validation, 0.0, seconds, len(train.clips) / seconds)
+        self.workers.wait()
+        if self.workers.first:
+            save_tensors(run / WEIGHTS, network.state_dict(), {"epoch": 1, "unit_length": True})
+            write_text(run / METRICS, json.dumps(asdict(done)) + "\n")
+        return [done]
 
     def embed(self, network: Network) -> NDArray[np.float32]:
         """The embeddings of all clips of the data set: [n_clips, 128]."""

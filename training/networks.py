@@ -1,8 +1,9 @@
-"""The three networks, each a table of layers: log-mel windows -> embedding [128] -> class scores.
+"""The networks, each a table of layers: log-mel windows -> embedding [128] -> class scores.
 
-    yamnet          YAMNet's MobileNet-v1 stack without its last two separable layers, FC 4096-4096-128
-    yamnet-compact  the first seven of those layers, FC 128
-    vggish          VGG-A's first four groups, FC 4096-4096-128
+    yamnet           YAMNet's MobileNet-v1 stack without its last two separable layers, FC 4096-4096-128
+    yamnet-compact   the first seven of those layers, FC 128
+    vggish           VGG-A's first four groups, FC 4096-4096-128
+    yamnet-audioset  all layers of YAMNet with Google's weights, which stay as they are, FC 128 in closed form
 
 Sources: Howard 2017 (arXiv:1704.04861), Hershey 2017 (arXiv:1609.09430), YAMNet in tensorflow/models,
 research/audioset. Heads as in the study's README (yamnet, vggish) and its published code (yamnet-compact).
@@ -53,6 +54,7 @@ YAMNET_LAYERS = (
     (1, 512),
 )
 COMPACT_LAYERS = YAMNET_LAYERS[:7]
+AUDIOSET_LAYERS = (*YAMNET_LAYERS, (2, 1024), (1, 1024))
 
 # Channels of VGG-A's first four groups, each ended by a 2x2 max pool -> map, for a window of 96 x 64.
 VGGISH_GROUPS = (
@@ -262,12 +264,21 @@ def _vggish(config: NetworkConfig) -> Network:
     return _wide_head(_vgg(), VGGISH_FLAT, config)
 
 
+def _yamnet_audioset(config: NetworkConfig) -> Network:
+    """Its features come from published weights; training.fit.whitening fits the linear layers."""
+    embedding = nn.Sequential(nn.Linear(1024, EMBEDDING_SIZE), nn.BatchNorm1d(EMBEDDING_SIZE))
+    return Network(_mobilenet(AUDIOSET_LAYERS, 96), embedding, nn.Linear(EMBEDDING_SIZE, config.n_classes), config)
+
+
 NETWORKS: dict[str, Callable[[NetworkConfig], Network]] = {
     "yamnet": _yamnet,
     "yamnet-compact": _yamnet_compact,
     "vggish": _vggish,
+    "yamnet-audioset": _yamnet_audioset,
 }
-WINDOW_FRAMES = {"yamnet": 480, "yamnet-compact": 480, "vggish": 96}
+# YAMNet was trained on windows of 96 frames. Its pooled features of 480 frames rank unseen classes worse:
+# docs/results/zero-shot.md.
+WINDOW_FRAMES = {"yamnet": 480, "yamnet-compact": 480, "vggish": 96, "yamnet-audioset": 96}
 
 
 def build_network(config: NetworkConfig) -> Network:

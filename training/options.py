@@ -15,16 +15,17 @@ from training.networks import NETWORKS, WINDOW_FRAMES, NetworkConfig
 from training.published.pretrained import front_end_of, identify
 from training.run_folder import RunConfig
 from training.text_encoders import DEFAULT_ENCODER, full_name, text_encoder
-from training.zeroshot_maps import LAMBDAS
+from training.zeroshot_maps import CLASS_TEXTS, MAPS
 
 LOW_RATE = 1e-3  # learning rate after pretraining on the vocabulary, and for vggish's large fully connected layers
-OBJECTIVES = ("text", "classes")
+OBJECTIVES = ("text", "classes", "whitening")
 TEXT = Recipe(epochs=8)  # without finishing epochs: docs/results/zero-shot.md
 CLASSES = {
     "yamnet": Recipe(epochs=96, finishing=16, mixing="sound"),
     "yamnet-compact": Recipe(epochs=88, finishing=8),
     "vggish": Recipe(epochs=11, finishing=1),  # an epoch has five of its short windows from each clip
 }
+AUDIOSET = "yamnet-audioset"
 VOCABULARY = 1500
 VOCABULARY_EPOCHS = 12
 
@@ -40,7 +41,7 @@ class Options(ComputeOptions):
     download: bool = False
     """download ESC-50, ESC-10 or FSC22 from its authors' archive if it is not in the folder yet"""
     network: str = "yamnet"
-    """yamnet, yamnet-compact or vggish"""
+    """yamnet, yamnet-compact, vggish, or yamnet-audioset (Google's YAMNet with the weights that --init gives)"""
     split: str = "all"
     """which classes to train on: all, random, cat0-4, fold0-4 or fold04-34 (ESC-50), train, val or test (FSC22)"""
     unseen: str | None = None
@@ -49,8 +50,9 @@ class Options(ComputeOptions):
     """the data set's recording fold held out as the test set"""
     out: Path | None = None
     """the run folder; default: runs/DATASET-NETWORK-SPLIT"""
-    objective: str = "text"
-    """text: targets made of class descriptions, for unseen classes; classes: class numbers, for seen ones"""
+    objective: str | None = None
+    """text: targets made of class descriptions, for unseen classes; classes: class numbers, for seen ones; whitening:
+    no training, an embedding in closed form on published features; default: text, for yamnet-audioset whitening"""
     vocabulary: int | None = None
     """number of synthesised sounds with descriptions that the network learns before the recordings, and with
     --objective text also together with them; 0: none; default: 1500, but 0 for vggish with --objective classes"""
@@ -82,10 +84,15 @@ class Options(ComputeOptions):
     classes, otherwise log-mel"""
     gain_db: float = Recipe.gain_db
     """maximum random gain, up or down, in decibels"""
-    text: str = DEFAULT_ENCODER
-    """encoder of the class texts: glove+minilm, glove, minilm, word2vec:FILE or sentence:FOLDER_OR_NAME"""
+    text: str | None = None
+    """encoder of the class texts: glove+minilm, glove, minilm, word2vec:FILE or sentence:FOLDER_OR_NAME; default:
+    glove+minilm, with --objective whitening minilm"""
+    class_texts: str | None = None
+    """what of a class is encoded: description, or name+description (the mean of both vectors); default: description,
+    with --objective whitening name+description"""
     map: str | None = None
-    """with --objective classes: the closed-form map to the class vectors, ridge or eszsl; default: ridge"""
+    """with --objective classes or whitening: the closed-form map between embeddings and class vectors, ridge, eszsl or
+    prototypes; default: ridge, with --objective whitening prototypes"""
     init: Path | None = None
     """start from published weights: Google's yamnet.h5 or yamnet.tflite, torch_audioset's YAMNet or torchvggish's
     VGGish (.safetensors, .pt, .pth); with YAMNet's, the front end adds 0.001 before the log as Google's does, otherwise
@@ -102,12 +109,24 @@ class Options(ComputeOptions):
     """continue an interrupted run of the same options"""
 
     @property
+    def goal(self) -> str:
+        """The objective."""
+        return self.objective or ("whitening" if self.network == AUDIOSET else "text")
+
+    @property
+    def encoder(self) -> str:
+        """Name of the encoder of the class texts."""
+        return self.text or ("minilm" if self.goal == "whitening" else DEFAULT_ENCODER)
+
+    @property
     def sounds(self) -> int:
         """Number of vocabulary sounds that are learned."""
+        if self.goal == "whitening":
+            return 0
         if self.vocabulary is not None:
             return self.vocabulary
         # For vggish an epoch of the vocabulary takes minutes; its gain for the objective "classes" was not measured.
-        return 0 if self.objective == "classes" and self.network == "vggish" else VOCABULARY
+        return 0 if self.goal == "classes" and self.network == "vggish" else VOCABULARY
 
     @property
     def recordings(self) -> Path:
@@ -121,18 +140,21 @@ def check(options: Options) -> None:
         raise UsageError(f"dataset: got {options.dataset}; wanted one of {', '.join(DATASETS)}")
     if options.network not in NETWORKS:
         raise UsageError(f"network: got {options.network}; wanted one of {', '.join(NETWORKS)}")
-    if options.objective not in OBJECTIVES:
+    if options.goal not in OBJECTIVES:
         raise UsageError(f"objective: got {options.objective}; wanted one of {', '.join(OBJECTIVES)}")
-    if options.map is not None and options.map not in LAMBDAS:
-        raise UsageError(f"--map: got {options.map}; wanted one of {', '.join(LAMBDAS)}")
-    if options.map is not None and options.objective == "text":
+    _check_whitening(options)
+    if options.map is not None and options.map not in MAPS:
+        raise UsageError(f"--map: got {options.map}; wanted one of {', '.join(MAPS)}")
+    if options.class_texts is not None and options.class_texts not in CLASS_TEXTS:
+        raise UsageError(f"--class-texts: got {options.class_texts}; wanted one of {', '.join(CLASS_TEXTS)}")
+    if options.map is not None and options.goal == "text":
         raise UsageError(
             f"--map: got {options.map}, but with --objective text the network learns its own projection onto the class "
             "vectors; leave --map out, or give --objective classes"
         )
     if options.mixing is not None and options.mixing not in MIXINGS:
         raise UsageError(f"--mixing: got {options.mixing}; wanted one of {', '.join(MIXINGS)}")
-    text_encoder(options.text)
+    text_encoder(options.encoder)
     if options.resume and options.overwrite:
         raise UsageError("--resume continues a run and --overwrite starts it again; give one of them")
     recipe, share, largest = recipe_of(options), options.validation_share, float("inf")
@@ -156,9 +178,24 @@ def check(options: Options) -> None:
             raise UsageError(f"--{name.replace('_', '-')}: got {getattr(options, name)}; wanted {wanted}")
 
 
+def _check_whitening(options: Options) -> None:
+    """UsageError: yamnet-audioset, the objective whitening and --init do not go together as given."""
+    if (options.network == AUDIOSET) != (options.goal == "whitening"):
+        raise UsageError(
+            f"--objective {options.goal} with --network {options.network}: whitening needs {AUDIOSET}, and {AUDIOSET} "
+            "has no other objective"
+        )
+    if options.network == AUDIOSET and options.init is None:
+        raise UsageError(f"--network {AUDIOSET}: needs Google's weights; give --init yamnet.h5 or --init yamnet.tflite")
+    if options.goal == "whitening" and options.vocabulary:
+        raise UsageError(f"--vocabulary: got {options.vocabulary}; with --objective whitening nothing is trained: 0")
+
+
 def recipe_of(options: Options) -> Recipe:
     """The objective's recipe, changed by the flags that were given."""
-    recipe = TEXT if options.objective == "text" else CLASSES[options.network]
+    if options.goal == "whitening":
+        return Recipe(epochs=1)
+    recipe = TEXT if options.goal == "text" else CLASSES[options.network]
     if options.network == "vggish":  # its fully connected layers need the whole window
         recipe = replace(recipe, crop=1.0)
     if options.sounds or options.network == "vggish":
@@ -186,8 +223,9 @@ def configure(options: Options, table: ClipTable) -> RunConfig:
         raise UsageError("--unseen: names no class; give class names separated by commas, or leave it out")
     classes = split_classes(table, options.split, options.seed, unseen)
     text_size = 0
-    if options.objective == "text":
-        text_size = text_encoder(options.text)([describe_class(table.classes[0])]).shape[1]
+    if options.goal == "text":
+        text_size = text_encoder(options.encoder)([describe_class(table.classes[0])]).shape[1]
+    whitening = options.goal == "whitening"
     dropout = options.dropout
     if dropout is None:
         dropout = 0.5 if options.network == "yamnet-compact" else 0.2
@@ -197,7 +235,7 @@ def configure(options: Options, table: ClipTable) -> RunConfig:
         split=classes,
         test_fold=options.test_fold,
         seed=options.seed,
-        objective=options.objective,
+        objective=options.goal,
         vocabulary=options.sounds,
         vocabulary_epochs=options.vocabulary_epochs,
         validation_share=options.validation_share,
@@ -205,8 +243,9 @@ def configure(options: Options, table: ClipTable) -> RunConfig:
         front_end=front_end_of(options.network, options.init is not None),
         window_frames=WINDOW_FRAMES[options.network],
         recipe=recipe_of(options),
-        text=full_name(options.text),
-        map=None if options.objective == "text" else options.map or "ridge",
+        text=full_name(options.encoder),
+        map=None if options.goal == "text" else options.map or ("prototypes" if whitening else "ridge"),
+        class_texts=options.class_texts or ("name+description" if whitening else "description"),
         init=identify(options.init) if options.init else None,
         classes=list(table.classes),
         license=table.license,

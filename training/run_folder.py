@@ -34,13 +34,15 @@ ZERO_SHOT_BARS = "zero-shot.png"
 class RunConfig:
     """Everything that determines a run. Stored as config.json, from which export and evaluation read it.
 
-    objective          "text" (targets are vectors of class descriptions) or "classes" (targets are class numbers)
+    objective          "text" (targets are vectors of class descriptions), "classes" (targets are class numbers), or
+                       "whitening" (published features, and an embedding in closed form)
     vocabulary         number of synthesised sounds of the acoustic vocabulary; 0 for none
     vocabulary_epochs  epochs of pretraining on these sounds alone, before the recordings
     validation_share   share of the training clips that is kept to choose the best epoch; 0 for none
     text               the encoder of the class texts, see training.text_encoders
-    map                "ridge" or "eszsl" (training.zeroshot_maps); None with the objective "text", which learns its map
+    map                one of training.zeroshot_maps.MAPS; None with the objective "text", which learns its map
     init               name and SHA-256 of the published weights that training started from; None: random weights
+    class_texts        what of a class is encoded: one of training.zeroshot_maps.CLASS_TEXTS
     skipped            clips that cannot be read and were left out, relative to data_dir
     """
 
@@ -63,6 +65,7 @@ class RunConfig:
     classes: list[str]
     license: str
     skipped: list[str] = field(default_factory=list)
+    class_texts: str = "description"
 
     def clips(self, table: ClipTable) -> ClipSplit:
         """The clips to train, validate and test on."""

@@ -60,7 +60,7 @@ def load_run_input(options: Options, out: Path, workers: Workers) -> RunInput:
         _refuse_other_options(config, stored)
     elif options.init:
         load_pretrained(build_network(config.network), options.init)  # raises before an older run is replaced
-    texts = text_vectors(table.classes, text_encoder(config.text))
+    texts = text_vectors(table.classes, text_encoder(config.text), config.class_texts)
     config.clips(table)  # raises for a split that is impossible
     warnings: list[str] = []
     with workers.first_alone():

@@ -1,5 +1,6 @@
 """Fit the closed-form map from embeddings to class vectors that a bundle carries (applied by serving.zeroshot).
 
+prototypes  regression in the other direction, see training.prototype_map
 ridge   the embeddings' linear regression on their classes' vectors (Shigeto 2015, arXiv:1507.00825)
 eszsl   the bilinear classifier of Romera-Paredes & Torr 2015 (ICML): X embeddings, Y labels of -1 and 1, S vectors,
         (X'X + gamma I)^-1 X'Y S (S'S + lambda I)^-1. Each row of Y S is twice the clip's class vector less a constant.
@@ -19,19 +20,28 @@ from sklearn.preprocessing import StandardScaler
 from serving.zeroshot import ZeroShot, unit_rows
 from training.data.known_classes import describe_class
 from training.networks import TextHead
+from training.prototype_map import choose_strength, prototype_map, with_offset
 from training.text_encoders import TextEncoder
 
 # gamma regularises the embeddings' side, lambda the texts' side. lambda = infinity is ridge regression.
 GAMMAS = tuple(10.0**power for power in range(-2, 5))
 LAMBDAS = {"ridge": (float("inf"),), "eszsl": tuple(10.0**power for power in range(-3, 4))}
+MAPS = (*LAMBDAS, "prototypes")
+CLASS_TEXTS = ("description", "name+description")
 TEMPERATURES = np.geomspace(0.5, 100.0, 60)
 
 Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]  # embeddings [n, D] and labels [n]
 
 
-def text_vectors(names: Sequence[str], encoder: TextEncoder) -> NDArray[np.float32]:
-    """Vectors of the classes' descriptions, as the encoder returns them: [C, text_size] float32."""
-    return encoder([describe_class(name) for name in names])
+def text_vectors(names: Sequence[str], encoder: TextEncoder, texts: str = "description") -> NDArray[np.float32]:
+    """Vectors of the classes, as the encoder returns them: [C, text_size] float32.
+
+    texts   one of CLASS_TEXTS: with "name+description", the mean of both vectors as unit rows
+    """
+    described = encoder([describe_class(name) for name in names])
+    if texts == "description":
+        return described
+    return unit_rows(described + encoder([name.strip().replace("_", " ") for name in names]))
 
 
 def centred_unit_rows(texts: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -67,8 +77,10 @@ def fit_zeroshot(
     names       all classes, seen and unseen;  seen [C] bool;  vectors [C, text_size] from `class_vectors`
     train       embeddings [n, D] and labels [n] of seen classes, indices into names
     validation  likewise; None: `train` is split into up to five parts, each judged by a map fitted to the others
-    kind        "ridge" or "eszsl"
+    kind        one of MAPS
     """
+    if kind == "prototypes":
+        return _fit_prototypes(names, seen, vectors, train, validation)
     gram = vectors[seen].astype(np.float64).T @ vectors[seen]
     # (S'S / lambda + I)^-1: the scores are cosines, which do not change with a factor, here lambda, of the whole map.
     text_sides = [np.linalg.inv(gram / strength + np.eye(len(gram))) for strength in LAMBDAS[kind]]
@@ -77,12 +89,7 @@ def fit_zeroshot(
         return _ridge_map(names, seen, vectors, train[0][rows], train[1][rows], gamma)
 
     everything = slice(None)
-    if validation is None:
-        fewest = int(np.unique(train[1], return_counts=True)[1].min())
-        parts = StratifiedKFold(max(2, min(5, fewest)), shuffle=True, random_state=0).split(*train)
-        judged = [(rows, (train[0][rest], train[1][rest])) for rows, rest in parts]
-    else:
-        judged = [(everything, validation)]
+    judged = _judged(train, validation)
 
     def mean_losses(gamma: float) -> NDArray[np.float64]:
         """Mean over the parts: [n_lambdas, n_temperatures]."""
@@ -98,6 +105,33 @@ def fit_zeroshot(
     gamma, side, temperature = np.unravel_index(losses.argmin(), losses.shape)
     best = _with_text_side(fit(GAMMAS[gamma], everything), text_sides[side])
     return replace(best, temperature=float(TEMPERATURES[temperature]))
+
+
+def _judged(train: Labelled, validation: Labelled | None) -> list[tuple[NDArray[np.int64] | slice, Labelled]]:
+    """The rows of `train` to fit to, and the clips that judge the fit: one pair, or one for each part of `train`."""
+    if validation is not None:
+        return [(slice(None), validation)]
+    fewest = int(np.unique(train[1], return_counts=True)[1].min())
+    parts = StratifiedKFold(max(2, min(5, fewest)), shuffle=True, random_state=0).split(*train)
+    return [(rows, (train[0][rest], train[1][rest])) for rows, rest in parts]
+
+
+def _fit_prototypes(
+    names: Sequence[str],
+    seen: NDArray[np.bool_],
+    vectors: NDArray[np.float32],
+    train: Labelled,
+    validation: Labelled | None,
+) -> ZeroShot:
+    """The prototype map: pseudo-unseen classes choose lambda and the offset, the loss chooses the temperature."""
+    strength, offset = choose_strength(names, seen, vectors, train)
+    losses = [
+        _losses(prototype_map(names, seen, vectors, (train[0][rows], train[1][rows]), strength), *others)
+        for rows, others in _judged(train, validation)
+    ]
+    temperature = float(TEMPERATURES[np.mean(losses, axis=0).argmin()])
+    fitted = replace(prototype_map(names, seen, vectors, train, strength), temperature=temperature)
+    return with_offset(fitted, offset)
 
 
 def _ridge_map(

@@ -83,8 +83,7 @@ def _check_text_model(bundle: Bundle) -> Finding:
     place = {"bundle": "the bundle", "packages": "installed packages"}[source]
     try:
         model = TextModel.load(bundle)
-        texts = [model.describe(name) for name in zeroshot.class_names]
-        vectors = unit_rows(model.encode(texts) - zeroshot.text_mean)
+        vectors = unit_rows(model.encode_labels(zeroshot.class_names) - zeroshot.text_mean)
     except Exception as error:  # a library may raise any type
         return Finding("text model", f"from {place}: cannot be loaded", "broken", f"{reason_of(error)}; {WAY_OUT}")
     worst = float((vectors * zeroshot.class_vectors).sum(axis=1).min())

@@ -72,12 +72,13 @@ def create_model_router(pipeline: Pipeline) -> APIRouter:
         zeroshot, unknown_words = embedder.zeroshot, {}
         if query.labels is not None:
             zeroshot, unknown_words = await choose_labels(pipeline, query.labels)
+        offset = zeroshot.offset if query.offset is None else query.offset
         seen = dict(zip(zeroshot.class_names, zeroshot.seen.tolist(), strict=True))
 
         def rank(recording: EmbeddedUpload) -> dict[str, Any]:
-            ranking = zeroshot.rank(pool(recording.rows), offset=query.offset)
+            ranking = zeroshot.rank(pool(recording.rows), offset=offset)
             rows = [{"label": label, "score": score, "seen": seen[label]} for label, score in ranking]
-            return {"ranking": rows, "offset": query.offset, "unknown_words": unknown_words}
+            return {"ranking": rows, "offset": offset, "unknown_words": unknown_words}
 
         return json_response(result, space, rank)
 

@@ -29,12 +29,13 @@ class ClassifyQuery(BaseModel):
         "label. Default: every class of the bundle",
         examples=["dog,rain"],
     )
-    offset: float = Field(
-        0.0,
+    offset: float | None = Field(
+        None,
         ge=-LARGEST_OFFSET,
         le=LARGEST_OFFSET,
         allow_inf_nan=False,
-        description="subtracted from the scores of classes seen in training, which otherwise outrank unseen ones",
+        description="subtracted from the scores of classes seen in training, which otherwise outrank unseen ones. "
+        "Default: the offset that the training chose, 0 where it chose none",
     )
 
 

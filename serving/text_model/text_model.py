@@ -39,6 +39,7 @@ class TextModel:
 
     encoder  its name
     source   where its weights are: "bundle" or "packages"
+    names    whether a class stands for the mean of the vectors of its name and its description
 
     A pickle stores the bundle's path, and opens the bundle again. A copy or deep copy is the same object.
     """
@@ -52,9 +53,11 @@ class TextModel:
         descriptions: dict[str, str],
         glove: Glove | None,
         minilm: MiniLm | None,
+        names: bool = False,
     ):
         self.encoder = encoder
         self.source: TextSource = source
+        self.names = names
         self._descriptions = descriptions
         self._glove = glove
         self._minilm = minilm
@@ -95,27 +98,38 @@ class TextModel:
         """The text model in a bundle folder, whose hashes are not checked here, or the packages that it names."""
         config, parts = read_config(folder), encoder_parts(folder)
         descriptions = json.loads((folder / DESCRIPTIONS).read_text())
+        names = config.get("class_texts") == "name+description"  # absent in older bundles
         if source == "packages":
-            return cls.of_packages(config["encoder"], descriptions)
+            return cls.of_packages(config["encoder"], descriptions, names)
         glove = Glove.read(folder / GLOVE_WORDS) if "glove" in parts else None
         minilm = None
         if "minilm" in parts:
             minilm = MiniLm.read(folder / MINILM_MODEL, folder / MINILM_TOKENIZER, config["max_tokens"])
         trim_memory()
-        return cls(config["encoder"], source, descriptions, glove, minilm)
+        return cls(config["encoder"], source, descriptions, glove, minilm, names)
 
     @classmethod
-    def of_packages(cls, encoder: str, descriptions: dict[str, str]) -> "TextModel":
+    def of_packages(cls, encoder: str, descriptions: dict[str, str], names: bool = False) -> "TextModel":
         """One of the ENCODERS with the weights of the installed packages. BundleError: a package is not installed."""
         parts = ENCODERS[encoder]
         glove = Glove.of_package(package_folder(PACKAGES["glove"])) if "glove" in parts else None
         minilm = MiniLm.of_package(package_folder(PACKAGES["minilm"]) / "model") if "minilm" in parts else None
         trim_memory()
-        return cls(encoder, "packages", descriptions, glove, minilm)
+        return cls(encoder, "packages", descriptions, glove, minilm, names)
 
     def describe(self, label: str) -> str:
         """The bundle's description of a class. For any other label, the label with spaces instead of underscores."""
         return self._descriptions.get(normalise_label(label), label.strip().replace("_", " "))
+
+    def encode_labels(self, labels: Sequence[str]) -> NDArray[np.float32]:
+        """The vectors of labels, made as training makes those of classes: [n, size] float32, unit rows.
+
+        errors   LabelError: the model knows no word of a label
+        """
+        described = self.encode([self.describe(label) for label in labels])
+        if not self.names:
+            return described
+        return unit_rows(described + self.encode([label.strip().replace("_", " ") for label in labels]))
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """[n, size] float32, unit rows. LabelError: the model knows no word of a text."""

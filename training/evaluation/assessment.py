@@ -43,7 +43,8 @@ class Assessment:
     zsl                          among the unseen classes, mean over classes; zsl_*: chance and controls
     published_zsl                the study's score on this split
     gzsl_plain_*                 among all classes, no offset;  gzsl_area: area under the trade-off curve
-    gzsl_offset, gzsl_*          with the offset chosen on the split's validation classes, if it has any to spare
+    gzsl_offset, gzsl_*          with the offset chosen on the split's validation classes, if it has any to spare,
+                                 otherwise with the map's own, if it has one
     quality                      training.evaluation.quality by group of clips
     """
 
@@ -102,7 +103,7 @@ def assess(learner: Learner, config: RunConfig, network: Network, run: Path, out
         control = control_scores(learner, parts.seen, parts.train, clip_statistics(learner.recordings.frames))
         result = _among_unseen(learner, config, parts, embeddings, scores, control, result)
         if len(parts.held_back):
-            result = _among_all(parts, scores, control, labels, out, result)
+            result = _among_all(parts, scores, control, labels, zeroshot.offset / zeroshot.temperature, out, result)
     unseen_rows = np.flatnonzero(parts.unseen[labels])
     mapped = np.concatenate([parts.held_back, unseen_rows])
     if len(mapped) >= 3:
@@ -152,9 +153,12 @@ def _among_unseen(
 
 def _among_all(
     parts: _Parts, scores: NDArray[np.float32], control: NDArray[np.float32], labels: NDArray[np.int64],
-    out: Path, result: Assessment,
+    offset: float, out: Path, result: Assessment,
 ) -> Assessment:  # fmt: skip
-    """GZSL: accuracy when all classes can be guessed, and tradeoff.png. scores, control [n_clips, n_classes]."""
+    """GZSL: accuracy when all classes can be guessed, and tradeoff.png. scores, control [n_clips, n_classes].
+
+    offset   in cosines, chosen on pseudo-unseen classes of the training; 0: none was chosen
+    """
     asked = parts.seen | parts.unseen
     rows = np.concatenate([parts.held_back, np.flatnonzero(parts.unseen[labels])])
     seen, targets = parts.seen[asked], (np.cumsum(asked) - 1)[labels[rows]]
@@ -172,6 +176,7 @@ def _among_all(
     chosen = None
     if parts.offset_classes.any() and len(parts.validation):
         offset = _choose_offset(parts, scores, labels)
+    if offset:
         chosen = gzsl(of_network, targets, seen, offset)
         result = replace(
             result,

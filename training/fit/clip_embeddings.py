@@ -1,5 +1,7 @@
 """Embeddings of whole clips, and what the training head makes of them."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,11 +17,23 @@ CLIPS_PER_BATCH = 16
 def embed_clips(network: Network, clips: ClipSet, device: torch.device) -> Tensor:
     """Each clip's embedding, the mean over its windows: [n_clips, 128] on the CPU. Puts the network in eval mode."""
     network.eval()
+    return _means_of_windows(network.embed, clips, device)
+
+
+@torch.inference_mode()
+def clip_features(network: Network, clips: ClipSet, device: torch.device) -> Tensor:
+    """As `embed_clips`, but the features before the embedding: [n_clips, n_features] on the CPU."""
+    network.eval()
+    return _means_of_windows(lambda log_mel: network.features(log_mel.unsqueeze(1)), clips, device)
+
+
+def _means_of_windows(run: Callable[[Tensor], Tensor], clips: ClipSet, device: torch.device) -> Tensor:
+    """The mean over each clip's windows. run: [n_windows, frames, 64] -> [n_windows, size]."""
     rows = []
     for batch in np.array_split(clips.clips, -(-len(clips.clips) // CLIPS_PER_BATCH)):
         windows = [torch.from_numpy(clips.frames.cut(int(clip))) for clip in batch]
-        embeddings = network.embed(torch.cat(windows).to(device))  # [n_windows of all, 128]
-        rows += [part.mean(dim=0) for part in embeddings.split([len(part) for part in windows])]
+        of_all = run(torch.cat(windows).to(device))
+        rows += [part.mean(dim=0) for part in of_all.split([len(part) for part in windows])]
     return torch.stack(rows).cpu()
 
 

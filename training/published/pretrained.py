@@ -1,4 +1,4 @@
-"""Start a network from published weights: YAMNet's (AudioSet) for yamnet and yamnet-compact, VGGish's for vggish.
+"""Start a network from published weights: YAMNet's (AudioSet) for the yamnets, VGGish's for vggish.
 
 The file is one of Google's YAMNet files, yamnet.h5 (Keras) or yamnet.tflite (see training.published.google_yamnet), or
 a state_dict with the names of one of these modules, as .safetensors, .pt or .pth:
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from serving.errors import UsageError
 from serving.file_record import record_of
 from serving.log_mel import LogMelConfig
-from training.networks import Network
+from training.networks import AUDIOSET_LAYERS, Network
 from training.published.google_yamnet import bias_batch_norm
 from training.published.weight_files import list_names, read_weights
 
@@ -112,8 +112,8 @@ def identify(path: Path) -> str:
 def load_pretrained(network: Network, path: Path) -> PretrainedReport:
     """Copy published weights into the layers that a network shares with the published one, in place.
 
-    network   yamnet and yamnet-compact take the convolutions and BatchNorms of their 12 and 7 layers from YAMNet;
-              vggish takes its convolutions and three embedding layers from VGGish
+    network   yamnet, yamnet-compact and yamnet-audioset take the convolutions and BatchNorms of their 12, 7 and 14
+              layers from YAMNet; vggish takes its convolutions and three embedding layers from VGGish
     path      a file that training.published.weight_files can read
     errors    UsageError: the file cannot be read, or a tensor is missing or has another shape; the network is then
               unchanged
@@ -123,7 +123,8 @@ def load_pretrained(network: Network, path: Path) -> PretrainedReport:
     mobilenet = "features.0.1.weight" in own
     source = GOOGLE.get(path.suffix.lower(), YAMNET) if mobilenet else VGGISH
     n_norms = sum(name.startswith("features.") and name.endswith(".running_var") for name in own)
-    names = yamnet_names(n_layers=(n_norms + 1) // 2) if mobilenet else vggish_names()
+    n_layers = (n_norms + 1) // 2
+    names = yamnet_names(n_layers) if mobilenet else vggish_names()
     values = {ours: _take(stored, theirs, own[ours].shape, source, path) for ours, theirs in names.items()}
     if not mobilenet:
         values["embedding.0.weight"] = _channels_first(values["embedding.0.weight"])
@@ -136,7 +137,7 @@ def load_pretrained(network: Network, path: Path) -> PretrainedReport:
         skipped=tuple(name for name in stored if name not in set(names.values()) and not _is_counter(name)),
         fresh=tuple(name for name in own if name not in values and not _is_counter(name)),
         statistics=mobilenet and path.suffix.lower() != ".tflite",
-        warnings=(WARNING, YAMNET_WARNING) if mobilenet else (WARNING,),
+        warnings=(WARNING, YAMNET_WARNING) if mobilenet and n_layers < len(AUDIOSET_LAYERS) else (WARNING,),
     )
 
 

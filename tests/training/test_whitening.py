@@ -1,0 +1,188 @@
+"""yamnet-audioset: published features that stay, an embedding in closed form, and the prototype map."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from serving.embedder import Embedder
+from serving.zeroshot import ZeroShot, unit_rows
+from tests.published_yamnet import published_yamnet, write_keras
+from training.evaluation.scoring import zsl
+from training.fit.whitening import fit_embedding, fit_head, whitening
+from training.networks import NetworkConfig, build_network
+from training.prototype_map import DEFAULT_STRENGTH, choose_strength, prototype_map
+from training.run_folder import RunConfig, load_network
+from training.zeroshot_maps import fit_zeroshot, text_vectors
+
+NAMES = [f"class {i}" for i in range(12)]
+SEEN = np.arange(12) < 9
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory) -> Path:
+    return write_keras(published_yamnet(seed=3, scaled=False), tmp_path_factory.mktemp("published") / "yamnet.h5")
+
+
+def run_arguments(recordings: Path, published: Path, out: Path) -> list[str]:
+    line = f"--dataset folder --data-dir {recordings} --network yamnet-audioset --init {published} --unseen clicks"
+    return [*line.split(), "--validation-share", "0", "--out", str(out), "--cache-dir", str(out.parent / "cache")]
+
+
+@pytest.fixture(scope="module")
+def whitened_run(recordings, published, tmp_path_factory) -> Path:
+    from training.run import main
+
+    out = tmp_path_factory.mktemp("whitened") / "run"
+    assert main(run_arguments(recordings, published, out)) == 0
+    return out
+
+
+def test_the_embedding_has_no_correlation_within_classes_without_shrinkage():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 100)
+    mixing = rng.standard_normal((128, 128)) * np.geomspace(1, 30, 128)[:, None]
+    features = rng.standard_normal((4, 128))[labels] * 5 + rng.standard_normal((400, 128)) @ mixing + 7
+    mean, matrix = whitening(features, labels, shrinkage=0.0)
+    rows = (features - mean) @ matrix
+    within = np.concatenate([rows[labels == c] - rows[labels == c].mean(axis=0) for c in range(4)])
+    np.testing.assert_allclose(within.T @ within / len(within), np.eye(128), atol=1e-6)  # FP64
+
+
+def test_the_network_computes_the_closed_form_and_its_head_knows_the_classes():
+    torch.manual_seed(0)
+    network = build_network(NetworkConfig("yamnet-audioset", 3, 0.2)).eval()
+    rng = np.random.default_rng(1)
+    labels = np.repeat(np.arange(3), 60)
+    features = (rng.standard_normal((3, 1024))[labels] + rng.standard_normal((180, 1024))).astype(np.float32)
+    fit_embedding(network, features, labels)
+    with torch.inference_mode():
+        rows = network.embedding(torch.from_numpy(features)).numpy()
+        mean, matrix = whitening(features.astype(np.float64), labels)
+        np.testing.assert_allclose(
+            rows, (features - mean) @ matrix, atol=1e-4 * np.abs(rows).max()
+        )  # FP32 sums of 1024
+        fit_head(network, rows, labels)
+        assert (network.classify(torch.from_numpy(rows)).argmax(1).numpy() == labels).mean() > 0.95
+
+
+def toy(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Texts [12, 30], and embeddings and labels of 20 clips a class: a linear function of the texts, and noise."""
+    texts = unit_rows(np.asarray(rng.standard_normal((12, 30)), np.float32))
+    labels = np.repeat(np.arange(12), 20)
+    centres = texts @ rng.standard_normal((30, 16)) + 3
+    return texts, (centres[labels] + 0.3 * rng.standard_normal((240, 16))).astype(np.float32), labels
+
+
+def test_the_prototype_map_finds_unseen_classes_better_than_chance():
+    texts, embeddings, labels = toy(np.random.default_rng(0))
+    train = SEEN[labels]
+    fitted = fit_zeroshot(NAMES, SEEN, texts, (embeddings[train], labels[train]), kind="prototypes")
+    assert zsl(fitted.scores(embeddings), labels, SEEN) > 0.6  # chance: 1/3
+    scores = fitted.scores(embeddings[train], NAMES[:9])
+    assert (scores.argmax(axis=1) == labels[train]).mean() > 0.9
+    assert fitted.offset != 0.0
+
+
+def test_the_map_is_ridge_regression_from_texts_to_class_means():
+    texts, embeddings, labels = toy(np.random.default_rng(1))
+    train = SEEN[labels]
+    fitted = prototype_map(NAMES, SEEN, texts, (embeddings[train], labels[train]), 2.0)
+    means = np.stack([embeddings[labels == c].mean(axis=0) for c in range(9)]) - embeddings[train].mean(axis=0)
+    wanted = np.linalg.solve(texts[:9].T @ texts[:9] + 2.0 * np.eye(30), texts[:9].T @ means)  # the primal form
+    np.testing.assert_allclose(fitted.text_projection, wanted, atol=1e-4)
+
+
+def test_the_choice_of_lambda_and_offset_hears_nothing_of_unseen_classes():
+    texts, embeddings, labels = toy(np.random.default_rng(2))
+    train = SEEN[labels]
+    chosen = choose_strength(NAMES, SEEN, texts, (embeddings[train], labels[train]))
+    other = texts.copy()
+    other[9:] = other[9:][::-1] * -1
+    assert choose_strength(NAMES, SEEN, other, (embeddings[train], labels[train])) == chosen
+
+
+def test_few_classes_get_the_default_strength_and_no_offset():
+    texts, embeddings, labels = toy(np.random.default_rng(3))
+    few = labels < 3
+    assert choose_strength(NAMES, SEEN, texts, (embeddings[few], labels[few])) == (DEFAULT_STRENGTH, 0.0)
+
+
+def test_the_map_keeps_its_projection_and_its_offset_in_the_file(tmp_path):
+    texts, embeddings, labels = toy(np.random.default_rng(4))
+    fitted = replace(prototype_map(NAMES, SEEN, texts, (embeddings, labels), 1.0), offset=0.25, text_mean=texts[0] * 0)
+    fitted.save(tmp_path / "zeroshot.npz")
+    read = ZeroShot.load(tmp_path / "zeroshot.npz")
+    np.testing.assert_array_equal(read.scores(embeddings), fitted.scores(embeddings))
+    assert read.offset == 0.25
+    # A typed label with the text of a class scores as the class.
+    typed = read.choose(["typed"], lambda labels: texts[[3]])
+    np.testing.assert_allclose(typed.scores(embeddings)[:, 0], fitted.scores(embeddings)[:, 3], atol=1e-6)
+
+
+def test_a_ranking_starts_from_the_offset_of_the_map():
+    texts, embeddings, labels = toy(np.random.default_rng(5))
+    fitted = prototype_map(NAMES, SEEN, texts, (embeddings, labels), 1.0)
+    shifted = replace(fitted, offset=0.7)
+    assert shifted.rank(embeddings[0]) == fitted.rank(embeddings[0], offset=0.7)
+    assert shifted.rank(embeddings[0], offset=0.0) == fitted.rank(embeddings[0])
+
+
+def test_name_and_description_are_averaged():
+    table = {"clock tick": [1.0, 0.0]}
+
+    def encode(texts):
+        return np.array([table.get(text, [0.0, 1.0]) for text in texts], np.float32)
+
+    rows = text_vectors(["clock_tick"], encode, "name+description")
+    np.testing.assert_allclose(rows, [[0.5**0.5, 0.5**0.5]], atol=1e-6)
+
+
+def test_the_command_keeps_the_published_weights(whitened_run, published):
+    from training.published.pretrained import load_pretrained
+
+    config = RunConfig.load(whitened_run)
+    assert (config.objective, config.map, config.class_texts) == ("whitening", "prototypes", "name+description")
+    assert config.text == "minilm"
+    network, fresh = load_network(whitened_run, config), build_network(config.network)
+    load_pretrained(fresh, published)
+    log_mel = torch.randn(2, 1, 96, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(network.features(log_mel), fresh.eval().features(log_mel))
+
+
+def test_the_whitened_run_is_evaluated_and_exported(whitened_run, published, recordings, tmp_path):
+    from export.onnx import main as export
+    from training.evaluate import main as evaluate
+
+    assert evaluate([str(whitened_run), "--init", str(published), "--cache-dir", str(tmp_path / "cache")]) == 0
+    report = json.loads((whitened_run / "evaluation" / "report.json").read_text())
+    assert report["run"]["zsl_chance"] == 1.0  # clicks alone is unseen
+    assert export([str(whitened_run), "--out", str(tmp_path / "bundle"), "--no-text-model"]) == 0
+    embedder = Embedder.load(tmp_path / "bundle")
+    recording = sorted((recordings / "tone").iterdir())[0]
+    wave, rate_hz = soundfile.read(recording, dtype="float32")
+    assert embedder.classify(wave, rate_hz, ["tone", "noise"])[0][0] == "tone"
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        ("--network yamnet-audioset", "needs Google's weights"),
+        ("--network yamnet-audioset --objective text --init {0}", "yamnet-audioset has no other objective"),
+        ("--network yamnet --objective whitening --init {0}", "whitening needs yamnet-audioset"),
+        ("--network yamnet-audioset --init {0} --vocabulary 5", "nothing is trained"),
+        ("--network yamnet-audioset --init {0} --class-texts names", "wanted one of description, name+description"),
+    ],
+)
+def test_flags_that_do_not_go_together_get_one_line(flags, line, recordings, published, tmp_path, capsys):
+    from training.run import main
+
+    base = f"--dataset folder --data-dir {recordings} --out {tmp_path / 'run'} --cache-dir {tmp_path}"
+    assert main([*base.split(), *flags.format(published).split()]) == 2
+    assert line in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "run").exists()

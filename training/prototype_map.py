@@ -1,0 +1,108 @@
+"""The zero-shot map that predicts a class's prototype, its mean embedding, from its text.
+
+    U = C C_s' (C_s C_s' + lambda I)^-1 P        score = cosine(embedding - mean, U)
+
+C are the class vectors, C_s those of the seen classes, and P the means of the seen classes' embeddings: ridge
+regression from texts to embeddings. The opposite direction, from embeddings to texts, draws all predictions together,
+so that a few classes become the nearest of most clips (hubs): Shigeto 2015 (arXiv:1507.00825), Lazaridou 2015 (ACL
+P15-1027).
+
+Lambda and the GZSL offset are chosen on pseudo-unseen classes: seen classes that a fit leaves out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.zeroshot import ZeroShot
+from training.evaluation.scoring import tradeoff, zsl
+
+STRENGTHS = (0.3, 1.0, 3.0, 10.0)  # lambda
+DEFAULT_STRENGTH = 3.0  # for too few classes to choose
+DRAWS = 12  # of pseudo-unseen classes
+PSEUDO_SHARE = 0.25  # of the seen classes, and of the clips of the others, which are scored as seen
+FEWEST_CLASSES = 6  # for a choice: two pseudo-unseen classes and four to fit to
+OFFSETS = np.linspace(-0.5, 1.5, 401)  # in cosines
+
+Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+
+def prototype_map(
+    names: Sequence[str], seen: NDArray[np.bool_], vectors: NDArray[np.float32], train: Labelled, strength: float
+) -> ZeroShot:
+    """The map for one lambda, with a temperature of 1 and without an offset.
+
+    names    all classes;  seen [C] bool;  vectors [C, text_size] from `class_vectors`
+    train    embeddings [n, D] and labels [n], indices into names; classes without a clip take no part
+    """
+    embeddings, labels = train
+    mean = embeddings.mean(axis=0)
+    heard = np.unique(labels)
+    means = np.stack([embeddings[labels == c].mean(axis=0) for c in heard]) - mean  # [n_heard, D]
+    texts = vectors[heard].astype(np.float64)
+    text_projection = texts.T @ np.linalg.solve(texts @ texts.T + strength * np.eye(len(heard)), means)
+    identity = np.eye(embeddings.shape[1], dtype=np.float32)
+    return ZeroShot(mean, identity, list(names), vectors, seen, 1.0, text_projection=text_projection.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """Scores without the pseudo-unseen classes in the fit. columns: the classes that take part."""
+
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    seen: NDArray[np.bool_]
+
+
+def choose_strength(
+    names: Sequence[str], seen: NDArray[np.bool_], vectors: NDArray[np.float32], train: Labelled
+) -> tuple[float, float]:
+    """Lambda with the best mean accuracy on pseudo-unseen classes, and the offset with the best mean harmonic mean.
+
+    returns  lambda, and the offset in cosines; the default and 0 with fewer than FEWEST_CLASSES classes
+    """
+    heard = np.unique(train[1])
+    if len(heard) < FEWEST_CLASSES:
+        return DEFAULT_STRENGTH, 0.0
+    draws = {
+        strength: [_draw(names, seen, vectors, train, heard, strength, number) for number in range(DRAWS)]
+        for strength in STRENGTHS
+    }
+    accuracies = {
+        strength: np.mean([zsl(draw.scores, draw.labels, draw.seen) for draw in drawn])
+        for strength, drawn in draws.items()
+    }
+    best = max(STRENGTHS, key=lambda strength: accuracies[strength])
+    curves = np.mean([_harmonic_means(draw) for draw in draws[best]], axis=0)  # [n_offsets]
+    return best, float(OFFSETS[curves.argmax()])
+
+
+def _draw(
+    names: Sequence[str], seen: NDArray[np.bool_], vectors: NDArray[np.float32], train: Labelled,
+    heard: NDArray[np.int64], strength: float, number: int,
+) -> _Draw:  # fmt: skip
+    rng = np.random.default_rng(number)  # the same draws for each lambda
+    embeddings, labels = train
+    pseudo = rng.permutation(heard)[: max(2, round(PSEUDO_SHARE * len(heard)))]
+    of_pseudo = np.isin(labels, pseudo)
+    scored = of_pseudo | (rng.random(len(labels)) < PSEUDO_SHARE)
+    fitted = prototype_map(names, seen, vectors, (embeddings[~scored], labels[~scored]), strength)
+    left = np.unique(labels[~scored])  # a class may have lost all its clips
+    columns = np.union1d(left, pseudo)
+    known = np.isin(labels, columns) & scored
+    scores = fitted.scores(embeddings[known])[:, columns]
+    return _Draw(scores, np.searchsorted(columns, labels[known]), np.isin(columns, left))
+
+
+def _harmonic_means(draw: _Draw) -> NDArray[np.float64]:
+    """The harmonic mean at each of OFFSETS."""
+    curve = tradeoff(draw.scores, draw.labels, draw.seen)
+    position = np.searchsorted([point.offset for point in curve], OFFSETS).clip(0, len(curve) - 1)
+    return np.array([curve[i].harmonic_mean for i in position])
+
+
+def with_offset(zeroshot: ZeroShot, offset: float) -> ZeroShot:
+    """The map with an offset that is given in cosines."""
+    return replace(zeroshot, offset=offset * zeroshot.temperature)
