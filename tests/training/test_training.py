@@ -1,10 +1,12 @@
 """The training command: what it writes, what it promises, what it refuses."""
 
+import io
 import json
 import shutil
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -50,11 +52,20 @@ def test_a_run_folder_holds_what_others_need(run_folder):
     assert summary["best_epoch"] >= 5
 
 
-def test_the_last_line_of_training_is_json_for_scripts(recordings, tmp_path, capsys):
-    assert main(arguments(recordings, tmp_path / "run", "--epochs", "1")) == 0
-    last = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert last["epochs"] == 1
-    assert last["out"] == str(tmp_path / "run")
+@pytest.fixture(scope="module")
+def short_run(recordings, tmp_path_factory) -> tuple[Path, str]:
+    """The folder of a run of two epochs, and what the command wrote to stdout."""
+    out = tmp_path_factory.mktemp("short") / "run"
+    with redirect_stdout(io.StringIO()) as stdout:
+        assert main(arguments(recordings, out, "--epochs", "2")) == 0
+    return out, stdout.getvalue()
+
+
+def test_the_last_line_of_training_is_json_for_scripts(short_run):
+    out, stdout = short_run
+    last = json.loads(stdout.splitlines()[-1])
+    assert last["epochs"] == 2
+    assert last["out"] == str(out)
     assert 0 <= last["validation_accuracy"] <= 1
     assert last["seconds"] > 0
 
@@ -63,10 +74,10 @@ def test_fewer_clips_than_a_batch_train(recordings, tmp_path):
     assert main(arguments(recordings, tmp_path / "run", "--epochs", "1", "--batch-size", "512")) == 0
 
 
-def test_the_same_seed_gives_the_same_weights(recordings, tmp_path):
-    for name in ("a", "b"):
-        assert main(arguments(recordings, tmp_path / name, "--epochs", "2")) == 0
-    a, b = (load_file(tmp_path / name / "weights.safetensors") for name in ("a", "b"))
+def test_the_same_seed_gives_the_same_weights(short_run, recordings, tmp_path):
+    assert main(arguments(recordings, tmp_path / "again", "--epochs", "2")) == 0
+    a, b = (load_file(run / "weights.safetensors") for run in (short_run[0], tmp_path / "again"))
+    assert a.keys() == b.keys()
     assert all((a[name] == b[name]).all() for name in a)
 
 
@@ -102,20 +113,18 @@ def test_a_run_killed_and_resumed_ends_with_the_weights_of_an_uninterrupted_one(
         assert [key for key in whole if not torch.equal(whole[key], cut[key])] == []
 
 
-def test_a_run_killed_in_its_first_epoch_is_resumed_as_well(recordings, tmp_path):
-    assert main(arguments(recordings, tmp_path / "whole", "--epochs", "1")) == 0
+def test_a_run_killed_in_its_first_epoch_is_resumed_as_well(short_run, recordings, tmp_path):
     (tmp_path / "cut").mkdir()
-    shutil.copy(tmp_path / "whole" / "config.json", tmp_path / "cut")
-    assert main(arguments(recordings, tmp_path / "cut", "--epochs", "1", "--resume")) == 0
-    whole, cut = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "cut"))
+    shutil.copy(short_run[0] / "config.json", tmp_path / "cut")
+    assert main(arguments(recordings, tmp_path / "cut", "--epochs", "2", "--resume")) == 0
+    whole, cut = (load_file(run / "weights.safetensors") for run in (short_run[0], tmp_path / "cut"))
     assert [key for key in whole if not torch.equal(whole[key], cut[key])] == []
 
 
-def test_weights_to_start_from_are_read_before_a_run_is_replaced(recordings, tmp_path, capsys):
-    assert main(arguments(recordings, tmp_path / "run", "--epochs", "1")) == 0
+def test_weights_to_start_from_are_read_before_a_run_is_replaced(short_run, recordings, tmp_path, capsys):
+    shutil.copytree(short_run[0], tmp_path / "run")
     before = (tmp_path / "run" / "weights.safetensors").read_bytes()
     (tmp_path / "wrong.safetensors").write_bytes(b"junk")
-    capsys.readouterr()
     for out, flags in (("run", ["--overwrite"]), ("new", [])):
         init = ["--epochs", "1", "--init", str(tmp_path / "wrong.safetensors"), *flags]
         one_line(capsys, main(arguments(recordings, tmp_path / out, *init)), "wrong.safetensors")
