@@ -39,9 +39,13 @@ class _Batches(CalibrationDataReader):
         return next(self._batches, None)
 
 
-def measure_ranges(model: onnx.ModelProto, layers: list[onnx.NodeProto], inputs: NDArray[np.float32]) -> Ranges:
-    """The minimum and maximum of each channel of the layers' inputs. inputs: [n, ...] of the model."""
+def measure_ranges(
+    model: onnx.ModelProto, layers: list[onnx.NodeProto], *sets: NDArray[np.float32]
+) -> tuple[Ranges, ...]:
+    """The minimum and maximum of each channel of the layers' inputs, for each set of inputs [n, ...] of the model."""
     (entry,) = model.graph.input
+    names = [node.input[0] for node in layers]
+    measured: list[Ranges] = []
     with tempfile.TemporaryDirectory() as folder:
         save_graph(model, Path(folder) / "model.onnx")
         calibrator = create_calibrator(
@@ -50,10 +54,12 @@ def measure_ranges(model: onnx.ModelProto, layers: list[onnx.NodeProto], inputs:
             str(Path(folder) / "augmented.onnx"),
             extra_options={"per_channel": True},
         )
-        calibrator.collect_data(_Batches(entry.name, inputs))
-        found = calibrator.compute_data()
-    names = [node.input[0] for node in layers]
-    return {name: (found[name].lowest.ravel(), found[name].highest.ravel()) for name in names}
+        for inputs in sets:
+            calibrator.calibrate_tensors_range = None  # it would add to the ranges of the set before
+            calibrator.collect_data(_Batches(entry.name, inputs))
+            found = calibrator.compute_data()
+            measured.append({name: (found[name].lowest.ravel(), found[name].highest.ravel()) for name in names})
+    return tuple(measured)
 
 
 def equalise(

@@ -117,7 +117,7 @@ def quantise(
     # What precedes the first layer stays in FP32, so it runs only once, and the trials are of the rest of the graph.
     before, after = _split(model, layers[0].input[0])
     calibration, judged, probes = (_run_model(before, inputs) for inputs in (calibration, judged, probes))
-    calibrated, of_probes = (measure_ranges(after, layers, inputs) for inputs in (calibration, probes))
+    calibrated, of_probes = measure_ranges(after, layers, calibration, probes)
     with_probes = {name: _union(limits, of_probes[name]) for name, limits in calibrated.items()}
     reference = _Reference(after, judged, probes, zeroshot)
     calibrated, with_probes = equalise(model, layers, calibrated, with_probes)
