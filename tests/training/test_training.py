@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from serving.zeroshot import ZeroShot
 from tests.conftest import RATE_HZ, small_sound
 from training.evaluate import main as evaluate
+from training.fit.loop import _Training
 from training.fit.recipe import Epoch, Recipe, best_epoch, should_stop, steps_per_epoch
 from training.run import main
 from training.run_folder import RunConfig
@@ -132,19 +133,21 @@ def test_weights_to_start_from_are_read_before_a_run_is_replaced(short_run, reco
     assert not (tmp_path / "new").exists()
 
 
-def test_a_full_disk_ends_the_run_with_one_line_and_keeps_the_last_checkpoint(recordings, tmp_path):
+def test_a_full_disk_ends_the_run_with_one_line_and_keeps_the_last_checkpoint(recordings, tmp_path, monkeypatch):
     options = arguments(recordings, tmp_path / "run", "--epochs", "3")
-    command = [sys.executable, "-m", "training.run", *options]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    while not (tmp_path / "run" / "metrics.jsonl").is_file():
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
+    save = _Training.save
+
+    def save_and_stop(self, history, run):
+        save(self, history, run)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_Training, "save", save_and_stop)
+        assert main(options) == 130
     before = (tmp_path / "run" / "last.safetensors").read_bytes()
     # No file may grow past 1 MB: to the program it is a disk that is full.
-    limit = ["bash", "-c", 'ulimit -f 1000; exec "$@"', "-"]
-    done = subprocess.run([*limit, *command, "--resume"], capture_output=True, text=True)
+    limited = ["bash", "-c", 'ulimit -f 1000; exec "$@"', "-", sys.executable, "-m", "training.run"]
+    done = subprocess.run([*limited, *options, "--resume"], capture_output=True, text=True)
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == 2, done.stderr
     assert len(errors) == 1
