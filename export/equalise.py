@@ -18,12 +18,15 @@ from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader
 from onnxruntime.quantization.calibrate import create_calibrator
 
+from export.graph import save_graph
+
 BATCH = 8
 STRENGTH = 0.5  # exponent of the factors: 0 leaves the ranges unchanged, 1 makes them equal
 SMALLEST = 0.02  # least range of a channel, as a share of the largest: other sounds may excite a channel more
 BETWEEN = ("Relu", "ReduceMean", "MaxPool", "Reshape", "Identity")  # operators that may be between two layers
 
-Ranges = dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]  # tensor -> minimum and maximum of each channel
+Limits = tuple[NDArray[np.float32], NDArray[np.float32]]  # minimum and maximum of each channel
+Ranges = dict[str, Limits]  # of each tensor
 
 
 class _Batches(CalibrationDataReader):
@@ -36,20 +39,27 @@ class _Batches(CalibrationDataReader):
         return next(self._batches, None)
 
 
-def measure_ranges(path: Path, layers: list[onnx.NodeProto], inputs: NDArray[np.float32]) -> Ranges:
-    """The minimum and maximum of each channel of the layers' inputs. inputs: [n, ...] of the file at `path`."""
-    (entry,) = onnx.load(path, load_external_data=False).graph.input
+def measure_ranges(
+    model: onnx.ModelProto, layers: list[onnx.NodeProto], *sets: NDArray[np.float32]
+) -> tuple[Ranges, ...]:
+    """The minimum and maximum of each channel of the layers' inputs, for each set of inputs [n, ...] of the model."""
+    (entry,) = model.graph.input
+    names = [node.input[0] for node in layers]
+    measured: list[Ranges] = []
     with tempfile.TemporaryDirectory() as folder:
+        save_graph(model, Path(folder) / "model.onnx")
         calibrator = create_calibrator(
-            path,
+            Path(folder) / "model.onnx",
             sorted({node.op_type for node in layers}),
             str(Path(folder) / "augmented.onnx"),
             extra_options={"per_channel": True},
         )
-        calibrator.collect_data(_Batches(entry.name, inputs))
-        found = calibrator.compute_data()
-    names = [node.input[0] for node in layers]
-    return {name: (found[name].lowest.ravel(), found[name].highest.ravel()) for name in names}
+        for inputs in sets:
+            calibrator.calibrate_tensors_range = None  # it would add to the ranges of the set before
+            calibrator.collect_data(_Batches(entry.name, inputs))
+            found = calibrator.compute_data()
+            measured.append({name: (found[name].lowest.ravel(), found[name].highest.ravel()) for name in names})
+    return tuple(measured)
 
 
 def equalise(

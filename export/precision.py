@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.utils
 import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
@@ -31,7 +32,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from rich.progress import track
 from torch import Tensor, nn
 
-from export.equalise import BATCH, Ranges, equalise, measure_ranges
+from export.equalise import BATCH, Limits, Ranges, equalise, measure_ranges
 from export.graph import FRONT_END, Embedder, save_graph
 from export.parity.comparison import BOUNDS
 from export.parity.judge import run_in_batches
@@ -113,42 +114,48 @@ def quantise(
     model = onnx.load(path)
     nodes = {_layer_name(node): node for node in model.graph.node if _is_layer(node, model)}
     layers = list(nodes.values())
-    calibrated = measure_ranges(path, layers, calibration)
-    with_probes = measure_ranges(path, layers, np.concatenate([calibration, probes]))
+    # What precedes the first layer stays in FP32, so it runs only once, and the trials are of the rest of the graph.
+    before, after = _split(model, layers[0].input[0])
+    calibration, judged, probes = (_run_model(before, inputs) for inputs in (calibration, judged, probes))
+    calibrated, of_probes = measure_ranges(after, layers, calibration, probes)
+    with_probes = {name: _union(limits, of_probes[name]) for name, limits in calibrated.items()}
+    reference = _Reference(after, judged, probes, zeroshot)
     calibrated, with_probes = equalise(model, layers, calibrated, with_probes)
+    _, after = _split(model, layers[0].input[0])  # with the equalised weights
     with_headroom = {name: (HEADROOM * least, HEADROOM * largest) for name, (least, largest) in calibrated.items()}
     ranges = dict(with_headroom)
-    reference = _Reference(path, judged, probes, zeroshot)
 
-    def build(names: Iterable[str]) -> onnx.ModelProto:
-        return _insert(model, ranges, [nodes[name].name for name in names])
+    def build(graph: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
+        return _insert(graph, ranges, [nodes[name].name for name in names])
 
     effects: dict[str, float] = {}
     kept: list[str] = []
-    if not reference.accepts(build(nodes)):
+    if not reference.accepts(build(after, nodes)):
         for name in track(nodes, "each layer alone in INT8", console=progress_console, transient=True):
             tensor = nodes[name].input[0]
             tried: list[tuple[float, Ranges]] = []
             for candidate in (with_headroom, calibrated, with_probes):
                 ranges[tensor] = candidate[tensor]
-                tried.append((reference.worst_cosine(build([name])), candidate))
+                tried.append((reference.worst_cosine(build(after, [name])), candidate))
             effects[name], best = max(tried, key=lambda pair: pair[0])
             ranges[tensor] = best[tensor]
         sizes = {tensor.name: numpy_helper.to_array(tensor).nbytes for tensor in model.graph.initializer}
         order = sorted(nodes, key=lambda name: (effects[name] - 1) / sizes[nodes[name].input[1]])
         for name in track(order, "worst layers back to FP32", console=progress_console, transient=True):
-            if reference.accepts(build([name for name in nodes if name not in kept])):
+            if reference.accepts(build(after, [name for name in nodes if name not in kept])):
                 break
             kept.append(name)
-    return Quantised(build([name for name in nodes if name not in kept]), kept, effects)
+    return Quantised(build(model, [name for name in nodes if name not in kept]), kept, effects)
 
 
 class _Reference:
-    """The FP32 file's results on recordings [n, ...] and probes [n, ...], with which a quantised graph is compared."""
+    """The FP32 graph's results on recordings [n, ...] and probes [n, ...], with which a quantised one is compared."""
 
-    def __init__(self, path: Path, recordings: NDArray[np.float32], probes: NDArray[np.float32], zeroshot: ZeroShot):
+    def __init__(
+        self, model: onnx.ModelProto, recordings: NDArray[np.float32], probes: NDArray[np.float32], zeroshot: ZeroShot
+    ):
         self._inputs = np.concatenate([recordings, probes])
-        self._reference = _run(path, self._inputs)
+        self._reference = _run_model(model, self._inputs)
         self._classify = lambda rows: zeroshot.scores(rows[: len(recordings)]).argmax(axis=1)
 
     def accepts(self, model: onnx.ModelProto) -> bool:
@@ -173,14 +180,21 @@ def _layer_name(node: onnx.NodeProto) -> str:
     return node.input[1].removesuffix(".weight")
 
 
+def _split(model: onnx.ModelProto, tensor: str) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """The part of a graph that computes this tensor from the inputs, and the part that computes the outputs from it."""
+    whole = onnx.utils.Extractor(model)
+    inputs, outputs = ([entry.name for entry in ends] for ends in (model.graph.input, model.graph.output))
+    return whole.extract_model(inputs, [tensor]), whole.extract_model([tensor], outputs)
+
+
+def _union(limits: Limits, others: Limits) -> Limits:
+    return np.minimum(limits[0], others[0]), np.maximum(limits[1], others[1])
+
+
 def _run_model(model: onnx.ModelProto, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
     with tempfile.TemporaryDirectory() as folder:
         save_graph(model, Path(folder) / "trial.onnx")
-        return _run(Path(folder) / "trial.onnx", inputs)
-
-
-def _run(path: Path, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    return run_in_batches(OnnxRuntime(path, usable_cores(), ["cpu"]), inputs, BATCH)
+        return run_in_batches(OnnxRuntime(Path(folder) / "trial.onnx", usable_cores(), ["cpu"]), inputs, BATCH)
 
 
 def _insert(model: onnx.ModelProto, ranges: Ranges, nodes: list[str]) -> onnx.ModelProto:

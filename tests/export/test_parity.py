@@ -24,6 +24,12 @@ from serving.probes import probe_windows
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture
+def one_batch_size(monkeypatch) -> None:
+    """Damage to a file shows at every batch size, so one is enough."""
+    monkeypatch.setattr("export.parity.__main__.BATCHES", (8,))
+
+
 def passed(capsys, *arguments: str) -> dict:
     code = main(list(arguments))
     captured = capsys.readouterr()
@@ -99,6 +105,7 @@ def test_the_run_named_in_the_bundle_is_found_by_itself(precise_bundle, run_fold
     assert "probes" not in result["reference"]  # all rows, not those of the export alone
 
 
+@pytest.mark.usefixtures("one_batch_size")
 @pytest.mark.parametrize("damage", [exchange_bands, shift_log_offset])
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_wrong_front_end_is_caught(precise_bundle, run_folder, tmp_path, capsys, precision, damage):
@@ -106,6 +113,7 @@ def test_a_wrong_front_end_is_caught(precise_bundle, run_folder, tmp_path, capsy
     assert precision in caught(capsys, folder, "--run", str(run_folder), "--clips", "0")
 
 
+@pytest.mark.usefixtures("one_batch_size")
 def test_a_wrong_front_end_of_a_log_mel_bundle_is_caught(log_mel_bundle, run_folder, tmp_path, capsys):
     folder = Path(shutil.copytree(log_mel_bundle, tmp_path / "damaged"))
     manifest = open_bundle(folder).manifest
@@ -116,6 +124,7 @@ def test_a_wrong_front_end_of_a_log_mel_bundle_is_caught(log_mel_bundle, run_fol
     assert "fp32" in caught(capsys, str(folder), "--run", str(run_folder), "--clips", "0")
 
 
+@pytest.mark.usefixtures("one_batch_size")
 @pytest.mark.parametrize("fault", ["sign", "nan", "infinite"])
 def test_one_wrong_row_is_caught_and_named(precise_bundle, run_folder, capsys, monkeypatch, fault):
     names, windows = probe_windows(open_bundle(precise_bundle).manifest.window)
@@ -157,6 +166,7 @@ def overflow(model: onnx.ModelProto) -> None:
         change(model, "features.2.0.bias", lambda bias: np.full_like(bias, 7e4, np.float32))
 
 
+@pytest.mark.usefixtures("one_batch_size")
 @pytest.mark.parametrize(
     ("precision", "damage"),
     [("int8", saturate), ("int8", scale_one_channel), ("int8", forget_bias), ("fp16", forget_bias), ("fp16", overflow)],
@@ -173,6 +183,7 @@ def test_damage_to_a_precision_is_caught(precise_bundle, run_folder, tmp_path, c
     assert precision in line
 
 
+@pytest.mark.usefixtures("one_batch_size")
 def test_without_the_run_a_wrong_fp32_model_is_caught_by_what_pytorch_gave(precise_bundle, tmp_path, capsys):
     folder = damaged(precise_bundle, tmp_path, "fp32", shift_log_offset)
     write_manifest(Path(folder), replace(open_bundle(folder).manifest, run="/gone"))

@@ -1,10 +1,12 @@
 """The training command: what it writes, what it promises, what it refuses."""
 
+import io
 import json
 import shutil
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from serving.zeroshot import ZeroShot
 from tests.conftest import RATE_HZ, small_sound
 from training.evaluate import main as evaluate
+from training.fit.loop import _Training
 from training.fit.recipe import Epoch, Recipe, best_epoch, should_stop, steps_per_epoch
 from training.run import main
 from training.run_folder import RunConfig
@@ -50,11 +53,20 @@ def test_a_run_folder_holds_what_others_need(run_folder):
     assert summary["best_epoch"] >= 5
 
 
-def test_the_last_line_of_training_is_json_for_scripts(recordings, tmp_path, capsys):
-    assert main(arguments(recordings, tmp_path / "run", "--epochs", "1")) == 0
-    last = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert last["epochs"] == 1
-    assert last["out"] == str(tmp_path / "run")
+@pytest.fixture(scope="module")
+def short_run(recordings, tmp_path_factory) -> tuple[Path, str]:
+    """The folder of a run of two epochs, and what the command wrote to stdout."""
+    out = tmp_path_factory.mktemp("short") / "run"
+    with redirect_stdout(io.StringIO()) as stdout:
+        assert main(arguments(recordings, out, "--epochs", "2")) == 0
+    return out, stdout.getvalue()
+
+
+def test_the_last_line_of_training_is_json_for_scripts(short_run):
+    out, stdout = short_run
+    last = json.loads(stdout.splitlines()[-1])
+    assert last["epochs"] == 2
+    assert last["out"] == str(out)
     assert 0 <= last["validation_accuracy"] <= 1
     assert last["seconds"] > 0
 
@@ -63,10 +75,10 @@ def test_fewer_clips_than_a_batch_train(recordings, tmp_path):
     assert main(arguments(recordings, tmp_path / "run", "--epochs", "1", "--batch-size", "512")) == 0
 
 
-def test_the_same_seed_gives_the_same_weights(recordings, tmp_path):
-    for name in ("a", "b"):
-        assert main(arguments(recordings, tmp_path / name, "--epochs", "2")) == 0
-    a, b = (load_file(tmp_path / name / "weights.safetensors") for name in ("a", "b"))
+def test_the_same_seed_gives_the_same_weights(short_run, recordings, tmp_path):
+    assert main(arguments(recordings, tmp_path / "again", "--epochs", "2")) == 0
+    a, b = (load_file(run / "weights.safetensors") for run in (short_run[0], tmp_path / "again"))
+    assert a.keys() == b.keys()
     assert all((a[name] == b[name]).all() for name in a)
 
 
@@ -102,20 +114,18 @@ def test_a_run_killed_and_resumed_ends_with_the_weights_of_an_uninterrupted_one(
         assert [key for key in whole if not torch.equal(whole[key], cut[key])] == []
 
 
-def test_a_run_killed_in_its_first_epoch_is_resumed_as_well(recordings, tmp_path):
-    assert main(arguments(recordings, tmp_path / "whole", "--epochs", "1")) == 0
+def test_a_run_killed_in_its_first_epoch_is_resumed_as_well(short_run, recordings, tmp_path):
     (tmp_path / "cut").mkdir()
-    shutil.copy(tmp_path / "whole" / "config.json", tmp_path / "cut")
-    assert main(arguments(recordings, tmp_path / "cut", "--epochs", "1", "--resume")) == 0
-    whole, cut = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "cut"))
+    shutil.copy(short_run[0] / "config.json", tmp_path / "cut")
+    assert main(arguments(recordings, tmp_path / "cut", "--epochs", "2", "--resume")) == 0
+    whole, cut = (load_file(run / "weights.safetensors") for run in (short_run[0], tmp_path / "cut"))
     assert [key for key in whole if not torch.equal(whole[key], cut[key])] == []
 
 
-def test_weights_to_start_from_are_read_before_a_run_is_replaced(recordings, tmp_path, capsys):
-    assert main(arguments(recordings, tmp_path / "run", "--epochs", "1")) == 0
+def test_weights_to_start_from_are_read_before_a_run_is_replaced(short_run, recordings, tmp_path, capsys):
+    shutil.copytree(short_run[0], tmp_path / "run")
     before = (tmp_path / "run" / "weights.safetensors").read_bytes()
     (tmp_path / "wrong.safetensors").write_bytes(b"junk")
-    capsys.readouterr()
     for out, flags in (("run", ["--overwrite"]), ("new", [])):
         init = ["--epochs", "1", "--init", str(tmp_path / "wrong.safetensors"), *flags]
         one_line(capsys, main(arguments(recordings, tmp_path / out, *init)), "wrong.safetensors")
@@ -123,19 +133,21 @@ def test_weights_to_start_from_are_read_before_a_run_is_replaced(recordings, tmp
     assert not (tmp_path / "new").exists()
 
 
-def test_a_full_disk_ends_the_run_with_one_line_and_keeps_the_last_checkpoint(recordings, tmp_path):
+def test_a_full_disk_ends_the_run_with_one_line_and_keeps_the_last_checkpoint(recordings, tmp_path, monkeypatch):
     options = arguments(recordings, tmp_path / "run", "--epochs", "3")
-    command = [sys.executable, "-m", "training.run", *options]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    while not (tmp_path / "run" / "metrics.jsonl").is_file():
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
+    save = _Training.save
+
+    def save_and_stop(self, history, run):
+        save(self, history, run)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_Training, "save", save_and_stop)
+        assert main(options) == 130
     before = (tmp_path / "run" / "last.safetensors").read_bytes()
     # No file may grow past 1 MB: to the program it is a disk that is full.
-    limit = ["bash", "-c", 'ulimit -f 1000; exec "$@"', "-"]
-    done = subprocess.run([*limit, *command, "--resume"], capture_output=True, text=True)
+    limited = ["bash", "-c", 'ulimit -f 1000; exec "$@"', "-", sys.executable, "-m", "training.run"]
+    done = subprocess.run([*limited, *options, "--resume"], capture_output=True, text=True)
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == 2, done.stderr
     assert len(errors) == 1
