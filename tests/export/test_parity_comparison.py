@@ -58,7 +58,7 @@ def test_a_row_may_differ_by_a_few_times_its_own_rounding_and_no_more():
     assert not compare_rows(NAMES, ROWS, plant("sign"), BOUNDS["fp32"], rounding.__getitem__).passed
     assert compare_rows(NAMES, ROWS, plant("small"), BOUNDS["fp32"], rounding.__getitem__).excused == ("row 617",)
     far = ROWS.copy()
-    far[617, 3] += 4e-4
+    far[617, 3] += 1.2e-3  # beyond what any rounding excuses
     assert not compare_rows(NAMES, ROWS, far, BOUNDS["fp32"], (100 * rounding).__getitem__).passed
 
 
