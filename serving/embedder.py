@@ -216,7 +216,7 @@ class Embedder(SharedCopy):
         """
         if labels is None:
             return self.zeroshot
-        return self.zeroshot.choose(labels, self._encode if self.knows_text else None)
+        return self.zeroshot.choose(labels, self.encode_labels if self.knows_text else None)
 
     def unknown_words(self, labels: Sequence[str]) -> dict[str, list[str]]:
         """The words of each label that the text model does not know; labels without such words are left out."""
@@ -224,8 +224,13 @@ class Embedder(SharedCopy):
         unknown = {label: self._text_model.unknown_words(self.describe(label)) for label in typed}
         return {label: words for label, words in unknown.items() if words}
 
-    def _encode(self, labels: Sequence[str]) -> NDArray[np.float32]:
+    def encode_labels(self, labels: Sequence[str]) -> NDArray[np.float32]:
+        """The text vectors of labels [n, text_size] float32. LabelError: the text model knows no word of a label."""
         return self._text_model.encode([self.describe(label) for label in labels])
+
+    def encode_afresh(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The vectors of texts [n, text_size] float32 from the text model itself, not from its cache."""
+        return self._text_model.vectors(texts)
 
     def describe(self, label: str) -> str:
         """The text that stands for a label: the bundle's description of that class, or the label itself."""
@@ -235,6 +240,16 @@ class Embedder(SharedCopy):
     def knows_text(self) -> bool:
         """Whether any text can be a label."""
         return self.text_source is not None and self.zeroshot.text_mean is not None
+
+    def open_text_model(self) -> None:
+        """Open the text model now, so that nothing has to be read from the bundle later."""
+        if self.knows_text:
+            _ = self._text_model
+
+    @property
+    def has_open_text_model(self) -> bool:
+        """Whether the text model is open."""
+        return "_text_model" in vars(self)
 
     @cached_property
     def _text_model(self) -> TextModel:

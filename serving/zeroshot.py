@@ -88,31 +88,40 @@ class ZeroShot:
         returns  a map whose `class_names` are the labels as given
         errors   LabelError: there is no label, or one is empty, repeated, unknown, or not a text
         """
+        typed = self.typed(labels, knows_text=encode is not None)
+        labels = list(labels)
+        rows = np.array([self._row(label) for label in labels], dtype=np.intp)
+        vectors = self.class_vectors[rows]  # [n_labels, text_size]
+        if encode is not None and self.text_mean is not None and typed:
+            vectors[rows < 0] = unit_rows(encode(typed) - self.text_mean)
+        return replace(self, class_names=labels, class_vectors=vectors, seen=np.where(rows < 0, False, self.seen[rows]))
+
+    def typed(self, labels: Sequence[str], knows_text: bool = True) -> list[str]:
+        """The labels that are not names of classes, in their order. knows_text, errors: as `encode` of `choose`."""
         if isinstance(labels, str):
             raise LabelError(f"labels: got the text {labels!r}; wanted a list of them: [{labels!r}]")
         labels = list(labels)
         if strange := [label for label in labels if not isinstance(label, str)]:
             raise LabelError(f"labels: got {strange[0]!r}; wanted a list of names or texts")
-        rows = np.array([self._row(label) for label in labels], dtype=np.intp)
+        rows = [self._row(label) for label in labels]
         typed = [label for label, row in zip(labels, rows, strict=True) if row < 0]
         if not labels or not all(map(normalise_label, labels)):
             raise LabelError(f"labels: got {'an empty' if labels else 'no'} label; wanted one name or text for each")
-        if typed and (encode is None or self.text_mean is None):
+        if typed and not (knows_text and self.text_mean is not None):
             install = "" if self.text_mean is None else "pip install 'unheard[text]', or "
             raise LabelError(
                 f"labels: got {join_labels(typed)}; this bundle knows {join_labels(self.class_names)}, and has no text "
                 f"model to understand others with: {install}export it again with --text-model"
             )
-        same = [int(row) if row >= 0 else normalise_label(label) for label, row in zip(labels, rows, strict=True)]
-        repeated = [label for i, label in enumerate(labels) if same[i] in same[:i]]
+        once: set[int | str] = set()
+        repeated: list[str] = []
+        for label, row in zip(labels, rows, strict=True):
+            same = row if row >= 0 else normalise_label(label)
+            repeated += [label] if same in once else []
+            once.add(same)
         if repeated:
             raise LabelError(f"labels: got {join_labels(repeated)} more than once; give each label once")
-        vectors = self.class_vectors[rows]  # [n_labels, text_size]
-        if encode is not None and self.text_mean is not None and typed:
-            vectors[rows < 0] = unit_rows(encode(typed) - self.text_mean)
-        return replace(
-            self, class_names=list(labels), class_vectors=vectors, seen=np.where(rows < 0, False, self.seen[rows])
-        )
+        return typed
 
     def has(self, label: str) -> bool:
         """Whether a label is the name of a class; case and spacing are ignored."""

@@ -31,7 +31,10 @@ def parity_record(judge: Judge, results: Iterable[ParityResult]) -> dict[str, An
         "reference": judge.reference.name,
         "rows": {"probes": samples.n_probes, "recordings": len(samples.counts), "windows": len(samples.windows)},
         "bounds": {name: asdict(bound) for name, bound in BOUNDS.items()},
-        "allowance": {"or_rounding_times": ROUNDING_FACTOR, "at_most_bounds": round(MAX_ALLOWANCE / BOUNDS["fp32"].difference, 3)},
+        "allowance": {
+            "or_rounding_times": ROUNDING_FACTOR,
+            "at_most_bounds": round(MAX_ALLOWANCE / BOUNDS["fp32"].difference, 3),
+        },
         "results": [result.as_json() for result in results],
     }
 

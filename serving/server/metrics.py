@@ -1,6 +1,6 @@
 """The metrics at /metrics, in Prometheus's text format."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily
@@ -36,13 +36,15 @@ class Metrics:
         self.batch_windows = Histogram(
             "unheard_batch_windows", "windows in one call of the model", buckets=WINDOWS_BUCKETS, registry=self.registry
         )
-        held = Gauge("unheard_queued_audio_seconds", "sound of accepted, unanswered requests", registry=self.registry)
-        held.set_function(lambda: admission.seconds)
-        held = Gauge("unheard_held_upload_bytes", "request bodies in memory", registry=self.registry)
-        held.set_function(lambda: admission.held_bytes)
+        self.watch("queued_audio_seconds", "sound of accepted, unanswered requests", lambda: admission.seconds)
+        self.watch("held_upload_bytes", "request bodies in memory", lambda: admission.held_bytes)
 
     def _histogram(self, name: str, text: str, labels: list[str] | None = None) -> Histogram:
         return Histogram(f"unheard_{name}", text, labels or [], buckets=SECONDS_BUCKETS, registry=self.registry)
+
+    def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
+        """Add a gauge that shows this value."""
+        Gauge(f"unheard_{name}", text, registry=self.registry).set_function(value)
 
     def on_request(self, route: str, code: int, seconds: float) -> None:
         """Count an answered request. route: the declared one, so that clients cannot create new label values."""

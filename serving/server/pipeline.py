@@ -20,6 +20,7 @@ from serving.server.batching import Batched, Batcher
 from serving.server.limits import Limits
 from serving.server.metrics import Metrics
 from serving.server.pending import PendingRecording, PendingRecordings
+from serving.server.text_worker import TextWorker
 from serving.server.thread_priority import lower_thread_priority
 from serving.server.upload import UploadedFile, UploadedFiles, read_files
 
@@ -71,6 +72,8 @@ class Pipeline:
         )
         self.max_batch = limits.max_batch or embedder.max_batch
         self.batcher = Batcher(embedder.network, self.max_batch, limits.max_wait_ms / 1000, self.metrics.on_batch)
+        self.text = TextWorker(embedder, self.admission.busy)
+        self.metrics.watch("queued_label_characters", "characters of typed labels that wait", lambda: self.text.waiting)
         # Audio headers are read in a thread of their own: so the length of a file is known before a decoder is free.
         self._headers = ThreadPoolExecutor(1, "header")
         decodes = limits.max_decodes or usable_cores()
@@ -82,6 +85,7 @@ class Pipeline:
         """Finish the accepted requests and end the threads."""
         for threads in (self._headers, self._decodes):
             threads.shutdown(cancel_futures=True)
+        self.text.close()
         self.batcher.close()
 
     async def embed_files(self, request: Request) -> UploadResult:

@@ -79,6 +79,8 @@ def run_server(options: ServeOptions) -> None:
         with ThreadPoolExecutor(1, "load", lower_thread_priority) as thread:
             wanted = options.bundle, options.backend, options.precision, options.threads
             embedder = thread.submit(Embedder.load, *wanted).result()
+            if embedder.text_source == "bundle":  # that of the packages needs no file of the bundle
+                thread.submit(embedder.open_text_model).result()
         log.set_up(options.log_level)
         warn_of_open_access(options, listener.getsockname()[0])
         pipeline = Pipeline(embedder, options.limits)

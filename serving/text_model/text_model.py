@@ -1,6 +1,7 @@
 """Texts -> vectors, offline and without torch, for labels typed by a user. Training makes class vectors with it too."""
 
 import json
+import sys
 import unicodedata
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -31,7 +32,9 @@ from serving.text_model.text_source import (
 )
 from serving.zeroshot import unit_rows
 
-REMEMBERED = 4096  # texts whose vectors are kept
+REMEMBERED_BYTES = 8_000_000  # of texts and their vectors that are kept: 4000 of the default encoder
+REMEMBERED_WORDS = 4096  # of which it is known whether they are words
+LONGEST_REMEMBERED = 64  # characters of such a word
 
 
 class TextModel:
@@ -59,8 +62,9 @@ class TextModel:
         self._glove = glove
         self._minilm = minilm
         self._known: dict[str, NDArray[np.float32]] = {}  # least recently used first
+        self._known_bytes = 0
         self._lock = Lock()
-        self._knows = lru_cache(REMEMBERED)(self._look_up)
+        self._remembered_look_up = lru_cache(REMEMBERED_WORDS)(self._look_up)
 
     @classmethod
     def load(cls, bundle: Bundle) -> "TextModel":
@@ -130,15 +134,26 @@ class TextModel:
             new = [text for text in dict.fromkeys(texts) if text not in self._known]
             rows = self.vectors(new) if new else []
             vectors = {text: row.copy() for text, row in zip(new, rows, strict=True)}  # a view would keep all rows
-            vectors |= {text: self._known.pop(text) for text in dict.fromkeys(texts) if text in self._known}
-            self._known |= vectors
-            for text in list(self._known)[:-REMEMBERED]:
-                del self._known[text]
+            vectors |= {text: self._known[text] for text in dict.fromkeys(texts) if text in self._known}
+            self._remember(vectors)
         return np.stack([vectors[text] for text in texts])
+
+    def _remember(self, vectors: dict[str, NDArray[np.float32]]) -> None:
+        """Keep these vectors, and forget those that were not used for the longest time."""
+        for text, vector in vectors.items():
+            if self._known.pop(text, None) is None:
+                self._known_bytes += _size_in_memory(text, vector)
+            self._known[text] = vector
+        while self._known_bytes > REMEMBERED_BYTES:
+            text = next(iter(self._known))
+            self._known_bytes -= _size_in_memory(text, self._known.pop(text))
 
     def unknown_words(self, text: str) -> list[str]:
         """The words of a text that no part of the model knows, as they are typed."""
         return [word for word in _words(text) if not self._knows(word)]
+
+    def _knows(self, word: str) -> bool:
+        return self._remembered_look_up(word) if len(word) <= LONGEST_REMEMBERED else self._look_up(word)
 
     def _look_up(self, word: str) -> bool:
         return (self._glove is not None and self._glove.knows(word)) or (
@@ -162,6 +177,11 @@ def join_vectors(
     if minilm is not None:
         parts.append(minilm(texts))
     return unit_rows(np.concatenate(parts, axis=1))
+
+
+def _size_in_memory(text: str, vector: NDArray[np.float32]) -> int:
+    """Bytes of an entry of the cache."""
+    return sys.getsizeof(text) + sys.getsizeof(vector)
 
 
 def _words(text: str) -> list[str]:

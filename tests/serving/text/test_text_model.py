@@ -142,7 +142,8 @@ def test_a_text_is_refused_unless_some_part_of_the_model_knows_a_word_of_it(mode
 
 def test_a_text_is_encoded_once_while_it_is_remembered(written, monkeypatch):
     model = TextModel.open(written)
-    monkeypatch.setattr("serving.text_model.text_model.REMEMBERED", 2)
+    two = 2 * sum(map(sys.getsizeof, ("rain", model.vectors(["rain"])[0].copy())))
+    monkeypatch.setattr("serving.text_model.text_model.REMEMBERED_BYTES", two)
     calls = []
     real = model._minilm
     monkeypatch.setattr(model, "_minilm", lambda texts: calls.append(texts) or real(texts))
