@@ -22,7 +22,7 @@ from serving.backends.runtime import Graph, Runtime, Stage
 from serving.bulk.embed_files import embed_each, file_size, list_paths
 from serving.bundle import Bundle, open_bundle, reopen_bundle
 from serving.bundle_files import ZEROSHOT
-from serving.errors import AudioError
+from serving.errors import AudioError, BundleError
 from serving.manifest import Manifest
 from serving.memory import trim_memory
 from serving.pooling import pool
@@ -54,7 +54,9 @@ class Embedder(SharedCopy):
         self.precision = precision
         self.threads = threads
         self.max_batch = GPU_MAX_BATCH if runs_on_gpu(runtime) else MAX_BATCH
-        self.zeroshot = ZeroShot.load(bundle.path(ZEROSHOT))
+        self.zeroshot = ZeroShot.parse(
+            bundle.read(ZEROSHOT), str(bundle.path(ZEROSHOT)), bundle.manifest.embedding_size
+        )
         self.text_source = text_source(bundle)
 
     @classmethod
@@ -225,8 +227,17 @@ class Embedder(SharedCopy):
         return {label: words for label, words in unknown.items() if words}
 
     def encode_labels(self, labels: Sequence[str]) -> NDArray[np.float32]:
-        """The text vectors of labels [n, text_size] float32. LabelError: the text model knows no word of a label."""
-        return self._text_model.encode([self.describe(label) for label in labels])
+        """The text vectors of labels [n, text_size] float32.
+
+        errors   LabelError: the text model knows no word of a label; BundleError: it is not the class vectors' one
+        """
+        vectors = self._text_model.encode([self.describe(label) for label in labels])
+        if vectors.shape[1] != self.zeroshot.class_vectors.shape[1]:
+            raise BundleError(
+                f"{self.bundle.folder}: its text model's vectors have {vectors.shape[1]} numbers, its class vectors "
+                f"{self.zeroshot.class_vectors.shape[1]}; export it again"
+            )
+        return vectors
 
     def encode_afresh(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """The vectors of texts [n, text_size] float32 from the text model itself, not from its cache."""

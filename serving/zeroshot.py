@@ -16,10 +16,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.errors import LabelError, UsageError
+from serving.errors import BundleError, LabelError, UsageError
 from serving.label_text import join_labels, normalise_label
+from serving.npz import ArrayForm, read_npz
 
 LARGEST_OFFSET = 1e6  # scores of two classes differ by 2 * temperature at most, which is far less
+LARGEST_NUMBER = 1e9  # in a file
+FORMS = {
+    "mean": ArrayForm("f", ("embedding_size",)),
+    "projection": ArrayForm("f", ("embedding_size", "text_size")),
+    "class_names": ArrayForm("U", ("classes",)),
+    "class_vectors": ArrayForm("f", ("classes", "text_size")),
+    "seen": ArrayForm("b", ("classes",)),
+    "temperature": ArrayForm("f", ()),
+    "text_mean": ArrayForm("f", ("text_size",), optional=True),
+}
+NUMBERS = [name for name, form in FORMS.items() if form.kinds == "f"]
 TextEncoder = Callable[[Sequence[str]], NDArray[np.float32]]  # texts -> vectors [n, text_size]
 
 
@@ -59,7 +71,8 @@ class ZeroShot:
         labels      names of classes of this bundle; None: all of them
         offset      subtracted from the scores of seen classes
         returns     [n, n_labels] float32; a larger score is more probable
-        errors      LabelError, see `choose`; UsageError: the offset exceeds LARGEST_OFFSET
+        errors      LabelError, see `choose`; UsageError: the offset exceeds LARGEST_OFFSET; BundleError: a score is not
+                    finite
         """
         if not -LARGEST_OFFSET <= offset <= LARGEST_OFFSET:
             raise UsageError(f"offset: got {offset}; wanted {-LARGEST_OFFSET:g} to {LARGEST_OFFSET:g}")
@@ -67,7 +80,10 @@ class ZeroShot:
         mapped = (embeddings - self.mean) @ self.projection  # [n, text_size]
         norms = np.linalg.norm(mapped, axis=1, keepdims=True)
         cosines = (mapped / np.maximum(norms, 1e-12)) @ chosen.class_vectors.T  # [n, n_labels]
-        return self.temperature * cosines - offset * chosen.seen.astype(np.float32)
+        scores = self.temperature * cosines - offset * chosen.seen.astype(np.float32)
+        if not np.isfinite(scores).all():
+            raise BundleError("the scores are not finite; export the bundle again")
+        return scores
 
     def rank(
         self, embedding: NDArray[np.float32], labels: Sequence[str] | None = None, offset: float = 0.0
@@ -152,17 +168,35 @@ class ZeroShot:
 
     @classmethod
     def load(cls, path: Path) -> "ZeroShot":
-        """Read a file that `save` wrote."""
-        with np.load(path, allow_pickle=False) as stored:
-            return cls(
-                mean=stored["mean"],
-                projection=stored["projection"],
-                class_names=[str(name) for name in stored["class_names"]],
-                class_vectors=stored["class_vectors"],
-                seen=stored["seen"],
-                temperature=float(stored["temperature"]),
-                text_mean=stored.get("text_mean"),
-            )
+        """Read a file that `save` wrote. Errors as `parse`, and OSError."""
+        return cls.parse(path.read_bytes(), str(path))
+
+    @classmethod
+    def parse(cls, content: bytes, name: str, embedding_size: int | str = "embedding_size") -> "ZeroShot":
+        """Read the content of a file that `save` wrote.
+
+        name            of the file, for messages
+        embedding_size  that it must have; a text: any
+        errors          BundleError: it is another file, or has values that lead to scores that are no numbers
+        """
+        stored = read_npz(content, name, {key: _with_size(form, embedding_size) for key, form in FORMS.items()})
+        names = [str(label) for label in stored["class_names"]]
+        largest = max(float(np.abs(stored[key]).max(initial=0)) for key in NUMBERS if key in stored)
+        if largest > LARGEST_NUMBER or not all(names):
+            raise BundleError(f"{name}: has a number of {largest:g}, or a class without a name; export it again")
+        return cls(
+            mean=stored["mean"],
+            projection=stored["projection"],
+            class_names=names,
+            class_vectors=stored["class_vectors"],
+            seen=stored["seen"],
+            temperature=float(stored["temperature"]),
+            text_mean=stored.get("text_mean"),
+        )
+
+
+def _with_size(form: ArrayForm, embedding_size: int | str) -> ArrayForm:
+    return replace(form, shape=tuple(embedding_size if size == "embedding_size" else size for size in form.shape))
 
 
 def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.bundle_files import GLOVE_WORDS
+from serving.errors import BundleError
+from serving.npz import ArrayForm, read_npz
 from serving.text_model.rows_on_disk import RowsOnDisk
+
+FORMS = {  # of the file in a bundle
+    "vectors": ArrayForm("i", ("words", 50)),
+    "scales": ArrayForm("f", ("words",)),
+    "sorted_words": ArrayForm("u", ("letters",)),  # one after the other, in UTF-8
+    "lengths": ArrayForm("u", ("words",)),  # of each word in `sorted_words`
+}
 
 
 class Glove:
@@ -38,13 +48,15 @@ class Glove:
         self._rows = rows
 
     @classmethod
-    def read(cls, path: Path) -> "Glove":
-        """From an .npz: vectors [n, 50] int8, scales [n] float32, sorted_words in UTF-8, their lengths [n] uint8."""
-        with np.load(path, allow_pickle=False) as stored:
-            vectors = stored["vectors"]
-            starts = np.concatenate([[0], np.cumsum(stored["lengths"], dtype=np.int32)], dtype=np.int32)
-            words = stored["sorted_words"].tobytes()
-            return cls(vectors.__getitem__, stored["scales"][:, None], words, starts, range(len(vectors)))
+    def parse(cls, content: bytes) -> "Glove":
+        """From the content of an .npz with the arrays of FORMS, words sorted. BundleError: it is another file."""
+        stored = read_npz(content, GLOVE_WORDS, FORMS)
+        starts = np.concatenate([[0], np.cumsum(stored["lengths"], dtype=np.int64)])
+        if starts[-1] != len(stored["sorted_words"]) or not len(stored["vectors"]):
+            raise BundleError(f"{GLOVE_WORDS}: has no words, or letters that belong to no word; export it again")
+        scales = stored["scales"][:, None].astype(np.float32)
+        words = stored["sorted_words"].astype(np.uint8).tobytes()
+        return cls(stored["vectors"].__getitem__, scales, words, starts.astype(np.int32), range(len(scales)))
 
     @classmethod
     def of_package(cls, folder: Path) -> "Glove":

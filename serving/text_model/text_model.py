@@ -1,6 +1,5 @@
 """Texts -> vectors, offline and without torch, for labels typed by a user. Training makes class vectors with it too."""
 
-import json
 import sys
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.bundle import Bundle, reopen_bundle
-from serving.bundle_files import DESCRIPTIONS, GLOVE_WORDS, MINILM_MODEL, MINILM_TOKENIZER
+from serving.bundle_files import GLOVE_WORDS, MINILM_MODEL, MINILM_TOKENIZER
 from serving.errors import BundleError, LabelError
 from serving.label_text import normalise_label
 from serving.memory import trim_memory
@@ -21,13 +20,13 @@ from serving.text_model.glove import Glove
 from serving.text_model.minilm import MiniLm
 from serving.text_model.text_source import (
     ENCODERS,
-    FILES,
     PACKAGES,
     WAY_OUT,
+    Reader,
     TextSource,
-    encoder_parts,
     package_folder,
     read_config,
+    read_descriptions,
     text_source,
 )
 from serving.zeroshot import unit_rows
@@ -72,10 +71,7 @@ class TextModel:
         source = text_source(bundle)
         if source is None:
             raise BundleError(f"{bundle.folder}: has no text model: {WAY_OUT}")
-        if source == "bundle":
-            for name in (DESCRIPTIONS, *(name for part in encoder_parts(bundle.folder) for name in FILES[part])):
-                bundle.path(name)
-        model = cls.open(bundle.folder, source)
+        model = cls._of(bundle.read, source)
         model._bundle = bundle
         return model
 
@@ -97,16 +93,20 @@ class TextModel:
     @classmethod
     def open(cls, folder: Path, source: TextSource = "bundle") -> "TextModel":
         """The text model in a bundle folder, whose hashes are not checked here, or the packages that it names."""
-        config, parts = read_config(folder), encoder_parts(folder)
-        descriptions = json.loads((folder / DESCRIPTIONS).read_text())
+        return cls._of(lambda name: (folder / name).read_bytes(), source)
+
+    @classmethod
+    def _of(cls, read: Reader, source: TextSource) -> "TextModel":
+        """The text model in the files that `read` returns."""
+        encoder, max_tokens = read_config(read)
+        descriptions = read_descriptions(read)
         if source == "packages":
-            return cls.of_packages(config["encoder"], descriptions)
-        glove = Glove.read(folder / GLOVE_WORDS) if "glove" in parts else None
-        minilm = None
-        if "minilm" in parts:
-            minilm = MiniLm.read(folder / MINILM_MODEL, folder / MINILM_TOKENIZER, config["max_tokens"])
+            return cls.of_packages(encoder, descriptions)
+        parts = ENCODERS[encoder]
+        glove = Glove.parse(read(GLOVE_WORDS)) if "glove" in parts else None
+        minilm = MiniLm.parse(read(MINILM_MODEL), read(MINILM_TOKENIZER), max_tokens) if "minilm" in parts else None
         trim_memory()
-        return cls(config["encoder"], source, descriptions, glove, minilm)
+        return cls(encoder, source, descriptions, glove, minilm)
 
     @classmethod
     def of_packages(cls, encoder: str, descriptions: dict[str, str]) -> "TextModel":
@@ -162,7 +162,10 @@ class TextModel:
 
     def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Like `encode`, but without the cache, and for texts without a known word too: [n, size] float32."""
-        return join_vectors(texts, self._glove, self._minilm)
+        vectors = join_vectors(texts, self._glove, self._minilm)
+        if not np.isfinite(vectors).all():
+            raise BundleError("the text model's vectors are not finite; export the bundle again")
+        return vectors
 
 
 def join_vectors(

@@ -1,4 +1,4 @@
-"""Labels that clients type: they wait in a queue of their own, and cost the other requests nothing but processor time."""
+"""Labels that clients type wait in a queue of their own, and keep no other request waiting."""
 
 import contextlib
 import copy
