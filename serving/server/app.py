@@ -49,7 +49,7 @@ def create_app(
     )
     install_error_handlers(app)
     if keys:
-        app.add_middleware(ApiKeyMiddleware, keys=keys)
+        app.add_middleware(ApiKeyMiddleware, keys=keys, metrics=pipeline.metrics)
     app.add_middleware(
         RequestMiddleware,
         timeout_s=pipeline.limits.request_timeout_s,

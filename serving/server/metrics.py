@@ -19,12 +19,18 @@ WINDOWS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
 class Metrics:
     """The metrics of one server, in a registry of their own. Any thread may use them."""
 
-    def __init__(self, admission: Admission, info: dict[str, str]):
-        """info: the labels of `unheard_info`, which say what the server runs."""
+    def __init__(self, admission: Admission):
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)  # resident memory, CPU seconds, open files
         self.registry.register(_LogLines())
-        Info("unheard", "network, embedding space, backend and precision", registry=self.registry).info(info)
+        self._gauges: dict[str, Gauge] = {}
+        self._info = Info("unheard", "network, embedding space, backend and precision", registry=self.registry)
+        self.key_requests = Counter(
+            "unheard_key_requests", "requests by the name of their API key", ["key"], registry=self.registry
+        )
+        self.reloads = Counter(
+            "unheard_reloads", "reloads of the bundle and the keys", ["outcome"], registry=self.registry
+        )
         self.requests = Counter(
             "unheard_requests", "answered requests; 499: the client closed the connection before the answer",
             ["route", "code"], registry=self.registry,
@@ -43,8 +49,14 @@ class Metrics:
         return Histogram(f"unheard_{name}", text, labels or [], buckets=SECONDS_BUCKETS, registry=self.registry)
 
     def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
-        """Add a gauge that shows this value."""
-        Gauge(f"unheard_{name}", text, registry=self.registry).set_function(value)
+        """Add a gauge that shows this value, in place of the one with this name."""
+        if name not in self._gauges:
+            self._gauges[name] = Gauge(f"unheard_{name}", text, registry=self.registry)
+        self._gauges[name].set_function(value)
+
+    def describe(self, info: dict[str, str]) -> None:
+        """Set the labels of `unheard_info`, which say what the server runs."""
+        self._info.info(info)
 
     def on_request(self, route: str, code: int, seconds: float) -> None:
         """Count an answered request. route: the declared one, so that clients cannot create new label values."""
