@@ -101,7 +101,7 @@ def with_text_mean(zeroshot: ZeroShot, encoder: str) -> ZeroShot:
 
 
 def write_glove(path: Path, texts: list[str]) -> None:
-    """Write the most frequent words and all known words of these texts (see serving.text_model.glove.FORMS for the layout)."""
+    """Write the most frequent words and all known words of these texts, as serving.text_model.glove.FORMS says."""
     glove = Glove.of_package(package_folder(PACKAGES["glove"]))
     known = glove.words()
     common = [word for word in known if split_words(word) == [word]][:WORDS]

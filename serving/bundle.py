@@ -1,6 +1,7 @@
 """The bundle: a folder with the exported model, the facts about its making, and the hash of every file.
 
     manifest.json   see serving.manifest
+    signature.json  of the manifest, if somebody signed the bundle (serving.signature)
     frontend.onnx   waveform [batch, samples] -> log-mel [batch, frames, 64]
     embedder.onnx   waveform [batch, samples] (or log-mel [batch, frames, 64]) -> embedding [batch, 128]
     embedder.fp16.onnx, embedder.int8.onnx    the same model in other precisions, if they were exported
@@ -16,6 +17,7 @@ pickled. The names are constants in serving.bundle_files.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from serving.errors import BundleError
 from serving.file_record import FileRecord, open_regular, record_of, record_of_bytes
 from serving.manifest import Manifest, OtherSchemaError, parse_manifest
 from serving.onnx_check import check_onnx
+from serving.signature import check_signature
 
 EXPORT_COMMAND = "python -m export.onnx RUN --out BUNDLE"
 MAX_MANIFEST_BYTES = 4_000_000
@@ -78,27 +81,31 @@ class Bundle:
         return self.path(self.manifest.models[precision])
 
 
-def open_bundle(folder: str | Path) -> Bundle:
+def open_bundle(folder: str | Path, trusted: Sequence[Path] = ()) -> Bundle:
     """Read a bundle and check every file against the manifest.
 
-    errors   BundleError: a file is missing or unreadable, or its size or SHA-256 differs; the message names the file
+    trusted  files with public keys: only a bundle that one of them has signed is opened; none: any bundle is
+    errors   BundleError: a file is missing or unreadable, or its size or SHA-256 differs; the message names the file;
+             it is not signed by a trusted key
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise BundleError(f"{folder}: no such bundle folder; make it with: {EXPORT_COMMAND}")
-    manifest = _read_manifest(folder)
+    manifest = _read_manifest(folder, trusted)
     for name in manifest.files:
         _check_file(folder, name, manifest)
     return Bundle(folder, manifest)
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def _read_manifest(folder: Path, trusted: Sequence[Path]) -> Manifest:
     path, way_out = folder / MANIFEST, f"make it with: {EXPORT_COMMAND}"
     try:
         with open_regular(path) as file:
             content = file.read(MAX_MANIFEST_BYTES + 1)
         if len(content) > MAX_MANIFEST_BYTES:
             raise ValueError(f"it has more than {MAX_MANIFEST_BYTES} bytes")
+        if trusted:
+            check_signature(folder, content, trusted)
         return parse_manifest(json.loads(content, parse_constant=_refuse_constant))
     except FileNotFoundError as error:
         raise BundleError(f"{folder}: has no {MANIFEST}, so it is not a bundle; {way_out}") from error

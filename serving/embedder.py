@@ -67,6 +67,7 @@ class Embedder(SharedCopy):
         precision: str = "fp32",
         threads: int | None = None,
         strict: bool = False,
+        trusted: Sequence[Path] = (),
     ) -> Self:
         """Open a bundle.
 
@@ -74,10 +75,12 @@ class Embedder(SharedCopy):
         precision  of the model: fp32, fp16 or int8, if the bundle has it; bf16 as `open_backend`
         threads    for one inference; None: the physical cores that this process or its container may use
         strict     if the chosen backend does not work, raise its error instead of warning and trying the next one
-        errors     BundleError: missing or changed files; otherwise as `open_backend`; UsageError: fewer than one thread
+        trusted    files with public keys: only a bundle that one of them has signed is opened; none: any bundle is
+        errors     BundleError: missing or changed files, or not signed so; UsageError: fewer than one thread;
+                   otherwise as `open_backend`
         """
         choice = RuntimeChoice(backend, precision, threads, strict)
-        return cls._open(open_bundle(folder), choice)
+        return cls._open(open_bundle(folder, trusted), choice)
 
     @classmethod
     def _open(cls, bundle: Bundle, choice: RuntimeChoice) -> Self:

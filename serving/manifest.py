@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.audio import Window
-from serving.bundle_files import MANIFEST
+from serving.bundle_files import MANIFEST, SIGNATURE
 from serving.file_record import FileRecord, record_of
 
 SCHEMA_VERSION = 2
@@ -80,7 +80,7 @@ def write_manifest(folder: Path, manifest: Manifest, names: Iterable[str] | None
     """
     if names is None:
         names = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
-    files = {name: record_of(folder / name) for name in sorted(names) if name != MANIFEST}
+    files = {name: record_of(folder / name) for name in sorted(names) if name not in (MANIFEST, SIGNATURE)}
     content = asdict(manifest) | {"files": {name: asdict(record) for name, record in files.items()}}
     content["digest"] = _digest(content)
     (folder / MANIFEST).write_text(json.dumps(content, indent=1) + "\n")

@@ -48,6 +48,8 @@ class ServeOptions:
     api_key_file: Path | None = None
     """file with one key on each line: only requests with one of them (Authorization: Bearer KEY, or X-API-Key) are
     answered; health addresses and /docs stay open; SIGHUP reads it and the bundle again"""
+    trust: tuple[Path, ...] = ()
+    """files with public keys, see python -m export.sign: only a bundle that one of them has signed is served"""
     cors_origin: tuple[str, ...] = ()
     """origins whose web pages may send requests, like https://example.org; * for all; default: no other origin"""
     root_path: str = ""
@@ -125,7 +127,7 @@ def read_keys(options: ServeOptions) -> ApiKeys | None:
 
 def load_embedder(options: ServeOptions) -> Embedder:
     """Open the bundle, all that is read of it later included. Errors as `Embedder.load`."""
-    embedder = Embedder.load(options.bundle, options.backend, options.precision, options.threads)
+    embedder = Embedder.load(options.bundle, options.backend, options.precision, options.threads, trusted=options.trust)
     if embedder.text_source == "bundle":  # that of the packages needs no file of the bundle
         embedder.open_text_model()
     return embedder
