@@ -104,13 +104,14 @@ class ZeroShot:
         returns  a map whose `class_names` are the labels as given
         errors   LabelError: there is no label, or one is empty, repeated, unknown, or not a text
         """
+        labels = labels if isinstance(labels, str) else list(labels)  # a generator gives its items once
         typed = self.typed(labels, knows_text=encode is not None)
-        labels = list(labels)
         rows = np.array([self._row(label) for label in labels], dtype=np.intp)
         vectors = self.class_vectors[rows]  # [n_labels, text_size]
         if encode is not None and self.text_mean is not None and typed:
             vectors[rows < 0] = unit_rows(encode(typed) - self.text_mean)
-        return replace(self, class_names=labels, class_vectors=vectors, seen=np.where(rows < 0, False, self.seen[rows]))
+        seen = np.where(rows < 0, False, self.seen[rows])
+        return replace(self, class_names=list(labels), class_vectors=vectors, seen=seen)
 
     def typed(self, labels: Sequence[str], knows_text: bool = True) -> list[str]:
         """The labels that are not names of classes, in their order. knows_text, errors: as `encode` of `choose`."""
