@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from serving.atomic_write import write_atomically
 from serving.audio import Window
 from serving.bundle_files import MANIFEST, SIGNATURE
 from serving.file_record import FileRecord, record_of
@@ -83,7 +84,8 @@ def write_manifest(folder: Path, manifest: Manifest, names: Iterable[str] | None
     files = {name: record_of(folder / name) for name in sorted(names) if name not in (MANIFEST, SIGNATURE)}
     content = asdict(manifest) | {"files": {name: asdict(record) for name, record in files.items()}}
     content["digest"] = _digest(content)
-    (folder / MANIFEST).write_text(json.dumps(content, indent=1) + "\n")
+    text = json.dumps(content, indent=1) + "\n"
+    write_atomically(folder / MANIFEST, lambda temporary: temporary.write_text(text))
 
 
 def _digest(content: dict[str, Any]) -> str:

@@ -63,7 +63,7 @@ class Reloader:
     """
 
     def __init__(
-        self, app: ReloadableApp, make: Callable[[Generation], Generation], swap: Callable[[Generation], None]
+        self, app: ReloadableApp, make: Callable[[Generation], Generation], swap: Callable[[Generation], object]
     ):
         self._app = app
         self._make = make

@@ -166,15 +166,15 @@ def test_uploads_on_their_way_count_up_to_half_of_the_queue_but_slow_ones_keep_n
 
         accepted = [post(client, FIVE_S), post(client, FIVE_S)]
         await held.until(lambda: held.pipeline.admission.seconds == 10)
-        slow = [post(client, slowly()) for _ in range(3)]
-        await held.until(lambda: held.pipeline.admission.tickets == 5)
+        slow = [post(client, slowly()) for _ in range(2)]
+        await held.until(lambda: held.pipeline.admission.tickets == 4)
         assert "about 20 s of sound wait" in refused(await post(client, FIVE_S), 429)
         await asyncio.sleep(1.1)
         held.go.set()
         assert [(await task).status_code for task in accepted] == [200, 200]
         assert (await post(client, FIVE_S)).status_code == 200
         rest.set()
-        assert sorted([(await task).status_code for task in slow]) in ([200] * 3, [200, 200, 429])
+        assert sorted([(await task).status_code for task in slow]) == [200, 200]
 
     held.talk(talk)
 
