@@ -66,10 +66,11 @@ class Admission:
             raise HTTPException(
                 503, "the server is shutting down; send the request again", {"retry-after": "1", "connection": "close"}
             )
+        seconds = self.seconds  # first: it moves tickets from those that are still read to those whose sound is known
         fast_since = self.clock() - FAST_S
         reading = sum(ticket.progressed > fast_since for ticket in self._reading)
         # Nobody knows yet what these uploads hold: they never take more than half of the queue.
-        expected = self.seconds + min(reading * self.typical_s, self.half_s)
+        expected = seconds + min(reading * self.typical_s, self.half_s)
         if expected >= self.limits.queue_seconds:
             raise self.busy(f"about {expected:.0f} s of sound wait")
         return Ticket(self)
