@@ -17,12 +17,13 @@ from export.engine import DEFAULT_LEVEL, HIGHEST_LEVEL, Target, build_engine, kn
 from export.precision_flag import parse_precisions
 from serving.backends.cuda_api import find_gpu
 from serving.backends.engine_profiles import parse_profiles
-from serving.backends.engine_sidecar import Sidecar, engine_name
+from serving.backends.engine_sidecar import Sidecar, engine_name, sidecar_path
 from serving.backends.tensorrt_flavours import FLAVOURS, installed_flavours, load_flavour
 from serving.bundle import open_bundle
 from serving.bundle_files import ENGINES
 from serving.command_line import console, run_command
 from serving.errors import CudaError, UsageError
+from serving.manifest import write_manifest
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,9 @@ def build_engines(options: Options) -> dict[str, Any]:
     try:
         folder.mkdir(exist_ok=True)
         built = [build_engine(target, bundle, name, sources[name], paths[name]) for name in precisions]
+        files = [path for engine in paths.values() for path in (engine, sidecar_path(engine))]
+        listed = {*bundle.manifest.files, *(f"{ENGINES}/{path.name}" for path in files)}
+        write_manifest(bundle.folder, bundle.manifest, listed)
     except OSError as error:
         raise UsageError(
             f"{error.filename or folder}: cannot be read or written ({error.strerror or error}); check its permissions"

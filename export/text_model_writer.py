@@ -46,7 +46,7 @@ def write_text_model(folder: Path, encoder: str, class_texts: str = "description
     """Write the text model of an encoder into folder/text, and compare it with the original (`prove`).
 
     encoder      glove, minilm or glove+minilm
-    class_texts  one of training.zeroshot_maps.CLASS_TEXTS
+    class_texts  one of serving.text_model.text_source.CLASS_TEXTS
     returns  "encoder", "bytes" of each file, and the result of `prove`
     errors   UsageError: another encoder; ParityError: the written model gives other vectors than the original
     """
@@ -102,7 +102,7 @@ def with_text_mean(zeroshot: ZeroShot, encoder: str, class_texts: str = "descrip
 
 
 def write_glove(path: Path, texts: list[str]) -> None:
-    """Write the most frequent words and all known words of these texts (see Glove.read for the layout)."""
+    """Write the most frequent words and all known words of these texts, as serving.text_model.glove.FORMS says."""
     glove = Glove.of_package(package_folder(PACKAGES["glove"]))
     known = glove.words()
     common = [word for word in known if split_words(word) == [word]][:WORDS]

@@ -22,7 +22,7 @@ from serving.backends.runtime import Graph, Runtime, Stage
 from serving.bulk.embed_files import embed_each, file_size, list_paths
 from serving.bundle import Bundle, open_bundle, reopen_bundle
 from serving.bundle_files import ZEROSHOT
-from serving.errors import AudioError
+from serving.errors import AudioError, BundleError
 from serving.manifest import Manifest
 from serving.memory import trim_memory
 from serving.pooling import pool
@@ -54,7 +54,9 @@ class Embedder(SharedCopy):
         self.precision = precision
         self.threads = threads
         self.max_batch = GPU_MAX_BATCH if runs_on_gpu(runtime) else MAX_BATCH
-        self.zeroshot = ZeroShot.load(bundle.path(ZEROSHOT))
+        self.zeroshot = ZeroShot.parse(
+            bundle.read(ZEROSHOT), str(bundle.path(ZEROSHOT)), bundle.manifest.embedding_size
+        )
         self.text_source = text_source(bundle)
 
     @classmethod
@@ -65,6 +67,7 @@ class Embedder(SharedCopy):
         precision: str = "fp32",
         threads: int | None = None,
         strict: bool = False,
+        trusted: Sequence[Path] = (),
     ) -> Self:
         """Open a bundle.
 
@@ -72,10 +75,12 @@ class Embedder(SharedCopy):
         precision  of the model: fp32, fp16 or int8, if the bundle has it; bf16 as `open_backend`
         threads    for one inference; None: the physical cores that this process or its container may use
         strict     if the chosen backend does not work, raise its error instead of warning and trying the next one
-        errors     BundleError: missing or changed files; otherwise as `open_backend`; UsageError: fewer than one thread
+        trusted    files with public keys: only a bundle that one of them has signed is opened; none: any bundle is
+        errors     BundleError: missing or changed files, or not signed so; UsageError: fewer than one thread;
+                   otherwise as `open_backend`
         """
         choice = RuntimeChoice(backend, precision, threads, strict)
-        return cls._open(open_bundle(folder), choice)
+        return cls._open(open_bundle(folder, trusted), choice)
 
     @classmethod
     def _open(cls, bundle: Bundle, choice: RuntimeChoice) -> Self:
@@ -217,7 +222,7 @@ class Embedder(SharedCopy):
         """
         if labels is None:
             return self.zeroshot
-        return self.zeroshot.choose(labels, self._encode if self.knows_text else None)
+        return self.zeroshot.choose(labels, self.encode_labels if self.knows_text else None)
 
     def unknown_words(self, labels: Sequence[str]) -> dict[str, list[str]]:
         """The words of each label that the text model does not know; labels without such words are left out."""
@@ -225,8 +230,22 @@ class Embedder(SharedCopy):
         unknown = {label: self._text_model.unknown_words(self.describe(label)) for label in typed}
         return {label: words for label, words in unknown.items() if words}
 
-    def _encode(self, labels: Sequence[str]) -> NDArray[np.float32]:
-        return self._text_model.encode_labels(labels)
+    def encode_labels(self, labels: Sequence[str]) -> NDArray[np.float32]:
+        """The text vectors of labels [n, text_size] float32.
+
+        errors   LabelError: the text model knows no word of a label; BundleError: it is not the class vectors' one
+        """
+        vectors = self._text_model.encode_labels(labels)
+        if vectors.shape[1] != self.zeroshot.class_vectors.shape[1]:
+            raise BundleError(
+                f"{self.bundle.folder}: its text model's vectors have {vectors.shape[1]} numbers, its class vectors "
+                f"{self.zeroshot.class_vectors.shape[1]}; export it again"
+            )
+        return vectors
+
+    def encode_afresh(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The vectors of texts [n, text_size] float32 from the text model itself, not from its cache."""
+        return self._text_model.vectors(texts)
 
     def describe(self, label: str) -> str:
         """The text that stands for a label: the bundle's description of that class, or the label itself."""
@@ -236,6 +255,16 @@ class Embedder(SharedCopy):
     def knows_text(self) -> bool:
         """Whether any text can be a label."""
         return self.text_source is not None and self.zeroshot.text_mean is not None
+
+    def open_text_model(self) -> None:
+        """Open the text model now, so that nothing has to be read from the bundle later."""
+        if self.knows_text:
+            _ = self._text_model
+
+    @property
+    def has_open_text_model(self) -> bool:
+        """Whether the text model is open."""
+        return "_text_model" in vars(self)
 
     @cached_property
     def _text_model(self) -> TextModel:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from serving.errors import LabelError
 
 SEPARATORS = ","
+MAX_LENGTH = 300  # characters of a label from a stranger; the text model reads no more than 256 tokens
+MAX_WORDS = 50
 
 
 def normalise_label(label: str) -> str:
@@ -17,6 +19,15 @@ def normalise_label(label: str) -> str:
     """
     folded = unicodedata.normalize("NFD", label).casefold()
     return " ".join(unicodedata.normalize("NFC", folded).replace("_", " ").split())
+
+
+def check_label_length(label: str) -> None:
+    """Refuse a label that takes the text model long. LabelError: over MAX_LENGTH characters or MAX_WORDS words."""
+    if len(label) > MAX_LENGTH or len(label.replace("_", " ").split(None, MAX_WORDS)) > MAX_WORDS:
+        raise LabelError(
+            f"labels: got one of {len(label)} characters that begins with {label[:40]!r}; wanted at most {MAX_LENGTH} "
+            f"characters and {MAX_WORDS} words"
+        )
 
 
 def split_labels(text: str, known: Iterable[str] = (), separators: str = SEPARATORS, flag: str = "labels") -> list[str]:

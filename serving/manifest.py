@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from serving.atomic_write import write_atomically
 from serving.audio import Window
-from serving.bundle_files import MANIFEST
+from serving.bundle_files import MANIFEST, SIGNATURE
 from serving.file_record import FileRecord, record_of
 
 SCHEMA_VERSION = 2
@@ -59,7 +60,7 @@ class OtherSchemaError(Exception):
 def parse_manifest(raw: Any) -> Manifest:
     """Build a manifest from the parsed JSON.
 
-    errors   OtherSchemaError; ValueError, TypeError, KeyError or AttributeError: it is damaged or something else
+    errors   OtherSchemaError; ValueError or TypeError: it is damaged or something else
     """
     if not isinstance(raw, dict):
         raise TypeError(f"it holds a {type(raw).__name__}, not an object")
@@ -68,12 +69,9 @@ def parse_manifest(raw: Any) -> Manifest:
         raise OtherSchemaError(f"has schema version {version}, this program reads {SCHEMA_VERSION}")
     if raw.pop("digest", None) != _digest(raw):
         raise ValueError("it has changed since the export: its digest does not match its content")
-    raw["window"] = Window(**raw["window"])
-    raw["files"] = {name: FileRecord(**record) for name, record in raw["files"].items()}
-    for name in raw["files"]:
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ValueError(f"file name {name!r} leads out of the bundle")
-    return Manifest(**raw)
+    from serving.manifest_check import manifest_of  # it needs this module
+
+    return manifest_of(raw)
 
 
 def write_manifest(folder: Path, manifest: Manifest, names: Iterable[str] | None = None) -> None:
@@ -83,10 +81,11 @@ def write_manifest(folder: Path, manifest: Manifest, names: Iterable[str] | None
     """
     if names is None:
         names = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
-    files = {name: record_of(folder / name) for name in sorted(names) if name != MANIFEST}
+    files = {name: record_of(folder / name) for name in sorted(names) if name not in (MANIFEST, SIGNATURE)}
     content = asdict(manifest) | {"files": {name: asdict(record) for name, record in files.items()}}
     content["digest"] = _digest(content)
-    (folder / MANIFEST).write_text(json.dumps(content, indent=1) + "\n")
+    text = json.dumps(content, indent=1) + "\n"
+    write_atomically(folder / MANIFEST, lambda temporary: temporary.write_text(text))
 
 
 def _digest(content: dict[str, Any]) -> str:

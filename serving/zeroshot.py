@@ -17,10 +17,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.errors import LabelError, UsageError
+from serving.errors import BundleError, LabelError, UsageError
 from serving.label_text import join_labels, normalise_label
+from serving.npz import ArrayForm, read_npz
 
 LARGEST_OFFSET = 1e6  # scores of two classes differ by 2 * temperature at most, which is far less
+LARGEST_NUMBER = 1e9  # in a file
+FORMS = {
+    "mean": ArrayForm("f", ("embedding_size",)),
+    "projection": ArrayForm("f", ("embedding_size", "size")),
+    "class_names": ArrayForm("U", ("classes",)),
+    "class_vectors": ArrayForm("f", ("classes", "text_size")),
+    "seen": ArrayForm("b", ("classes",)),
+    "temperature": ArrayForm("f", ()),
+    "text_mean": ArrayForm("f", ("text_size",), optional=True),
+    "text_projection": ArrayForm("f", ("text_size", "size"), optional=True),
+    "offset": ArrayForm("f", (), optional=True),
+}
+NUMBERS = [name for name, form in FORMS.items() if form.kinds == "f"]
 TextEncoder = Callable[[Sequence[str]], NDArray[np.float32]]  # texts -> vectors [n, text_size]
 
 
@@ -65,7 +79,8 @@ class ZeroShot:
         labels      names of classes of this bundle; None: all of them
         offset      subtracted from the scores of seen classes
         returns     [n, n_labels] float32; a larger score is more probable
-        errors      LabelError, see `choose`; UsageError: the offset exceeds LARGEST_OFFSET
+        errors      LabelError, see `choose`; UsageError: the offset exceeds LARGEST_OFFSET; BundleError: a score is not
+                    finite
         """
         if not -LARGEST_OFFSET <= offset <= LARGEST_OFFSET:
             raise UsageError(f"offset: got {offset}; wanted {-LARGEST_OFFSET:g} to {LARGEST_OFFSET:g}")
@@ -73,14 +88,17 @@ class ZeroShot:
         mapped = (embeddings - self.mean) @ self.projection  # [n, size]
         norms = np.linalg.norm(mapped, axis=1, keepdims=True)
         cosines = (mapped / np.maximum(norms, 1e-12)) @ chosen._targets.T  # [n, n_labels]
-        return self.temperature * cosines - offset * chosen.seen.astype(np.float32)
+        scores = self.temperature * cosines - offset * chosen.seen.astype(np.float32)
+        if not np.isfinite(scores).all():
+            raise BundleError("the scores are not finite; export the bundle again")
+        return scores
 
     @cached_property
     def _targets(self) -> NDArray[np.float32]:
         """The class vectors in the space of the comparison: [C, size] unit rows."""
-        return (
-            self.class_vectors if self.text_projection is None else unit_rows(self.class_vectors @ self.text_projection)
-        )
+        if self.text_projection is None:
+            return self.class_vectors
+        return unit_rows(self.class_vectors @ self.text_projection)
 
     def rank(
         self, embedding: NDArray[np.float32], labels: Sequence[str] | None = None, offset: float | None = None
@@ -105,31 +123,41 @@ class ZeroShot:
         returns  a map whose `class_names` are the labels as given
         errors   LabelError: there is no label, or one is empty, repeated, unknown, or not a text
         """
+        labels = labels if isinstance(labels, str) else list(labels)  # a generator gives its items once
+        typed = self.typed(labels, knows_text=encode is not None)
+        rows = np.array([self._row(label) for label in labels], dtype=np.intp)
+        vectors = self.class_vectors[rows]  # [n_labels, text_size]
+        if encode is not None and self.text_mean is not None and typed:
+            vectors[rows < 0] = unit_rows(encode(typed) - self.text_mean)
+        seen = np.where(rows < 0, False, self.seen[rows])
+        return replace(self, class_names=list(labels), class_vectors=vectors, seen=seen)
+
+    def typed(self, labels: Sequence[str], knows_text: bool = True) -> list[str]:
+        """The labels that are not names of classes, in their order. knows_text, errors: as `encode` of `choose`."""
         if isinstance(labels, str):
             raise LabelError(f"labels: got the text {labels!r}; wanted a list of them: [{labels!r}]")
         labels = list(labels)
         if strange := [label for label in labels if not isinstance(label, str)]:
             raise LabelError(f"labels: got {strange[0]!r}; wanted a list of names or texts")
-        rows = np.array([self._row(label) for label in labels], dtype=np.intp)
+        rows = [self._row(label) for label in labels]
         typed = [label for label, row in zip(labels, rows, strict=True) if row < 0]
         if not labels or not all(map(normalise_label, labels)):
             raise LabelError(f"labels: got {'an empty' if labels else 'no'} label; wanted one name or text for each")
-        if typed and (encode is None or self.text_mean is None):
+        if typed and not (knows_text and self.text_mean is not None):
             install = "" if self.text_mean is None else "pip install 'unheard[text]', or "
             raise LabelError(
                 f"labels: got {join_labels(typed)}; this bundle knows {join_labels(self.class_names)}, and has no text "
                 f"model to understand others with: {install}export it again with --text-model"
             )
-        same = [int(row) if row >= 0 else normalise_label(label) for label, row in zip(labels, rows, strict=True)]
-        repeated = [label for i, label in enumerate(labels) if same[i] in same[:i]]
+        once: set[int | str] = set()
+        repeated: list[str] = []
+        for label, row in zip(labels, rows, strict=True):
+            same = row if row >= 0 else normalise_label(label)
+            repeated += [label] if same in once else []
+            once.add(same)
         if repeated:
             raise LabelError(f"labels: got {join_labels(repeated)} more than once; give each label once")
-        vectors = self.class_vectors[rows]  # [n_labels, text_size]
-        if encode is not None and self.text_mean is not None and typed:
-            vectors[rows < 0] = unit_rows(encode(typed) - self.text_mean)
-        return replace(
-            self, class_names=list(labels), class_vectors=vectors, seen=np.where(rows < 0, False, self.seen[rows])
-        )
+        return typed
 
     def has(self, label: str) -> bool:
         """Whether a label is the name of a class; case and spacing are ignored."""
@@ -164,19 +192,39 @@ class ZeroShot:
 
     @classmethod
     def load(cls, path: Path) -> "ZeroShot":
-        """Read a file that `save` wrote."""
-        with np.load(path, allow_pickle=False) as stored:
-            return cls(
-                mean=stored["mean"],
-                projection=stored["projection"],
-                class_names=[str(name) for name in stored["class_names"]],
-                class_vectors=stored["class_vectors"],
-                seen=stored["seen"],
-                temperature=float(stored["temperature"]),
-                text_mean=stored.get("text_mean"),
-                text_projection=stored.get("text_projection"),
-                offset=float(stored.get("offset", 0.0)),
-            )
+        """Read a file that `save` wrote. Errors as `parse`, and OSError."""
+        return cls.parse(path.read_bytes(), str(path))
+
+    @classmethod
+    def parse(cls, content: bytes, name: str, embedding_size: int | str = "embedding_size") -> "ZeroShot":
+        """Read the content of a file that `save` wrote.
+
+        name            of the file, for messages
+        embedding_size  that it must have; a text: any
+        errors          BundleError: it is another file, or has values that lead to scores that are no numbers
+        """
+        stored = read_npz(content, name, {key: _with_size(form, embedding_size) for key, form in FORMS.items()})
+        names = [str(label) for label in stored["class_names"]]
+        largest = max(float(np.abs(stored[key]).max(initial=0)) for key in NUMBERS if key in stored)
+        if largest > LARGEST_NUMBER or not all(names):
+            raise BundleError(f"{name}: has a number of {largest:g}, or a class without a name; export it again")
+        if "text_projection" not in stored and stored["projection"].shape[1] != stored["class_vectors"].shape[1]:
+            raise BundleError(f"{name}: projection and class_vectors have other sizes; export it again")
+        return cls(
+            mean=stored["mean"],
+            projection=stored["projection"],
+            class_names=names,
+            class_vectors=stored["class_vectors"],
+            seen=stored["seen"],
+            temperature=float(stored["temperature"]),
+            text_mean=stored.get("text_mean"),
+            text_projection=stored.get("text_projection"),
+            offset=float(stored.get("offset", 0.0)),
+        )
+
+
+def _with_size(form: ArrayForm, embedding_size: int | str) -> ArrayForm:
+    return replace(form, shape=tuple(embedding_size if size == "embedding_size" else size for size in form.shape))
 
 
 def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,6 +1,7 @@
 """Bundles without a training run: tiny graphs, or the real networks with random weights."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from serving.audio import Window
 from serving.bundle import Bundle, open_bundle
 from serving.bundle_files import PRECISIONS
+from serving.log_mel import LogMelConfig
 from serving.manifest import Manifest, write_manifest
 from serving.zeroshot import ZeroShot
 
@@ -29,7 +31,7 @@ def write_small_bundle(folder: Path, models: Mapping[str, bytes | None], network
     manifest = Manifest(
         network=network,
         objective="classes",
-        front_end={},
+        front_end=asdict(LogMelConfig()),
         window=Window(16_000, samples, samples - 240),
         input="waveform",
         models={precision: PRECISIONS[precision] for precision in models},
@@ -94,7 +96,6 @@ def write_untrained_bundle(folder: Path, network: str, precisions: Sequence[str]
     from export import precision
     from export.dft_factors import factor_basis
     from export.graph import WaveformEmbedder, export_graph, fold_batch_norm, write_graph
-    from serving.log_mel import LogMelConfig
     from training.log_mel_module import LogMel
     from training.networks import NetworkConfig, build_network
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from serving.errors import UsageError
 from serving.label_text import split_labels
+from serving.text_model.text_source import CLASS_TEXTS
 from training.compute import ComputeOptions
 from training.data.clips import DATASETS, ClipTable
 from training.data.known_classes import describe_class
@@ -15,7 +16,7 @@ from training.networks import NETWORKS, WINDOW_FRAMES, NetworkConfig
 from training.published.pretrained import front_end_of, identify
 from training.run_folder import RunConfig
 from training.text_encoders import DEFAULT_ENCODER, full_name, text_encoder
-from training.zeroshot_maps import CLASS_TEXTS, MAPS
+from training.zeroshot_maps import MAPS
 
 LOW_RATE = 1e-3  # learning rate after pretraining on the vocabulary, and for vggish's large fully connected layers
 OBJECTIVES = ("text", "classes", "whitening")

@@ -42,7 +42,7 @@ class RunConfig:
     text               the encoder of the class texts, see training.text_encoders
     map                one of training.zeroshot_maps.MAPS; None with the objective "text", which learns its map
     init               name and SHA-256 of the published weights that training started from; None: random weights
-    class_texts        what of a class is encoded: one of training.zeroshot_maps.CLASS_TEXTS
+    class_texts        what of a class is encoded: one of serving.text_model.text_source.CLASS_TEXTS
     skipped            clips that cannot be read and were left out, relative to data_dir
     """
 

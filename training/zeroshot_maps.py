@@ -17,6 +17,7 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
+from serving.text_model.text_source import CLASS_TEXTS
 from serving.zeroshot import ZeroShot, unit_rows
 from training.data.known_classes import describe_class
 from training.networks import TextHead
@@ -27,7 +28,6 @@ from training.text_encoders import TextEncoder
 GAMMAS = tuple(10.0**power for power in range(-2, 5))
 LAMBDAS = {"ridge": (float("inf"),), "eszsl": tuple(10.0**power for power in range(-3, 4))}
 MAPS = (*LAMBDAS, "prototypes")
-CLASS_TEXTS = ("description", "name+description")
 TEMPERATURES = np.geomspace(0.5, 100.0, 60)
 
 Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]  # embeddings [n, D] and labels [n]
@@ -39,7 +39,7 @@ def text_vectors(names: Sequence[str], encoder: TextEncoder, texts: str = "descr
     texts   one of CLASS_TEXTS: with "name+description", the mean of both vectors as unit rows
     """
     described = encoder([describe_class(name) for name in names])
-    if texts == "description":
+    if texts == CLASS_TEXTS[0]:
         return described
     return unit_rows(described + encoder([name.strip().replace("_", " ") for name in names]))
 

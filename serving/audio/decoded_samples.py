@@ -12,6 +12,7 @@ from soundfile import SoundFile, SoundFileError
 from serving.audio.ffmpeg import Container
 from serving.audio.libsndfile import UNKNOWN_LENGTH, read_before_damage, read_block, reason_of
 from serving.audio.resampling import resample
+from serving.audio.waveform import check_wave, mix
 from serving.errors import DurationError
 
 BLOCK_VALUES = 2**20  # samples of all channels decoded at a time
@@ -24,12 +25,14 @@ Wave = NDArray[np.float32]  # [n_samples, n_channels]
 class DecodedSamples:
     """All samples of a recording.
 
-    wave        [n_samples, n_channels] float32
-    is_checked  decoded from integers, so the samples are finite and in [-1, 1]
+    wave        [n_samples, n_channels] float32; if it was mixed, [n_samples, 1]
+    channels    of the recording
+    is_checked  the samples are finite and in [-1, 1]: they were decoded from integers, or checked before the mixing
     """
 
     wave: Wave
     rate_hz: int
+    channels: int
     is_checked: bool
 
 
@@ -38,11 +41,15 @@ class SampleCollector:
 
     name          for messages
     max_seconds   longest recording; None: no limit
+    mixes         mix the channels of a recording that is longer than a block, each block as it is decoded: so eight
+                  channels take no more memory than one
     notes         what could not be read
     """
 
-    def __init__(self, name: str, max_seconds: float | None):
+    def __init__(self, name: str, max_seconds: float | None, mixes: bool = False):
         self.name = name
+        self._mixes = mixes
+        self._channels = 1
         self.notes: list[str] = []
         self._max_seconds = math.inf if max_seconds is None else max_seconds
         self._waves: list[tuple[Wave, int]] = []  # samples and rate of each stretch
@@ -53,6 +60,7 @@ class SampleCollector:
         """Read all samples of a file. open_again: opens the same file once more, used if the file is damaged."""
         rate_hz, channels = file.samplerate, file.channels
         most = self._most(rate_hz, channels)
+        is_integer = file.subtype.startswith("PCM_")
         is_flac = file.format == "FLAC"  # whose header may claim anything
         if file.frames > most and not is_flac and file.frames != UNKNOWN_LENGTH:
             raise self._too_long(rate_hz, channels)
@@ -65,16 +73,25 @@ class SampleCollector:
             except SoundFileError as error:
                 block = self._before_damage(open_again, n_samples, block_samples, error)
                 whole = False
-            blocks.append(block)
             n_samples += len(block)
             if n_samples > most:
                 raise self._too_long(rate_hz, channels)
-            if len(block) < block_samples:
+            is_last = len(block) < block_samples
+            blocks.append(block if is_last and not blocks else self._mixed(block, is_integer))
+            if is_last:
                 break
         if whole and file.frames != UNKNOWN_LENGTH and n_samples < file.frames:
             self.notes.append(_cut_note(n_samples, file.frames, rate_hz))
-        self._is_checked &= file.subtype.startswith("PCM_")
-        self._add(blocks[0] if len(blocks) == 1 else np.concatenate(blocks), rate_hz)
+        self._is_checked &= is_integer
+        self._add(blocks[0] if len(blocks) == 1 else np.concatenate(blocks), rate_hz, channels)
+
+    def _mixed(self, block: Wave, is_checked: bool) -> Wave:
+        """A block with its channels mixed to one, if they are to be. AudioError: see `check_wave`."""
+        if not self._mixes or block.shape[1] == 1:
+            return block
+        if not is_checked and len(block):
+            check_wave(block, self.name)
+        return mix(block)[:, None]
 
     def _before_damage(
         self,
@@ -98,18 +115,21 @@ class SampleCollector:
         """Read all samples of a container."""
         self._is_checked = False
         for wave, rate_hz in container.blocks():
-            if len(wave) > self._most(rate_hz, wave.shape[1]):
-                raise self._too_long(rate_hz, wave.shape[1])
-            self._add(wave, rate_hz)
+            channels = wave.shape[1]
+            if len(wave) > self._most(rate_hz, channels):
+                raise self._too_long(rate_hz, channels)
+            self._add(self._mixed(wave, is_checked=False), rate_hz, channels)
 
     def _most(self, rate_hz: int, channels: int) -> float:
         """How many more samples are within the limit."""
         return (self._max_seconds - self._seconds) * min(rate_hz, VALUES_PER_SECOND / channels) + 1e-6 * rate_hz
 
-    def _add(self, wave: Wave, rate_hz: int) -> None:
+    def _add(self, wave: Wave, rate_hz: int, channels: int) -> None:
+        """channels: that were decoded, before they were mixed."""
         self._waves.append((wave, rate_hz))
+        self._channels = max(self._channels, channels)
         # A second of many channels at a high rate counts as more than a second, which limits memory.
-        self._seconds += len(wave) / min(rate_hz, VALUES_PER_SECOND / wave.shape[1])
+        self._seconds += len(wave) / min(rate_hz, VALUES_PER_SECOND / channels)
 
     def _too_long(self, rate_hz: int, channels: int) -> DurationError:
         most_s = self._max_seconds * min(rate_hz, VALUES_PER_SECOND / channels) / rate_hz
@@ -122,7 +142,8 @@ class SampleCollector:
         """Join all stretches, at the highest rate and with the most channels of any."""
         if len(self._waves) < 2:
             wave, rate_hz = self._waves[0] if self._waves else (np.empty((0, 1), np.float32), 1)
-            return DecodedSamples(wave, rate_hz, self._is_checked and wave.size > 0)
+            return DecodedSamples(wave, rate_hz, self._channels, self._is_checked and wave.size > 0)
+        self._waves = [(self._mixed(wave, is_checked=False), rate) for wave, rate in self._waves]
         rate_hz, channels = max(rate for _, rate in self._waves), max(wave.shape[1] for wave, _ in self._waves)
         values = sum(len(wave) / rate for wave, rate in self._waves) * rate_hz * channels
         if len({(rate, wave.shape[1]) for wave, rate in self._waves}) > 1 and values > (
@@ -130,7 +151,7 @@ class SampleCollector:
         ):
             raise self._too_long(rate_hz, channels)
         wave = np.concatenate([_fitted(wave, rate, rate_hz, channels) for wave, rate in self._runs()])
-        return DecodedSamples(wave, rate_hz, is_checked=False)
+        return DecodedSamples(wave, rate_hz, self._channels, is_checked=False)
 
     def _runs(self) -> list[tuple[Wave, int]]:
         """Join neighbouring stretches of the same rate and channels, so that each run is resampled as a whole."""

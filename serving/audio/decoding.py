@@ -19,16 +19,19 @@ MP3_BEGINS_WITHIN = 2**18  # bytes, unless the file begins with a tag or zeros
 CHUNKED = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"riff", b".snd", b"caff")
 
 
-def decode(source: ByteSource, name: str, max_seconds: float | None, warn: Callable[[str], None]) -> DecodedSamples:
+def decode(
+    source: ByteSource, name: str, max_seconds: float | None, warn: Callable[[str], None], mixes: bool = False
+) -> DecodedSamples:
     """Decode all streams of a source and join them.
 
     name   for messages
+    mixes  mix the channels of long recordings, see `SampleCollector`
     warn   called with one line for each part that could not be read
     Streams of several rates and channels are brought to the highest rate and the most channels.
     errors   FormatError: not readable; DurationError: more than max_seconds
     """
     layout = _layout_of(source, name)
-    samples = SampleCollector(name, max_seconds)
+    samples = SampleCollector(name, max_seconds, mixes)
     if layout.needs_ffmpeg:
         return _decode_with_ffmpeg(source, samples, warn, None)
     for number, stream in enumerate(layout.streams):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.audio.decoded_samples import DecodedSamples
 from serving.audio.decoding import decode, source_seconds
 from serving.audio.streams import ByteSource
 from serving.audio.waveform import check_wave
@@ -29,13 +30,21 @@ def read_audio(
     returns      wave [n_samples, n_channels] float32, integer formats scaled to [-1, 1]; its rate in Hz
     errors       AudioError: not there, not readable, too long, no samples, NaN or infinite samples
     """
+    samples = read_samples(path, max_seconds, warn, mixes=False)
+    return samples.wave, samples.rate_hz
+
+
+def read_samples(
+    path: str | Path, max_seconds: float | None, warn: Callable[[str], None], mixes: bool
+) -> DecodedSamples:
+    """As `read_audio`. mixes: mix the channels of long recordings as they are decoded, see `SampleCollector`."""
     path = Path(path)
     try:
         source = _source_of(path)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise _unreadable(path, error) from error
     try:
-        return _decode(source, str(path), max_seconds, warn)
+        return _decode(source, str(path), max_seconds, warn, mixes)
     except OSError as error:
         raise _unreadable(path, error) from error
     finally:
@@ -69,7 +78,15 @@ def decode_audio(
     errors       FormatError: not readable; DurationError: longer than max_seconds; otherwise as `check_wave`
     Streams that were joined to one file are decoded one after the other, those of several rates at the highest rate.
     """
-    return _decode(ByteSource(data), name, max_seconds, warn)
+    samples = decode_samples(data, name, max_seconds, warn, mixes=False)
+    return samples.wave, samples.rate_hz
+
+
+def decode_samples(
+    data: bytes, name: str, max_seconds: float | None, warn: Callable[[str], None], mixes: bool
+) -> DecodedSamples:
+    """As `decode_audio`. mixes: as `read_samples`."""
+    return _decode(ByteSource(data), name, max_seconds, warn, mixes)
 
 
 def header_seconds(data: bytes) -> float | None:
@@ -81,9 +98,9 @@ def header_seconds(data: bytes) -> float | None:
 
 
 def _decode(
-    source: ByteSource, name: str, max_seconds: float | None, warn: Callable[[str], None]
-) -> tuple[NDArray[np.float32], int]:
-    samples = decode(source, name, max_seconds, warn)
+    source: ByteSource, name: str, max_seconds: float | None, warn: Callable[[str], None], mixes: bool
+) -> DecodedSamples:
+    samples = decode(source, name, max_seconds, warn, mixes)
     if not samples.is_checked:
         check_wave(samples.wave, name)
-    return samples.wave, samples.rate_hz
+    return samples

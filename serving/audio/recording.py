@@ -16,8 +16,9 @@ from typing import Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.audio.decoded_samples import DecodedSamples
 from serving.audio.level import level_dbfs
-from serving.audio.reading import decode_audio, read_audio
+from serving.audio.reading import decode_samples, read_samples
 from serving.audio.waveform import to_mono
 from serving.audio.window import Window, cut_windows
 from serving.errors import AudioError
@@ -72,12 +73,12 @@ class Recording(RecordingFacts):
         max_seconds  longest recording; None: no limit
         errors       AudioError naming the file, see `read_audio` and `to_mono`
         """
-        return cls._decoded(lambda warn: read_audio(path, max_seconds, warn), str(path), rate_hz)
+        return cls._decoded(lambda warn: read_samples(path, max_seconds, warn, mixes=True), str(path), rate_hz)
 
     @classmethod
     def from_bytes(cls, data: bytes, name: str, rate_hz: int | None, max_seconds: float | None = None) -> Self:
         """As `from_file`, for the bytes of an audio file. name: for messages."""
-        return cls._decoded(lambda warn: decode_audio(data, name, max_seconds, warn), name, rate_hz)
+        return cls._decoded(lambda warn: decode_samples(data, name, max_seconds, warn, mixes=True), name, rate_hz)
 
     @classmethod
     def from_samples(cls, samples: NDArray[np.floating], samples_rate_hz: float, rate_hz: int) -> Self:
@@ -100,16 +101,16 @@ class Recording(RecordingFacts):
 
     @classmethod
     def _decoded(
-        cls, decode: Callable[[Callable[[str], None]], tuple[NDArray[np.float32], int]], name: str, rate_hz: int | None
+        cls, decode: Callable[[Callable[[str], None]], DecodedSamples], name: str, rate_hz: int | None
     ) -> Self:
         warnings: list[str] = []
-        (samples, decoded_hz), decode_ms = _timed(lambda: decode(warnings.append))
+        decoded, decode_ms = _timed(lambda: decode(warnings.append))
         try:
-            recording = cls.from_samples(samples, decoded_hz, decoded_hz if rate_hz is None else rate_hz)
+            recording = cls.from_samples(decoded.wave, decoded.rate_hz, decoded.rate_hz if rate_hz is None else rate_hz)
         except AudioError as error:
             raise AudioError(f"{name}: {error}") from error
         steps = {"decode": decode_ms} | recording.milliseconds
-        return replace(recording, warnings=tuple(warnings), milliseconds=steps)
+        return replace(recording, channels=decoded.channels, warnings=tuple(warnings), milliseconds=steps)
 
     def windows(self, window: Window) -> NDArray[np.float32]:
         """Cut into windows [n_windows, samples] float32, see `cut_windows`. `wave` must be at the window's rate."""

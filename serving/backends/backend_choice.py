@@ -107,7 +107,9 @@ def _make(
         case _:
             from serving.backends.onnxruntime import OnnxRuntime
 
-            return with_front_end(bundle, OnnxRuntime(bundle.model(precision), threads, providers, strict=strict))
+            path = bundle.model(precision)
+            network = OnnxRuntime(path, threads, providers, strict=strict, content=bundle.read_graph(path.name))
+            return with_front_end(bundle, network)
 
 
 def runs_on_gpu(runtime: Runtime) -> bool:

@@ -15,7 +15,8 @@ def open_front_end(bundle: Bundle) -> Graph:
     """The bundle's front end on the CPU: waveforms [batch, samples] -> log-mel [batch, frames, 64]."""
     from serving.backends.onnxruntime import OnnxRuntime
 
-    return OnnxRuntime(bundle.path(FRONT_END_MODEL), 1, ["cpu"])
+    content = bundle.read_graph(FRONT_END_MODEL)
+    return OnnxRuntime(bundle.path(FRONT_END_MODEL), 1, ["cpu"], content=content)
 
 
 def open_openvino(bundle: Bundle, precision: str, threads: int) -> Runtime:
@@ -29,7 +30,8 @@ def open_openvino(bundle: Bundle, precision: str, threads: int) -> Runtime:
     # The layers of an INT8 model that stayed in FP32 run in bfloat16 if the CPU has it: 5 to 10 % faster, and the
     # embeddings hardly change.
     bf16 = None if precision == "int8" else precision == BF16
-    network = OpenVino(bundle.model(precision), threads, bf16, network=True)
+    path = bundle.model(precision)
+    network = OpenVino(path, threads, bf16, network=True, content=bundle.read_graph(path.name))
     # INT8 and bfloat16 networks round log-mels by ten times the largest error of an FP32 FFT.
     precise = precision not in ("int8", BF16)
     return Runtime(network, FftLogMel(LogMelConfig(**bundle.manifest.front_end), precise))

@@ -31,6 +31,7 @@ class OnnxRuntime:
     """A callable over one ONNX file with one input and one output, both with a dynamic batch. Thread-safe.
 
     path       the ONNX file
+    content    its bytes, if they have been read and checked already; None: read the file
     threads    CPU threads of one inference
     providers  any of "cpu", "cuda" and "tensorrt", in order of preference; None: cuda if there is a driver, then cpu
     strict     raise an error if a requested provider does not work; otherwise print a warning on stderr and use the
@@ -53,6 +54,7 @@ class OnnxRuntime:
         strict: bool = False,
         spinning: bool = True,
         cache: Path | None = None,
+        content: bytes | None = None,
     ):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -62,7 +64,8 @@ class OnnxRuntime:
             providers = ["cuda", "cpu"] if missing_for("cuda") is None else ["cpu"]
         reasons = {name: missing_for(name) for name in providers}
         usable = [name for name in providers if reasons[name] is None]
-        self._session, refused = _open(path, options, usable, cache or path.parent / ENGINES / "onnxruntime")
+        model = str(path) if content is None else content
+        self._session, refused = _open(model, options, usable, cache or path.parent / ENGINES / "onnxruntime")
         self.threads = threads
         self.version: str = onnxruntime.__version__
         self.providers: list[str] = list(self._session.get_providers())
@@ -122,9 +125,9 @@ def _loads(library: str) -> bool:
 
 
 def _open(
-    path: Path, options: onnxruntime.SessionOptions, providers: list[str], cache: Path
+    model: str | bytes, options: onnxruntime.SessionOptions, providers: list[str], cache: Path
 ) -> tuple[onnxruntime.InferenceSession, dict[str, str]]:
-    """Open a session with these providers; the CPU is always one of them.
+    """Open a session on a file or its bytes with these providers; the CPU is always one of them.
 
     returns   the session, and the reason for each provider that could not be used
     """
@@ -134,11 +137,11 @@ def _open(
     refused: dict[str, str] = {}
     while True:
         left = [name for name in providers if name not in refused]
-        wanted = [(PROVIDERS[name], _provider_options(name, path, options, cache)) for name in left]
+        wanted = [(PROVIDERS[name], _provider_options(name, model, options, cache)) for name in left]
         try:
             # ONNX Runtime's own fall-back would silently drop the options of the other providers.
             session = onnxruntime.InferenceSession(
-                str(path), options, providers=wanted or [PROVIDERS["cpu"]], enable_fallback=0
+                model, options, providers=wanted or [PROVIDERS["cpu"]], enable_fallback=0
             )
         except Exception as error:
             if not left or left[0] == "cpu":
@@ -148,7 +151,9 @@ def _open(
             return session, refused
 
 
-def _provider_options(provider: str, path: Path, options: onnxruntime.SessionOptions, cache: Path) -> dict[str, Any]:
+def _provider_options(
+    provider: str, model: str | bytes, options: onnxruntime.SessionOptions, cache: Path
+) -> dict[str, Any]:
     match provider:
         case "cuda":
             # TF32 multiplies with 10 bits of mantissa. The default algorithm search runs for every new batch size.
@@ -161,15 +166,15 @@ def _provider_options(provider: str, path: Path, options: onnxruntime.SessionOpt
                 "trt_engine_cache_path": str(cache),
                 "trt_timing_cache_enable": "1",
                 "trt_timing_cache_path": str(cache),
-                **_profile_shapes(path, options),
+                **_profile_shapes(model, options),
             }
         case _:
             return {}
 
 
-def _profile_shapes(path: Path, options: onnxruntime.SessionOptions) -> dict[str, str]:
+def _profile_shapes(model: str | bytes, options: onnxruntime.SessionOptions) -> dict[str, str]:
     """One engine for 1 to MOST_PROVIDER_ROWS rows, in place of one for each new batch size."""
-    plain = onnxruntime.InferenceSession(str(path), options, providers=[PROVIDERS["cpu"]])
+    plain = onnxruntime.InferenceSession(model, options, providers=[PROVIDERS["cpu"]])
     entry = plain.get_inputs()[0]
     sizes = "x".join(map(str, entry.shape[1:]))
     rows = {"min": 1, "opt": 8, "max": MOST_PROVIDER_ROWS}

@@ -20,6 +20,7 @@ class OpenVino:
     """A callable over one ONNX file with one input and one output, both with a dynamic batch.
 
     path     the ONNX file
+    content  its bytes, if they have been read and checked already; None: read the file
     threads  CPU threads of one inference
     network  run only the part of an embedder graph after the log-mel; serving.backends.fft_front_end computes the
              log-mel in half of the graph's time
@@ -34,7 +35,14 @@ class OpenVino:
 
     name = "openvino"
 
-    def __init__(self, path: Path, threads: int, bf16: bool | None = False, network: bool = False):
+    def __init__(
+        self,
+        path: Path,
+        threads: int,
+        bf16: bool | None = False,
+        network: bool = False,
+        content: bytes | None = None,
+    ):
         openvino = load_openvino()
         core = openvino.Core()
         has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -47,7 +55,7 @@ class OpenVino:
             "ENABLE_CPU_PINNING": False,
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 or (bf16 is None and has_bf16) else "f32",
         }
-        model = core.read_model(str(path))
+        model = core.read_model(str(path)) if content is None else core.read_model(content, b"")
         if network:
             model = _after_log_mel(openvino, model)
         _quantise_before_unsqueeze(model)

@@ -7,6 +7,8 @@ import numpy as np
 from serving.backends.runtime import Runtime
 from serving.bundle import Bundle
 from serving.bundle_files import BF16, PROBES
+from serving.errors import BundleError
+from serving.npz import ArrayForm, read_npz
 from serving.probes import probe_windows
 
 # Smallest accepted cosine between a probe's embedding and PyTorch's. For files it is the bound of the export
@@ -28,6 +30,16 @@ MAX_ALLOWANCE = 1e-3  # of a number, whatever the file says
 LEAST_LENGTH = 0.1
 
 
+def probe_forms(embedding_size: int) -> dict[str, ArrayForm]:
+    """The arrays of probes.npz."""
+    return {
+        "names": ArrayForm("U", ("probes",)),
+        "embeddings": ArrayForm("f", ("probes", embedding_size)),
+        "rounding": ArrayForm("f", ("probes",)),
+        "name": ArrayForm("U", (), optional=True),  # of the reference; export.parity reads it
+    }
+
+
 def probe_difference(bundle: Bundle, runtime: Runtime) -> tuple[float, str]:
     """The largest distance between a probe's embedding and PyTorch's.
 
@@ -35,9 +47,12 @@ def probe_difference(bundle: Bundle, runtime: Runtime) -> tuple[float, str]:
               an embedding for each probe, or not finite
     """
     names, windows = probe_windows(bundle.manifest.window)
-    with np.load(bundle.path(PROBES), allow_pickle=False) as stored:
-        order = [stored["names"].tolist().index(name) for name in names]
-        wanted, rounding = stored["embeddings"][order], stored["rounding"][order]  # [n_probes, 128], [n_probes]
+    stored = read_npz(bundle.read(PROBES), PROBES, probe_forms(bundle.manifest.embedding_size))
+    stored_names = stored["names"].tolist()
+    if missing := set(names) - set(stored_names):
+        raise BundleError(f"{PROBES}: lacks the probe {min(missing)}; export the bundle again")
+    order = [stored_names.index(name) for name in names]
+    wanted, rounding = stored["embeddings"][order], stored["rounding"][order]  # [n_probes, 128], [n_probes]
     rows = runtime(windows)
     if rows.shape != wanted.shape:
         return float("inf"), names[0]

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from serving.backends.cuda_api import Gpu, call_cuda, find_gpu, load_cuda
 from serving.backends.engine_profiles import plan_calls
-from serving.backends.engine_sidecar import Sidecar, check_sidecar, read_sidecar
+from serving.backends.engine_sidecar import Sidecar, check_sidecar, read_sidecar, rebuild_command
 from serving.backends.tensorrt_flavours import load_flavour
 from serving.backends.tensorrt_worker import EngineWorker, Size, load_engine
 from serving.bundle import Bundle
 from serving.bundle_files import ENGINES
 from serving.errors import EngineError, UnheardError
+from serving.file_record import open_regular, record_of_bytes
 
 WORKERS = 2  # one copies data while the other computes
 
@@ -50,6 +51,20 @@ def find_engine(bundle: Bundle, precision: str, device: int = 0) -> Path:
 def _check(engine: Path, sidecar: Sidecar, bundle: Bundle, gpu: Gpu) -> None:
     version = load_flavour(sidecar.flavour).__version__
     check_sidecar(engine, sidecar, bundle, version, gpu.compute_capability)
+    if bundle.manifest.files.get(f"{ENGINES}/{engine.name}") != sidecar.engine:
+        raise EngineError(
+            f"{engine}: is not the one that the bundle's manifest lists, or an older program built it; build it again "
+            f"with: {rebuild_command(bundle, sidecar)}"
+        )
+
+
+def _read(engine: Path, sidecar: Sidecar) -> bytes:
+    """The engine's bytes, for which its side-car and the manifest stand. EngineError: it has changed meanwhile."""
+    with open_regular(engine) as file:
+        content = file.read(sidecar.engine.size + 1)
+    if record_of_bytes(content) != sidecar.engine:
+        raise EngineError(f"{engine}: has changed while it was opened; open the bundle again")
+    return content
 
 
 class TensorRT:
@@ -74,7 +89,7 @@ class TensorRT:
         self._device = device
         self._cuda = load_cuda()
         call_cuda(self._cuda.cudaSetDevice, device)
-        loaded = load_engine(engine, self.sidecar, graphs)
+        loaded = load_engine(engine, _read(engine, self.sidecar), self.sidecar, graphs)
         first, *others = [EngineWorker(loaded, self._cuda) for _ in range(workers)]
         # TensorRT-RTX captures graphs itself, after it has compiled the kernels for a shape in the background.
         self.graphs: list[Size] = first.try_graphs() if graphs and self.sidecar.flavour == "tensorrt" else []

@@ -46,11 +46,14 @@ class LoadedEngine:
         return EngineError(f"TensorRT refused to {what} ({reason}); build the engine again")
 
 
-def load_engine(path: Path, sidecar: Sidecar, graphs: bool) -> LoadedEngine:
-    """Load an engine whose side-car was checked. EngineError: it cannot be opened, or contradicts its side-car."""
+def load_engine(path: Path, content: bytes, sidecar: Sidecar, graphs: bool) -> LoadedEngine:
+    """Load an engine that was checked. path: for messages.
+
+    errors   EngineError: it cannot be opened, or contradicts its side-car
+    """
     trt = load_flavour(sidecar.flavour)
     log, errors = make_log(sidecar.flavour)
-    engine = trt.Runtime(log).deserialize_cuda_engine(path.read_bytes())
+    engine = trt.Runtime(log).deserialize_cuda_engine(content)
     if engine is None:
         raise EngineError(f"{path}: TensorRT cannot open it ({'; '.join(errors)}); build it again")
     for tensor in (sidecar.input, sidecar.output):

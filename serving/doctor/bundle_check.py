@@ -76,7 +76,7 @@ def _check_auto(bundle: Bundle, precision: str, times: dict[str, float]) -> Find
 def _check_text_model(bundle: Bundle) -> Finding:
     """Load the text model, and compare its vectors with the class vectors from the training."""
     source = text_source(bundle)
-    zeroshot = ZeroShot.load(bundle.path(ZEROSHOT))
+    zeroshot = ZeroShot.parse(bundle.read(ZEROSHOT), ZEROSHOT, bundle.manifest.embedding_size)
     if source is None or zeroshot.text_mean is None:
         found = "none: only the bundle's own classes can be ranked"
         return Finding("text model", found, "absent", f"if wanted: {WAY_OUT}")

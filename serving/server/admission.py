@@ -33,7 +33,9 @@ class Admission:
         self.held_bytes = 0
         self.draining = False
         self.answer_s = 0.0  # running mean, from a ticket to its end
-        self.typical_s = INITIAL_TYPICAL_S  # running mean of the sound in a request
+        self.typical_s = (
+            INITIAL_TYPICAL_S  # running mean of the decoded sound of a request, each up to half of the queue
+        )
         self._reading: set[Ticket] = set()  # whose sound is not known yet
         self._deferred: deque[Callable[[], None]] = deque()
 
@@ -64,9 +66,11 @@ class Admission:
             raise HTTPException(
                 503, "the server is shutting down; send the request again", {"retry-after": "1", "connection": "close"}
             )
+        seconds = self.seconds  # first: it moves tickets from those that are still read to those whose sound is known
         fast_since = self.clock() - FAST_S
         reading = sum(ticket.progressed > fast_since for ticket in self._reading)
-        expected = self.seconds + reading * self.typical_s
+        # Nobody knows yet what these uploads hold: they never take more than half of the queue.
+        expected = seconds + min(reading * self.typical_s, self.half_s)
         if expected >= self.limits.queue_seconds:
             raise self.busy(f"about {expected:.0f} s of sound wait")
         return Ticket(self)
@@ -76,12 +80,19 @@ class Admission:
         self.tickets += 1
         self._reading.add(ticket)
 
-    def learn(self, ticket: "Ticket", sound_ms: int) -> None:
+    @property
+    def half_s(self) -> float:
+        """Half of the queue, in seconds: the most that one request counts."""
+        return self.limits.queue_seconds / 2
+
+    def set_sound(self, ticket: "Ticket", sound_ms: int) -> None:
         """Replace a ticket's sound by a better estimate."""
         self.sound_ms += sound_ms - ticket.sound_ms
-        if ticket in self._reading:
-            self._reading.remove(ticket)
-            self.typical_s += NEWEST_WEIGHT * (sound_ms / 1000 - self.typical_s)
+        self._reading.discard(ticket)
+
+    def learn(self, seconds: float) -> None:
+        """Include the decoded sound of a request in the running mean. Headers may claim anything."""
+        self.typical_s += NEWEST_WEIGHT * (min(seconds, self.half_s) - self.typical_s)
 
     def end(self, ticket: "Ticket", answered: bool) -> None:
         """Return all that a ticket holds."""
@@ -142,18 +153,25 @@ class Ticket:
         self._admission.held_bytes -= self.held_bytes
         self.held_bytes = 0
 
-    def hold_seconds(self, seconds: float) -> None:
-        """Hold this much sound instead of the amount before.
+    def expect_seconds(self, seconds: float) -> None:
+        """Hold the sound that headers claim, which nobody has decoded, up to the sound of a typical request."""
+        self._hold(min(seconds, self._admission.typical_s), seconds)
 
-        A recording longer than half the queue counts as half of it here; otherwise it would never be admitted under
-        load.
+    def hold_seconds(self, seconds: float) -> None:
+        """Hold this much decoded sound instead of the amount before, up to half of the queue.
+
+        So a recording longer than that is admitted under load, and leaves the other half to the others.
         """
+        self._hold(seconds, seconds)
+        self._admission.learn(seconds)
+
+    def _hold(self, seconds: float, told_s: float) -> None:
+        """told_s: for the message."""
         admission = self._admission
         admission.run_deferred()
-        sound_ms = round(1000 * seconds)
+        sound_ms = round(1000 * min(seconds, admission.half_s))
         others_ms = admission.sound_ms - self.sound_ms
-        most_ms = 1000 * admission.limits.queue_seconds
-        if sound_ms > LENGTH_TOLERANCE * self.sound_ms and others_ms + min(sound_ms, most_ms / 2) > most_ms:
-            raise admission.busy(f"{others_ms / 1000:g} s of sound wait, and this would add {seconds:g}")
-        admission.learn(self, sound_ms)
+        if sound_ms > LENGTH_TOLERANCE * self.sound_ms and others_ms + sound_ms > 1000 * admission.limits.queue_seconds:
+            raise admission.busy(f"{others_ms / 1000:g} s of sound wait, and this would add {told_s:g}")
+        admission.set_sound(self, sound_ms)
         self.sound_ms = sound_ms

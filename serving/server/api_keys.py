@@ -2,8 +2,12 @@
 
 import hmac
 import logging
+import re
 import stat
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,25 +16,54 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.errors import UsageError
 from serving.server.error_responses import error_response
+from serving.server.metrics import Metrics
 
 MIN_LENGTH = 16
+KEY_NAME = re.compile(r"[A-Za-z0-9._-]{1,40}")
+DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 # For load balancers, and for people who want to know what to send. These addresses reveal nothing about the bundle.
 OPEN_PATHS = frozenset(("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json"))
 
 logger = logging.getLogger(__name__)
 
 
-class ApiKeys:
-    """The valid keys, kept as digests."""
+@dataclass(frozen=True)
+class ApiKey:
+    """A valid key, kept as its digest.
 
-    def __init__(self, keys: Sequence[str]):
-        self._digests = [sha256(key.encode()).digest() for key in keys]
+    name        for the log and the metrics
+    expires     the last day on which it is valid, in UTC; None: no end
+    concurrent  the most requests with it at the same time; None: no limit
+    """
+
+    digest: bytes
+    name: str
+    expires: date | None = None
+    concurrent: int | None = None
+
+    def is_valid(self, today: date) -> bool:
+        """Whether it has not expired."""
+        return self.expires is None or today <= self.expires
+
+
+class ApiKeys:
+    """The keys of a server.
+
+    lines   one key each: `KEY`, or `KEY name=phone expires=2027-12-31 concurrent=4` with any of the three
+    errors  ValueError: a line is something else; its first argument is the number of the line, its second the reason
+    """
+
+    def __init__(self, lines: Sequence[str]):
+        self.keys = [_parse_key(number, line) for number, line in enumerate(lines, 1) if line and line[0] != "#"]
+        names = [key.name for key in self.keys]
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise ValueError(len(lines), f"two keys have the name {repeated[0]}")
 
     @classmethod
     def read(cls, path: Path) -> "ApiKeys":
         """Read a file with one key on each line. Empty lines and lines that begin with # are skipped.
 
-        errors   UsageError: no such file, no key in it, or a key that is too short or contains a space
+        errors   UsageError: no such file, no key in it, or a line that is not a key
         """
         try:
             lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
@@ -39,26 +72,54 @@ class ApiKeys:
             raise UsageError(
                 f"--api-key-file: {path}: cannot be read ({reason}); give a file with a key a line"
             ) from error
-        keys = []
-        for number, line in enumerate(lines, 1):
-            if line and not line.startswith("#"):
-                if len(line) < MIN_LENGTH or not line.isascii() or len(line.split()) > 1:
-                    raise UsageError(
-                        f"--api-key-file: {path}, line {number}: not a key; wanted at least {MIN_LENGTH} ASCII "
-                        "characters without a space, as from: openssl rand -hex 32"
-                    )
-                keys.append(line)
-        if not keys:
+        try:
+            keys = cls(lines)
+        except ValueError as error:
+            number, reason = error.args
+            raise UsageError(f"--api-key-file: {path}, line {number}: {reason}") from error
+        if not keys.keys:
             raise UsageError(f"--api-key-file: {path}: has no key; put one on a line, as from: openssl rand -hex 32")
-        return cls(keys)
+        return keys
 
-    def contains(self, key: str) -> bool:
-        """Whether this is a valid key. The time does not depend on the key, so that it cannot be guessed from it."""
+    def find(self, key: str) -> ApiKey | None:
+        """The key with this text, also if it has expired.
+
+        The time does not depend on the text, so that no key can be guessed from it.
+        """
         digest = sha256(key.encode()).digest()
-        found = False
-        for known in self._digests:
-            found |= hmac.compare_digest(digest, known)
+        found = None
+        for known in self.keys:
+            if hmac.compare_digest(digest, known.digest):
+                found = known
         return found
+
+
+def _parse_key(number: int, line: str) -> ApiKey:
+    key, *fields = line.split()
+    if len(key) < MIN_LENGTH or not key.isascii():
+        raise ValueError(
+            number,
+            f"not a key; wanted at least {MIN_LENGTH} ASCII characters without a space, as from: openssl rand -hex 32",
+        )
+    name, expires, concurrent = f"line-{number}", None, None
+    for field in fields:
+        match field.partition("="):
+            case "name", "=", value if KEY_NAME.fullmatch(value):
+                name = value
+            case "expires", "=", value if DAY.fullmatch(value):
+                try:
+                    expires = date.fromisoformat(value)
+                except ValueError as error:
+                    raise ValueError(number, f"expires: got {value}; {error}") from error
+            case "concurrent", "=", value if value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= 100_000:
+                concurrent = int(value)
+            case _:
+                raise ValueError(
+                    number,
+                    "not what may follow a key; wanted name=NAME of letters, digits, dots and dashes, "
+                    "expires=2027-12-31, or concurrent=NUMBER",
+                )
+    return ApiKey(sha256(key.encode()).digest(), name, expires, concurrent)
 
 
 def warn_if_others_can_write(path: Path) -> None:
@@ -70,24 +131,46 @@ def warn_if_others_can_write(path: Path) -> None:
 
 
 class ApiKeyMiddleware:
-    """ASGI middleware: refuses requests without a valid key with 401 before reading them, except to OPEN_PATHS."""
+    """ASGI middleware: answers only requests with a valid key, except to OPEN_PATHS. Others are refused unread.
 
-    def __init__(self, app: ASGIApp, keys: ApiKeys):
+    A request without a valid key gets 401, one beyond the number that its key may have at the same time 429. The log
+    line and the counter of a request have the name of its key.
+    """
+
+    def __init__(self, app: ASGIApp, keys: ApiKeys, metrics: Metrics, today: Callable[[], date] | None = None):
         self.app = app
         self.keys = keys
+        self.metrics = metrics
+        self._today = today or (lambda: datetime.now(UTC).date())
+        self._running: Counter[str] = Counter()  # requests by the name of their key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if (
-            scope["type"] != "http"
-            or scope["path"].removeprefix(scope.get("root_path", "")) in OPEN_PATHS
-            or self.keys.contains(key_in(request := Request(scope)))
-        ):
+        if scope["type"] != "http" or scope["path"].removeprefix(scope.get("root_path", "")) in OPEN_PATHS:
             await self.app(scope, receive, send)
             return
-        refusal = error_response(
-            request, 401, "no valid API key; send one as `Authorization: Bearer KEY`", {"www-authenticate": "Bearer"}
-        )
-        await refusal(scope, receive, send)
+        request = Request(scope)
+        key = self.keys.find(key_in(request))
+        if key is not None:
+            request.state.log["key"] = key.name
+        if key is None or not key.is_valid(self._today()):
+            message = (
+                "no valid API key; send one as `Authorization: Bearer KEY`"
+                if key is None
+                else (f"the API key {key.name} was valid until {key.expires}; get a new one from who runs the server")
+            )
+            refusal = error_response(request, 401, message, {"www-authenticate": "Bearer"})
+            await refusal(scope, receive, send)
+            return
+        self.metrics.key_requests.labels(key.name).inc()
+        if key.concurrent is not None and self._running[key.name] >= key.concurrent:
+            message = f"{key.concurrent} requests with this API key are under way, the most at a time; try again in 1 s"
+            await error_response(request, 429, message, {"retry-after": "1"})(scope, receive, send)
+            return
+        self._running[key.name] += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self._running[key.name] -= 1
 
 
 def key_in(request: Request) -> str:

@@ -49,7 +49,7 @@ def create_app(
     )
     install_error_handlers(app)
     if keys:
-        app.add_middleware(ApiKeyMiddleware, keys=keys)
+        app.add_middleware(ApiKeyMiddleware, keys=keys, metrics=pipeline.metrics)
     app.add_middleware(
         RequestMiddleware,
         timeout_s=pipeline.limits.request_timeout_s,
@@ -64,7 +64,7 @@ def create_app(
             allow_headers=["*"],
             expose_headers=[REQUEST_ID_HEADER, "retry-after", *RAW_HEADERS],
         )
-    readiness = ReadinessCheck(pipeline.embedder, pipeline.batcher)
+    readiness = ReadinessCheck(pipeline.embedder, pipeline.batcher, pipeline.text)
     app.include_router(create_model_router(pipeline))
     app.include_router(create_operation_router(pipeline, readiness))
     app.include_router(create_inference_router(pipeline, readiness))

@@ -1,6 +1,6 @@
 """The metrics at /metrics, in Prometheus's text format."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily
@@ -19,12 +19,18 @@ WINDOWS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
 class Metrics:
     """The metrics of one server, in a registry of their own. Any thread may use them."""
 
-    def __init__(self, admission: Admission, info: dict[str, str]):
-        """info: the labels of `unheard_info`, which say what the server runs."""
+    def __init__(self, admission: Admission):
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)  # resident memory, CPU seconds, open files
         self.registry.register(_LogLines())
-        Info("unheard", "network, embedding space, backend and precision", registry=self.registry).info(info)
+        self._gauges: dict[str, Gauge] = {}
+        self._info = Info("unheard", "network, embedding space, backend and precision", registry=self.registry)
+        self.key_requests = Counter(
+            "unheard_key_requests", "requests by the name of their API key", ["key"], registry=self.registry
+        )
+        self.reloads = Counter(
+            "unheard_reloads", "reloads of the bundle and the keys", ["outcome"], registry=self.registry
+        )
         self.requests = Counter(
             "unheard_requests", "answered requests; 499: the client closed the connection before the answer",
             ["route", "code"], registry=self.registry,
@@ -36,13 +42,21 @@ class Metrics:
         self.batch_windows = Histogram(
             "unheard_batch_windows", "windows in one call of the model", buckets=WINDOWS_BUCKETS, registry=self.registry
         )
-        held = Gauge("unheard_queued_audio_seconds", "sound of accepted, unanswered requests", registry=self.registry)
-        held.set_function(lambda: admission.seconds)
-        held = Gauge("unheard_held_upload_bytes", "request bodies in memory", registry=self.registry)
-        held.set_function(lambda: admission.held_bytes)
+        self.watch("queued_audio_seconds", "sound of accepted, unanswered requests", lambda: admission.seconds)
+        self.watch("held_upload_bytes", "request bodies in memory", lambda: admission.held_bytes)
 
     def _histogram(self, name: str, text: str, labels: list[str] | None = None) -> Histogram:
         return Histogram(f"unheard_{name}", text, labels or [], buckets=SECONDS_BUCKETS, registry=self.registry)
+
+    def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
+        """Add a gauge that shows this value, in place of the one with this name."""
+        if name not in self._gauges:
+            self._gauges[name] = Gauge(f"unheard_{name}", text, registry=self.registry)
+        self._gauges[name].set_function(value)
+
+    def describe(self, info: dict[str, str]) -> None:
+        """Set the labels of `unheard_info`, which say what the server runs."""
+        self._info.info(info)
 
     def on_request(self, route: str, code: int, seconds: float) -> None:
         """Count an answered request. route: the declared one, so that clients cannot create new label values."""

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from serving.embedder import Embedder, pool
+from serving.embedder import pool
 from serving.errors import LabelError
-from serving.label_text import split_labels, unquote
+from serving.label_text import check_label_length, split_labels, unquote
 from serving.server.pipeline import EmbeddedUpload, Pipeline
 from serving.server.response_bodies import (
     RAW,
@@ -30,7 +30,7 @@ from serving.server.schemas import (
 from serving.server.upload import REQUEST_BODY
 from serving.zeroshot import ZeroShot
 
-MAX_LABELS = 1000  # in one request; the text model takes some milliseconds for each label that is not in its cache
+MAX_LABELS = 1000  # in one request
 RAW_CONTENT = {
     "description": f"JSON, or with `Accept: {RAW}` the float32 values alone",
     "headers": {name: {"description": text, "schema": {"type": "string"}} for name, text in RAW_HEADERS.items()},
@@ -88,14 +88,25 @@ def create_model_router(pipeline: Pipeline) -> APIRouter:
 async def choose_labels(pipeline: Pipeline, values: Sequence[str]) -> tuple[ZeroShot, dict[str, list[str]]]:
     """The class vectors of the labels in a query, and the words of each label that the text model does not know.
 
-    errors   LabelError: too many; else as `labels_in_query` and `Embedder.choose`
+    errors   LabelError: too many, or one is too long; else as `labels_in_query` and `Embedder.choose`; HTTPException
+             429: too many labels of other requests wait
     """
-    embedder: Embedder = pipeline.embedder
-    labels = labels_in_query(values, embedder.zeroshot.class_names)
-    if len(labels) > MAX_LABELS:
-        raise LabelError(f"labels: got {len(labels)}; wanted at most {MAX_LABELS}")
-    # In a thread: labels that are no class names go through the bundle's text model.
-    return await pipeline.decode(lambda: (embedder.choose(labels), embedder.unknown_words(labels)))
+    zeroshot, knows_text = pipeline.embedder.zeroshot, pipeline.embedder.knows_text
+
+    def read() -> tuple[list[str], list[str]]:
+        labels = labels_in_query(values, zeroshot.class_names)
+        if len(labels) > MAX_LABELS:
+            raise LabelError(f"labels: got {len(labels)}; wanted at most {MAX_LABELS}")
+        typed = zeroshot.typed(labels, knows_text)
+        for label in typed:
+            check_label_length(label)
+        return labels, typed
+
+    labels, typed = await pipeline.decode(read)  # in a thread: a query may have 16 000 commas
+    if not typed:
+        return zeroshot.choose(labels), {}
+    encoded = await pipeline.text.encode(typed)
+    return zeroshot.choose(labels, lambda _: encoded.vectors), encoded.unknown_words
 
 
 def labels_in_query(values: Sequence[str], known: Sequence[str]) -> list[str]:

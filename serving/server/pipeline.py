@@ -20,6 +20,7 @@ from serving.server.batching import Batched, Batcher
 from serving.server.limits import Limits
 from serving.server.metrics import Metrics
 from serving.server.pending import PendingRecording, PendingRecordings
+from serving.server.text_worker import TextWorker
 from serving.server.thread_priority import lower_thread_priority
 from serving.server.upload import UploadedFile, UploadedFiles, read_files
 
@@ -53,35 +54,46 @@ class UploadResult:
 
 
 class Pipeline:
-    """Threads and queues between the requests and an embedder. All its coroutines run in one event loop."""
+    """Threads and queues between the requests and an embedder. All its coroutines run in one event loop.
 
-    def __init__(self, embedder: Embedder, limits: Limits):
+    earlier  the pipeline that this one takes over from: they share the admission and the metrics
+    """
+
+    def __init__(self, embedder: Embedder, limits: Limits, earlier: "Pipeline | None" = None):
         self.embedder = embedder
         self.limits = limits
-        self.admission = Admission(limits)
-        manifest = embedder.manifest
-        self.metrics = Metrics(
-            self.admission,
-            {
-                "network": manifest.network,
-                "embedding_space": manifest.embedding_space,
-                "backend": embedder.backend,
-                "precision": embedder.precision,
-            },
-        )
+        self.admission = earlier.admission if earlier else Admission(limits)
+        self.metrics = earlier.metrics if earlier else Metrics(self.admission)
         self.max_batch = limits.max_batch or embedder.max_batch
         self.batcher = Batcher(embedder.network, self.max_batch, limits.max_wait_ms / 1000, self.metrics.on_batch)
+        self.text = TextWorker(embedder, self.admission.busy)
         # Audio headers are read in a thread of their own: so the length of a file is known before a decoder is free.
         self._headers = ThreadPoolExecutor(1, "header")
         decodes = limits.max_decodes or usable_cores()
         self._decodes = ThreadPoolExecutor(decodes, "decode", lower_thread_priority)
         # A decoder thread may also run the model if another one is left to decode.
         self._decoders_run_model = decodes > 1
+        if earlier is None:
+            self.announce()
+
+    def announce(self) -> None:
+        """Let the metrics show this pipeline."""
+        manifest = self.embedder.manifest
+        self.metrics.describe(
+            {
+                "network": manifest.network,
+                "embedding_space": manifest.embedding_space,
+                "backend": self.embedder.backend,
+                "precision": self.embedder.precision,
+            }
+        )
+        self.metrics.watch("queued_label_characters", "characters of typed labels that wait", lambda: self.text.waiting)
 
     def close(self) -> None:
         """Finish the accepted requests and end the threads."""
         for threads in (self._headers, self._decodes):
             threads.shutdown(cancel_futures=True)
+        self.text.close()
         self.batcher.close()
 
     async def embed_files(self, request: Request) -> UploadResult:
@@ -137,7 +149,9 @@ class Pipeline:
         if upload.is_list or self.admission.tickets > 1:  # a single recording in an idle server may have any length
             known = await _run_in(self._headers, lambda: [header_seconds(file.data) or 0.0 for file in upload.files])
             # A file that is too long by itself does not count here: decoding it raises DurationError.
-            self._hold(ticket, sum(seconds for seconds in known if 0 < seconds <= self.limits.max_seconds), upload)
+            claimed = sum(seconds for seconds in known if 0 < seconds <= self.limits.max_seconds)
+            self._check_together(claimed, upload)
+            ticket.expect_seconds(claimed)
         if not upload.is_list:
             return [await self._submit_recording(upload.files[0], upload, ticket, pending)]
 
@@ -179,17 +193,18 @@ class Pipeline:
         ticket.decoded_s += recording.duration_s
         if not pending.ended:
             try:
-                self._hold(ticket, max(ticket.decoded_s, ticket.seconds), upload)
+                self._check_together(ticket.decoded_s, upload)
+                ticket.hold_seconds(ticket.decoded_s)
             except HTTPException as error:
                 pending.end(error)
 
-    def _hold(self, ticket: Ticket, seconds: float, upload: UploadedFiles) -> None:
+    def _check_together(self, seconds: float, upload: UploadedFiles) -> None:
+        """Refuse a list of files with more sound than one request may have. HTTPException 413."""
         if upload.is_list and seconds > self.limits.max_seconds:
             most = f"{self.limits.max_seconds:g} s"
             raise HTTPException(
                 413, f"{len(upload.files)} files: last more than {most} together, the most here; send fewer at a time"
             )
-        ticket.hold_seconds(seconds)
 
 
 async def _run_in(threads: Executor, work: Callable[[], Result]) -> Result:

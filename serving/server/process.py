@@ -62,14 +62,16 @@ def run_until_signal(
     listener: socket.socket,
     limits: Limits,
     on_refusal: OnRefusal,
-    on_ready: Callable[[], None],
+    on_ready: Callable[[asyncio.AbstractEventLoop], None],
     on_stop: Callable[[], None],
+    on_hangup: Callable[[], None],
 ) -> None:
     """Answer requests until SIGINT or SIGTERM, then finish those under way. Only for the main thread.
 
     on_refusal  see `connection_class`
-    on_ready    called once, when requests are answered
+    on_ready    called once, when requests are answered, with the event loop
     on_stop     called by the signal
+    on_hangup   called by SIGHUP
     """
     allow_open_files(limits.max_connections + OTHER_FILES)
 
@@ -82,7 +84,9 @@ def run_until_signal(
         # uvicorn's own handlers are replaced: they raise the signal again at the end, and the exit code would not be 0.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, stop)
-        on_ready()
+        if hasattr(signal, "SIGHUP"):  # not on Windows
+            signal.signal(signal.SIGHUP, lambda number, frame: on_hangup())
+        on_ready(asyncio.get_running_loop())
 
     config = uvicorn.Config(
         _with_startup(app, start),

@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.types import Message, Receive, Send
 
 from serving.server.error_responses import REQUEST_ID_HEADER
+from serving.server.trace_context import TRACEPARENT
 
 # The rest of a refused upload up to this size is read, to keep the connection open. A new connection costs far more
 # under overload: with clips of 441 kB a refusal took 1 to 2 s if it closed the connection, and 15 ms if it did not.
@@ -29,7 +30,12 @@ class RequestMessages:
         self.client_left = False
         self._answered = False
         self._omits_body = omit_body
-        self._request_id = request.state.request_id.encode()
+        self._headers = [
+            (REQUEST_ID_HEADER.encode(), request.state.request_id.encode()),
+            (b"x-content-type-options", b"nosniff"),
+        ]
+        if request.state.trace:
+            self._headers.append((TRACEPARENT.encode(), request.state.trace.traceparent.encode()))
         length = request.headers.get("content-length", "0")
         # A client that sends `expect` may never send its body, and then its next request would be read as that body.
         self._is_long = (
@@ -73,8 +79,7 @@ class RequestMessages:
         """Send a message of the application, with the headers that every response has."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = list(message.get("headers", ()))
-            headers += [(REQUEST_ID_HEADER.encode(), self._request_id), (b"x-content-type-options", b"nosniff")]
+            headers = [*message.get("headers", ()), *self._headers]
             if self._is_long and not self.body_is_complete:
                 # The client need not send the rest, nor the server read it.
                 headers = [header for header in headers if header[0] != b"connection"] + [(b"connection", b"close")]

@@ -13,6 +13,7 @@ from serving.server.error_responses import REQUEST_ID_HEADER, error_response, lo
 from serving.server.log import log_request
 from serving.server.metrics import Metrics
 from serving.server.request_messages import RequestMessages
+from serving.server.trace_context import TRACEPARENT, take_up_trace
 
 CLIENT_LEFT = 499  # nginx's status for this; no client receives it
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -23,7 +24,8 @@ class RequestMiddleware:
     """ASGI middleware around the whole app. Every request gets exactly one response, whatever is raised inside.
 
     A request's id is its header `x-request-id` if that consists of up to 64 letters, digits, dots, dashes and
-    underscores. HEAD is answered like GET, without the body. A path may begin with the root path
+    underscores. A request with a valid header `traceparent` has its trace in all its log lines, and the response goes
+    on with it. HEAD is answered like GET, without the body. A path may begin with the root path
     or not, as the proxy sends it.
     """
 
@@ -42,9 +44,11 @@ class RequestMiddleware:
         request = Request(self._inner_scope(scope))
         given = request.headers.get(REQUEST_ID_HEADER, "")
         request.state.request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex[:12]
+        request.state.trace = trace = take_up_trace(request.headers.get(TRACEPARENT, ""))
         request.state.log = {}  # fields that the routes add to the log line
         messages = RequestMessages(request, method == "HEAD", receive, send)
-        with structlog.contextvars.bound_contextvars(request_id=request.state.request_id):
+        context = {"request_id": request.state.request_id} | (trace.log_fields if trace else {})
+        with structlog.contextvars.bound_contextvars(**context):
             await self._answer(request, messages)
             # uvloop sends the response in the next turn of the loop: so it does not wait for the log line.
             await asyncio.sleep(0)

@@ -1,5 +1,6 @@
 """`python -m serving`: its flags, and the server from its start to its end."""
 
+import asyncio
 import ipaddress
 import json
 import logging
@@ -20,6 +21,7 @@ from serving.server.app import create_app
 from serving.server.limits import Limits
 from serving.server.pipeline import Pipeline
 from serving.server.process import address_of, listen, run_until_signal
+from serving.server.reload import Generation, ReloadableApp, Reloader
 from serving.server.thread_priority import lower_thread_priority
 
 logger = logging.getLogger(__name__)
@@ -45,7 +47,9 @@ class ServeOptions:
     limits: tyro.conf.OmitArgPrefixes[Limits] = field(default_factory=Limits)
     api_key_file: Path | None = None
     """file with one key on each line: only requests with one of them (Authorization: Bearer KEY, or X-API-Key) are
-    answered; health addresses and /docs stay open"""
+    answered; health addresses and /docs stay open; SIGHUP reads it and the bundle again"""
+    trust: tuple[Path, ...] = ()
+    """files with public keys, see python -m export.sign: only a bundle that one of them has signed is served"""
     cors_origin: tuple[str, ...] = ()
     """origins whose web pages may send requests, like https://example.org; * for all; default: no other origin"""
     root_path: str = ""
@@ -72,19 +76,27 @@ def run_server(options: ServeOptions) -> None:
     """Serve until a signal ends it."""
     check_serve_options(options)
     give_memory_back()
-    keys = ApiKeys.read(options.api_key_file) if options.api_key_file else None
+    keys = read_keys(options)
     with listen(options.host, options.port) as listener:  # before the model, which can take long to load
         address = address_of(listener)
         # A backend's own threads inherit the priority of the thread that loads it.
         with ThreadPoolExecutor(1, "load", lower_thread_priority) as thread:
-            wanted = options.bundle, options.backend, options.precision, options.threads
-            embedder = thread.submit(Embedder.load, *wanted).result()
+            embedder = thread.submit(load_embedder, options).result()
         log.set_up(options.log_level)
         warn_of_open_access(options, listener.getsockname()[0])
         pipeline = Pipeline(embedder, options.limits)
-        app = create_app(pipeline, keys, options.cors_origin, options.root_path)
+        app = ReloadableApp(Generation(create_app(pipeline, keys, options.cors_origin, options.root_path), pipeline))
+        loops: list[asyncio.AbstractEventLoop] = []
 
-        def announce() -> None:
+        def make(present: Generation) -> Generation:
+            keys, embedder = read_keys(options), load_embedder(options)
+            pipeline = Pipeline(embedder, options.limits, earlier=present.pipeline)
+            return Generation(create_app(pipeline, keys, options.cors_origin, options.root_path), pipeline)
+
+        reloader = Reloader(app, make, lambda new: loops[0].call_soon_threadsafe(app.replace, new))
+
+        def announce(loop: asyncio.AbstractEventLoop) -> None:
+            loops.append(loop)
             about = {
                 "address": address,
                 "docs": f"{address}/docs",
@@ -104,8 +116,21 @@ def run_server(options: ServeOptions) -> None:
             fields = {"status": status, "error": message, "request_id": request_id, "client": client}
             logger.info("refused", extra=fields)
 
-        run_until_signal(app, listener, options.limits, log_refusal, announce, drain)
-        pipeline.close()
+        run_until_signal(app, listener, options.limits, log_refusal, announce, drain, reloader.ask)
+        app.current.pipeline.close()
+
+
+def read_keys(options: ServeOptions) -> ApiKeys | None:
+    """The keys in the file that the flag names, if it is given."""
+    return ApiKeys.read(options.api_key_file) if options.api_key_file else None
+
+
+def load_embedder(options: ServeOptions) -> Embedder:
+    """Open the bundle, all that is read of it later included. Errors as `Embedder.load`."""
+    embedder = Embedder.load(options.bundle, options.backend, options.precision, options.threads, trusted=options.trust)
+    if embedder.text_source == "bundle":  # that of the packages needs no file of the bundle
+        embedder.open_text_model()
+    return embedder
 
 
 def warn_of_open_access(options: ServeOptions, host: str) -> None:

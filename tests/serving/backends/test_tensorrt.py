@@ -25,9 +25,11 @@ from serving.backends.engine_sidecar import (
 )
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.backends.tensorrt import TensorRT, find_engine
+from serving.bundle import open_bundle
 from serving.bundle_files import ENGINES
 from serving.errors import CudaError, EngineError, UsageError
 from serving.file_record import record_of
+from serving.manifest import write_manifest
 from serving.probes import probe_windows
 from tests.fake_gpu import FakeContext, FakeCuda, FakeEngine, FakeTensorRT
 from tests.gpu import has_gpu, needs_gpu, no_gpu
@@ -114,7 +116,13 @@ def small(tmp_path):
         build_seconds=0.5,
     )
     write_sidecar(engine, sidecar)
-    return bundle, engine, sidecar
+    return listing(bundle, engine), engine, sidecar
+
+
+def listing(bundle, engine):
+    """The bundle with an engine in its manifest."""
+    write_manifest(bundle.folder, bundle.manifest, [*bundle.manifest.files, f"{ENGINES}/{engine.name}"])
+    return open_bundle(bundle.folder)
 
 
 def test_a_side_car_is_read_as_it_was_written(small):
@@ -387,6 +395,9 @@ def test_an_engine_that_tensorrt_refuses_says_what_tensorrt_said(small, trt):
     bundle, engine, sidecar = small
     engine.write_bytes(b"other bytes")
     write_sidecar(engine, dataclasses.replace(sidecar, engine=record_of(engine)))
+    with pytest.raises(EngineError, match=r"is not the one that the bundle's manifest lists"):
+        TensorRT(engine, bundle)
+    bundle = listing(bundle, engine)
     with pytest.raises(EngineError, match=r"TensorRT cannot open it \(no magic tag\)"):
         TensorRT(engine, bundle)
 

@@ -1,6 +1,8 @@
 """What operators rely on besides health and metrics: proxies, warnings, headers of every response."""
 
 import json
+import re
+import time
 
 import httpx
 import pytest
@@ -124,3 +126,43 @@ def test_a_refused_preflight_has_the_form_of_all_errors(embedder):
     assert "Disallowed CORS origin" in refused(answer, 400)
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert "access-control-allow-origin" not in answer.headers
+
+
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+def test_a_trace_goes_on_in_the_response_and_in_the_log(tmp_path):
+    with running(BUNDLE, tmp_path / "log") as server:
+        sent = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+        for path in ("/v1/model", "/nothing"):
+            answer = httpx.get(f"{server.address}{path}", headers=sent)
+            version, trace, span, flags = answer.headers["traceparent"].split("-")
+            assert (version, trace, flags) == ("00", TRACE, "01")
+            assert re.fullmatch("[0-9a-f]{16}", span)
+            assert span != PARENT
+            ends = time.monotonic() + 30
+            request_id = answer.headers["x-request-id"]
+            while not (lines := [line for line in server.log() if line.get("request_id") == request_id]):
+                assert time.monotonic() < ends  # the line is written after the response
+            (line,) = lines
+            assert (line["trace_id"], line["span_id"], line["parent_span_id"]) == (TRACE, span, PARENT)
+
+
+@pytest.mark.parametrize(
+    ("header", "is_valid"),
+    [
+        (f"00-{TRACE}-{PARENT}-01", True),
+        (f"cc-{TRACE}-{PARENT}-01-what-the-future-will-be-like", True),
+        (f"00-{TRACE}-{PARENT}-01-more", False),
+        (f"ff-{TRACE}-{PARENT}-01", False),
+        (f"00-{'0' * 32}-{PARENT}-01", False),
+        (f"00-{TRACE}-{'0' * 16}-01", False),
+        (f"00-{TRACE.upper()}-{PARENT}-01", False),
+        (f"00-{TRACE}-{PARENT}", False),
+        ("", False),
+    ],
+)
+def test_a_trace_that_the_standard_does_not_allow_is_left_out(client, header, is_valid):
+    answer = client.get("/healthz", headers={"traceparent": header})
+    assert answer.status_code == 200
+    assert ("traceparent" in answer.headers) == is_valid

@@ -171,8 +171,8 @@ def test_a_key_file_holds_a_key_a_line_and_comments(tmp_path):
     path = tmp_path / "keys"
     path.write_text(f"# for the phone\n{KEYS[0]}\n\n  {KEYS[1]}  \n")
     keys = ApiKeys.read(path)
-    assert all(map(keys.contains, KEYS))
-    assert not any(map(keys.contains, ("# for the phone", "", "third-key-of-some-length", KEYS[0].upper())))
+    assert all(map(keys.find, KEYS))
+    assert not any(map(keys.find, ("# for the phone", "", "third-key-of-some-length", KEYS[0].upper())))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,82 @@
+"""A server that trusts a key opens what that key has signed, and nothing else."""
+
+import json
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+
+from export.sign import main
+from serving.bundle import open_bundle
+from serving.errors import BundleError, UsageError
+
+
+@pytest.fixture
+def signed(tmp_path, capsys) -> Path:
+    """A folder with a signed copy of the demo's bundle and the keys team.key and other.key."""
+    shutil.copytree("demo/model", tmp_path / "bundle")
+    for name in ("team", "other"):
+        assert main(["--new-key", str(tmp_path / f"{name}.key")]) == 0
+    assert main([str(tmp_path / "bundle"), "--key", str(tmp_path / "team.key")]) == 0
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert last["signature"] == str(tmp_path / "bundle" / "signature.json")
+    return tmp_path
+
+
+def refused(signed: Path, words: str) -> None:
+    with pytest.raises(BundleError) as error:
+        open_bundle(signed / "bundle", [signed / "team.key.pub"])
+    assert words in str(error.value)
+    assert str(error.value).isprintable()
+
+
+def test_a_signed_bundle_is_opened_by_who_trusts_its_key_or_asks_for_none(signed):
+    for trusted in ([], [signed / "team.key.pub"], [signed / "other.key.pub", signed / "team.key.pub"]):
+        assert open_bundle(signed / "bundle", trusted).manifest.network == "yamnet-compact"
+
+
+def test_a_private_key_can_be_read_by_its_owner_alone_and_is_never_overwritten(signed, capsys):
+    assert stat.S_IMODE((signed / "team.key").stat().st_mode) == 0o600
+    before = (signed / "team.key").read_bytes()
+    assert main(["--new-key", str(signed / "team.key")]) == 2
+    assert "File exists" in capsys.readouterr().err
+    assert (signed / "team.key").read_bytes() == before
+
+
+def test_a_bundle_of_another_key_is_refused(signed):
+    assert main([str(signed / "bundle"), "--key", str(signed / "other.key")]) == 0
+    refused(signed, "is not by a key that is trusted here")
+
+
+def test_an_unsigned_bundle_is_refused(signed):
+    (signed / "bundle" / "signature.json").unlink()
+    refused(signed, "is not signed; sign it with")
+
+
+def test_another_manifest_under_the_same_signature_is_refused(signed):
+    """One that fits its own files and digest, so that nothing but the signature tells."""
+    manifest = signed / "bundle" / "manifest.json"
+    manifest.write_text(manifest.read_text() + "\n")
+    open_bundle(signed / "bundle")
+    refused(signed, "does not fit manifest.json")
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"payloadType": 1}', "[" * 60_000, '{"signatures": [{"sig": 1}]}']
+)
+def test_what_is_no_signature_is_refused(signed, content):
+    (signed / "bundle" / "signature.json").write_text(content)
+    refused(signed, "signature.json: is no signature")
+
+
+def test_a_file_without_a_public_key_is_named(signed):
+    for name in ("team.key", "nowhere.pub"):
+        with pytest.raises(UsageError, match=f"--trust: .*{name}: is no public key"):
+            open_bundle(signed / "bundle", [signed / name])
+
+
+@pytest.mark.parametrize("flags", [[], ["bundle"], ["--key", "k"], ["bundle", "--new-key", "k"]])
+def test_flags_that_make_no_sense_together_are_refused(flags, capsys):
+    assert main(flags) == 2
+    assert "give a bundle and --key, or --new-key alone" in capsys.readouterr().err
