@@ -126,14 +126,10 @@ def load_schema() -> Any:
 
 
 def onnx_model(bundle: Bundle, options: Options) -> TritonModel:
-    """The bundle's ONNX file of a precision, and its external weight files if it has any."""
+    """The bundle's ONNX file of a precision. A bundle's files keep their weights inside (serving.onnx_check)."""
     path = bundle.model(options.precision)
-    graph = onnx.load(path, load_external_data=False).graph
-    external = {
-        entry.value for weights in graph.initializer for entry in weights.external_data if entry.key == "location"
-    }
-    files = {path: "model.onnx"} | {path.with_name(name): name for name in sorted(external)}
-    return TritonModel(files, _tensor(graph.input[0]), _tensor(graph.output[0]), None)
+    graph = onnx.load(path).graph
+    return TritonModel({path: "model.onnx"}, _tensor(graph.input[0]), _tensor(graph.output[0]), None)
 
 
 def _tensor(value: onnx.ValueInfoProto) -> EngineTensor:

@@ -16,7 +16,7 @@ from serving.npz import ArrayForm, read_npz
 from serving.text_model.rows_on_disk import RowsOnDisk
 
 FORMS = {  # of the file in a bundle
-    "vectors": ArrayForm("i", ("words", 50)),
+    "vectors": ArrayForm("i", ("words", "size")),
     "scales": ArrayForm("f", ("words",)),
     "sorted_words": ArrayForm("u", ("letters",)),  # one after the other, in UTF-8
     "lengths": ArrayForm("u", ("words",)),  # of each word in `sorted_words`
@@ -26,7 +26,7 @@ FORMS = {  # of the file in a bundle
 class Glove:
     """Word vectors. A word is found by binary search in the sorted words.
 
-    vectors  a call that returns some of the vectors by their rows: [n_rows, 50] int8 or float32
+    vectors  a call that returns some of the vectors by their rows: [n_rows, size] int8 or float32
     scales   [n, 1] float32, the factor of each row of vectors
     words    n words in UTF-8, sorted by their bytes, without separators
     starts   [n + 1] int32, the position of each word in `words`, and the end of the last one

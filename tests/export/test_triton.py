@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 import soundfile
@@ -273,23 +272,3 @@ def test_without_tritons_schema_the_extra_is_named(bundle_folder, tmp_path, caps
     monkeypatch.setitem(sys.modules, "tritonclient.grpc.model_config_pb2", None)
     one_line(capsys, main([str(bundle_folder), "--out", str(tmp_path / "models")]), "unheard[triton]")
     assert not (tmp_path / "models").exists()
-
-
-def test_weights_in_a_file_of_their_own_go_with_the_model(bundle_folder, tmp_path):
-    """Models over 2 GB keep their weights in a second file, which the first one names."""
-    folder = tmp_path / "apart"
-    folder.mkdir()
-    model = onnx.load(bundle_folder / "embedder.onnx")
-    onnx.save_model(
-        model, folder / "embedder.onnx", save_as_external_data=True, location="embedder.onnx.data", size_threshold=100
-    )
-    write_small_bundle(folder, {"fp32": None})
-    assert main([str(folder), "--out", str(tmp_path / "models")]) == 0
-    version = tmp_path / "models" / "apart" / "1"
-    assert sorted(path.name for path in version.iterdir()) == ["embedder.onnx.data", "model.onnx"]
-    windows = np.zeros((1, 77_040), np.float32)
-    both = [
-        onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"waveform": windows})[0]
-        for path in (version / "model.onnx", bundle_folder / "embedder.onnx")
-    ]
-    np.testing.assert_array_equal(*both)
