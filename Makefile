@@ -25,8 +25,8 @@ BENCH_NETWORKS := yamnet yamnet-compact vggish
 BUNDLES ?= $(BENCH_NETWORKS:%=bundles/bench-%)
 BENCH_FLAGS ?=
 
-# Processes that run tests, each with up to 3 GB of memory; 0: the one of pytest itself. WORKERS=4 on many cores.
-WORKERS ?= 0
+# Processes that run tests, each with up to 3 GB of memory; 0: the one of pytest itself. More on more cores.
+WORKERS ?= 2
 
 .PHONY: help setup test check demo bench synthesise lock clean FORCE
 help:  ## this list
