@@ -20,7 +20,7 @@ from demo.label_box import ESC50, read_labels
 from serving.audio import Recording
 from serving.bulk.parquet_rows import FOLDER, schema_of
 from serving.embedder import Embedder
-from serving.errors import AudioError, UsageError
+from serving.errors import AudioError, UsageError, one_line
 from serving.zeroshot import unit_rows
 
 PREVIEW_S = 10.0  # longest preview of a recording
@@ -132,7 +132,7 @@ def read_library(path: Path, recordings: Path | None = None) -> Library:
     try:
         table = parquet.read_table(path)
     except (OSError, pyarrow.ArrowException) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error, 120)
         raise UsageError(f"--library: {path}: cannot be read ({reason}); make it with: {MAKE_IT}") from error
     whole = set(columns) <= set(table.column_names) and not any(table[name].null_count for name in columns)
     if not whole or not pyarrow.types.is_fixed_size_list(table.schema.field("embedding").type):

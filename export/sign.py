@@ -19,7 +19,7 @@ from serving.atomic_write import write_atomically
 from serving.bundle import open_bundle
 from serving.bundle_files import MANIFEST, SIGNATURE
 from serving.command_line import run_command
-from serving.errors import UsageError
+from serving.errors import UsageError, one_line
 from serving.signature import INSTALL, PAYLOAD_TYPE, key_id, signed_bytes
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def read_private_key(path: Path) -> "Ed25519PrivateKey":
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise UsageError(f"--key: {path}: is no private key ({reason}); make one with --new-key") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise UsageError(f"--key: {path}: is a {type(key).__name__}; wanted an Ed25519 private key")

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from serving.bundle_files import BF16, MANIFEST
-from serving.errors import BundleError
+from serving.errors import BundleError, one_line
 from serving.file_record import FileRecord, open_regular, record_of, record_of_bytes
 from serving.manifest import Manifest, OtherSchemaError, parse_manifest
 from serving.onnx_check import check_onnx
@@ -114,7 +114,7 @@ def _read_manifest(folder: Path, trusted: Sequence[Path]) -> Manifest:
     except OtherSchemaError as error:
         raise BundleError(f"{path}: {error}; export the run again with: {EXPORT_COMMAND}") from error
     except (ValueError, TypeError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:400]
+        reason = one_line(error, 400)
         raise BundleError(f"{path}: not a bundle's manifest ({reason}); {way_out}") from error
 
 

@@ -56,3 +56,11 @@ class CudaError(UnheardError):
 
 class BackendError(UnheardError):
     """A runtime does not work on this machine, or gives other numbers: another must be taken."""
+
+
+def one_line(error: BaseException, most: int | None = None) -> str:
+    """The message of an error in one line, for another message.
+
+    most   characters of it; None: all
+    """
+    return " ".join(str(error).split())[:most]

@@ -21,6 +21,11 @@ def normalise_label(label: str) -> str:
     return " ".join(unicodedata.normalize("NFC", folded).replace("_", " ").split())
 
 
+def words_of_label(label: str) -> str:
+    """A label as a text encoder reads it: with spaces for underscores."""
+    return label.strip().replace("_", " ")
+
+
 def check_label_length(label: str) -> None:
     """Refuse a label that takes the text model long. LabelError: over MAX_LENGTH characters or MAX_WORDS words."""
     if len(label) > MAX_LENGTH or len(label.replace("_", " ").split(None, MAX_WORDS)) > MAX_WORDS:

@@ -5,11 +5,12 @@ import math
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.errors import BundleError
+from serving.errors import BundleError, one_line
 
 MAX_BYTES = 400_000_000  # of all arrays of a file; GloVe with all its 400 000 words has 30 MB
 WAY_OUT = "export the bundle again"
@@ -43,7 +44,7 @@ def read_npz(content: bytes, name: str, forms: Mapping[str, ArrayForm]) -> dict[
             _check_members(archive, members, forms)
             arrays = {key: _read_array(archive, member) for key, member in members.items()}
     except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, OSError, RuntimeError) as error:
-        raise BundleError(f"{name}: cannot be read as .npz ({_one_line(error)}); {WAY_OUT}") from error
+        raise BundleError(f"{name}: cannot be read as .npz ({one_line(error, 300)}); {WAY_OUT}") from error
     except Exception as error:  # zlib.error and others that a damaged archive can raise
         raise BundleError(f"{name}: cannot be read as .npz ({type(error).__name__}); {WAY_OUT}") from error
     sizes: dict[str, int] = {}
@@ -65,13 +66,18 @@ def _check_members(
         raise ValueError(f"its arrays take {total} bytes, wanted at most {MAX_BYTES}")
 
 
+def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """The shape of a .npy file, whether it is stored by columns, and its dtype. ValueError: it is no such file."""
+    version = np.lib.format.read_magic(file)
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in read_header:
+        raise ValueError(f"unknown version {version}")
+    return read_header[version](file)
+
+
 def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray:
     with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        if version not in read_header:
-            raise ValueError(f"{member.filename}: unknown version {version}")
-        shape, by_column, dtype = read_header[version](file)
+        shape, by_column, dtype = read_npy_header(file)
         if dtype.hasobject or dtype.fields is not None:
             raise ValueError(f"{member.filename}: has {dtype}, not numbers or texts")
         data = file.read()
@@ -91,7 +97,3 @@ def _mismatch(array: NDArray, form: ArrayForm, sizes: dict[str, int]) -> str | N
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         return "has values that are not finite"
     return None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

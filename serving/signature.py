@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serving.bundle_files import MANIFEST, SIGNATURE
-from serving.errors import BundleError, UsageError
+from serving.errors import BundleError, UsageError, one_line
 from serving.file_record import open_regular
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def read_public_key(path: Path) -> "Ed25519PublicKey":
     try:
         key = load_pem_public_key(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise UsageError(f"--trust: {path}: is no public key ({_one_line(error)}); give the .pub file") from error
+        raise UsageError(f"--trust: {path}: is no public key ({one_line(error, 200)}); give the .pub file") from error
     if not isinstance(key, Ed25519PublicKey):
         raise UsageError(f"--trust: {path}: is a {type(key).__name__}; wanted an Ed25519 public key")
     return key
@@ -90,8 +90,4 @@ def _read_signatures(path: Path) -> list[tuple[str, bytes]]:
             f"{path.parent}: is not signed; sign it with: python -m export.sign BUNDLE --key KEY"
         ) from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BundleError(f"{path}: is no signature ({_one_line(error)}); get the bundle again") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+        raise BundleError(f"{path}: is no signature ({one_line(error, 200)}); get the bundle again") from error

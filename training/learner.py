@@ -114,7 +114,8 @@ class Learner:
             network, objective, validation, config.recipe, config.seed, self.compute, run,
             on_step, on_epoch, resume, self.workers,
         )  # fmt: skip
-        self._scale_to_unit_length(network, train, run)
+        if not load_tensors(run / WEIGHTS)[1].get("unit_length"):  # it has it if a finished run was resumed
+            self._save_at_unit_length(network, embed_clips(network, train, self.compute.device), run)
         return network, history
 
     def _whiten(self, network: Network, train: ClipSet, validation: ClipSet | None, run: Path) -> list[Epoch]:
@@ -132,12 +133,10 @@ class Learner:
         if validation:
             held_back = embed_clips(network, validation, device)
             on_validation = head_loss_and_accuracy(network, held_back, validation.labels, device)
-        network.scale_embedding(1.0 / float(embeddings.norm(dim=1).mean()))
         seconds = time.perf_counter() - started
         done = Epoch(1, loss, accuracy, *on_validation, 0.0, seconds, len(train.clips) / seconds)
-        self.workers.wait()
+        self._save_at_unit_length(network, embeddings, run)
         if self.workers.first:
-            save_tensors(run / WEIGHTS, network.state_dict(), {"epoch": 1, "unit_length": True})
             write_text(run / METRICS, json.dumps(asdict(done)) + "\n")
         return [done]
 
@@ -218,15 +217,15 @@ class Learner:
         depends |= {"init": config.init, "torch": torch.__version__, "compute": str(self.compute)}
         return fingerprint(depends)
 
-    def _scale_to_unit_length(self, network: Network, train: ClipSet, run: Path) -> None:
+    def _save_at_unit_length(self, network: Network, embeddings: Tensor, run: Path) -> None:
         """Scale the embedding layer so that embeddings of training clips have a mean length of 1, and save the weights.
+
+        embeddings  [n_clips, 128] of the training clips
 
         The class scores stay the same. The embeddings of all networks then have the same scale, so one bound for
         absolute differences fits all of them. Unscaled, mean lengths of about 10 are usual.
         """
-        if load_tensors(run / WEIGHTS)[1].get("unit_length"):
-            return  # a finished run was resumed
-        length = float(embed_clips(network, train, self.compute.device).norm(dim=1).mean())
+        length = float(embeddings.norm(dim=1).mean())
         network.scale_embedding(1.0 / max(length, 1e-12))
         self.workers.wait()
         if self.workers.first:

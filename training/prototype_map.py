@@ -11,7 +11,7 @@ Lambda and the GZSL offset are chosen on pseudo-unseen classes: seen classes tha
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ PSEUDO_SHARE = 0.25  # of the seen classes, and of the clips of the others, whic
 FEWEST_CLASSES = 6  # for a choice: two pseudo-unseen classes and four to fit to
 OFFSETS = np.linspace(-0.5, 1.5, 401)  # in cosines
 
-Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]
+Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]  # embeddings [n, D] and labels [n]
 
 
 def prototype_map(
@@ -101,8 +101,3 @@ def _harmonic_means(draw: _Draw) -> NDArray[np.float64]:
     curve = tradeoff(draw.scores, draw.labels, draw.seen)
     position = np.searchsorted([point.offset for point in curve], OFFSETS).clip(0, len(curve) - 1)
     return np.array([curve[i].harmonic_mean for i in position])
-
-
-def with_offset(zeroshot: ZeroShot, offset: float) -> ZeroShot:
-    """The map with an offset that is given in cosines."""
-    return replace(zeroshot, offset=offset * zeroshot.temperature)

@@ -17,11 +17,12 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
+from serving.text_model.text_model import encode_classes
 from serving.text_model.text_source import CLASS_TEXTS
 from serving.zeroshot import ZeroShot, unit_rows
 from training.data.known_classes import describe_class
 from training.networks import TextHead
-from training.prototype_map import choose_strength, prototype_map, with_offset
+from training.prototype_map import Labelled, choose_strength, prototype_map
 from training.text_encoders import TextEncoder
 
 # gamma regularises the embeddings' side, lambda the texts' side. lambda = infinity is ridge regression.
@@ -30,18 +31,13 @@ LAMBDAS = {"ridge": (float("inf"),), "eszsl": tuple(10.0**power for power in ran
 MAPS = (*LAMBDAS, "prototypes")
 TEMPERATURES = np.geomspace(0.5, 100.0, 60)
 
-Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]  # embeddings [n, D] and labels [n]
-
 
 def text_vectors(names: Sequence[str], encoder: TextEncoder, texts: str = "description") -> NDArray[np.float32]:
     """Vectors of the classes, as the encoder returns them: [C, text_size] float32.
 
     texts   one of CLASS_TEXTS: with "name+description", the mean of both vectors as unit rows
     """
-    described = encoder([describe_class(name) for name in names])
-    if texts == CLASS_TEXTS[0]:
-        return described
-    return unit_rows(described + encoder([name.strip().replace("_", " ") for name in names]))
+    return encode_classes(names, describe_class, encoder, with_names=texts == CLASS_TEXTS[1])
 
 
 def centred_unit_rows(texts: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -130,8 +126,8 @@ def _fit_prototypes(
         for rows, others in _judged(train, validation)
     ]
     temperature = float(TEMPERATURES[np.mean(losses, axis=0).argmin()])
-    fitted = replace(prototype_map(names, seen, vectors, train, strength), temperature=temperature)
-    return with_offset(fitted, offset)
+    fitted = prototype_map(names, seen, vectors, train, strength)
+    return replace(fitted, temperature=temperature, offset=offset * temperature)
 
 
 def _ridge_map(

@@ -39,11 +39,6 @@ BOUNDS = {
     "int8": Bound(cosine=0.985, difference=1.0, ranking=0.97),
 }
 
-# A full-scale tone leaves most DFT bins nearly empty. The logarithm then amplifies FP32 rounding to 1.5e-4 in the
-# log-mel with a log offset of 0.01, and to 1.5e-3 with YAMNet's offset of 0.001. A row may therefore differ by
-# ROUNDING_FACTOR times the difference between PyTorch's FP32 and FP64 results for that row, and at most by
-# MAX_ALLOWANCE: the limits that a backend must meet when it opens the bundle. The result names every row that needs it.
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -86,7 +81,8 @@ def compare_rows(
     names                 names of the n rows
     reference, candidate  [n, size]
     rounding              row index -> largest |FP32 - FP64| of the reference in that row; called only for rows over
-                          the bound, which may differ by ROUNDING_FACTOR times this value
+                          the bound, which may differ by ROUNDING_FACTOR times this value, as when a backend opens the
+                          bundle (serving.backends.probe_check has the reason)
     """
     if not names or reference.shape != candidate.shape or len(names) != len(reference):
         fault = f"nothing to compare: {len(names)} names, shapes {reference.shape} and {candidate.shape}"

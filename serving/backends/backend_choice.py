@@ -14,7 +14,7 @@ from serving.backends.runtime import Runtime
 from serving.bundle import Bundle
 from serving.bundle_files import BF16, ENGINES, PROBES
 from serving.command_line import say
-from serving.errors import BackendError, UnheardError, UsageError
+from serving.errors import BackendError, UnheardError, UsageError, one_line
 
 BACKENDS = ("auto", "onnxruntime", "openvino", "tensorrt")
 
@@ -81,7 +81,7 @@ def _open(
     except UnheardError:
         raise
     except Exception as error:  # a library may raise any type
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise BackendError(f"backend {backend} does not work here ({type(error).__name__}: {reason})") from error
     if not distance <= TOLERANCES[precision]:
         raise BackendError(

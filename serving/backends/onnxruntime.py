@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from serving.backends.tensorrt_flavours import installed_flavours, load_flavour
 from serving.bundle_files import ENGINES
 from serving.command_line import say
-from serving.errors import BackendError, UsageError
+from serving.errors import BackendError, UsageError, one_line
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -146,7 +146,7 @@ def _open(
         except Exception as error:
             if not left or left[0] == "cpu":
                 raise
-            refused[left[0]] = " ".join(str(error).split())
+            refused[left[0]] = one_line(error)
         else:
             return session, refused
 

@@ -17,7 +17,7 @@ from typing import Any
 from serving.bulk.parquet_rows import write_part
 from serving.bulk.recordings_folder import FolderEmbedder
 from serving.bulk.resumable_job import ResumableJob
-from serving.errors import UnheardError, UsageError
+from serving.errors import UnheardError, UsageError, one_line
 
 
 class PartWorker:
@@ -85,7 +85,7 @@ def _ray(address: str, workers: int) -> Iterator[Any]:
     try:
         ray.init(address, **options)
     except (ConnectionError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise UsageError(
             f"--ray {address}: the cluster refuses the connection ({reason}); start one, set RAY_AUTH_MODE=token if it "
             "requires a token, or use --ray local"

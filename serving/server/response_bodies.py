@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from serving.audio import Window, is_silent
 from serving.embedder import pool
-from serving.errors import AudioError
+from serving.errors import AudioError, one_line
 from serving.server.error_responses import status_of
 from serving.server.pipeline import EmbeddedUpload, UploadResult
 
@@ -109,4 +109,4 @@ def _level_fields(level_dbfs: float) -> dict[str, Any]:
 
 def _file_failure_fields(name: str, error: AudioError) -> dict[str, Any]:
     """The fields of schemas.FileFailure."""
-    return {"file": name, "error": " ".join(str(error).split()), "status": status_of(error)}
+    return {"file": name, "error": one_line(error), "status": status_of(error)}

@@ -84,14 +84,13 @@ def run_server(options: ServeOptions) -> None:
             embedder = thread.submit(load_embedder, options).result()
         log.set_up(options.log_level)
         warn_of_open_access(options, listener.getsockname()[0])
-        pipeline = Pipeline(embedder, options.limits)
-        app = ReloadableApp(Generation(create_app(pipeline, keys, options.cors_origin, options.root_path), pipeline))
+        first = make_generation(options, keys, Pipeline(embedder, options.limits))
+        pipeline, app = first.pipeline, ReloadableApp(first)
         loops: list[asyncio.AbstractEventLoop] = []
 
         def make(present: Generation) -> Generation:
             keys, embedder = read_keys(options), load_embedder(options)
-            pipeline = Pipeline(embedder, options.limits, earlier=present.pipeline)
-            return Generation(create_app(pipeline, keys, options.cors_origin, options.root_path), pipeline)
+            return make_generation(options, keys, Pipeline(embedder, options.limits, earlier=present.pipeline))
 
         reloader = Reloader(app, make, lambda new: loops[0].call_soon_threadsafe(app.replace, new))
 
@@ -118,6 +117,11 @@ def run_server(options: ServeOptions) -> None:
 
         run_until_signal(app, listener, options.limits, log_refusal, announce, drain, reloader.ask)
         app.current.pipeline.close()
+
+
+def make_generation(options: ServeOptions, keys: ApiKeys | None, pipeline: Pipeline) -> Generation:
+    """The application over a pipeline."""
+    return Generation(create_app(pipeline, keys, options.cors_origin, options.root_path), pipeline)
 
 
 def read_keys(options: ServeOptions) -> ApiKeys | None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.bundle_files import MINILM_MODEL, MINILM_TOKENIZER
-from serving.errors import BundleError
+from serving.errors import BundleError, one_line
 from serving.onnx_check import check_onnx
 
 if TYPE_CHECKING:  # imported when a text model is opened: an audio model on OpenVINO runs without ONNX Runtime
@@ -105,7 +105,7 @@ def _open_session(name: str, model: bytes, weights: dict[str, bytes] | None = No
     try:
         session = onnxruntime.InferenceSession(model, options, providers=[PROVIDERS["cpu"]])
     except Exception as error:  # ONNX Runtime's exceptions have no public base class
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise BundleError(
             f"{name}: cannot be read as MiniLM's weights ({reason}); install or export it again"
         ) from error
@@ -120,7 +120,7 @@ def _open_tokenizer(name: str, content: bytes, max_tokens: int) -> "tokenizers.T
     try:
         tokenizer = tokenizers.Tokenizer.from_buffer(content)
     except Exception as error:  # the library raises plain Exception
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise BundleError(f"{name}: cannot be read as a tokenizer ({reason}); install or export it again") from error
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_tokens)

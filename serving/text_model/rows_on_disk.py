@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import BundleError
+from serving.npz import read_npy_header
 
 
 class RowsOnDisk:
@@ -21,10 +22,8 @@ class RowsOnDisk:
         self._path = path
         try:
             self._file = path.open("rb", buffering=0)
-            version = np.lib.format.read_magic(self._file)
-            read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            shape, self._by_column, self._dtype = read_header[version](self._file)
-        except (OSError, ValueError, KeyError) as error:
+            shape, self._by_column, self._dtype = read_npy_header(self._file)
+        except (OSError, ValueError) as error:
             raise BundleError(f"{path}: cannot be read as a table ({error}); install its package again") from error
         if len(shape) != 2 or self._dtype.hasobject:
             raise BundleError(f"{path}: is not a table of numbers; install its package again")

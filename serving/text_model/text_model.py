@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from serving.bundle import Bundle, reopen_bundle
 from serving.bundle_files import GLOVE_WORDS, MINILM_MODEL, MINILM_TOKENIZER
 from serving.errors import BundleError, LabelError
-from serving.label_text import normalise_label
+from serving.label_text import normalise_label, words_of_label
 from serving.memory import trim_memory
 from serving.text_model.glove import Glove
 from serving.text_model.minilm import MiniLm
@@ -122,17 +122,14 @@ class TextModel:
 
     def describe(self, label: str) -> str:
         """The bundle's description of a class. For any other label, the label with spaces instead of underscores."""
-        return self._descriptions.get(normalise_label(label), label.strip().replace("_", " "))
+        return self._descriptions.get(normalise_label(label), words_of_label(label))
 
     def encode_labels(self, labels: Sequence[str]) -> NDArray[np.float32]:
         """The vectors of labels, made as training makes those of classes: [n, size] float32, unit rows.
 
         errors   LabelError: the model knows no word of a label
         """
-        described = self.encode([self.describe(label) for label in labels])
-        if not self.names:
-            return described
-        return unit_rows(described + self.encode([label.strip().replace("_", " ") for label in labels]))
+        return encode_classes(labels, self.describe, self.encode, self.names)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """[n, size] float32, unit rows. LabelError: the model knows no word of a text."""
@@ -179,6 +176,21 @@ class TextModel:
         if not np.isfinite(vectors).all():
             raise BundleError("the text model's vectors are not finite; export the bundle again")
         return vectors
+
+
+def encode_classes(
+    labels: Sequence[str],
+    describe: Callable[[str], str],
+    encode: Callable[[Sequence[str]], NDArray[np.float32]],
+    with_names: bool,
+) -> NDArray[np.float32]:
+    """The vectors of classes or labels [n, size] float32, for training and for labels that are typed later.
+
+    describe    label -> its description;  encode: texts -> unit rows
+    with_names  take the mean of the vectors of the name and the description, as unit rows
+    """
+    described = encode([describe(label) for label in labels])
+    return unit_rows(described + encode([words_of_label(label) for label in labels])) if with_names else described
 
 
 def join_vectors(

@@ -15,7 +15,7 @@ from serving.bundle_files import (
     TEXT_CONFIG,
     TEXT_FOLDER,
 )
-from serving.errors import BundleError
+from serving.errors import BundleError, one_line
 
 ENCODERS = {"glove": ("glove",), "minilm": ("minilm",), "glove+minilm": ("glove", "minilm")}  # name -> parts
 # Part -> its files in a bundle; the package with the same weights; all modules needed to read that package.
@@ -81,7 +81,7 @@ def read_json(read: Reader, name: str) -> dict[str, Any]:
     try:
         content = json.loads(read(name))
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"{name}: is not JSON ({' '.join(str(error).split())[:200]}); export it again") from error
+        raise BundleError(f"{name}: is not JSON ({one_line(error, 200)}); export it again") from error
     if not isinstance(content, dict):
         raise BundleError(f"{name}: holds a {type(content).__name__}, wanted a JSON object; export it again")
     return content

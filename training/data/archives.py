@@ -12,7 +12,7 @@ import requests
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from serving.command_line import progress_console, say
-from serving.errors import DataError
+from serving.errors import DataError, one_line
 from training.data.clips import FSC22_META
 from training.data.unpack import MAX_BYTES
 
@@ -132,7 +132,7 @@ def _may_pass(error: requests.RequestException) -> bool:
 def _reason(error: requests.RequestException) -> str:
     if error.response is not None:
         return f"the server answered {error.response.status_code} {error.response.reason}".rstrip()
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error) or type(error).__name__
 
 
 class _ProgressBar:

@@ -20,7 +20,7 @@ from typing import Any
 from rich.table import Table
 
 from serving.command_line import run_command, say, show
-from serving.errors import DataError, UsageError
+from serving.errors import DataError, UsageError, one_line
 from serving.file_record import record_of
 from training.data.archives import ARCHIVES, Archive, fetch_archive
 from training.data.clips import load_clips
@@ -129,7 +129,7 @@ def _unpack(dataset: str, archive: Archive, zipped: Path, unpacked: Path, data_d
         table = load_clips(dataset, unpacked)
     except (*BROKEN_ARCHIVE, DataError) as error:
         zipped.unlink()
-        reason = _without_advice(error) if isinstance(error, DataError) else " ".join(str(error).split())
+        reason = _without_advice(error) if isinstance(error, DataError) else one_line(error)
         raise DataError(
             f"{archive.url}: is not a usable archive of {dataset} ({reason.replace(str(unpacked), archive.folder)}); "
             f"it has been removed: try again, or {_by_hand(archive, data_dir)}"

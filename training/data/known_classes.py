@@ -8,6 +8,8 @@ import tomllib
 from functools import cache
 from pathlib import Path
 
+from serving.label_text import words_of_label
+
 _ESC50 = (
     "dog", "rooster", "pig", "cow", "frog", "cat", "hen", "insects", "sheep", "crow", "rain", "sea_waves",
     "crackling_fire", "crickets", "chirping_birds", "water_drops", "wind", "pouring_water", "toilet_flush",
@@ -35,5 +37,5 @@ def class_descriptions() -> dict[str, str]:
 
 def describe_class(name: str) -> str:
     """A class's description; for an unknown class, its name with spaces for underscores."""
-    words = name.strip().replace("_", " ")
+    words = words_of_label(name)
     return class_descriptions().get(words.lower().replace(" ", "_"), words)

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from serving.errors import UsageError
+from serving.errors import UsageError, one_line
 from training.published.google_yamnet import read_keras, read_tflite
 
 # What torch.load raises for damaged files; found by truncating real files and flipping their bytes.
@@ -50,7 +50,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         content = LOADERS[suffix](path)
     except SafetensorError as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise UsageError(f"{path}: not a readable safetensors file ({reason}); download it again") from error
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error
@@ -89,7 +89,7 @@ def _load_google(path: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict[
     except PermissionError:
         raise
     except (OSError, *UNREADABLE) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise UsageError(
             f"{path}: not a readable {path.suffix} file ({reason or type(error).__name__}); {wanted}"
         ) from error
