@@ -33,6 +33,7 @@ FORMS = {
     "text_mean": ArrayForm("f", ("text_size",), optional=True),
     "text_projection": ArrayForm("f", ("text_size", "size"), optional=True),
     "offset": ArrayForm("f", (), optional=True),
+    "threshold": ArrayForm("f", (), optional=True),
 }
 NUMBERS = [name for name, form in FORMS.items() if form.kinds == "f"]
 TextEncoder = Callable[[Sequence[str]], NDArray[np.float32]]  # texts -> vectors [n, text_size]
@@ -53,6 +54,7 @@ class ZeroShot:
     text_projection  [text_size, size] float32  maps a class vector into the space of the comparison; None: class
                                                vectors are in it (size = text_size)
     offset         subtracted from the scores of seen classes by `rank`, unless the caller gives another
+    threshold      an embedding whose largest similarity is below it is "none of these"; None: not known
     """
 
     mean: NDArray[np.float32]
@@ -64,6 +66,7 @@ class ZeroShot:
     text_mean: NDArray[np.float32] | None = None
     text_projection: NDArray[np.float32] | None = None
     offset: float = 0.0
+    threshold: float | None = None
 
     @property
     def seen_names(self) -> list[str]:
@@ -85,13 +88,21 @@ class ZeroShot:
         if not -LARGEST_OFFSET <= offset <= LARGEST_OFFSET:
             raise UsageError(f"offset: got {offset}; wanted {-LARGEST_OFFSET:g} to {LARGEST_OFFSET:g}")
         chosen = self if labels is None else self.choose(labels)
-        mapped = (embeddings - self.mean) @ self.projection  # [n, size]
-        norms = np.linalg.norm(mapped, axis=1, keepdims=True)
-        cosines = (mapped / np.maximum(norms, 1e-12)) @ chosen._targets.T  # [n, n_labels]
-        scores = self.temperature * cosines - offset * chosen.seen.astype(np.float32)
+        scores = self.temperature * chosen.similarities(embeddings) - offset * chosen.seen.astype(np.float32)
         if not np.isfinite(scores).all():
             raise BundleError("the scores are not finite; export the bundle again")
         return scores
+
+    def similarities(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The cosine of each embedding [n, 128] and each class in the space of the comparison: [n, C] float32."""
+        mapped = unit_rows((embeddings - self.mean) @ self.projection)  # [n, size]
+        return mapped @ self._targets.T
+
+    def none_of_these(self, embeddings: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Whether an embedding [n, 128] is like none of the classes: [n] bool. Always False without a threshold."""
+        if self.threshold is None:
+            return np.zeros(len(embeddings), bool)
+        return self.similarities(embeddings).max(axis=1) < self.threshold
 
     @cached_property
     def _targets(self) -> NDArray[np.float32]:
@@ -188,6 +199,8 @@ class ZeroShot:
             arrays["text_projection"] = self.text_projection
         if self.offset:
             arrays["offset"] = np.float32(self.offset)
+        if self.threshold is not None:
+            arrays["threshold"] = np.float32(self.threshold)
         np.savez(path, allow_pickle=False, **arrays)
 
     @classmethod
@@ -220,6 +233,7 @@ class ZeroShot:
             text_mean=stored.get("text_mean"),
             text_projection=stored.get("text_projection"),
             offset=float(stored.get("offset", 0.0)),
+            threshold=float(stored["threshold"]) if "threshold" in stored else None,
         )
 
 
