@@ -97,6 +97,8 @@ def export(options: Options) -> dict[str, Any]:
         (folder / MODEL_CARD).write_text(model_card(manifest, sizes, judge, results, trained_on_all))
         write_manifest(folder, manifest)
     _print_tables(judge, results, sizes, writer.nodes)
+    say(f"next: python -m demo {options.out}    (in the browser)")
+    say(f"      python -m serving {options.out}    (over HTTP)")
     return {
         "out": str(options.out),
         "network": manifest.network,

@@ -29,7 +29,6 @@ from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorData, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
-from rich.progress import track
 from torch import Tensor, nn
 
 from export.equalise import BATCH, Limits, Ranges, equalise, measure_ranges
@@ -37,9 +36,9 @@ from export.graph import FRONT_END, Embedder, save_graph
 from export.parity.comparison import BOUNDS
 from export.parity.judge import run_in_batches
 from serving.backends.onnxruntime import OnnxRuntime
-from serving.command_line import progress_console
 from serving.cores import usable_cores
 from serving.cosine import row_cosines
+from serving.progress import track
 from serving.zeroshot import ZeroShot
 
 LAYERS = ("Conv", "Gemm", "MatMul")  # operators that are quantised
@@ -131,7 +130,7 @@ def quantise(
     effects: dict[str, float] = {}
     kept: list[str] = []
     if not reference.accepts(build(after, nodes)):
-        for name in track(nodes, "each layer alone in INT8", console=progress_console, transient=True):
+        for name in track(nodes, "each layer alone in INT8"):
             tensor = nodes[name].input[0]
             tried: list[tuple[float, Ranges]] = []
             for candidate in (with_headroom, calibrated, with_probes):
@@ -141,7 +140,7 @@ def quantise(
             ranges[tensor] = best[tensor]
         sizes = {tensor.name: numpy_helper.to_array(tensor).nbytes for tensor in model.graph.initializer}
         order = sorted(nodes, key=lambda name: (effects[name] - 1) / sizes[nodes[name].input[1]])
-        for name in track(order, "worst layers back to FP32", console=progress_console, transient=True):
+        for name in track(order, "worst layers back to FP32"):
             if reference.accepts(build(after, [name for name in nodes if name not in kept])):
                 break
             kept.append(name)

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 
 from export.graph import WaveformEmbedder
 from export.parity.judge import Judge, Reference
 from export.parity.samples import Samples, collect_samples
 from serving.audio import Window
 from serving.bundle_files import ATTRIBUTION
-from serving.command_line import progress_console, say
+from serving.command_line import say
 from serving.errors import DataError, RunError
+from serving.progress import track
 from serving.zeroshot import ZeroShot
 from training.data.clips import LabelledClip, data_root, load_clips
 from training.data.splits import ClipSplit
@@ -111,7 +111,7 @@ class TrainedRun:
         """Compute embeddings in PyTorch, one window at a time."""
         windows = [torch.from_numpy(row[None]) for row in samples.windows]
         with torch.inference_mode():
-            rows = [self.module(row) for row in track(windows, "PyTorch", console=progress_console, transient=True)]
+            rows = [self.module(row) for row in track(windows, "PyTorch")]
         embeddings = torch.cat(rows).numpy()
         exact_module = copy.deepcopy(self.module).double()
 

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.progress import track
 from rich.table import Table
 
-from serving.command_line import console, progress_console, run_command
+from serving.command_line import console, run_command, say
 from serving.errors import DataError, UsageError
+from serving.progress import track
 from training.compute import ComputeOptions, choose_compute
 from training.data.clips import load_clips
 from training.evaluation.assessment import Assessment, assess
@@ -105,6 +105,8 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     write_text(out / REPORT, json.dumps(report, indent=1) + "\n")
     figures = [name for name in (CONFUSION, EMBEDDING_MAP, TRADEOFF) if (out / name).is_file()]
     write_text(out / REPORT_PAGE, markdown(report, config, figures))
+    say(f"report: {out / REPORT_PAGE}")
+    say(f"next: python -m export.onnx {options.run} --out bundles/{options.run.name}    (a bundle to serve and show)")
     return _line(report, out)
 
 
@@ -162,9 +164,7 @@ def _folds(learner: Learner, config: RunConfig, seeds: Sequence[int], out: Path)
         raise UsageError(f"folds: {config.dataset} has no recording folds; use --holdouts")
     folds = Folds(learner, config, out / f"folds-{_key(config)}")
     jobs = [(fold, seed) for seed in seeds for fold in numbers]
-    scores: list[FoldScore] = [
-        folds.run(*job) for job in track(jobs, "folds", console=progress_console, transient=True)
-    ]
+    scores: list[FoldScore] = [folds.run(*job) for job in track(jobs, "folds")]
     console.print(fold_table(scores))
     return [asdict(score) for score in scores]
 
@@ -187,7 +187,7 @@ def _holdouts(
     holdouts = Holdouts(learner, config, out / f"holdouts-{_key(config)}")
     jobs = [(number, unseen, seed) for seed in seeds for number, unseen in enumerate(sets)]
     lines: list[Holdout] = []
-    for job in track(jobs, "hold-outs", console=progress_console, transient=True):
+    for job in track(jobs, "hold-outs"):
         lines += holdouts.run(*job)
     console.print(holdout_table(lines))
     methods = list(dict.fromkeys(line.method for line in lines))

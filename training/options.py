@@ -56,7 +56,8 @@ class Options(ComputeOptions):
     no training, an embedding in closed form on published features; default: text, for yamnet-audioset whitening"""
     vocabulary: int | None = None
     """number of synthesised sounds with descriptions that the network learns before the recordings, and with
-    --objective text also together with them; 0: none; default: 1500, but 0 for vggish with --objective classes"""
+    --objective text also together with them; 0: none; default: 1500, but with --objective classes 0 for vggish, and
+    for yamnet-compact with --dataset folder"""
     vocabulary_epochs: int = VOCABULARY_EPOCHS
     """epochs on the vocabulary alone, before the recordings"""
     validation_share: float = VALIDATION_SHARE
@@ -95,9 +96,9 @@ class Options(ComputeOptions):
     """with --objective classes or whitening: the closed-form map between embeddings and class vectors, ridge, eszsl or
     prototypes; default: ridge, with --objective whitening prototypes"""
     init: Path | None = None
-    """start from published weights: Google's yamnet.h5 or yamnet.tflite, torch_audioset's YAMNet or torchvggish's
-    VGGish (.safetensors, .pt, .pth); with YAMNet's, the front end adds 0.001 before the log as Google's does, otherwise
-    0.01"""
+    """start from published weights: Google's yamnet.h5 or yamnet.tflite, the embedder.onnx of a yamnet-audioset bundle
+    such as demo/model, torch_audioset's YAMNet or torchvggish's VGGish (.safetensors, .pt, .pth); with YAMNet's, the
+    front end adds 0.001 before the log as Google's does, otherwise 0.01"""
     skip_unreadable: bool = False
     """leave out recordings that cannot be read, instead of stopping with a list of them"""
     seed: int = 0
@@ -126,8 +127,12 @@ class Options(ComputeOptions):
             return 0
         if self.vocabulary is not None:
             return self.vocabulary
+        if self.goal == "text":
+            return VOCABULARY
         # For vggish an epoch of the vocabulary takes minutes; its gain for the objective "classes" was not measured.
-        return 0 if self.goal == "classes" and self.network == "vggish" else VOCABULARY
+        # For yamnet-compact it showed none on folders of 6 and 10 classes (docs/own-sounds.md).
+        is_small = self.dataset == "folder" and self.network == "yamnet-compact"
+        return 0 if self.network == "vggish" or is_small else VOCABULARY
 
     @property
     def recordings(self) -> Path:
@@ -187,7 +192,10 @@ def _check_whitening(options: Options) -> None:
             "has no other objective"
         )
     if options.network == AUDIOSET and options.init is None:
-        raise UsageError(f"--network {AUDIOSET}: needs Google's weights; give --init yamnet.h5 or --init yamnet.tflite")
+        raise UsageError(
+            f"--network {AUDIOSET}: needs Google's weights; give --init yamnet.h5, --init yamnet.tflite, "
+            "or the model of a bundle that has them: --init demo/model/embedder.onnx"
+        )
     if options.goal == "whitening" and options.vocabulary:
         raise UsageError(f"--vocabulary: got {options.vocabulary}; with --objective whitening nothing is trained: 0")
 

@@ -77,6 +77,9 @@ def _train(options: Options, compute: Compute, workers: Workers) -> dict[str, An
     summary = _write_results(loaded, learner, network, history, out, board, started)
     board.close()
     _report(summary)
+    say(f"curves: {out / CURVES}")
+    say(f"next: python -m training.evaluate {out}    (scores, confusion matrix, map of the embeddings)")
+    say(f"      python -m export.onnx {out} --out bundles/{out.name}    (a bundle to serve, label and show)")
     return summary
 
 

@@ -53,6 +53,7 @@ def load_run_input(options: Options, out: Path, workers: Workers) -> RunInput:
             download(options.dataset, options.recordings)
     table = load_clips(options.dataset, options.recordings)
     config = configure(options, table)
+    config.clips(table)  # raises for a split that is impossible
     if options.resume:
         stored = RunConfig.load(out)
         # The flags do not choose these two: a resumed run keeps its own.
@@ -61,7 +62,6 @@ def load_run_input(options: Options, out: Path, workers: Workers) -> RunInput:
     elif options.init:
         load_pretrained(build_network(config.network), options.init)  # raises before an older run is replaced
     texts = text_vectors(table.classes, text_encoder(config.text), config.class_texts)
-    config.clips(table)  # raises for a split that is impossible
     warnings: list[str] = []
     with workers.first_alone():
         config, recordings = _load_readable(options, config, table, warnings.append)

@@ -7,8 +7,9 @@ from matplotlib.figure import Figure
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from serving.command_line import progress_console, say
+from serving.command_line import say
 from serving.errors import RunError
+from serving.progress import ProgressBars
 from training.fit.recipe import Epoch
 from training.run_folder import TENSORBOARD, RunConfig
 
@@ -44,9 +45,9 @@ class TensorBoardLog:
         self._writer.close()
 
 
-def epoch_progress(visible: bool) -> Progress:
+def epoch_progress(visible: bool) -> ProgressBars:
     """A progress display for tasks whose unit is an epoch."""
-    return Progress(
+    return ProgressBars(
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("epoch {task.completed:.1f}/{task.total:.0f}"),
@@ -54,8 +55,9 @@ def epoch_progress(visible: bool) -> Progress:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        console=progress_console,
-        disable=not visible,
+        unit="epoch",
+        transient=False,
+        quiet=not visible,
     )
 
 

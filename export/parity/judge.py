@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 
 from export.parity.comparison import BOUNDS, Comparison, compare_rows, neighbours_kept
 from export.parity.samples import Samples
-from serving.command_line import progress_console
 from serving.errors import UnheardError
+from serving.progress import track
 from serving.zeroshot import ZeroShot
 
 BATCHES = (1, 2, 3, 8)  # an exporter can fix the batch size silently, so each file runs with all of these
@@ -139,5 +138,5 @@ def run_in_batches(
     short = -len(windows) % batch
     filled = np.concatenate([windows, np.resize(windows, (short, *windows.shape[1:]))]) if short else windows
     quiet = title is None
-    starts = track(range(0, len(filled), batch), title or "", console=progress_console, transient=True, disable=quiet)
+    starts = track(range(0, len(filled), batch), title or "", quiet=quiet)
     return np.concatenate([runtime(filled[i : i + batch]) for i in starts])[: len(windows)]

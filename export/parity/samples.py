@@ -7,12 +7,11 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 
 from serving.audio import Recording, Window, warn_in_python
-from serving.command_line import progress_console
 from serving.pooling import pool_clips
 from serving.probes import probe_windows
+from serving.progress import track
 
 T = TypeVar("T")
 
@@ -66,7 +65,7 @@ def spread(items: Sequence[T], most: int) -> list[T]:
 
 def recording_windows(paths: Sequence[Path], window: Window) -> Iterator[NDArray[np.float32]]:
     """Yield the windows [n_windows, samples] float32 of each recording. AudioError: a file cannot be read."""
-    for path in track(paths, "decoding", console=progress_console, transient=True, disable=not paths):
+    for path in track(paths, "decoding", quiet=not paths):
         recording = Recording.from_file(path, window.rate_hz)
         for warning in recording.warnings:
             warn_in_python(warning)

@@ -247,6 +247,14 @@ def test_wrong_input_gets_one_line_and_leaves_no_run_folder(recordings, tmp_path
     assert not (tmp_path / "run").exists()
 
 
+def test_a_fold_that_is_not_there_is_refused_before_the_class_texts_are_encoded(recordings, tmp_path, monkeypatch):
+    def encode(texts: object) -> None:
+        raise AssertionError("the text model was run")
+
+    monkeypatch.setattr("training.run_input.text_encoder", lambda name: encode)
+    assert main(arguments(recordings, tmp_path / "run", "--test-fold", "1")) == 2
+
+
 def test_an_existing_run_folder_is_refused_and_kept(run_folder, recordings, capsys):
     before = {path.name: path.stat().st_mtime_ns for path in run_folder.iterdir()}
     one_line(capsys, main(arguments(recordings, run_folder)), "--overwrite")

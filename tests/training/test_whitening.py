@@ -10,12 +10,14 @@ import soundfile
 import torch
 
 from serving.embedder import Embedder
+from serving.errors import UsageError
 from serving.zeroshot import ZeroShot, unit_rows
 from tests.published_yamnet import published_yamnet, write_keras
 from training.evaluation.scoring import zsl
 from training.fit.whitening import fit_embedding, fit_head, whitening
 from training.networks import NetworkConfig, build_network
 from training.prototype_map import DEFAULT_STRENGTH, choose_strength, prototype_map
+from training.published.pretrained import load_pretrained
 from training.run_folder import RunConfig, load_network
 from training.zeroshot_maps import fit_zeroshot, text_vectors
 
@@ -155,18 +157,40 @@ def test_the_command_keeps_the_published_weights(whitened_run, published):
         torch.testing.assert_close(network.features(log_mel), fresh.eval().features(log_mel))
 
 
-def test_the_whitened_run_is_evaluated_and_exported(whitened_run, published, recordings, tmp_path):
+def test_the_whitened_run_is_evaluated_and_exported(whitened_run, published, recordings, tmp_path, capsys):
     from export.onnx import main as export
     from training.evaluate import main as evaluate
 
     assert evaluate([str(whitened_run), "--init", str(published), "--cache-dir", str(tmp_path / "cache")]) == 0
     report = json.loads((whitened_run / "evaluation" / "report.json").read_text())
     assert report["run"]["zsl_chance"] == 1.0  # clicks alone is unseen
+    capsys.readouterr()
     assert export([str(whitened_run), "--out", str(tmp_path / "bundle"), "--no-text-model"]) == 0
+    assert f"next: python -m demo {tmp_path / 'bundle'}" in capsys.readouterr().err
     embedder = Embedder.load(tmp_path / "bundle")
     recording = sorted((recordings / "tone").iterdir())[0]
     wave, rate_hz = soundfile.read(recording, dtype="float32")
     assert embedder.classify(wave, rate_hz, ["tone", "noise"])[0][0] == "tone"
+    # The bundle's model is the start of another training, with the very weights that Google's file gave.
+    again, first = (build_network(NetworkConfig("yamnet-audioset", 7, 0.2)).eval() for _ in range(2))
+    report = load_pretrained(again, tmp_path / "bundle" / "embedder.onnx")
+    load_pretrained(first, published)
+    log_mel = torch.randn(2, 1, 96, 64)
+    with torch.inference_mode():
+        wanted, got = first.features(log_mel), again.features(log_mel)
+    assert wanted.std() > 1e-3
+    # Folding BatchNorm rounds each of 27 layers once more: 2e-5 was seen; a wrong layer changes the first digit.
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
+    assert report.line().startswith("135 tensors of a yamnet-audioset bundle loaded; 8 left fresh")
+    assert not report.statistics
+
+
+def test_the_model_of_another_network_is_no_start(bundle_folder, tmp_path):
+    with pytest.raises(UsageError, match="not the FP32 or FP16 model of a bundle whose network is yamnet-audioset"):
+        load_pretrained(build_network(NetworkConfig("yamnet", 7, 0.2)), bundle_folder / "embedder.onnx")
+    (tmp_path / "model.onnx").write_bytes(b"not a model")
+    with pytest.raises(UsageError, match=r"model\.onnx: not a readable \.onnx file"):
+        load_pretrained(build_network(NetworkConfig("yamnet", 7, 0.2)), tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ import pooch
 import requests
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from serving.command_line import progress_console, say
+from serving.command_line import say
 from serving.errors import DataError, one_line
+from serving.progress import ProgressBars
 from training.data.clips import FSC22_META
 from training.data.unpack import MAX_BYTES
 
@@ -159,12 +160,13 @@ class _ProgressBar:
 
 def _progress() -> Progress:
     """Bytes, speed and time left, on stderr."""
-    return Progress(
+    return ProgressBars(
         TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        console=progress_console,
+        unit="bytes",
+        transient=False,
     )

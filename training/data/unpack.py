@@ -8,9 +8,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from rich.progress import track
-
-from serving.command_line import progress_console
+from serving.progress import track
 
 MAX_BYTES = 20_000_000_000  # unpacked size: ten times the largest data set
 MAX_RATIO = 200  # unpacked to compressed size; recordings reach 2
@@ -33,7 +31,7 @@ def unpack(archive: Path, folder: str, out: Path) -> None:
         inside = [(entry, out.joinpath(*parts[1:])) for entry, parts in paths if parts[:1] == (folder,)]
         if not inside:
             raise zipfile.BadZipFile(f"it has no folder {folder}")
-        for entry, path in track(inside, "unpacking", console=progress_console, transient=True):
+        for entry, path in track(inside, "unpacking"):
             if entry.is_dir():
                 path.mkdir(parents=True, exist_ok=True)
                 continue

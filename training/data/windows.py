@@ -21,16 +21,15 @@ import soundfile
 import soxr
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 
 from serving.atomic_write import write_atomically
 from serving.audio import Recording, Window, warn_in_python
-from serving.command_line import progress_console
 from serving.cores import usable_cores
 from serving.errors import AudioError, DataError
 from serving.file_record import record_of
 from serving.log_mel import LogMelConfig
 from serving.new_folder import new_folder
+from serving.progress import track
 from training.data.clips import LabelledClip
 from training.data.file_lock import folder_lock
 from training.log_mel_module import LogMel
@@ -243,7 +242,7 @@ def _compute(
         return values.numpy(), window.count(len(wave))
 
     with ThreadPoolExecutor(usable_cores()) as pool:
-        done = list(track(pool.map(work, waves), title, total=len(waves), console=progress_console, transient=True))
+        done = list(track(pool.map(work, waves), title, total=len(waves)))
     before_saving()
     counts = np.array([len(values) for values, _ in done])
     windows = np.array([count for _, count in done])

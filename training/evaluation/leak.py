@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 from rich.table import Table
 from sklearn.model_selection import (
     BaseCrossValidator,
@@ -27,9 +26,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from serving.command_line import console, progress_console, run_command
+from serving.command_line import console, run_command
 from serving.errors import DataError, UsageError
 from serving.log_mel import LogMelConfig
+from serving.progress import track
 from training.data.clips import ClipTable, load_clips
 from training.data.windows import load_frames
 from training.evaluation.controls import clip_statistics, ridge_classifier
@@ -102,7 +102,7 @@ def measure_leak(table: ClipTable, inputs: NDArray[np.float32], parts: int, seed
     rows = []
     for name, make in CLASSIFIERS.items():
         random, grouped = [], []
-        for seed in track(range(seeds), name, console=progress_console, transient=True):
+        for seed in track(range(seeds), name):
             random.append(correct(make, StratifiedKFold(parts, shuffle=True, random_state=seed)))
             grouped.append(correct(make, StratifiedGroupKFold(parts, shuffle=True, random_state=seed)))
         own = None

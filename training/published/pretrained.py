@@ -1,7 +1,8 @@
 """Start a network from published weights: YAMNet's (AudioSet) for the yamnets, VGGish's for vggish.
 
-The file is one of Google's YAMNet files, yamnet.h5 (Keras) or yamnet.tflite (see training.published.google_yamnet), or
-a state_dict with the names of one of these modules, as .safetensors, .pt or .pth:
+The file is one of Google's YAMNet files, yamnet.h5 (Keras) or yamnet.tflite (see training.published.google_yamnet), the
+embedder.onnx of a bundle that has them (training.published.bundle_weights), or a state_dict with the names of one of
+these modules, as .safetensors, .pt or .pth:
 
     YAMNet  w-hc/torch_audioset, torch_audioset/yamnet/model.py
             layer1.fused.{conv,bn}; layer{2-14}.{depthwise_conv,pointwise_conv}.{conv,bn}; classifier
@@ -40,7 +41,8 @@ YAMNET_WARNING = (
 
 YAMNET = "torch_audioset's YAMNet"
 VGGISH = "torchvggish's VGGish"
-GOOGLE = {".h5": "Google's yamnet.h5", ".tflite": "Google's yamnet.tflite"}
+GOOGLE = {".h5": "Google's yamnet.h5", ".tflite": "Google's yamnet.tflite", ".onnx": "a yamnet-audioset bundle"}
+FOLDED = (".tflite", ".onnx")  # files whose BatchNorm is folded into the convolutions
 BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -66,8 +68,8 @@ class PretrainedReport:
     skipped     names of the file's tensors that our network does not have: further layers, a classifier
     fresh       names of our network's tensors that kept their values: the head, yamnet's guide, and for yamnet and
                 yamnet-compact the embedding
-    statistics  whether the file has BatchNorm statistics. VGGish has no BatchNorm, and a TFLite file has it folded into
-                the convolutions: the network then equals the published one only in eval mode, see
+    statistics  whether the file has BatchNorm statistics. VGGish has no BatchNorm, and a TFLite or ONNX file has it
+                folded into the convolutions: the network then equals the published one only in eval mode, see
                 training.published.batchnorm_statistics
     warnings    lines to print; WARNING is the first
     """
@@ -136,7 +138,7 @@ def load_pretrained(network: Network, path: Path) -> PretrainedReport:
         loaded=tuple(names.values()),
         skipped=tuple(name for name in stored if name not in set(names.values()) and not _is_counter(name)),
         fresh=tuple(name for name in own if name not in values and not _is_counter(name)),
-        statistics=mobilenet and path.suffix.lower() != ".tflite",
+        statistics=mobilenet and path.suffix.lower() not in FOLDED,
         warnings=(WARNING, YAMNET_WARNING) if mobilenet and n_layers < len(AUDIOSET_LAYERS) else (WARNING,),
     )
 

@@ -1,4 +1,4 @@
-"""Read the tensors of a weights file by name: .safetensors, .pt, .pth, Keras's .h5 or .tflite.
+"""Read the tensors of a weights file by name: .safetensors, .pt, .pth, Keras's .h5, .tflite, or a bundle's .onnx.
 
 No reader executes code from the file.
 """
@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from serving.errors import UsageError, one_line
+from training.published.bundle_weights import read_bundle_model
 from training.published.google_yamnet import read_keras, read_tflite
 
 # What torch.load raises for damaged files; found by truncating real files and flipping their bytes.
@@ -82,7 +83,7 @@ def _load_pt(path: Path) -> Any:
 
 
 def _load_google(path: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors of one of Google's YAMNet files. UsageError: it is damaged, or holds another network."""
+    """The tensors of a file with Google's YAMNet. UsageError: it is damaged, or holds another network."""
     wanted = "wanted Google's YAMNet: download it again"
     try:
         tensors = read(path)
@@ -104,6 +105,7 @@ LOADERS: dict[str, Callable[[Path], Any]] = {
     ".pth": _load_pt,
     ".h5": lambda path: _load_google(path, read_keras),
     ".tflite": lambda path: _load_google(path, read_tflite),
+    ".onnx": lambda path: _load_google(path, read_bundle_model),
 }
 
 

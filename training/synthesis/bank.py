@@ -23,13 +23,12 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from serving.command_line import run_command, show
 from serving.errors import UsageError
 from serving.new_folder import new_folder
+from serving.progress import track
 from training.synthesis import house, nature, street
 from training.synthesis.building_blocks import Rng, Wave, record_in_room
 
@@ -158,7 +157,7 @@ def write_bank(out: Path, clips_per_class: int = 24, seed: int = 0, overwrite: b
     with new_folder(out, overwrite, MARKER) as folder:
         (folder / "audio").mkdir()
         (folder / "meta").mkdir()
-        for clip in track(clips, "synthesising", console=Console(stderr=True), transient=True):
+        for clip in track(clips, "synthesising"):
             wave = synthesise(clip, seed)
             n_samples += len(wave)
             soundfile.write(folder / "audio" / clip.filename, wave, RATE_HZ, subtype="PCM_16")
