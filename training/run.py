@@ -3,7 +3,7 @@
     python -m training.run --dataset ESC-10 --data-dir DIR --test-fold 4 --network yamnet-compact --out runs/first
 
 The run folder holds weights.safetensors (best epoch), last.safetensors (for --resume), config.json, metrics.jsonl,
-zeroshot.npz (the map to class vectors), summary.json and curves.png.
+zeroshot.npz (the map to class vectors), summary.json and, of two epochs or more, curves.png.
 """
 
 import json
@@ -77,7 +77,8 @@ def _train(options: Options, compute: Compute, workers: Workers) -> dict[str, An
     summary = _write_results(loaded, learner, network, history, out, board, started)
     board.close()
     _report(summary)
-    say(f"curves: {out / CURVES}")
+    if (out / CURVES).is_file():
+        say(f"curves: {out / CURVES}")
     say(f"next: python -m training.evaluate {out}    (scores, confusion matrix, map of the embeddings)")
     say(f"      python -m export.onnx {out} --out bundles/{out.name}    (a bundle to serve, label and show)")
     return summary
@@ -95,9 +96,10 @@ def _write_results(
     """Write the curves, the zero-shot map and the summary, and return the summary. started: as time.perf_counter."""
     best = best_epoch(history, loaded.config.recipe)
     assert best is not None
-    curves = draw_curves(history, best.epoch)
-    save_figure(curves, out / CURVES)
-    board.figure("curves", curves, best.epoch)
+    if len(history) > 1:  # a fit in closed form counts as one epoch, of which there is nothing to draw
+        curves = draw_curves(history, best.epoch)
+        save_figure(curves, out / CURVES)
+        board.figure("curves", curves, best.epoch)
     summary: dict[str, Any] = {
         "validation_accuracy": best.validation_accuracy,
         "validation_loss": best.validation_loss,

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from training.evaluation.scoring import Gzsl, area_under_tradeoff
@@ -41,6 +42,7 @@ def draw_curves(history: Sequence[Epoch], best: int) -> Figure:
             panel.plot(epochs, values, color=colour, label=label, marker="o" if len(history) == 1 else None)
         panel.axvline(best, color=ACCENT, linestyle=":", label=f"best epoch, {best}")
         panel.set(xlabel="epoch", title=name)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         _plain(panel)
     panels[0].set_ylim(bottom=0)
     panels[1].set_ylim(0, 1.02)
