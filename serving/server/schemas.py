@@ -100,6 +100,9 @@ class RankedLabel(BaseModel):
 
     label: str = Field(examples=["dog"])
     score: float = Field(description="probability; those of one answer sum to 1", examples=[0.93])
+    similarity: float = Field(
+        description="of the sound to this label, -2 to 2; below `threshold` the sound is not this label", examples=[0.41]
+    )
     seen: bool = Field(description="the network was trained on this class")
 
 
@@ -107,6 +110,16 @@ class ClassifyResponse(RecordingFields):
     """The classes, most likely first."""
 
     ranking: list[RankedLabel]
+    none_of_these: bool = Field(
+        description="the sound is none of the labels: it is silent, or every similarity is below `threshold`. The "
+        "probabilities are then those of the least wrong labels",
+        examples=[False],
+    )
+    threshold: float | None = Field(
+        description="the similarity from which a sound can be a label; null: the bundle has none, and only silence is "
+        "none of these",
+        examples=[0.19],
+    )
     offset: float
     unknown_words: dict[str, list[str]] = Field(
         description="labels that contain words unknown to the text model, with these words",
@@ -165,7 +178,10 @@ class ModelResponse(BaseModel):
     front_end: dict[str, Any]
     embedding_size: int = Field(examples=[128])
     embedding_space: str
-    scores: dict[str, float] = Field(description="accuracies of the trained model, 0 to 1")
+    scores: dict[str, float | dict[str, float]] = Field(
+        description="accuracies of the trained model and other shares, 0 to 1; some by the number of labels",
+        examples=[{"seen_accuracy": 0.84, "unseen_top1": {"2": 0.94, "10": 0.65}}],
+    )
     license: str = Field(description="of the recordings that the network was trained on")
     git_commit: str
     schema_version: int
