@@ -14,7 +14,9 @@ from serving.errors import UsageError
 from serving.manifest import SCHEMA_VERSION
 
 SHIPPED = Path(__file__).parent / "model"  # the project's own bundle
+FROM_SCRATCH = Path(__file__).parent / "model-from-scratch"  # trained on ESC-10 from random weights
 SHIPPED_NAME = "shipped"
+FROM_SCRATCH_NAME = "from scratch"
 LOCAL = Path("bundles")  # the folder to which `make demo` exports
 
 
@@ -50,25 +52,32 @@ class BundleChoice:
             return self._opened[name]
 
 
-def find_bundles(given: Sequence[Path], shipped: Path = SHIPPED, near: Path = LOCAL) -> dict[str, Path]:
-    """Find the bundles to offer: name -> folder.
+def find_bundles(
+    given: Sequence[Path], shipped: Path = SHIPPED, near: Path = LOCAL, from_scratch: Path = FROM_SCRATCH
+) -> dict[str, Path]:
+    """Find the bundles to offer: name -> folder. A folder is offered once, under the first of its names.
 
-    given     the user's bundles; if there are none, the bundles in `near` are offered too
-    shipped   the project's own bundle, which is always offered
-    errors    UsageError: no bundle is given and `shipped` does not exist
+    given         the user's bundles; if there are none, the bundles in `near` are offered too
+    shipped       the project's own bundle, which is always offered
+    from_scratch  the project's bundle without published weights, which is offered after it
+    errors        UsageError: no bundle is given and `shipped` does not exist
     """
     if not given and not (shipped / MANIFEST).is_file():
         raise UsageError(
             f"{shipped}: the bundle that comes with the demo is not there; give a bundle: python -m demo BUNDLE"
         )
     made = [] if given else [path.parent for path in sorted(near.glob(f"*/{MANIFEST}")) if _is_readable(path)]
-    folders = {}
+    folders: dict[str, Path] = {}
     for folder in given:
         folders[str(folder) if folder.name in folders or not folder.name else folder.name] = folder
-    if (shipped / MANIFEST).is_file():
-        folders.setdefault(SHIPPED_NAME, shipped)
-    for folder in made:
-        folders.setdefault(folder.name, folder)
+    own = {SHIPPED_NAME: shipped, FROM_SCRATCH_NAME: from_scratch}
+    others = [(name, folder) for name, folder in own.items() if (folder / MANIFEST).is_file()]
+    others += [(folder.name, folder) for folder in made]
+    offered = {folder.resolve() for folder in folders.values()}
+    for name, folder in others:
+        if folder.resolve() not in offered:
+            folders.setdefault(name, folder)
+            offered.add(folder.resolve())
     return folders
 
 

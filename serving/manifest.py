@@ -28,7 +28,8 @@ class Manifest:
     run              path of the exported run folder at the time of the export
     init             name of the published weights that the training started from; None: random weights
     seen_classes     classes that the network was trained on
-    scores           accuracies of the trained model, 0 to 1, from the run's summary.json
+    scores           accuracies and other shares, 0 to 1, measured on clips that the training did not use. By number of
+                     labels, where that matters: "unseen_top1" -> {"2": 0.9, "5": 0.7}
     license          license of the training recordings
     """
 
@@ -45,7 +46,7 @@ class Manifest:
     run: str
     init: str | None
     seen_classes: list[str]
-    scores: dict[str, float]
+    scores: dict[str, float | dict[str, float]]
     license: str
     git_commit: str
     embedding_space: str

@@ -165,7 +165,10 @@ class ModelResponse(BaseModel):
     front_end: dict[str, Any]
     embedding_size: int = Field(examples=[128])
     embedding_space: str
-    scores: dict[str, float] = Field(description="accuracies of the trained model, 0 to 1")
+    scores: dict[str, float | dict[str, float]] = Field(
+        description="accuracies of the trained model and other shares, 0 to 1; some by the number of labels",
+        examples=[{"seen_accuracy": 0.84, "unseen_top1": {"2": 0.94, "10": 0.65}}],
+    )
     license: str = Field(description="of the recordings that the network was trained on")
     git_commit: str
     schema_version: int

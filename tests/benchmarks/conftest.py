@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.bundle_choice import SHIPPED
+from demo.bundle_choice import FROM_SCRATCH
 from serving.embedder import Embedder
 from tests.bundle_copies import copy_bundle
 
@@ -12,7 +12,7 @@ from tests.bundle_copies import copy_bundle
 @pytest.fixture(scope="session")
 def precise_bundle(tmp_path_factory) -> Path:
     """A bundle in every precision, without a text model."""
-    return copy_bundle(SHIPPED, tmp_path_factory.mktemp("precise") / "bundle", text=False)
+    return copy_bundle(FROM_SCRATCH, tmp_path_factory.mktemp("precise") / "bundle", text=False)
 
 
 @pytest.fixture(scope="session")

@@ -65,7 +65,7 @@ def test_the_server_understands_the_flags_and_has_the_time_that_it_needs_to_end(
 
 
 def test_the_probes_and_the_scaled_metric_are_the_servers(objects, container):
-    pipeline = Pipeline(Embedder.load("demo/model", backend="onnxruntime"), Limits())
+    pipeline = Pipeline(Embedder.load("demo/model-from-scratch", backend="onnxruntime"), Limits())
     paths = create_app(pipeline).openapi()["paths"]
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container[probe]["httpGet"]["path"] in paths

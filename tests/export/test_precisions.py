@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from demo.bundle_choice import SHIPPED
+from demo.bundle_choice import FROM_SCRATCH
 from export.dft_factors import factor_basis
 from export.graph import OPSET, write_graph
 from export.onnx import main
@@ -116,7 +116,7 @@ def test_int8_weights_cannot_overflow_16_bits_in_pairs_of_products(precise_bundl
     """CPUs without VNNI add two products of an unsigned activation, up to 255, and a weight into 16 bits."""
     weights = [
         value.astype(int)
-        for folder in (precise_bundle, SHIPPED)
+        for folder in (precise_bundle, FROM_SCRATCH)
         for name, value in constants(onnx.load(folder / "embedder.int8.onnx")).items()
         if name.endswith("weight_quantized")
     ]

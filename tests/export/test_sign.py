@@ -15,7 +15,7 @@ from serving.errors import BundleError, UsageError
 @pytest.fixture
 def signed(tmp_path, capsys) -> Path:
     """A folder with a signed copy of the demo's bundle and the keys team.key and other.key."""
-    shutil.copytree("demo/model", tmp_path / "bundle")
+    shutil.copytree("demo/model-from-scratch", tmp_path / "bundle")
     for name in ("team", "other"):
         assert main(["--new-key", str(tmp_path / f"{name}.key")]) == 0
     assert main([str(tmp_path / "bundle"), "--key", str(tmp_path / "team.key")]) == 0

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from demo.bundle_choice import SHIPPED
+from demo.bundle_choice import FROM_SCRATCH
 from export.parity.comparison import BOUNDS
 from serving.bundle import open_bundle
 from serving.bundle_files import PROBES as STORED
@@ -50,7 +50,7 @@ def emulated(tmp_path_factory) -> dict[str, np.ndarray]:
     """What each backend gives on the emulated CPU, "backend, precision" -> [n_probes, 128]."""
     pytest.importorskip("openvino", reason="openvino is not installed")
     path = tmp_path_factory.mktemp("emulated") / "rows.npz"
-    done = run_emulated("-m", "tests.embed_probes", str(SHIPPED), str(path))
+    done = run_emulated("-m", "tests.embed_probes", str(FROM_SCRATCH), str(path))
     assert done.returncode == 0, done.stderr[-2000:]
     with np.load(path, allow_pickle=False) as stored:
         return dict(stored)
@@ -59,7 +59,7 @@ def emulated(tmp_path_factory) -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def native() -> dict[str, np.ndarray]:
     """The same on this CPU."""
-    return embed_probes(SHIPPED)
+    return embed_probes(FROM_SCRATCH)
 
 
 def distance(rows: np.ndarray, others: np.ndarray) -> float:
@@ -71,7 +71,7 @@ def distance(rows: np.ndarray, others: np.ndarray) -> float:
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_embeddings_are_pytorchs_on_a_cpu_without_avx_512(emulated, backend, precision):
     """With weights of 8 bits OpenVINO's INT8 gave a cosine of 0.9795 on "tone 1 kHz"."""
-    with np.load(open_bundle(SHIPPED).path(STORED), allow_pickle=False) as stored:
+    with np.load(open_bundle(FROM_SCRATCH).path(STORED), allow_pickle=False) as stored:
         names, embeddings = stored["names"].tolist(), stored["embeddings"]
     wanted = embeddings[[names.index(name) for name in PROBES]]
     assert worst_cosine(emulated[f"{backend}, {precision}"], wanted) >= BOUNDS[precision].cosine

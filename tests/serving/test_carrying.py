@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from demo.bundle_choice import SHIPPED
+from demo.bundle_choice import FROM_SCRATCH
 from serving.bundle import open_bundle
 from serving.embedder import Embedder
 from serving.errors import AudioError, BundleError, UsageError
@@ -29,7 +29,7 @@ WAVES = [harmonics(RATE_HZ)[: length * 1000] for length in (20, 40, 60, 80)]
 
 @pytest.fixture(scope="module", params=["onnxruntime", "openvino"])
 def embedder(request) -> Embedder:
-    return Embedder.load(SHIPPED, request.param, precision="fp16", threads=2)
+    return Embedder.load(FROM_SCRATCH, request.param, precision="fp16", threads=2)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_the_workers_of_a_data_loader_embed(embedder, expected, method):
 
 
 def test_a_relative_folder_is_found_from_another_working_directory(tmp_path, monkeypatch):
-    shutil.copytree(SHIPPED, tmp_path / "bundle")
+    shutil.copytree(FROM_SCRATCH, tmp_path / "bundle")
     monkeypatch.chdir(tmp_path)
     data = pickle.dumps(Embedder.load("bundle", "onnxruntime", threads=1))
     monkeypatch.chdir("/")
@@ -98,7 +98,7 @@ def test_a_relative_folder_is_found_from_another_working_directory(tmp_path, mon
 
 
 def test_a_bundle_that_was_replaced_in_between_is_refused(tmp_path):
-    folder = Path(shutil.copytree(SHIPPED, tmp_path / "bundle"))
+    folder = Path(shutil.copytree(FROM_SCRATCH, tmp_path / "bundle"))
     embedder, model = Embedder.load(folder, "onnxruntime", threads=1), TextModel.load(open_bundle(folder))
     stored = [pickle.dumps(each) for each in (embedder, model)]
     (folder / "README.md").write_text("another")

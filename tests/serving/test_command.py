@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.bundle_choice import SHIPPED
+from demo.bundle_choice import FROM_SCRATCH
 from demo.examples import EXAMPLE_SOUNDS
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ def embed(folder: Path, *more: str, file_bytes: int | None = None) -> subprocess
         if file_bytes is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
 
-    command = [sys.executable, "-m", "serving.embed", str(SHIPPED), str(folder), "--backend", "onnxruntime"]
+    command = [sys.executable, "-m", "serving.embed", str(FROM_SCRATCH), str(folder), "--backend", "onnxruntime"]
     command += ["--out", str(folder / "embeddings.parquet"), *more]
     env = os.environ | {"COLUMNS": str(COLUMNS)}
     return subprocess.run(

@@ -21,7 +21,7 @@ from onnx import TensorProto, helper
 from serving.embedder import Embedder
 from serving.errors import UnheardError
 
-GOOD = Path("demo/model")
+GOOD = Path("demo/model-from-scratch")
 ROOT = Path(__file__).parents[2]
 Fields = dict[str, Any]
 

@@ -7,7 +7,8 @@ synthetic  ESC-50's layout, written by training.synthesis.bank
 folder     DIR/<class>/<any audio file>
 
 Except for `folder`, the layout may also be in a folder inside DIR, such as ESC-50-master from ESC-50's archive. The
-table's classes are those that have clips, so a part of ESC-50 or FSC22 is a data set with fewer classes.
+table's classes are those that have clips, so a part of ESC-50 or FSC22 is a data set with fewer classes. A file
+meta/license.txt beside meta/esc50.csv names the licence of the recordings, if it is not the data set's.
 """
 
 import csv
@@ -21,6 +22,10 @@ from serving.audio.file_names import is_hidden, sound_files
 from serving.errors import DataError
 from serving.label_text import normalise_label
 from training.data.known_classes import CLASS_NAMES
+
+
+LICENSE = "meta/license.txt"
+COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file")  # of meta/esc50.csv
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ def data_root(dataset: str, data_dir: Path) -> Path:
     return found[0] if found else data_dir
 
 
-def _read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+def read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     """These columns of a CSV file, without leading and trailing spaces. DataError: a column or a value is missing."""
     if not path.is_file():
         raise DataError(f"{path}: is missing; give the data set's own folder with --data-dir")
@@ -149,7 +154,7 @@ def _present(folder: Path, name: str, table: Path, row: int) -> Path:
 def _esc(data_dir: Path, dataset: str, license: str, only_esc10: bool) -> ClipTable:
     root = data_root(dataset, data_dir)
     path = root / "meta" / "esc50.csv"
-    rows = _read_rows(path, ("filename", "fold", "target", "category", "esc10", "src_file"))
+    rows = read_rows(path, COLUMNS)
     names: dict[int, str] = {}
     found: list[tuple[int, Path, int, str]] = []
     for number, row in enumerate(rows, start=2):
@@ -164,6 +169,9 @@ def _esc(data_dir: Path, dataset: str, license: str, only_esc10: bool) -> ClipTa
     order = sorted(names)
     labels = {target: label for label, target in enumerate(order)}
     clips = tuple(LabelledClip(audio, labels[target], source, fold) for target, audio, fold, source in found)
+    own_license = root / LICENSE
+    if own_license.is_file():
+        license = own_license.read_text(encoding="utf-8", errors="replace").strip() or license
     return ClipTable(dataset, tuple(names[target] for target in order), clips, license, tuple(order))
 
 
@@ -184,7 +192,7 @@ def _fsc22(data_dir: Path) -> ClipTable:
     columns = ("Source File Name", "Dataset File Name", "Class ID", "Class Name")
     names = CLASS_NAMES["FSC22"]
     found: list[tuple[int, Path, str]] = []
-    for number, row in enumerate(_read_rows(path, columns), start=2):
+    for number, row in enumerate(read_rows(path, columns), start=2):
         class_id = _number(path, number, "Class ID", row["Class ID"])
         if class_id not in names:
             raise DataError(f"{path}, row {number}: Class ID is {class_id}; wanted 1 to {len(names)}")

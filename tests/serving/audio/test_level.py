@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from demo.bundle_choice import SHIPPED
+from demo.bundle_choice import FROM_SCRATCH
 from demo.draw_ranking import SILENT, ranking_notes
 from demo.embedded_recording import embed_recording, rank_labels
 from serving.audio import LOWEST_DBFS, SILENT_DBFS, decode_audio, is_silent, level_dbfs, read_audio, to_mono
@@ -17,7 +17,7 @@ NOISE = (0.1 * np.random.default_rng(0).uniform(-1, 1, 3 * RATE_HZ)).astype(np.f
 
 @pytest.fixture(scope="module")
 def shipped() -> Embedder:
-    return Embedder.load(SHIPPED, "onnxruntime", threads=1)
+    return Embedder.load(FROM_SCRATCH, "onnxruntime", threads=1)
 
 
 def dither() -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soxr
 
-from demo.bundle_choice import SHIPPED
+from demo.bundle_choice import FROM_SCRATCH
 from serving.audio import cut_windows, read_audio
 from serving.audio.resampling import BLOCK, filter_bank, resample
 from serving.cosine import worst_cosine
@@ -89,7 +89,7 @@ def test_doubles_and_strided_samples_give_what_their_floats_give():
 
 
 def test_on_real_recordings_embeddings_are_those_of_soxrs_best_quality(esc10):
-    embedder = Embedder.load(SHIPPED, "onnxruntime")
+    embedder = Embedder.load(FROM_SCRATCH, "onnxruntime")
     window = embedder.manifest.window
     for path in sorted((esc10 / "audio").glob("*.ogg"))[::8]:
         wave, rate_hz = read_audio(path)

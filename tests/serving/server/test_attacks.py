@@ -21,7 +21,7 @@ from tests.servers import Server, running
 from tests.serving.server.sockets import HEALTH, ask_health, connect, read_all, send_and_read, status_of, watched_health
 from tests.sounds import encoded, harmonics
 
-BUNDLE = Path("demo/model")
+BUNDLE = Path("demo/model-from-scratch")
 SAMPLES = 77_040
 INFER = "/v2/models/model/infer"
 TIMEOUT_S = 2

@@ -18,7 +18,7 @@ SOUND = encoded(harmonics(16_000, 1.0))
 
 @pytest.mark.parametrize("change", ["truncate", "overwrite"])
 def test_a_bundle_that_is_truncated_or_overwritten_while_it_is_served_changes_no_answer(tmp_path, change):
-    folder = Path(shutil.copytree("demo/model", tmp_path / "bundle"))
+    folder = Path(shutil.copytree("demo/model-from-scratch", tmp_path / "bundle"))
     with running(folder, tmp_path / "log") as server:
 
         def ask() -> list[object]:

@@ -18,7 +18,7 @@ from tests.servers import Server, running
 from tests.serving.server.sockets import connect
 from tests.sounds import encoded, flac_that_claims, harmonics
 
-BUNDLE = Path("demo/model")
+BUNDLE = Path("demo/model-from-scratch")
 SOUND = encoded(harmonics(16_000, 1.0))
 
 

@@ -17,7 +17,7 @@ from serving.server.pipeline import Pipeline
 from serving.server.serve_command import ServeOptions, check_serve_options, warn_of_open_access
 from tests.servers import refused, running
 
-BUNDLE = "demo/model"
+BUNDLE = "demo/model-from-scratch"
 KEY = "a-key-of-some-length"
 PATHS = ("/healthz", "/readyz", "/metrics", "/v1/model", "/docs", "/openapi.json", "/v2", "/v2/models/model")
 

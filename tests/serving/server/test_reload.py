@@ -37,7 +37,7 @@ def reload(server: Server, event: str) -> None:
 
 
 def test_a_new_bundle_and_new_keys_are_swapped_in_under_load_without_a_failed_request(tmp_path):
-    folder, keys = copy_bundle(Path("demo/model"), tmp_path / "bundle"), tmp_path / "keys"
+    folder, keys = copy_bundle(Path("demo/model-from-scratch"), tmp_path / "bundle"), tmp_path / "keys"
     keys.write_text(f"{OLD}\n")
     statuses: list[int] = []
     files: list[int] = []
@@ -62,7 +62,7 @@ def test_a_new_bundle_and_new_keys_are_swapped_in_under_load_without_a_failed_re
         try:
             files.append(n_files())
             shutil.rmtree(folder)  # at first another bundle, without the smaller models
-            copy_bundle(Path("demo/model"), folder, models=["fp32"])
+            copy_bundle(Path("demo/model-from-scratch"), folder, models=["fp32"])
             keys.write_text(f"{OLD} name=phone\n{NEW} name=tablet\n")
             reload(server, "reloaded")
             before = threads_of_process()  # after the first reload, when the threads that start late are there too
@@ -86,7 +86,7 @@ def test_a_new_bundle_and_new_keys_are_swapped_in_under_load_without_a_failed_re
 
 
 def test_what_cannot_be_used_is_refused_with_one_line_and_changes_nothing(tmp_path):
-    folder, keys = copy_bundle(Path("demo/model"), tmp_path / "bundle"), tmp_path / "keys"
+    folder, keys = copy_bundle(Path("demo/model-from-scratch"), tmp_path / "bundle"), tmp_path / "keys"
     keys.write_text(f"{OLD}\n")
     with running(folder, tmp_path / "log", "--api-key-file", str(keys)) as server:
 
@@ -143,7 +143,7 @@ def test_a_key_has_no_more_requests_at_a_time_than_its_line_says(tmp_path):
     """The first request of the key never sends its body, so it stays under way."""
     keys = tmp_path / "keys"
     keys.write_text(f"{OLD} name=phone concurrent=1\n{NEW} name=tablet\n")
-    with running(Path("demo/model"), tmp_path / "log", "--api-key-file", str(keys)) as server:
+    with running(Path("demo/model-from-scratch"), tmp_path / "log", "--api-key-file", str(keys)) as server:
 
         def ask(key: str) -> httpx.Response:
             return httpx.post(f"{server.address}/v1/embed", content=SOUND, headers={"x-api-key": key}, timeout=60)

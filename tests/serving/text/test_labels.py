@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from demo.bundle_choice import SHIPPED
+from demo.bundle_choice import FROM_SCRATCH
 from demo.draw_ranking import ranking_notes
 from demo.embedded_recording import embed_recording, rank_labels
 from demo.label_box import read_labels, write_labels
@@ -31,12 +31,12 @@ SOUND = encoded(harmonics(16_000))
 @pytest.fixture(scope="module")
 def named(tmp_path_factory) -> Embedder:
     """The bundle that comes with the project, with some of its classes under the names of RENAMED."""
-    folder = Path(shutil.copytree(SHIPPED, tmp_path_factory.mktemp("names") / "bundle"))
+    folder = Path(shutil.copytree(FROM_SCRATCH, tmp_path_factory.mktemp("names") / "bundle"))
     zeroshot = ZeroShot.load(folder / "zeroshot.npz")
     names = [RENAMED.get(name, name) for name in zeroshot.class_names]
     assert set(RENAMED.values()) <= set(names)
     replace(zeroshot, class_names=names).save(folder / "zeroshot.npz")
-    write_manifest(folder, replace(open_bundle(SHIPPED).manifest, files={}))
+    write_manifest(folder, replace(open_bundle(FROM_SCRATCH).manifest, files={}))
     return Embedder.load(folder, "onnxruntime", threads=1)
 
 
