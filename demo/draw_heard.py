@@ -23,10 +23,8 @@ def draw_heard(stretches: Sequence[Heard]) -> str:
     items = "".join(_item(stretch, colours[stretch.label]) for stretch in stretches[:MAX_LISTED])
     rest = len(stretches) - MAX_LISTED
     more = f"<li>and {rest} more on the time line</li>" if rest > 0 else ""
-    return (
-        f'<div class="heard"><h2>Heard</h2><ol>{items}{more}</ol><p class="reason">Click to play from there. '
-        "The recording as a whole:</p></div>"
-    )
+    hint = "Click one, or the picture below, to play from there."
+    return f'<div class="heard"><h2>Heard</h2><ol>{items}{more}</ol><p class="reason">{hint}</p></div>'
 
 
 def _item(stretch: Heard, shade: str) -> str:

@@ -20,12 +20,12 @@ def draw_ranking(
     notes: list[str],
     facts: str,
     headline: str = "",
-    state: str = "",
+    folded: bool = False,
 ) -> str:
     """Draw the most probable labels with their probabilities, a key, notes and facts, as HTML.
 
     notes, facts, headline   HTML. A headline stands above the bars, which then are smaller
-    state                    further CSS classes of the card
+    folded                   show the bars only after a click, because they mix several sounds
     """
     shown, rest = ranked.ranking[:MAX_BARS], ranked.ranking[MAX_BARS:]
     alone = len(ranked.ranking) == 1
@@ -43,9 +43,10 @@ def draw_ranking(
         else ""
     )
     spoken = html.escape(verdict.spoken)
+    opened, closed = ("<details><summary>The recording as a whole</summary>", "</details>") if folded else ("", "")
     return (
-        f'<div class="card {state}" data-spoken="{spoken}">{above}{headline}<ol class="{classes}">{rows}</ol>'
-        f'<p class="kinds">{key}</p>{below}{facts}</div>'
+        f'<div class="card" data-spoken="{spoken}">{above}{headline}{opened}<ol class="{classes}">{rows}</ol>'
+        f'<p class="kinds">{key}</p>{below}{closed}{facts}</div>'
     )
 
 

@@ -23,6 +23,7 @@ class Ear:
     listening  whether the microphone is on
     answer     the last answer, in short; "" if there is none
     log        what was heard since the start
+    last_piece  (file, samples, rate) of the last piece
     """
 
     def __init__(self) -> None:
@@ -36,6 +37,7 @@ class Ear:
         self.fault = ""
         self.answer = ""
         self.log: list[Heard] = []
+        self.last_piece: tuple[str, NDArray[np.float32], int] | None = None
         self._logged_s = 0.0
         self._rates = (0, 0)
         self._resampler: soxr.ResampleStream | None = None

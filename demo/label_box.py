@@ -52,7 +52,7 @@ def add_labels(
     with gr.Group(elem_classes="naming"):
         preset = gr.Radio(list(choices), value=OWN, label="start from", elem_classes="preset")
         labels = gr.Textbox(
-            choices[OWN], label="labels", info=advice(embedder), lines=2, max_lines=6, elem_classes="labels"
+            choices[OWN], label="labels", info=advice(embedder), lines=2, max_lines=8, elem_classes="labels"
         )
         with gr.Accordion("what each label means to the model", open=False, elem_classes="meanings"):
             descriptions = gr.Textbox(

@@ -149,7 +149,8 @@ def _draw(
         verdict = Verdict("", "", spoken_list(stretches))
     headline = draw_heard(stretches) if not verdict.text else ""
     axis_s = max(embedded.sound_s, len(embedded.rows) * embedded.window.hop_samples / embedded.window.rate_hz)
-    return draw_ranking(embedder, ranked, verdict, notes, times, headline), draw_strip(stretches, axis_s)
+    folded = len({stretch.label for stretch in stretches}) > 1
+    return draw_ranking(embedder, ranked, verdict, notes, times, headline, folded), draw_strip(stretches, axis_s)
 
 
 def _picture(embedder: Embedder, embedded: EmbeddedRecording) -> str:
