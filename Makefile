@@ -28,7 +28,7 @@ BENCH_FLAGS ?=
 # Processes that run tests, each with up to 3 GB of memory; 0: the one of pytest itself. More on more cores.
 WORKERS ?= 2
 
-.PHONY: help setup test check demo bench synthesise lock clean FORCE
+.PHONY: help setup test check demo bench shipped synthesise lock clean FORCE
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
@@ -87,6 +87,18 @@ runs/bench-%/summary.json: | synthesise
 	$(BIN)/python -m training.run --dataset synthetic --data-dir "$(DATA_DIR)" --network $* --objective classes --vocabulary 0 \
 	  --epochs $(if $(filter vggish,$*),1,3) \
 	  --out runs/bench-$* --overwrite
+
+# The bundle in demo/model: ESC-50, ESC-10 and Google's YAMNet weights, from wherever they are.
+ESC50 ?= data/ESC-50
+ESC10 ?= $(ESC50)
+LICENCES ?= $(ESC50)/LICENSE
+YAMNET ?= data/yamnet.tflite
+shipped: setup  ## make demo/model anew (ESC50=, ESC10=, LICENCES=, YAMNET=: its input)
+	$(BIN)/python -m training.data.select_clips "$(ESC10)" "$(ESC50)" --licences "$(LICENCES)" --out data/free --overwrite
+	$(BIN)/python -m training.run --dataset ESC-50 --data-dir data/free --network yamnet-audioset --init "$(YAMNET)" \
+	  --validation-share 0 --out runs/shipped --overwrite
+	$(BIN)/python -m training.calibrate runs/shipped --init "$(YAMNET)"
+	$(BIN)/python -m export.onnx runs/shipped --out demo/model --no-text-model --overwrite
 
 synthesise: setup
 	@test -f "$(DATA_DIR)/meta/esc50.csv" || $(BIN)/python -m training.synthesis --out "$(DATA_DIR)"

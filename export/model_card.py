@@ -17,7 +17,30 @@ SCORE_NAMES = {
     "folds_map_accuracy": "cross-validation over the recording folds: accuracy, map to class vectors",
     "holdouts_zsl": "trained without some classes: top-1 accuracy among these unseen classes (ZSL)",
     "holdouts_harmonic_mean": "trained without some classes: harmonic mean of seen and unseen accuracy (GZSL)",
+    "seen_accuracy": "seen classes, all of them as labels: accuracy on held-out recordings",
+    "calibration_error_seen": "expected calibration error there",
+    "unseen_top1": "unseen classes, {} labels: accuracy",
+    "unseen_top5": "unseen classes, {} labels: right label among the first five",
+    "calibration_error_unseen": "unseen classes, {} labels: expected calibration error",
+    "gzsl_seen": "seen and unseen classes among all labels: accuracy on seen classes",
+    "gzsl_unseen": "seen and unseen classes among all labels: accuracy on unseen classes",
+    "gzsl_harmonic_mean": "harmonic mean of these two (GZSL)",
+    "hub_share": "share of the clips of unseen classes that the most frequent answer takes, all labels",
+    "hub_gini": "Gini coefficient of the answers to these clips",
+    "none_auroc": "none of these: area under the ROC curve (AUROC), seen and unseen labels",
+    "none_auroc_seen": "none of these: AUROC, seen labels",
+    "none_auroc_unseen": "none of these: AUROC, unseen labels",
+    "none_kept_seen": "a clip whose label is among three seen labels is not refused",
+    "none_kept_unseen": "a clip whose label is among three unseen labels is not refused",
+    "none_found_seen": "a clip whose label is not among three seen labels is none of these",
+    "none_found_unseen": "a clip whose label is not among three unseen labels is none of these",
 }
+NUMBERS = {"hub_gini", "none_auroc", "none_auroc_seen", "none_auroc_unseen"}  # that are no shares
+AUDIOSET = """
+Google trained the starting weights on AudioSet, whose 521 classes contain most everyday sounds. These weights did not
+change. So "unseen" means here that no recording of the class was used to fit the embedding and the class vectors; the
+network has probably heard the sound in AudioSet.
+"""
 
 
 def model_card(
@@ -59,7 +82,7 @@ Computes {manifest.embedding_size}-dimensional embeddings of sounds and ranks cl
 {models}
 {fp32_layers}
 ## Scores
-
+{AUDIOSET if manifest.objective == "whitening" else ""}
 {_score_table(manifest)}
 
 ## Parity
@@ -77,8 +100,7 @@ are the same. Accuracy: of the training head.
     python -m serving BUNDLE --port 8000
     python -m demo BUNDLE
 
-The model knows the kinds of sound in its training recordings. For any other sound, the ranking still names a class,
-and that class can be wrong.
+{_describe_limits(manifest)}
 """
 
 
@@ -102,9 +124,23 @@ def _describe_excused(results: Sequence[ParityResult]) -> str:
     return f"These rows exceed the FP32 limit, but only by FP32 rounding: {', '.join(rows)}"
 
 
+def _describe_limits(manifest: Manifest) -> str:
+    """What an answer means, in a paragraph."""
+    limits = "The model knows the kinds of sound in its training recordings"
+    if "none_auroc" not in manifest.scores:
+        return f"{limits}. For any other sound, the ranking still names a class,\nand that class can be wrong."
+    return f"""{limits} best. The probabilities of a ranking sum to 1 over the
+labels, also for a sound that is none of them. `none_of_these` says that, with the errors above: the sound is silent, or
+its largest similarity is below the threshold of the bundle."""
+
+
 def _score_table(manifest: Manifest) -> str:
     """The scores of the run in Markdown."""
     if not manifest.scores:
         return "None: the training used every clip, and no cross-validation was run."
-    lines = (f"| {SCORE_NAMES.get(name, name)} | {value:.1%} |" for name, value in manifest.scores.items())
+    lines = []
+    for name, value in manifest.scores.items():
+        for count, each in value.items() if isinstance(value, dict) else [("", value)]:
+            shown = f"{each:.3f}" if name in NUMBERS else f"{each:.1%}"
+            lines.append(f"| {SCORE_NAMES.get(name, name).format(count)} | {shown} |")
     return "\n".join(["| what | value |", "|---|---|", *lines])

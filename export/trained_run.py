@@ -28,7 +28,8 @@ from training.data.splits import ClipSplit
 from training.evaluation.score_report import recipe_scores
 from training.log_mel_module import LogMel
 from training.networks import Network
-from training.run_folder import EVALUATION, REPORT, SUMMARY, ZEROSHOT, RunConfig, load_network
+from training.evaluation.open_labels import Scores
+from training.run_folder import CALIBRATION, EVALUATION, REPORT, SUMMARY, ZEROSHOT, RunConfig, load_network
 
 CREDITS = (ATTRIBUTION, "LICENSE", "LICENSE.txt")  # names of this file in ESC-10, ESC-50 and FSC22
 
@@ -41,7 +42,7 @@ class TrainedRun:
     config: RunConfig
     network: Network
     zeroshot: ZeroShot
-    scores: dict[str, float]
+    scores: Scores
 
     @classmethod
     def open(cls, folder: Path) -> "TrainedRun":
@@ -138,25 +139,31 @@ def load_zeroshot(run: Path) -> ZeroShot:
         raise RunError(f"{run / ZEROSHOT}: is missing or damaged ({error}); train again") from error
 
 
-def load_scores(run: Path) -> dict[str, float]:
-    """Load the accuracies of summary.json, and the scores of training.evaluate if it ran.
+def load_scores(run: Path) -> Scores:
+    """Load the accuracies of summary.json, and the scores of training.evaluate and training.calibrate if they ran.
 
     errors   RunError: the training did not finish, or a file is damaged
     """
-    path, report = run / SUMMARY, run / EVALUATION / REPORT
+    path, report, calibration = run / SUMMARY, run / EVALUATION / REPORT, run / EVALUATION / CALIBRATION
     if not path.is_file():
         raise RunError(
             f"{path}: is missing, so the training did not finish; continue it with: training.run ... --resume"
         )
     summary = _read_json(path, "train again")
     # An accuracy is None if the run held out no clips for it.
-    scores = {name: value for name, value in summary.items() if name.endswith("accuracy") and value is not None}
+    scores: Scores = {name: value for name, value in summary.items() if name.endswith("accuracy") and value is not None}
     if report.is_file():
         again = "delete it, or run training.evaluate again"
         try:
             scores |= recipe_scores(_read_json(report, again))
         except (KeyError, TypeError) as error:
             raise RunError(f"{report}: is damaged ({type(error).__name__} {error}); {again}") from error
+    if calibration.is_file():
+        again = "delete it, or run training.calibrate again"
+        try:
+            scores |= _read_json(calibration, again)["scores"]
+        except (KeyError, TypeError) as error:
+            raise RunError(f"{calibration}: is damaged ({type(error).__name__} {error}); {again}") from error
     return scores
 
 

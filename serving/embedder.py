@@ -26,7 +26,7 @@ from serving.errors import AudioError, BundleError
 from serving.manifest import Manifest
 from serving.memory import trim_memory
 from serving.pooling import pool
-from serving.ranking import Ranking
+from serving.ranking import Ranking, rank_embedding
 from serving.runtime_choice import RuntimeChoice
 from serving.shared_copy import SharedCopy
 from serving.text_model.text_model import TextModel
@@ -207,13 +207,14 @@ class Embedder(SharedCopy):
         offset   subtracted from the scores of classes seen in training (generalised zero-shot); None: the offset that
                  the training chose, which is 0 where it chose none
         returns  (label, probability) pairs, most probable first; the probabilities sum to 1. Labels are unchanged. The
-                 list also has `level_dbfs`, `silent` and `unknown_words`, see `Ranking`: silence is ranked too
+                 list also has `none_of_these`, `similarities`, `level_dbfs`, `silent` and `unknown_words`, see
+                 `Ranking`: every sound is ranked, also one that is none of the labels
         errors   AudioError; LabelError: an unknown or repeated label; UsageError: an offset beyond all scores
         """
         chosen = self.choose(labels)
         windows = self.windows(wave, rate_hz)
-        pairs = chosen.rank(pool(self.run(windows)), offset=offset)
-        return Ranking(pairs, level_dbfs(windows), self.unknown_words(chosen.class_names))
+        unknown_words = self.unknown_words(chosen.class_names)
+        return rank_embedding(chosen, pool(self.run(windows)), level_dbfs(windows), unknown_words, offset)
 
     def choose(self, labels: Sequence[str] | None = None) -> ZeroShot:
         """The zero-shot map for these labels, see `classify`: it ranks embeddings and knows which classes were seen.

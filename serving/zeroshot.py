@@ -54,7 +54,7 @@ class ZeroShot:
     text_projection  [text_size, size] float32  maps a class vector into the space of the comparison; None: class
                                                vectors are in it (size = text_size)
     offset         subtracted from the scores of seen classes by `rank`, unless the caller gives another
-    threshold      an embedding whose largest similarity is below it is "none of these"; None: not known
+    threshold      an embedding whose largest similarity to a class is below it is none of these classes; None: not known
     """
 
     mean: NDArray[np.float32]
@@ -88,18 +88,32 @@ class ZeroShot:
         if not -LARGEST_OFFSET <= offset <= LARGEST_OFFSET:
             raise UsageError(f"offset: got {offset}; wanted {-LARGEST_OFFSET:g} to {LARGEST_OFFSET:g}")
         chosen = self if labels is None else self.choose(labels)
-        scores = self.temperature * chosen.similarities(embeddings) - offset * chosen.seen.astype(np.float32)
+        scores = self.temperature * chosen.cosines(embeddings) - offset * chosen.seen.astype(np.float32)
         if not np.isfinite(scores).all():
             raise BundleError("the scores are not finite; export the bundle again")
         return scores
 
-    def similarities(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    def cosines(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """The cosine of each embedding [n, 128] and each class in the space of the comparison: [n, C] float32."""
         mapped = unit_rows((embeddings - self.mean) @ self.projection)  # [n, size]
         return mapped @ self._targets.T
 
+    def similarities(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """How similar each embedding [n, 128] is to each class: [n, C] float32, the number that has the threshold.
+
+        These are the cosines, less the map's own offset for seen classes. Sounds have larger cosines to seen classes
+        than to unseen ones, right or not; the offset makes both comparable.
+        """
+        if not self.offset or not self.temperature:
+            return self.cosines(embeddings)
+        return self.cosines(embeddings) - np.float32(self.offset / self.temperature) * self.seen.astype(np.float32)
+
     def none_of_these(self, embeddings: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Whether an embedding [n, 128] is like none of the classes: [n] bool. Always False without a threshold."""
+        """Whether an embedding is like none of the classes: its largest similarity is below the threshold.
+
+        embeddings  [n, 128] float32
+        returns     [n] bool; always False if the map has no threshold
+        """
         if self.threshold is None:
             return np.zeros(len(embeddings), bool)
         return self.similarities(embeddings).max(axis=1) < self.threshold

@@ -31,7 +31,7 @@ from training.evaluation.plots import draw_zero_shot, save_figure
 from training.evaluation.score_report import fold_table, holdout_table, markdown, mean_and_error, recipe_scores
 from training.fit.checkpoint import write_text
 from training.learner import Learner, fingerprint
-from training.published.pretrained import identify
+from training.published.pretrained import published_weights
 from training.recordings import load_recordings
 from training.run_folder import (
     CONFUSION,
@@ -110,16 +110,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
 
 def _published_weights(options: EvaluateOptions, config: RunConfig) -> Path | None:
     """The published weights that the trainings start from. UsageError: the run started from others."""
-    if not (options.folds or options.holdouts):
-        return None
-    if options.init is None and config.init is not None:
-        raise UsageError(f"--init: got none, but the run started from {config.init}; give that file")
-    given = identify(options.init) if options.init else None
-    if given != config.init:
-        raise UsageError(
-            f"--init: got {given}, but the run started from {config.init or 'random weights'}; use the same"
-        )
-    return options.init
+    return published_weights(options.init, config.init) if options.folds or options.holdouts else None
 
 
 def _stored(out: Path) -> dict[str, Any]:

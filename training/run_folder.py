@@ -28,6 +28,7 @@ CONFUSION = "confusion.png"
 EMBEDDING_MAP = "map.png"
 TRADEOFF = "tradeoff.png"
 ZERO_SHOT_BARS = "zero-shot.png"
+CALIBRATION = "calibration.json"  # of training.calibrate
 
 
 @dataclass(frozen=True)

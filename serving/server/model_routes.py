@@ -9,6 +9,7 @@ from fastapi.responses import Response
 from serving.embedder import pool
 from serving.errors import LabelError
 from serving.label_text import check_label_length, split_labels, unquote
+from serving.ranking import rank_embedding
 from serving.server.pipeline import EmbeddedUpload, Pipeline
 from serving.server.response_bodies import (
     RAW,
@@ -76,9 +77,19 @@ def create_model_router(pipeline: Pipeline) -> APIRouter:
         seen = dict(zip(zeroshot.class_names, zeroshot.seen.tolist(), strict=True))
 
         def rank(recording: EmbeddedUpload) -> dict[str, Any]:
-            ranking = zeroshot.rank(pool(recording.rows), offset=offset)
-            rows = [{"label": label, "score": score, "seen": seen[label]} for label, score in ranking]
-            return {"ranking": rows, "offset": offset, "unknown_words": unknown_words}
+            embedding, level = pool(recording.rows), max(recording.recording.levels_dbfs)
+            ranking = rank_embedding(zeroshot, embedding, level, unknown_words, offset)
+            rows = [
+                {"label": label, "score": score, "similarity": similarity, "seen": seen[label]}
+                for (label, score), similarity in zip(ranking, ranking.similarities, strict=True)
+            ]
+            return {
+                "ranking": rows,
+                "none_of_these": ranking.none_of_these,
+                "threshold": ranking.threshold,
+                "offset": offset,
+                "unknown_words": unknown_words,
+            }
 
         return json_response(result, space, rank)
 

@@ -100,6 +100,9 @@ class RankedLabel(BaseModel):
 
     label: str = Field(examples=["dog"])
     score: float = Field(description="probability; those of one answer sum to 1", examples=[0.93])
+    similarity: float = Field(
+        description="of the sound to this label, -2 to 2; below `threshold` the sound is not this label", examples=[0.41]
+    )
     seen: bool = Field(description="the network was trained on this class")
 
 
@@ -107,6 +110,16 @@ class ClassifyResponse(RecordingFields):
     """The classes, most likely first."""
 
     ranking: list[RankedLabel]
+    none_of_these: bool = Field(
+        description="the sound is none of the labels: it is silent, or every similarity is below `threshold`. The "
+        "probabilities are then those of the least wrong labels",
+        examples=[False],
+    )
+    threshold: float | None = Field(
+        description="the similarity from which a sound can be a label; null: the bundle has none, and only silence is "
+        "none of these",
+        examples=[0.19],
+    )
     offset: float
     unknown_words: dict[str, list[str]] = Field(
         description="labels that contain words unknown to the text model, with these words",

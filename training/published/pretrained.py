@@ -109,6 +109,19 @@ def identify(path: Path) -> str:
     return f"{path.name}, sha256 {record_of(path).sha256[:12]}"
 
 
+def published_weights(given: Path | None, wanted: str | None) -> Path | None:
+    """The published weights to repeat a run with. UsageError: they are not those that the run started from.
+
+    given    the file of --init;  wanted: the run's `RunConfig.init`
+    """
+    if given is None and wanted is not None:
+        raise UsageError(f"--init: got none, but the run started from {wanted}; give that file")
+    found = identify(given) if given else None
+    if found != wanted:
+        raise UsageError(f"--init: got {found}, but the run started from {wanted or 'random weights'}; use the same")
+    return given
+
+
 def load_pretrained(network: Network, path: Path) -> PretrainedReport:
     """Copy published weights into the layers that a network shares with the published one, in place.
 

@@ -1,0 +1,113 @@
+"""Calibrate a run: probabilities, the threshold of "none of these", and the scores that a user can expect.
+
+    python -m training.calibrate runs/NAME --init yamnet.tflite
+
+Repeats the run's recipe without each recording fold and without groups of classes, and scores the clips that were held
+out. Writes the temperature and the threshold into RUN/zeroshot.npz, and the scores into RUN/evaluation/calibration.json,
+from which export.onnx takes them.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+from rich.progress import track
+from rich.table import Table
+
+from serving.command_line import progress_console, run_command, show
+from serving.errors import DataError, RunError, UsageError
+from serving.label_text import normalise_label
+from serving.zeroshot import ZeroShot
+from training.compute import ComputeOptions, choose_compute
+from training.data.clips import load_clips
+from training.data.known_classes import CLASS_NAMES
+from training.evaluation.cross_fits import cross_fits
+from training.evaluation.open_labels import Scores, apply_calibration, calibrate
+from training.fit.checkpoint import save_whole, write_text
+from training.learner import Learner
+from training.published.pretrained import published_weights
+from training.recordings import load_recordings
+from training.run_folder import CALIBRATION, EVALUATION, SUMMARY, ZEROSHOT, RunConfig
+from training.text_encoders import text_encoder
+from training.zeroshot_maps import text_vectors
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateOptions(ComputeOptions):
+    """Calibrate the probabilities of a run, choose its threshold, and measure its scores by the number of labels."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """the run folder; all classes of its data set must be seen"""
+    data_dir: Path | None = None
+    """folder of the recordings; default: the one that the run used"""
+    init: Path | None = None
+    """the published weights that the run started from, if it did"""
+    cache_dir: Path = Path("cache")
+    """folder for log-mels and pretrained weights that runs share"""
+
+
+def calibrate_run(options: CalibrateOptions) -> dict[str, Any]:
+    """Calibrate, write the files, and return the scores."""
+    config = RunConfig.load(options.run)
+    if not (options.run / SUMMARY).is_file():
+        raise RunError(f"{options.run}: the training did not finish; continue it with: training.run ... --resume")
+    if len(config.split.seen) < len(config.classes):
+        raise UsageError(f"{options.run}: keeps classes unseen; calibrate a run of --split all")
+    init = published_weights(options.init, config.init)
+    folder = options.data_dir or Path(config.data_dir)
+    table = load_clips(config.dataset, folder)
+    if list(table.classes) != config.classes:
+        raise DataError(f"{folder}: does not have the classes that the run was trained on; give its --data-dir")
+    table = config.without_skipped(table)
+    names = _all_labels(config)
+    encoder = text_encoder(config.text)
+    learner = Learner(
+        load_recordings(config, table, options.cache_dir),
+        text_vectors(table.classes, encoder, config.class_texts),
+        choose_compute(options),
+        options.cache_dir,
+        init=init,
+    )
+    vectors = dict(zip(names, text_vectors(names, encoder, config.class_texts), strict=True))
+    bar = partial(track, description="fits", console=progress_console, transient=True)
+    fits = cross_fits(learner, config, options.run / EVALUATION / "cross-fits", bar)
+
+    def encode(labels: Any) -> NDArray[np.float32]:
+        return np.stack([vectors[label] for label in labels])
+
+    chosen = calibrate(fits, names, encode)
+    calibrated = apply_calibration(ZeroShot.load(options.run / ZEROSHOT), chosen)
+    (options.run / EVALUATION).mkdir(exist_ok=True)
+    write_text(options.run / EVALUATION / CALIBRATION, json.dumps(asdict(chosen), indent=1) + "\n")
+    save_whole(options.run / ZEROSHOT, calibrated.save)
+    _show(options.run, chosen.scores)
+    return {"out": str(options.run), "temperature": chosen.temperature, "threshold": chosen.threshold, **chosen.scores}
+
+
+def _all_labels(config: RunConfig) -> list[str]:
+    """The labels of the question with all labels: the data set's classes, and those that its folder does not have."""
+    had = {normalise_label(name) for name in config.classes}
+    of_data_set = CLASS_NAMES.get(config.dataset, {}).values()
+    return [*config.classes, *(name for name in of_data_set if normalise_label(name) not in had)]
+
+
+def _show(run: Path, scores: Scores) -> None:
+    table = Table()
+    table.add_column("score")
+    table.add_column("labels", justify="right")
+    table.add_column("value", justify="right")
+    for name, value in scores.items():
+        for count, each in value.items() if isinstance(value, dict) else [("", value)]:
+            table.add_row(name.replace("_", " "), count, f"{each:.3f}")
+    show(table, f"{run}: on clips that were held out")
+
+
+main = partial(run_command, CalibrateOptions, calibrate_run, "python -m training.calibrate")
+
+if __name__ == "__main__":
+    raise SystemExit(main())

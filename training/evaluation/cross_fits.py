@@ -1,0 +1,149 @@
+"""Repeat a recipe without a recording fold, and without a fold and a group of classes.
+
+The scores of clips that a fit did not hear calibrate the fit of all clips, and say what a user can expect of it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold
+
+from serving.errors import DataError
+from serving.zeroshot import ZeroShot
+from training.data.splits import ClassSplit, ClipSplit
+from training.data.windows import ClipSet
+from training.fit.clip_embeddings import clip_features
+from training.fit.whitening import whitening
+from training.learner import Learner
+from training.networks import build_network
+from training.published.pretrained import load_pretrained
+from training.run_folder import RunConfig
+from training.zeroshot_maps import class_vectors, fit_zeroshot
+
+FOLDS = 4  # of recordings, where the data set has none of its own
+GROUPS = 4  # of classes
+FEWEST_CLASSES = 8  # two in each group
+
+
+@dataclass(frozen=True)
+class CrossFit:
+    """A fit, and the clips that it did not hear.
+
+    zeroshot    the map over all classes of the data set
+    embeddings  [n_clips, 128] of all clips
+    fold        of the recordings that were held out
+    unseen      [n_classes] bool: the classes that were held out
+    """
+
+    zeroshot: ZeroShot
+    embeddings: NDArray[np.float32]
+    fold: int
+    unseen: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class CrossFits:
+    """The fits of a recipe. labels, folds: [n_clips] class and recording fold of each clip."""
+
+    without_folds: list[CrossFit]
+    without_classes: list[CrossFit]
+    labels: NDArray[np.int64]
+    folds: NDArray[np.int64]
+
+
+def cross_fits(
+    learner: Learner, config: RunConfig, work: Path, track: Callable[[list[tuple[int, int | None]]], Sequence[tuple[int, int | None]]]
+) -> CrossFits:
+    """Fit the recipe once for each fold, and once for each pair of a fold and a group of classes.
+
+    A recipe that trains is fitted without four pairs only, so that each clip and each class is held out once.
+    work      folder for the trainings
+    track     shows the progress over a list of jobs
+    errors    DataError: fewer than FEWEST_CLASSES classes, or too few source recordings
+    """
+    table = learner.recordings.table
+    labels, n_classes = learner.recordings.labels(), len(table.classes)
+    if n_classes < FEWEST_CLASSES:
+        raise DataError(f"calibration: got {n_classes} classes; wanted {FEWEST_CLASSES} or more")
+    sources = np.array([clip.source for clip in table.clips])
+    folds = _folds(learner, labels, sources)
+    group_of = np.random.default_rng(0).permutation(n_classes) % GROUPS
+    numbers = np.unique(folds).tolist()
+    fit = _whitened_fit(learner, config) if config.objective == "whitening" else _trained_fit(learner, config, work)
+    pairs = [(fold, group) for group in range(GROUPS) for fold in numbers]
+    if config.objective != "whitening":
+        pairs = [(numbers[group % len(numbers)], group) for group in range(GROUPS)]
+    jobs: list[tuple[int, int | None]] = [(fold, None) for fold in numbers] + pairs
+    done = []
+    for fold, group in track(jobs):
+        unseen = group_of == group if group is not None else np.zeros(n_classes, bool)
+        # A source recording that is also in the held-out fold is left out.
+        train = ~np.isin(sources, sources[folds == fold]) & ~unseen[labels]
+        done.append(CrossFit(*fit(np.flatnonzero(train), unseen), fold, unseen))
+    return CrossFits(done[: len(numbers)], done[len(numbers) :], labels, folds)
+
+
+Fit = Callable[[NDArray[np.int64], NDArray[np.bool_]], tuple[ZeroShot, NDArray[np.float32]]]
+
+
+def _folds(learner: Learner, labels: NDArray[np.int64], sources: NDArray[np.str_]) -> NDArray[np.int64]:
+    """The recording fold of each clip: the data set's own, or FOLDS drawn so that no source is in two of them."""
+    clips = learner.recordings.table.clips
+    if all(clip.fold is not None for clip in clips):
+        return np.array([clip.fold for clip in clips], np.int64)
+    fewest = min(len(np.unique(sources[labels == label])) for label in np.unique(labels))
+    if fewest < 2:
+        raise DataError("calibration: a class has one source recording only; wanted two or more")
+    folds = np.zeros(len(labels), np.int64)
+    parts = StratifiedGroupKFold(min(FOLDS, fewest), shuffle=True, random_state=0).split(labels, labels, sources)
+    for number, (_, rows) in enumerate(parts):
+        folds[rows] = number
+    return folds
+
+
+def _whitened_fit(learner: Learner, config: RunConfig) -> Fit:
+    """Fits in closed form on features that are computed once."""
+    assert learner.init is not None
+    network = build_network(config.network)
+    load_pretrained(network, learner.init)
+    labels, classes = learner.recordings.labels(), learner.recordings.table.classes
+    clips = ClipSet(learner.recordings.frames, np.arange(len(labels)), labels)
+    device = learner.compute.device
+    features = clip_features(network.to(device), clips, device).numpy().astype(np.float64)
+
+    def fit(train: NDArray[np.int64], unseen: NDArray[np.bool_]) -> tuple[ZeroShot, NDArray[np.float32]]:
+        mean, matrix = whitening(features[train], labels[train])
+        embeddings = ((features - mean) @ matrix).astype(np.float32)
+        embeddings /= np.linalg.norm(embeddings[train], axis=1).mean()
+        seen = ~unseen
+        vectors = class_vectors(learner.texts, seen)
+        zeroshot = fit_zeroshot(classes, seen, vectors, (embeddings[train], labels[train]), None, config.map or "ridge")
+        return replace(zeroshot, text_mean=learner.texts[seen].mean(axis=0)), embeddings
+
+    return fit
+
+
+def _trained_fit(learner: Learner, config: RunConfig, work: Path) -> Fit:
+    """Trainings of the network."""
+    table, labels = learner.recordings.table, learner.recordings.labels()
+
+    def fit(train: NDArray[np.int64], unseen: NDArray[np.bool_]) -> tuple[ZeroShot, NDArray[np.float32]]:
+        named = [tuple(np.array(table.classes)[which].tolist()) for which in (~unseen, unseen)]
+        held_out = replace(
+            config,
+            split=ClassSplit("cross", named[0], (), named[1]),
+            validation_share=0.0,
+            network=replace(config.network, n_classes=len(named[0])),
+        )
+        work.mkdir(parents=True, exist_ok=True)
+        network, _ = learner.learn(held_out, ClipSplit(tuple(table.clips[i] for i in train), (), ()), work)
+        embeddings = learner.embed(network)
+        zeroshot = learner.zeroshot(held_out, network, (embeddings[train], labels[train]))
+        return replace(zeroshot, text_mean=learner.texts[~unseen].mean(axis=0)), embeddings
+
+    torch.manual_seed(config.seed)
+    return fit

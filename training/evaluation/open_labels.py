@@ -1,0 +1,227 @@
+"""Scores of the answers that a user gets: by the number of labels, with their calibration and "none of these".
+
+Every number is of clips that the fit did not hear, and of a temperature or a threshold that other clips chose.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+from sklearn.metrics import roc_auc_score
+
+from serving.zeroshot import TextEncoder, ZeroShot
+from training.evaluation.cross_fits import CrossFit, CrossFits
+from training.evaluation.scoring import class_mean_accuracy
+from training.zeroshot_maps import TEMPERATURES
+
+COUNTS = (2, 3, 5, 10)  # labels
+NONE_LABELS = 3  # labels in the question "is it one of these?"
+DRAWS = 20  # of labels for each clip
+BINS = 10  # of the calibration error
+Scores = dict[str, float | dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the held-out clips say: the settings for the fit of all clips, and its scores.
+
+    temperature   see `ZeroShot`;  threshold: of similarities
+    """
+
+    temperature: float
+    threshold: float
+    scores: Scores
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Largest similarities to NONE_LABELS labels. with_own: the clip's class is one of them; without: it is not."""
+
+    with_own: NDArray[np.float64]
+    without: NDArray[np.float64]
+
+
+def calibrate(fits: CrossFits, names: Sequence[str], encode: TextEncoder) -> Calibration:
+    """Choose the temperature and the threshold, and measure the scores.
+
+    names   the labels of the question with all labels; it contains the classes of the data set
+    encode  label texts -> vectors, as the class vectors were made
+    """
+    scores: Scores = {}
+    temperature = _seen_scores(fits, scores)
+    _by_count(fits, temperature, scores)
+    _among_all(fits, names, encode, scores)
+    threshold = _none_scores(fits, scores)
+    return Calibration(temperature, threshold, scores)
+
+
+def expected_calibration_error(probabilities: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
+    """Mean absolute difference of probability and accuracy over BINS bins of equal width (Guo 2017, arXiv:1706.04599).
+
+    probabilities  [n] of the best-ranked label;  right [n]: it is the clip's
+    """
+    bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
+    gaps = [abs(probabilities[bins == i].sum() - right[bins == i].sum()) for i in range(BINS)]
+    return float(np.sum(gaps) / len(right))
+
+
+def _held_out(fits: CrossFits, fit: CrossFit) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows of the fold's clips of seen classes, and those of unseen classes."""
+    rows = np.flatnonzero(fits.folds == fit.fold)
+    of_unseen = fit.unseen[fits.labels[rows]]
+    return rows[~of_unseen], rows[of_unseen]
+
+
+def _seen_scores(fits: CrossFits, scores: Scores) -> float:
+    """Accuracy and calibration over the folds, all classes seen. Returns the temperature that all folds choose."""
+    cosines = {fit.fold: fit.zeroshot.cosines(fit.embeddings[_held_out(fits, fit)[0]]) for fit in fits.without_folds}
+    targets = {fit.fold: fits.labels[_held_out(fits, fit)[0]] for fit in fits.without_folds}
+    right = {fold: cosines[fold].argmax(axis=1) == targets[fold] for fold in cosines}
+    best = []
+    for fold in cosines:
+        others = [other for other in cosines if other != fold]
+        temperature = _best_temperature([cosines[other] for other in others], [targets[other] for other in others])
+        best.append(_softmax(temperature * cosines[fold]).max(axis=1))
+    all_right = np.concatenate(list(right.values()))
+    scores["seen_accuracy"] = float(all_right.mean())
+    scores["calibration_error_seen"] = expected_calibration_error(np.concatenate(best), all_right)
+    return _best_temperature(list(cosines.values()), list(targets.values()))
+
+
+def _best_temperature(cosines: Sequence[NDArray[np.float32]], targets: Sequence[NDArray[np.int64]]) -> float:
+    """The temperature of the smallest cross-entropy."""
+    together, labels = np.concatenate(cosines).astype(np.float64), np.concatenate(targets)
+    losses = [
+        float((logsumexp(each * together, axis=1) - each * together[np.arange(len(labels)), labels]).mean())
+        for each in TEMPERATURES
+    ]
+    return float(TEMPERATURES[int(np.argmin(losses))])
+
+
+def _softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    logits = logits.astype(np.float64)
+    return np.exp(logits - logsumexp(logits, axis=1, keepdims=True))
+
+
+def _by_count(fits: CrossFits, temperature: float, scores: Scores) -> None:
+    """Accuracy on unseen classes among a few unseen labels, and its calibration error."""
+    rng = np.random.default_rng(0)
+    right: dict[int, list[bool]] = {}
+    best: dict[int, list[float]] = {}
+    for fit in fits.without_classes:
+        rows, classes = _held_out(fits, fit)[1], np.flatnonzero(fit.unseen)
+        logits = temperature * fit.zeroshot.cosines(fit.embeddings[rows])
+        for count in (count for count in COUNTS if count <= len(classes)):
+            for row, own in zip(logits, fits.labels[rows], strict=True):
+                for _ in range(DRAWS):
+                    drawn = row[_draw(classes, own, count, rng)][None]  # the clip's own label comes first
+                    right.setdefault(count, []).append(bool(drawn[0, 0] >= drawn.max()))
+                    best.setdefault(count, []).append(float(_softmax(drawn).max()))
+    scores["unseen_top1"] = {str(count): float(np.mean(right[count])) for count in right}
+    scores["calibration_error_unseen"] = {
+        str(count): expected_calibration_error(np.array(best[count]), np.array(right[count])) for count in right
+    }
+
+
+def _draw(classes: NDArray[np.int64], own: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """A class and count - 1 others, drawn at random."""
+    return np.r_[own, rng.permutation(classes[classes != own])[: count - 1]]
+
+
+def _among_all(fits: CrossFits, names: Sequence[str], encode: TextEncoder, scores: Scores) -> None:
+    """Accuracy on unseen and seen classes among all names, with the map's own offset; the hubs of unseen clips."""
+    guesses: dict[bool, list[NDArray[np.int64]]] = {False: [], True: []}  # by whether the class is seen
+    targets: dict[bool, list[NDArray[np.int64]]] = {False: [], True: []}
+    top5: list[NDArray[np.bool_]] = []
+    for fit in fits.without_classes:
+        column = {name: i for i, name in enumerate(names)}
+        own = np.array([column[name] for name in fit.zeroshot.class_names])[fits.labels]  # [n_clips]
+        similarities = fit.zeroshot.choose(names, encode).similarities(fit.embeddings)
+        for seen, rows in zip((True, False), _held_out(fits, fit), strict=True):
+            guesses[seen].append(similarities[rows].argmax(axis=1))
+            targets[seen].append(own[rows])
+            if not seen:
+                order = np.argsort(-similarities[rows], axis=1)[:, :5]
+                top5.append((order == own[rows][:, None]).any(axis=1))
+    of_unseen, all_targets = np.concatenate(guesses[False]), np.concatenate(targets[False])
+    count = str(len(names))
+    by_count = scores["unseen_top1"]
+    assert isinstance(by_count, dict)
+    by_count[count] = float((of_unseen == all_targets).mean())
+    scores["unseen_top5"] = {count: float(np.concatenate(top5).mean())}
+    unseen, seen = (class_mean_accuracy(np.concatenate(guesses[k]), np.concatenate(targets[k])) for k in (False, True))
+    scores |= {"gzsl_seen": seen, "gzsl_unseen": unseen}
+    scores["gzsl_harmonic_mean"] = 2 * seen * unseen / (seen + unseen) if seen + unseen else 0.0
+    named = np.bincount(of_unseen, minlength=len(names))
+    scores["hub_share"] = float(named.max() / named.sum())
+    scores["hub_gini"] = gini(named)
+
+
+def gini(counts: NDArray[np.int64]) -> float:
+    """Gini coefficient of how often each label is named: 0, all as often; near 1, one label takes all."""
+    ordered = np.sort(counts).astype(np.float64)
+    ranks = np.arange(1, len(ordered) + 1)
+    return float(((2 * ranks - len(ordered) - 1) * ordered).sum() / (len(ordered) * ordered.sum()))
+
+
+def _none_scores(fits: CrossFits, scores: Scores) -> float:
+    """How well the largest similarity tells whether a clip's class is among the labels. Returns the threshold."""
+    rng = np.random.default_rng(0)
+    groups = sorted({tuple(np.flatnonzero(fit.unseen).tolist()) for fit in fits.without_classes})
+    pools: dict[bool, list[list[_Known]]] = {True: [[] for _ in groups], False: [[] for _ in groups]}
+    for fit in fits.without_classes:
+        group = groups.index(tuple(np.flatnonzero(fit.unseen).tolist()))
+        similarities = fit.zeroshot.similarities(fit.embeddings)
+        for seen, rows in zip((True, False), _held_out(fits, fit), strict=True):
+            classes = np.flatnonzero(~fit.unseen if seen else fit.unseen)
+            pools[seen][group].append(_known(similarities[rows], fits.labels[rows], classes, rng))
+    together = {seen: [_joined(of_group) for of_group in pools[seen]] for seen in (True, False)}
+    for name, kinds in (("none_auroc", (True, False)), ("none_auroc_seen", (True,)), ("none_auroc_unseen", (False,))):
+        every = _joined([known for seen in kinds for known in together[seen]])
+        right = np.r_[np.ones(len(every.with_own)), np.zeros(len(every.without))]
+        scores[name] = float(roc_auc_score(right, np.r_[every.with_own, every.without]))
+    # The threshold that judges a group of classes comes from the other groups.
+    accepted: dict[str, list[NDArray[np.bool_]]] = {"none_kept_seen": [], "none_kept_unseen": []}
+    refused: dict[str, list[NDArray[np.bool_]]] = {"none_found_seen": [], "none_found_unseen": []}
+    for judged in range(len(groups)):
+        threshold = _best_threshold(together, [group for group in range(len(groups)) if group != judged])
+        for seen, kind in ((True, "seen"), (False, "unseen")):
+            accepted[f"none_kept_{kind}"].append(together[seen][judged].with_own >= threshold)
+            refused[f"none_found_{kind}"].append(together[seen][judged].without < threshold)
+    scores |= {name: float(np.concatenate(rows).mean()) for name, rows in (accepted | refused).items()}
+    return _best_threshold(together, range(len(groups)))
+
+
+def _known(
+    similarities: NDArray[np.float32], labels: NDArray[np.int64], classes: NDArray[np.int64], rng: np.random.Generator
+) -> _Known:
+    count = min(NONE_LABELS, len(classes) - 1)
+    with_own, without = [], []
+    for row, own in zip(similarities, labels, strict=True):
+        for _ in range(DRAWS):
+            with_own.append(row[_draw(classes, own, count, rng)].max())
+            without.append(row[_draw(classes, own, count + 1, rng)[1:]].max())
+    return _Known(np.array(with_own, np.float64), np.array(without, np.float64))
+
+
+def _joined(parts: Sequence[_Known]) -> _Known:
+    return _Known(np.concatenate([part.with_own for part in parts]), np.concatenate([part.without for part in parts]))
+
+
+def _best_threshold(together: dict[bool, list[_Known]], groups: Sequence[int]) -> float:
+    """The threshold with the best balanced accuracy, where seen and unseen labels count alike."""
+    chosen = {seen: _joined([together[seen][group] for group in groups]) for seen in (True, False)}
+    grid = np.linspace(-1, 1, 401)
+    balance = [
+        np.mean([[(part.with_own >= each).mean(), (part.without < each).mean()] for part in chosen.values()])
+        for each in grid
+    ]
+    return float(grid[int(np.argmax(balance))])
+
+
+def apply_calibration(zeroshot: ZeroShot, chosen: Calibration) -> ZeroShot:
+    """The map with the temperature and the threshold; its offset keeps its size in cosines."""
+    offset = zeroshot.offset / zeroshot.temperature * chosen.temperature
+    return replace(zeroshot, temperature=chosen.temperature, offset=offset, threshold=chosen.threshold)
