@@ -1,45 +1,69 @@
-"""Draw ranked labels: bars for a recording, in different colours for seen and unseen labels, and a timeline."""
+"""Draw ranked labels as bars, in different colours for labels of different kinds."""
 
 import html
-from dataclasses import dataclass
-from itertools import groupby
 
-from demo.embedded_recording import EmbeddedRecording, RankedLabels
-from demo.html_elements import colour, escape_name
+from demo.embedded_recording import EmbeddedRecording
+from demo.html_elements import escape_name
+from demo.label_kinds import LabelKind
+from demo.ranked_labels import RankedLabels
+from demo.verdict import LIKE_IT, Verdict
 from serving.audio import SILENT_DBFS
 from serving.embedder import Embedder
 
-SILENT = ("(silent)", 1.0)  # stands for the most probable label of a silent window, and for its probability
-MAX_LISTED = 60  # segments in the list
 MAX_BARS = 10
-UNSEEN = '<b class="mark">unseen</b>'
-SEEN_KEY = '<span class="seen">seen: in the training data</span>'
-UNSEEN_KEY = '<span class="unseen">unseen: not in the training data, the model has only its words</span>'
 
 
-def draw_ranking(embedder: Embedder, ranked: RankedLabels, notes: list[str], facts: str) -> str:
+def draw_ranking(
+    embedder: Embedder,
+    ranked: RankedLabels,
+    verdict: Verdict,
+    notes: list[str],
+    facts: str,
+    headline: str = "",
+    folded: bool = False,
+) -> str:
     """Draw the most probable labels with their probabilities, a key, notes and facts, as HTML.
 
-    notes, facts   HTML
+    notes, facts, headline   HTML. A headline stands above the bars, which then are smaller
+    folded                   show the bars only after a click, because they mix several sounds
     """
     shown, rest = ranked.ranking[:MAX_BARS], ranked.ranking[MAX_BARS:]
-    rows = "".join(_bar(embedder, label, share, label in ranked.seen) for label, share in shown)
-    kinds = {label in ranked.seen for label, _ in shown}
-    key = "".join(text for kind, text in ((True, SEEN_KEY), (False, UNSEEN_KEY)) if kind in kinds)
+    alone = len(ranked.ranking) == 1
+    rows = "".join(_bar(embedder, ranked, label, share, alone) for label, share in shown)
+    kinds = {ranked.kinds[label] for label, _ in shown}
+    key = "".join(f'<span class="{kind.value}">{kind.meaning}</span>' for kind in LabelKind if kind in kinds)
     lines = list(notes)
     if rest:
         lines.append(f"{len(rest)} more labels: {sum(share for _, share in rest):.1%} together.")
     below = "".join(f"<p>{line}</p>" for line in lines)
-    return f'<div class="card"><ol class="bars">{rows}</ol><p class="kinds">{key}</p>{below}{facts}</div>'
+    classes = " ".join(filter(None, ["bars", headline and "small", verdict.text and "dimmed"]))
+    above = (
+        f'<p class="verdict">{verdict.text}</p><p class="reason">{html.escape(verdict.reason)}</p>'
+        if verdict.text
+        else ""
+    )
+    spoken = html.escape(verdict.spoken)
+    opened, closed = ("<details><summary>The recording as a whole</summary>", "</details>") if folded else ("", "")
+    return (
+        f'<div class="card" data-spoken="{spoken}">{above}{headline}{opened}<ol class="{classes}">{rows}</ol>'
+        f'<p class="kinds">{key}</p>{below}{closed}{facts}</div>'
+    )
 
 
-def _bar(embedder: Embedder, label: str, share: float, seen: bool) -> str:
+def _bar(embedder: Embedder, ranked: RankedLabels, label: str, share: float, alone: bool) -> str:
+    kind = ranked.kinds[label]
     description = embedder.describe(label)
     described = f' title="{html.escape(description)}"' if description != label else ""
+    mark = f' <b class="mark {kind.value}">{kind.mark}</b>' if kind.mark else ""
+    if alone:
+        written = "" if ranked.none_of_these or ranked.chosen.threshold is None else LIKE_IT
+        width = max(ranked.similarity, 0.0)
+    else:
+        written, width = f"{share:.1%}", share
     return (
-        f'<li class="{"seen" if seen else "unseen"}"{described}><span class="label">{escape_name(label)}'
-        f'{"" if seen else " " + UNSEEN}</span><span class="share">{share:.1%}</span>'
-        f'<span class="track"><i style="width:{100 * share:.2f}%"></i></span></li>'
+        f'<li class="{kind.value}"{described}><span class="label">{escape_name(label)}{mark}</span>'
+        f'<span class="share">{written}</span>'
+        f'<span class="track"><i style="width:{100 * width:.2f}%"></i></span></li>'
     )
 
 
@@ -47,20 +71,24 @@ def ranking_notes(embedded: EmbeddedRecording, ranked: RankedLabels, offset: flo
     """Notes that help to read the ranking."""
     notes = []
     if embedded.is_silent:
-        notes.append(
-            f"This recording is silent ({embedded.level_dbfs:.0f} dBFS, below {SILENT_DBFS:.0f}), so its ranking means "
-            "nothing."
-        )
-    notes += unknown_notes(ranked)
-    if offset and (not ranked.seen or ranked.chosen.seen.all()):
-        kind = "seen" if ranked.seen else "unseen"
-        notes.append(f"All these labels are {kind}, so the offset changes nothing.")
+        notes.append(f"Its peak level is {embedded.level_dbfs:.0f} dBFS; below {SILENT_DBFS:.0f} nothing can be named.")
+    notes += label_notes(ranked)
+    if offset and len(ranked.ranking) > 1 and (not ranked.seen or ranked.chosen.seen.all()):
+        known = "trained on" if ranked.seen else "new"
+        notes.append(f"All these labels are {known}, so “favour new sounds” changes nothing.")
     return notes
 
 
-def unknown_notes(ranked: RankedLabels) -> list[str]:
-    """One note for each label that the text model knows only in part: the words that it does not know."""
-    return [
+def label_notes(ranked: RankedLabels) -> list[str]:
+    """Notes about the labels: that one alone has no percentage, and the words that the text model does not know."""
+    notes = []
+    if len(ranked.ranking) == 1:
+        notes.append(
+            "One label alone has no percentage, because there is nothing to compare it with. Its similarity to the "
+            f"sound is {ranked.similarity:.2f} of 1"
+            + (f"; from {ranked.chosen.threshold:.2f} it counts as heard." if ranked.chosen.threshold else ".")
+        )
+    return notes + [
         f"Not known to the text model, which is English: {escape_name(' '.join(unknown))} (in “{escape_name(label)}”)."
         for label, unknown in ranked.unknown_words.items()
     ]
@@ -69,64 +97,3 @@ def unknown_notes(ranked: RankedLabels) -> list[str]:
 def as_json(ranked: RankedLabels) -> list[dict[str, object]]:
     """Convert the ranking to JSON."""
     return [{"label": label, "probability": share, "seen": label in ranked.seen} for label, share in ranked.ranking]
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Consecutive windows with the same most probable label, and the mean of its probabilities."""
-
-    label: str
-    start_s: float
-    end_s: float
-    share: float
-
-
-def join_windows(by_window: list[tuple[str, float]], window_s: float, total_s: float) -> list[Segment]:
-    """Join consecutive windows that have the same label.
-
-    by_window   (label, probability) of each window
-    window_s    hop from one window to the next, in seconds
-    total_s     end of the recording in seconds; the last window can be longer
-    """
-    joined = []
-    for label, group in groupby(enumerate(by_window), key=lambda item: item[1][0]):
-        windows = list(group)
-        start, end = windows[0][0] * window_s, (windows[-1][0] + 1) * window_s
-        share = sum(window[1] for _, window in windows) / len(windows)
-        joined.append(Segment(label, start, min(end, total_s), share))
-    return joined
-
-
-def draw_timeline(found: list[Segment], total_s: float, axis_s: float) -> str:
-    """Draw a strip on the spectrogram's time axis, and a list that unfolds, as HTML.
-
-    axis_s   length of the time axis in seconds
-    """
-    names = sorted({segment.label for segment in found})
-    colours = {name: colour(i, len(names)) for i, name in enumerate(names)}
-    parts = "".join(
-        f'<span style="left:{100 * segment.start_s / axis_s:.3f}%;'
-        f"width:{100 * (segment.end_s - segment.start_s) / axis_s:.3f}%;--c:{colours[segment.label]};"
-        f'--share:{20 + 50 * segment.share:.0f}%" title="{escape_name(segment.label)}, {_clock(segment.start_s)} to '
-        f'{_clock(segment.end_s)}{_share(segment, ", ")}"><em>{escape_name(segment.label)}</em></span>'
-        for segment in found
-    )
-    rows = "".join(
-        f'<li><i style="background:{colours[segment.label]}"></i>{_clock(segment.start_s)} to {_clock(segment.end_s)} '
-        f"<b>{escape_name(segment.label)}</b>{_share(segment, ' ')}</li>"
-        for segment in found[:MAX_LISTED]
-    )
-    more = f"<li>and {len(found) - MAX_LISTED} more</li>" if len(found) > MAX_LISTED else ""
-    return (
-        f'<div class="timeline"><div class="strip" role="img" aria-label="most probable label of each window; the list '
-        f'below has the same content">{parts}</div><details{" open" if len(found) <= 8 else ""}><summary>By window: '
-        f"{len(found)} segments in {_clock(total_s)}</summary><ol>{rows}{more}</ol></details></div>"
-    )
-
-
-def _share(segment: Segment, before: str) -> str:
-    return "" if segment.label == SILENT[0] else f"{before}{segment.share:.0%}"
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds // 60)}:{seconds % 60:04.1f}"

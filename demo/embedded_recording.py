@@ -1,18 +1,15 @@
-"""Decode and embed one recording with the time of each stage, and rank labels for it."""
+"""Decode and embed one recording with the time of each stage."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.audio import Recording, is_silent, level_dbfs
+from serving.audio import Recording, Window, is_silent, level_dbfs
 from serving.embedder import Embedder
 from serving.errors import AudioError
-from serving.pooling import pool
-from serving.zeroshot import ZeroShot
 
 MAX_SECONDS = 600  # longest recording that the page accepts
 
@@ -21,8 +18,10 @@ MAX_SECONDS = 600  # longest recording that the page accepts
 class EmbeddedRecording:
     """A decoded recording and its embeddings.
 
+    path          of the file
     rows          [n_windows, 128] float32 embeddings
     wave          [n_samples] float32 mono at the model's rate
+    window        of the model
     levels        peak level of each window in dBFS, see `serving.audio.level_dbfs`
     milliseconds  by stage: decode, resample, model
     rate_hz, channels, seconds   of the file
@@ -30,8 +29,10 @@ class EmbeddedRecording:
     warnings      what of the recording could not be read, a line each
     """
 
+    path: str
     rows: NDArray[np.float32]
     wave: NDArray[np.float32]
+    window: Window
     levels: list[float]
     milliseconds: dict[str, float]
     rate_hz: int
@@ -50,28 +51,25 @@ class EmbeddedRecording:
         """Whether there is nothing to hear."""
         return is_silent(self.level_dbfs)
 
-
-@dataclass(frozen=True, eq=False)
-class RankedLabels:
-    """The ranking of labels for one recording.
-
-    chosen        the zero-shot map for these labels, which knows the seen ones
-    unknown_words label -> its words that the text model does not know, if there are any
-    ranking       (label, probability) pairs in descending order; the probabilities sum to 1
-    by_window     (label, probability) of the most probable label of each window
-    milliseconds  time for the label vectors and the ranking
-    """
-
-    chosen: ZeroShot
-    unknown_words: dict[str, list[str]]
-    ranking: list[tuple[str, float]]
-    by_window: list[tuple[str, float]]
-    milliseconds: float
+    @property
+    def silent_windows(self) -> list[bool]:
+        """Whether there is nothing to hear in each window."""
+        return [is_silent(level) for level in self.levels]
 
     @property
-    def seen(self) -> set[str]:
-        """The labels that are training classes."""
-        return set(self.chosen.seen_names)
+    def sound_s(self) -> float:
+        """Duration of `wave` in seconds."""
+        return len(self.wave) / self.window.rate_hz
+
+    @property
+    def starts_s(self) -> NDArray[np.float64]:
+        """Start of each window in seconds: [n_windows]."""
+        return np.arange(len(self.rows)) * self.window.hop_samples / self.window.rate_hz
+
+    @property
+    def ends_s(self) -> NDArray[np.float64]:
+        """End of each window in seconds, which is the start of the next or the end of the sound: [n_windows]."""
+        return np.minimum(self.starts_s + self.window.hop_samples / self.window.rate_hz, self.sound_s)
 
 
 def embed_recording(embedder: Embedder, path: str | Path | None) -> EmbeddedRecording:
@@ -88,8 +86,10 @@ def embed_recording(embedder: Embedder, path: str | Path | None) -> EmbeddedReco
     rows = embedder.run(windows)
     model_ms = 1000 * (time.perf_counter() - start)
     return EmbeddedRecording(
+        str(path),
         rows,
         recording.wave,
+        window,
         [level_dbfs(each) for each in windows],
         recording.milliseconds | {"model": model_ms},
         int(recording.rate_hz),
@@ -105,19 +105,3 @@ def _bytes_of(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise AudioError(f"{path.name}: no longer exists; send it again") from error
-
-
-def rank_labels(
-    embedder: Embedder, rows: NDArray[np.float32], labels: Sequence[str] | None, offset: float | None = None
-) -> RankedLabels:
-    """Rank labels for a clip's windows [n_windows, 128].
-
-    labels, offset   as for `Embedder.classify`
-    errors           LabelError
-    """
-    start = time.perf_counter()
-    chosen = embedder.choose(labels)
-    ranking = chosen.rank(pool(rows), offset=offset)
-    by_window = [chosen.rank(row, offset=offset)[0] for row in rows]
-    unknown_words = embedder.unknown_words(labels or [])
-    return RankedLabels(chosen, unknown_words, ranking, by_window, 1000 * (time.perf_counter() - start))

@@ -1,68 +1,87 @@
 """Build the page: a header, the choice of the bundle, and the tabs."""
 
-import html
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 from gradio.themes import Base
+from numpy.typing import NDArray
 
 from demo.bundle_choice import BundleChoice
+from demo.carried_sound import carry_sounds
 from demo.events import MAX_PARALLEL, add_action, handle_event
-from demo.library import Library
+from demo.examples import Example
+from demo.header import draw_header, facts
+from demo.label_box import draw_promise
+from demo.label_presets import OWN, presets
+from demo.library import Library, embed_examples
 from demo.tabs.compare_runtimes import add_compare_runtimes
 from demo.tabs.find_similar import add_find_similar
 from demo.tabs.live import add_live
 from demo.tabs.name_sound import add_name_sound
-from serving.embedder import Embedder
+from serving.errors import AudioError
 
 HERE = Path(__file__).parent
 MAX_WAITING = 32  # requests in the queue
 MAX_UPLOAD = "100mb"
+SCRIPTS = ("player.js", "microphone.js")
 UPLOADS_S = 3600  # uploads are deleted after this time and when the demo stops
-# The header shows the first of these that exists. The page ranks by the zero-shot map, so the map's accuracy is first.
-# A bundle that was trained on all clips has only cross-validated accuracies.
-ACCURACIES = ("zeroshot_map_test_accuracy", "test_accuracy", "folds_accuracy")
-TAGLINE = "Small neural networks that recognise sounds by text descriptions, including sounds they were not trained on."
 
 
-def build_page(
-    bundles: BundleChoice, examples: Sequence[tuple[Path, str]] = (), library: Library | None = None
-) -> gr.Blocks:
+def build_page(bundles: BundleChoice, examples: Sequence[Example] = (), library: Library | None = None) -> gr.Blocks:
     """Build the page. Each tab has its own function.
 
-    examples   (file, name to show) pairs
     library    recordings to search for similar sounds; None: the examples
     """
 
+    @lru_cache(4)
+    def of_examples(bundle: str) -> Library:
+        return embed_examples(bundles.open(bundle), examples)
+
+    def sounds(bundle: str) -> NDArray[np.float32] | None:
+        try:
+            return of_examples(bundle).embeddings if examples else None
+        except AudioError:  # the tab that needs it says which example cannot be read
+            return None
+
     def head(bundle: str) -> str:
-        return _header(bundles.open(bundle))
+        return draw_header(bundles.open(bundle))
+
+    def promised(labels: str, descriptions: str, bundle: str) -> str:
+        return draw_promise(bundles.open(bundle), labels, descriptions)
 
     def model(bundle: str) -> dict[str, object]:
-        """Describe a bundle: network, data set, classes, accuracy, backend, precision, and if it accepts any label."""
+        """Describe a bundle: network, data set, classes, scores, backend, precision, and if it accepts any label."""
         embedder = bundles.open(bundle)
-        return {**_facts(embedder), "classes": embedder.zeroshot.class_names, "any_text": embedder.knows_text}
+        return {
+            **facts(embedder),
+            "scores": embedder.manifest.scores,
+            "classes": embedder.zeroshot.class_names,
+            "any_text": embedder.knows_text,
+        }
 
     with gr.Blocks(title="Unheard", analytics_enabled=False, delete_cache=(UPLOADS_S, UPLOADS_S)) as page:
-        header = gr.HTML(_header(bundles.open(bundles.names[0])), elem_id="header", elem_classes="bare")
-        bundle = gr.Dropdown(
-            bundles.names,
-            value=bundles.names[0],
-            label="bundle",
-            elem_id="bundle",
-            filterable=False,
-            visible=len(bundles.names) > 1,
+        first = bundles.open(bundles.names[0])
+        header = gr.HTML(draw_header(first), elem_id="header", elem_classes="bare")
+        promise = gr.HTML(draw_promise(first, presets(first)[OWN], ""), elem_id="promise", elem_classes="bare")
+        bundle = gr.Radio(
+            bundles.names, value=bundles.names[0], label="bundle", elem_id="bundle", visible=len(bundles.names) > 1
         )
         with gr.Tabs(overflow_behavior="wrap"):
-            with gr.Tab("Name that sound"):
-                add_name_sound(bundles, bundle, examples)
-            with gr.Tab("Live"):
-                add_live(bundles, bundle)
+            with gr.Tab("Name that sound") as name_tab:
+                named, name_offer, name_box = add_name_sound(bundles, bundle, examples, promise, sounds)
+            with gr.Tab("Live") as live_tab:
+                live_box = add_live(bundles, bundle, promise, sounds)
             with gr.Tab("Find similar"):
-                add_find_similar(bundles, bundle, examples, library)
+                similar = add_find_similar(bundles, bundle, examples, library, of_examples)
             with gr.Tab("Compare"):
-                add_compare_runtimes(bundles, bundle, examples)
+                compared = add_compare_runtimes(bundles, bundle, examples)
+        carry_sounds({"Name that sound": (named, name_offer), "Find similar": similar, "Compare": compared})
+        for tab, box in ((name_tab, name_box), (live_tab, live_box)):
+            handle_event(tab.select, promised, [box.labels, box.descriptions, bundle], [promise])
         handle_event(bundle.change, head, [bundle], [header], blank=())
         add_action(model, [bundle], "model")
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=MAX_PARALLEL)
@@ -80,7 +99,7 @@ def launch_settings() -> dict[str, Any]:
     return {
         "theme": theme,
         "css": (HERE / "style.css").read_text(),
-        "head": f"<style>{(HERE / 'frame.css').read_text()}</style><script>{(HERE / 'page.js').read_text()}</script>",
+        "head": f"<style>{(HERE / 'frame.css').read_text()}</style>" + "".join(map(_script, SCRIPTS)),
         "max_file_size": MAX_UPLOAD,
         "footer_links": ["api", "settings"],
         "run_history": False,
@@ -89,20 +108,5 @@ def launch_settings() -> dict[str, Any]:
     }
 
 
-def _facts(embedder: Embedder) -> dict[str, str]:
-    manifest = embedder.manifest
-    scores = (f"{manifest.scores[name]:.1%}" for name in ACCURACIES if name in manifest.scores)
-    return {
-        "bundle": embedder.bundle.folder.resolve().name,
-        "network": manifest.network,
-        "trained on": f"{manifest.dataset}, {len(manifest.seen_classes)} classes",
-        "test accuracy": next(scores, "none"),
-        "runs on": f"{embedder.backend}, {embedder.precision}",
-    }
-
-
-def _header(embedder: Embedder) -> str:
-    rows = "".join(
-        f"<div><dt>{name}</dt><dd>{html.escape(value)}</dd></div>" for name, value in _facts(embedder).items()
-    )
-    return f"<header><h1>Unheard</h1><p>{TAGLINE}</p><dl>{rows}</dl></header>"
+def _script(name: str) -> str:
+    return f"<script>{(HERE / name).read_text()}</script>"

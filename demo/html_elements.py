@@ -2,6 +2,10 @@
 
 import html
 from collections.abc import Sequence
+from pathlib import Path
+
+# For the js_on_load of a gr.HTML component: a status line for screen readers says what the newest card says in short.
+SPEAK_SCRIPT = Path(__file__).with_name("speak.js").read_text()
 
 
 def escape_name(name: str) -> str:

@@ -1,107 +1,76 @@
-"""What a sound may be called: the box for labels, presets that fill it, and the offset of seen classes."""
+"""The components for what a sound may be called: labels, presets that fill them, descriptions, "favour new sounds"."""
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+import numpy as np
+from numpy.typing import NDArray
 
 from demo.bundle_choice import BundleChoice
 from demo.events import add_action, handle_event
+from demo.expected_score import expectation
+from demo.favour_new import STEP, largest_offset, start_offset
+from demo.label_kinds import label_kinds
+from demo.label_presets import OWN, presets
+from demo.typed_labels import choose_labels, read_descriptions, read_labels, write_descriptions
 from serving.embedder import Embedder
 from serving.errors import LabelError, UsageError
-from serving.label_text import join_labels, normalise_label, split_labels, unquote
 
-MAX_LABELS = 200
-MAX_LENGTH = 300  # characters of a label; MiniLM reads no more than 256 tokens
-SEPARATORS = ",;"
-MAX_OFFSET = 10.0  # in units of a score: temperature (about 16) x cosine
-OWN = "the bundle's classes"
-
-# Class names in the order of their numbers in the data set, as they would be typed.
-ESC50 = (
-    "dog, rooster, pig, cow, frog, cat, hen, insects, sheep, crow, rain, sea waves, crackling fire, crickets, "
-    "chirping birds, water drops, wind, pouring water, toilet flush, thunderstorm, crying baby, sneezing, clapping, "
-    "breathing, coughing, footsteps, laughing, brushing teeth, snoring, drinking sipping, door wood knock, "
-    "mouse click, keyboard typing, door wood creaks, can opening, washing machine, vacuum cleaner, "
-    "clock alarm, clock tick, glass breaking, helicopter, chainsaw, siren, car horn, engine, train, church bells, "
-    "airplane, fireworks, hand saw"
-)
-FSC22 = (
-    "fire, rain, thunderstorm, water drops, wind, silence, tree falling, helicopter, vehicle engine, axe, chainsaw, "
-    "generator, handsaw, firework, gunshot, woodchop, whistling, speaking, footsteps, clapping, insect, frog, "
-    "bird chirping, wing flapping, lion, wolf howl, squirrel"
-)
-PRESETS = {"ESC-50": ESC50, "FSC22": FSC22}
-
-
-def read_labels(text: str | None, known: Iterable[str] = ()) -> list[str] | None:
-    """Labels as they are typed: one a line, or all on one line with commas or semicolons between; each once.
-
-    known    names of classes, which may have commas in them; a label in double quotes may too, see `split_labels`
-    returns  None where nothing is typed: all classes of the bundle
-    errors   LabelError: more than MAX_LABELS, one longer than MAX_LENGTH, or a quote that is not closed
-    """
-    text = (text or "").strip()
-    parts = map(unquote, text.splitlines()) if "\n" in text else split_labels(text, known, SEPARATORS)
-    once: dict[str, str] = {}
-    for part in parts:
-        once.setdefault(normalise_label(part), part.strip())
-    labels = [label for key, label in once.items() if key]
-    if len(labels) > MAX_LABELS:
-        raise LabelError(f"labels: got {len(labels)}; the page takes up to {MAX_LABELS}")
-    if any(len(label) > MAX_LENGTH for label in labels):
-        raise LabelError(f"labels: one is longer than {MAX_LENGTH} characters; say it more briefly")
-    return labels or None
-
-
-def write_labels(labels: list[str]) -> str:
-    """What `read_labels` reads again."""
-    return join_labels((label.replace("_", " ") for label in labels), SEPARATORS)
-
-
-def presets(embedder: Embedder) -> dict[str, str]:
-    """Preset name -> its labels, as they are typed. Only presets whose labels this bundle all understands."""
-    known = set(map(normalise_label, embedder.zeroshot.class_names))
-    understood = {
-        name: text for name, text in PRESETS.items() if embedder.knows_text or known.issuperset(read_labels(text) or ())
-    }
-    return {OWN: write_labels(embedder.zeroshot.class_names), **understood}
+# Bundle name -> embeddings of sounds [n, 128], to measure the spread of scores on; None: there are none.
+Sounds = Callable[[str], NDArray[np.float32] | None]
 
 
 @dataclass(frozen=True)
 class LabelBox:
-    """The components for labels, and for the offset of seen classes.
+    """The components for labels.
 
+    offset    the slider "favour new sounds": subtracted from the scores of seen classes
     renewed   the event after which the box shows the labels of a newly chosen bundle
     """
 
-    preset: gr.Dropdown
+    preset: gr.Radio
     labels: gr.Textbox
     offset: gr.Slider
+    descriptions: gr.Textbox
     renewed: Any
 
 
-def add_labels(bundles: BundleChoice, bundle: gr.Dropdown, api_name: str | None = None) -> LabelBox:
-    """Add the box for labels, filled by presets. Views read `labels` and `offset`.
+def add_labels(
+    bundles: BundleChoice, bundle: gr.Radio, promise: gr.HTML, sounds: Sounds, api_name: str | None = None
+) -> LabelBox:
+    """Add the box for labels. Views read `labels`, `offset` and `descriptions`.
 
     bundle    the component that names the bundle; if it changes, the box is filled again
+    promise   shows how often an answer among these labels is right
     api_name  of the API action that returns a preset's labels; None: there is no such action
     """
-    embedder = bundles.open(bundles.names[0])
+    name = bundles.names[0]
+    embedder = bundles.open(name)
     choices = presets(embedder)
     with gr.Group(elem_classes="naming"):
-        preset = gr.Dropdown(list(choices), value=OWN, label="start from", filterable=False)
+        preset = gr.Radio(list(choices), value=OWN, label="start from", elem_classes="preset")
         labels = gr.Textbox(
-            choices[OWN], label="labels", info=advice(embedder), lines=2, max_lines=6, elem_classes="labels"
+            choices[OWN], label="labels", info=advice(embedder), lines=2, max_lines=8, elem_classes="labels"
         )
+        with gr.Accordion("what each label means to the model", open=False, elem_classes="meanings"):
+            descriptions = gr.Textbox(
+                describe(embedder, choices[OWN], ""),
+                label="descriptions",
+                info=ADVICE_DESCRIPTIONS,
+                lines=4,
+                max_lines=10,
+                elem_classes="descriptions",
+                interactive=embedder.knows_text,
+            )
         offset = gr.Slider(
             0,
-            MAX_OFFSET,
+            largest_offset(embedder.zeroshot, sounds(name)),
             value=start_offset(embedder),
-            step=0.1,
-            label="offset of seen classes",
-            info="Subtracted from the scores of classes that were in the training, so that others can rank first.",
+            step=STEP,
+            label="favour new sounds",
+            info="Further right, labels without recordings in the training win more often over the others.",
         )
 
     def fill(preset: str, bundle: str) -> str:
@@ -114,22 +83,55 @@ def add_labels(bundles: BundleChoice, bundle: gr.Dropdown, api_name: str | None 
         """The labels of a preset, as they are typed."""
         return {"labels": fill(preset, bundle)}
 
-    def fill_again(bundle: str) -> tuple[Any, Any, Any]:
+    def fill_again(bundle: str) -> tuple[Any, ...]:
         embedder = bundles.open(bundle)
         choices = presets(embedder)
         box = gr.Textbox(choices[OWN], info=advice(embedder))
-        return gr.Dropdown(list(choices), value=OWN), box, start_offset(embedder)
+        meanings = gr.Textbox(describe(embedder, choices[OWN], ""), interactive=embedder.knows_text)
+        slider = gr.Slider(
+            maximum=largest_offset(embedder.zeroshot, sounds(bundle)), value=start_offset(embedder), step=STEP
+        )
+        return gr.Radio(list(choices), value=OWN), box, meanings, slider
+
+    def follow(labels: str, descriptions: str, bundle: str) -> tuple[Any, str, str]:
+        """The preset that has these labels, their descriptions, and what to expect."""
+        embedder = bundles.open(bundle)
+        preset = next((name for name, text in presets(embedder).items() if text == labels), None)
+        return preset, describe(embedder, labels, descriptions), draw_promise(embedder, labels, descriptions)
 
     handle_event(preset.input, fill, [preset, bundle], [labels])
-    renewed = handle_event(bundle.change, fill_again, [bundle], [preset, labels, offset])
+    renewed = handle_event(bundle.change, fill_again, [bundle], [preset, labels, descriptions, offset])
+    typed = [labels, descriptions, bundle]
+    handle_event(labels.change, follow, typed, [preset, descriptions, promise], trigger_mode="always_last")
     if api_name:
         add_action(fill_for_programs, [preset, bundle], api_name)
-    return LabelBox(preset, labels, offset, renewed)
+    return LabelBox(preset, labels, offset, descriptions, renewed)
 
 
-def start_offset(embedder: Embedder) -> float:
-    """The offset that the bundle's training chose, on the slider's steps."""
-    return min(round(embedder.zeroshot.offset, 1), MAX_OFFSET)
+def describe(embedder: Embedder, labels: str, descriptions: str) -> str:
+    """The descriptions of typed labels, a line each; those that the visitor wrote stay."""
+    try:
+        named = read_labels(labels, embedder.zeroshot.class_names) or embedder.zeroshot.class_names
+        return write_descriptions(embedder, named, read_descriptions(descriptions, embedder))
+    except LabelError:  # the ranking says what is wrong
+        return descriptions
+
+
+def draw_promise(embedder: Embedder, labels: str, descriptions: str) -> str:
+    """What to expect of a ranking of typed labels, as HTML; "" where nothing is known."""
+    try:
+        own = read_descriptions(descriptions, embedder)
+        chosen = choose_labels(embedder, read_labels(labels, embedder.zeroshot.class_names), own)
+    except LabelError:  # the ranking says what is wrong
+        return ""
+    text = expectation(embedder.manifest.scores, label_kinds(embedder, chosen, own))
+    n = len(chosen.class_names)
+    return f'<p class="promise"><b>{n} label{"s" if n > 1 else ""} typed.</b> {text}</p>' if text else ""
+
+
+ADVICE_DESCRIPTIONS = (
+    "One line each, label: description. The model compares the sound with these words; write what it sounds like."
+)
 
 
 def advice(embedder: Embedder) -> str:

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 from usearch.index import Index
 
-from demo.label_box import ESC50, read_labels
+from demo.examples import Example
+from demo.label_presets import ESC50
+from demo.typed_labels import read_labels
 from serving.audio import Recording
 from serving.bulk.parquet_rows import FOLDER, schema_of
 from serving.embedder import Embedder
@@ -159,19 +161,19 @@ def read_library(path: Path, recordings: Path | None = None) -> Library:
     )
 
 
-def embed_examples(embedder: Embedder, examples: Sequence[tuple[Path, str]]) -> Library:
+def embed_examples(embedder: Embedder, examples: Sequence[Example]) -> Library:
     """Embed the examples as a library.
 
-    examples   at least one (file, name) pair; the name is the class
+    examples   at least one; its name is the class
     errors     AudioError: a file cannot be used
     """
-    files = [path.resolve() for path, _ in examples]
+    files = [example.path.resolve() for example in examples]
     root = Path(os.path.commonpath([file.parent for file in files]))
     return Library(
         "the examples",
         root,
         [file.relative_to(root).as_posix() for file in files],
-        [name for _, name in examples],
+        [example.name for example in examples],
         np.zeros(len(files)),
         np.full(len(files), PREVIEW_S),
         embedder.embed_files(files),

@@ -14,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from demo.heard import clock
 from serving.audio import Window
 
 COLOURS = np.round(255 * mpl.colormaps["magma"](np.arange(256))[:, :3]).astype(np.uint8)  # [256, 3]
 MAX_COLUMNS = 2_000  # of pixels in the log-mel and of points in the waveform; more than a screen shows
 MAX_NAMED_WINDOWS = 12  # more names do not fit
+MAX_LONG_NAMES = 5  # more are numbers without the word "window"
+MINUTES_FROM_S = 60  # the time axis of a longer sound is in minutes
 MIN_SPAN = 2.0  # of the colour scale, so that the noise of a silent clip does not look loud
 TICK_STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120)
 TICKS_HZ = (250, 500, 1_000, 2_000, 4_000, 7_500)
@@ -108,8 +111,13 @@ def _heights(ticks: Iterable[tuple[float, str]]) -> str:
 def _times(total_s: float) -> str:
     step = next((step for step in TICK_STEPS_S if total_s / step <= 8), 300)
     ticks = [i * step for i in range(int(total_s / step + 1e-6) + 1)]
-    spans = [f'<span style="left:{_percent(tick / total_s)}">{tick:g}</span>' for tick in ticks]
-    return "".join(spans) + "<b>seconds</b>"
+    in_minutes = total_s >= MINUTES_FROM_S
+
+    def name(tick: float) -> str:
+        return clock(tick) if in_minutes else f"{tick:g}"
+
+    spans = [f'<span style="left:{_percent(tick / total_s)}">{name(tick)}</span>' for tick in ticks]
+    return "".join(spans) + f"<b>{'minutes' if in_minutes else 'seconds'}</b>"
 
 
 def _hatched(hatches: Sequence[tuple[float, float]], total_s: float) -> str:
@@ -128,8 +136,9 @@ def _edges(n_windows: int, window_s: float, total_s: float) -> str:
 
 def _window_names(n_windows: int, window_s: float, total_s: float) -> str:
     width = _percent(window_s / total_s)
+    word = "<em>window </em>" if n_windows <= MAX_LONG_NAMES else ""
     names = [
-        f'<span style="left:{_percent(i * window_s / total_s)};width:{width}"><em>window </em>{i + 1}</span>'
+        f'<span style="left:{_percent(i * window_s / total_s)};width:{width}">{word}{i + 1}</span>'
         for i in range(n_windows)
     ]
     return f'<div class="windows">{"".join(names)}</div>'

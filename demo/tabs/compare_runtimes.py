@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -14,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demo.bundle_choice import BundleChoice
+from demo.carried_sound import add_offer
 from demo.embedded_recording import embed_recording
 from demo.events import add_action, handle_event
-from demo.html_elements import escape_name, hint_card
-from demo.recording_input import add_recording_input
+from demo.examples import Example
+from demo.html_elements import SPEAK_SCRIPT, escape_name, hint_card
+from demo.recording_input import add_examples, add_recording_input
 from serving.backends.backend_choice import BACKENDS, open_backend
 from serving.backends.runtime import Runtime
 from serving.cosine import worst_cosine
@@ -99,8 +100,10 @@ def _open_once(embedder: Embedder, backend: str, precision: str) -> Runtime:
     return open_backend(embedder.bundle, backend, precision, embedder.threads, strict=True)
 
 
-def add_compare_runtimes(bundles: BundleChoice, bundle: gr.Dropdown, examples: Sequence[tuple[Path, str]]) -> None:
-    """Add the tab's components and actions. examples: (file, name to show) pairs."""
+def add_compare_runtimes(
+    bundles: BundleChoice, bundle: gr.Radio, examples: Sequence[Example]
+) -> tuple[gr.Audio, gr.Button]:
+    """Add the tab's components and actions. Returns the recording, and the button that takes that of another tab."""
 
     def run(recording: str | None, bundle: str) -> tuple[Embedder, list[Outcome], int, int]:
         embedder = bundles.open(bundle)
@@ -119,12 +122,17 @@ def add_compare_runtimes(bundles: BundleChoice, bundle: gr.Dropdown, examples: S
 
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=320):
-            sound = add_recording_input(examples, "compare-sound")
+            sound = add_recording_input("compare-sound")
+            offer = add_offer()
+            add_examples(examples, sound)
         with gr.Column(scale=3, min_width=320):
-            table = gr.HTML(NOTHING_YET, elem_id="comparison", elem_classes="bare", min_height=240)
+            table = gr.HTML(
+                NOTHING_YET, elem_id="comparison", elem_classes="bare", min_height=240, js_on_load=SPEAK_SCRIPT
+            )
     handle_event(sound.change, show, [sound, bundle], [table], blank=(), **QUEUE)
     handle_event(bundle.change, show, [sound, bundle], [table], blank=(), **QUEUE)
     add_action(compare_for_programs, [sound, bundle], "compare", **QUEUE)
+    return sound, offer
 
 
 def _table(embedder: Embedder, outcomes: list[Outcome], used: int, n_windows: int) -> str:
@@ -141,9 +149,10 @@ def _table(embedder: Embedder, outcomes: list[Outcome], used: int, n_windows: in
     )
     cut = f"the first {used} of {n_windows} windows" if used < n_windows else f"{used} window{'s' if used > 1 else ''}"
     return (
-        '<div class="card"><div class="wide"><table class="compared"><caption>This sound in each runtime and '
-        'precision</caption><thead><tr><th scope="col">runtime</th><th scope="col">precision</th>'
-        '<th scope="col">cosine to FP32</th><th scope="col">latency</th><th scope="col">best label</th></tr></thead>'
+        '<div class="card" data-spoken="The runtimes are compared"><div class="wide"><table class="compared">'
+        "<caption>This sound in each runtime and precision</caption><thead><tr>"
+        '<th scope="col">runtime</th><th scope="col">precision</th><th scope="col">cosine to FP32</th>'
+        '<th scope="col">latency</th><th scope="col">best label</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
         f'<p class="note">Latency: median of {REPEATS} calls after a warm-up, with {cut} in one batch on '
         f"{embedder.threads} threads. Cosine: similarity to the clip's embedding in ONNX Runtime FP32; point at it for "

@@ -1,8 +1,6 @@
 """The tab "Find similar": find the recordings of a library that are most similar to a sound, and play them."""
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -10,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demo.bundle_choice import BundleChoice
+from demo.carried_sound import add_offer
 from demo.embedded_recording import EmbeddedRecording, embed_recording
 from demo.events import add_action, handle_event
-from demo.html_elements import error_card, escape_name, fact_line, hint_card, partly_read_card
-from demo.library import Library, embed_examples
+from demo.examples import Example
+from demo.html_elements import SPEAK_SCRIPT, error_card, escape_name, fact_line, hint_card, partly_read_card
+from demo.library import Library
 from demo.library_map import MAP_SCRIPT, draw_map
-from demo.recording_input import add_recording_input
+from demo.recording_input import add_examples, add_recording_input
 from serving.embedder import Embedder
 from serving.errors import AudioError, UnheardError, UsageError
 from serving.pooling import pool
@@ -27,17 +27,18 @@ NO_LIBRARY = "library: there is none; start the demo with --library X.parquet or
 
 
 def add_find_similar(
-    bundles: BundleChoice, bundle: gr.Dropdown, examples: Sequence[tuple[Path, str]], library: Library | None
-) -> None:
+    bundles: BundleChoice,
+    bundle: gr.Radio,
+    examples: Sequence[Example],
+    library: Library | None,
+    of_examples: Callable[[str], Library],
+) -> tuple[gr.Audio, gr.Button]:
     """Add the tab's components and actions.
 
-    examples   (file, name to show) pairs
-    library    recordings to search; None: the examples
+    library      recordings to search; None: the examples
+    of_examples  bundle name -> the examples as a library
+    returns      the recording, and the button that takes that of another tab
     """
-
-    @lru_cache(4)
-    def of_examples(bundle: str) -> Library:
-        return embed_examples(bundles.open(bundle), examples)
 
     def searched(bundle: str) -> Library:
         """The library to search. UsageError: another model embedded it."""
@@ -79,12 +80,13 @@ def add_find_similar(
         found = searched(bundle)
         return {"audio": found.preview(int(row)), **_row(found, int(row))}
 
-    sound, near, playing, dots = _add_components(examples, _first_map(searched, bundles.names[0]))
+    sound, offer, near, playing, dots = _add_components(examples, _first_map(searched, bundles.names[0]))
     handle_event(sound.change, show, [sound, bundle], [near, dots], blank=("",))
     handle_event(bundle.change, show, [sound, bundle], [near, dots], blank=("",))
     handle_event(dots.click, play_dot, [bundle], [playing], blank=())
     add_action(similar, [sound, gr.Number(SHOWN, label="count", visible=False, precision=0), bundle], "similar")
     add_action(play, [gr.Number(0, label="row", visible=False, precision=0), bundle], "play")
+    return sound, offer
 
 
 def _first_map(searched: Callable[[str], Library], bundle: str) -> str:
@@ -94,16 +96,20 @@ def _first_map(searched: Callable[[str], Library], bundle: str) -> str:
         return error_card(str(error))
 
 
-def _add_components(examples: Sequence[tuple[Path, str]], first_map: str) -> tuple[gr.Audio, gr.HTML, gr.HTML, gr.HTML]:
-    """The recording, its neighbours, the player of a dot, and the map."""
+def _add_components(
+    examples: Sequence[Example], first_map: str
+) -> tuple[gr.Audio, gr.Button, gr.HTML, gr.HTML, gr.HTML]:
+    """The recording, the button that takes that of another tab, its neighbours, the player of a dot, and the map."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=320):
-            sound = add_recording_input(examples, "similar-sound")
+            sound = add_recording_input("similar-sound")
+            offer = add_offer()
+            add_examples(examples, sound)
         with gr.Column(scale=1, min_width=320):
-            near = gr.HTML(NOTHING_YET, elem_id="neighbours", elem_classes="bare")
+            near = gr.HTML(NOTHING_YET, elem_id="neighbours", elem_classes="bare", js_on_load=SPEAK_SCRIPT)
     playing = gr.HTML("", elem_id="playing", elem_classes="bare")
     dots = gr.HTML(first_map, elem_id="map", elem_classes="bare", js_on_load=MAP_SCRIPT.read_text())
-    return sound, near, playing, dots
+    return sound, offer, near, playing, dots
 
 
 def check_space(library: Library, embedder: Embedder, bundle: str) -> None:
@@ -140,7 +146,8 @@ def _list(library: Library, near: list[tuple[int, float]], milliseconds: dict[st
         *(f"{stage} <b>{ms:.1f} ms</b>" for stage, ms in milliseconds.items()),
         f"searched <b>{len(library)}</b> rows of {escape_name(library.name)}",
     )
-    return f'<div class="card"><ol class="neighbours">{items}</ol>{times}</div>'
+    spoken = f"nearest: {escape_name(library.classes[near[0][0]]) or 'no class'}" if near else "no recordings"
+    return f'<div class="card" data-spoken="{spoken}"><ol class="neighbours">{items}</ol>{times}</div>'
 
 
 def _player(library: Library, row: int, cosine: float | None = None, autoplay: bool = False) -> str:

@@ -1,21 +1,32 @@
-"""The tab "Live": rank labels for the last window of the microphone, twice a second."""
+"""The tab "Live": rank labels for the last seconds of the microphone, twice a second, and log what was heard."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
-import soxr
-from numpy.typing import NDArray
 
 from demo.bundle_choice import BundleChoice
-from demo.draw_ranking import as_json, draw_ranking, unknown_notes
-from demo.embedded_recording import RankedLabels, rank_labels
+from demo.draw_live import (
+    NOTHING_YET,
+    WAITING,
+    draw_log,
+    draw_no_microphone,
+    draw_stopped,
+    draw_warming_up,
+    live_facts,
+)
+from demo.draw_ranking import as_json, draw_ranking, label_notes
+from demo.ear import Ear
 from demo.events import PRIVATE, add_action, handle_event
-from demo.html_elements import fact_line, hint_card
-from demo.label_box import LabelBox, add_labels, read_labels
-from serving.audio import LOWEST_DBFS, Recording, Window, cut_windows, is_silent, level_dbfs
+from demo.heard import NOTHING
+from demo.html_elements import SPEAK_SCRIPT
+from demo.label_box import LabelBox, Sounds, add_labels
+from demo.ranked_labels import RankedLabels, rank_labels
+from demo.typed_labels import read_descriptions, read_labels
+from demo.verdict import judge
+from serving.audio import Recording, cut_windows, is_silent, level_dbfs
 from serving.embedder import Embedder
 from serving.errors import AudioError, UnheardError
 
@@ -25,50 +36,26 @@ MAX_PIECE_S = 60.0
 # Peak level below which clips of ESC-10 are named no better than by chance; it is not silent yet, see SILENT_DBFS.
 QUIET_DBFS = -50.0
 MICROPHONES = {"concurrency_limit": LISTENERS, "concurrency_id": "microphones"}
-NOTHING_YET = hint_card(
-    "Turn on the microphone: the page classifies the last seconds of sound twice a second.<br>No sound is stored."
-)
+QUIET = "It is quiet: this ranking describes the noise of the microphone."
+LIVE_SCRIPT = Path(__file__).parent.with_name("live.js")
+SAVE_SCRIPT = Path(__file__).parent.with_name("save_csv.js")
 
 
-class Ear:
-    """The last window of sound from a microphone that sends pieces.
-
-    wave     [n_samples] float32 mono at the model's rate, at most one window
-    heard_s  duration of all pieces, in seconds
-    fault    why the last piece could not be read; "" if it could
-    """
-
-    def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        """Delete the sound and start again."""
-        self.wave = np.zeros(0, np.float32)
-        self.heard_s = 0.0
-        self.fault = ""
-        self._rates = (0, 0)
-        self._resampler: soxr.ResampleStream | None = None
-
-    def listen(self, piece: NDArray[np.float32], rate_hz: int, window: Window) -> None:
-        """Append a piece [n_samples] float32 mono."""
-        if self._resampler is None or self._rates != (rate_hz, window.rate_hz):
-            # One resampler for all pieces: with one for each piece, every border would click.
-            self._resampler = soxr.ResampleStream(rate_hz, window.rate_hz, 1, dtype="float32", quality="HQ")
-            self._rates = (rate_hz, window.rate_hz)
-        self.heard_s += len(piece) / rate_hz
-        self.wave = np.concatenate([self.wave, self._resampler.resample_chunk(piece)])[-window.samples :]
-
-    def level_dbfs(self, rate_hz: int) -> float:
-        """Peak level of the last half second, see `serving.audio.level_dbfs`."""
-        last = self.wave[-rate_hz // 2 :]
-        return level_dbfs(last) if last.size else LOWEST_DBFS
+@dataclass(frozen=True)
+class _Components:
+    sound: gr.Audio
+    box: LabelBox
+    bars: gr.HTML
+    log: gr.HTML
+    save: gr.Button
+    table: gr.Textbox
 
 
-def add_live(bundles: BundleChoice, bundle: gr.Dropdown) -> None:
-    """Add the tab's components and actions.
+def add_live(bundles: BundleChoice, bundle: gr.Radio, promise: gr.HTML, sounds: Sounds) -> LabelBox:
+    """Add the tab's components and actions. promise, sounds: see `add_labels`. Returns the labels.
 
-    The browser sends pieces of sound. A timer requests a ranking of the last window. It sends no
-    further request before the ranking arrives, so a slow machine ranks less often but always the newest sound.
+    The browser sends pieces of sound. A timer requests a ranking of the newest sound. It sends no further request
+    before the ranking arrives, so a slow machine ranks less often but always the newest sound.
     """
 
     def hear(piece: str | None, bundle: str, ear: Ear) -> None:
@@ -82,49 +69,72 @@ def add_live(bundles: BundleChoice, bundle: gr.Dropdown) -> None:
         finally:
             Path(piece).unlink(missing_ok=True)  # Gradio would keep 100 kB per second until the page closes
 
-    def show(labels: str, offset: float, bundle: str, ear: Ear) -> Any:
+    def show(labels: str, offset: float, bundle: str, descriptions: str, ear: Ear) -> tuple[Any, ...]:
         if ear.fault:
             raise AudioError(ear.fault)
-        if not ear.wave.size:
-            return gr.skip()
         embedder = bundles.open(bundle)
-        ranked, milliseconds = _rank(embedder, ear, labels, offset)
-        level = ear.level_dbfs(embedder.manifest.window.rate_hz)
-        notes = ["It is quiet: this ranking describes the noise of the microphone."] if level < QUIET_DBFS else []
-        notes += unknown_notes(ranked)
-        return draw_ranking(embedder, ranked, notes, _facts(embedder, ear, level, milliseconds))
+        window = embedder.manifest.window
+        if not ear.listening or not ear.wave.size:
+            return gr.skip(), gr.skip(), gr.skip()
+        if not ear.is_warm(window):
+            return draw_warming_up(ear, window.samples / window.rate_hz), gr.skip(), gr.skip()
+        answer = _answer(embedder, ear, labels, offset, descriptions)
+        if not ear.listening:  # stopped in the meantime
+            return gr.skip(), gr.skip(), gr.skip()
+        return answer, draw_log(ear), gr.Button(visible=bool(ear.log))
 
-    def begin(ear: Ear) -> tuple[str, gr.Timer]:
+    def begin(ear: Ear) -> tuple[Any, ...]:
         ear.clear()
-        return hint_card("Listening …"), gr.Timer(active=True)
+        ear.listening = True
+        return WAITING, "", gr.Button(visible=False), gr.Timer(active=True)
 
-    sound, box, bars = _add_components(bundles, bundle)
+    def stop(ear: Ear) -> tuple[Any, ...]:
+        if not ear.listening:  # there was no microphone
+            return gr.skip(), gr.Timer(active=False)
+        ear.listening = False
+        return draw_stopped(ear), gr.Timer(active=False)
+
+    def tell_fault(event: gr.EventData, ear: Ear) -> tuple[Any, ...]:
+        ear.listening = False
+        return draw_no_microphone(str(event.reason)[:200]), gr.Timer(active=False)
+
+    parts = _add_components(bundles, bundle, promise, sounds)
     ear = gr.State(Ear())  # each session has its own copy
-    clock = gr.Timer(EVERY_S, active=False)
-    words = [box.labels, box.offset, bundle, ear]
-    handle_event(sound.start_recording, begin, [ear], [bars, clock], blank=(gr.Timer(active=False),))
-    handle_event(sound.stop_recording, lambda: gr.Timer(active=False), [], [clock])
-    sound.stream(
-        hear, [sound, bundle, ear], None, stream_every=EVERY_S, show_progress="hidden", **PRIVATE, **MICROPHONES
+    timer = gr.Timer(EVERY_S, active=False)
+    box = parts.box
+    words = [box.labels, box.offset, bundle, box.descriptions, ear]
+    off = gr.Timer(active=False)
+    shown = [parts.bars, parts.log, parts.save]
+    handle_event(parts.sound.start_recording, begin, [ear], [*shown, timer], blank=("", gr.Button(visible=False), off))
+    handle_event(parts.sound.stop_recording, stop, [ear], [parts.bars, timer], blank=(off,))
+    handle_event(parts.bars.click, tell_fault, [ear], [parts.bars, timer], blank=(off,))
+    parts.sound.stream(
+        hear, [parts.sound, bundle, ear], None, stream_every=EVERY_S, show_progress="hidden", **PRIVATE, **MICROPHONES
     )
-    handle_event(clock.tick, show, words, [bars], blank=(), trigger_mode="once")
-    _add_actions(bundles, sound, words, ear)
+    handle_event(timer.tick, show, words, shown, blank=(gr.skip(), gr.skip()), trigger_mode="once")
+    saved = handle_event(parts.save.click, lambda ear: ear.log_as_csv(), [ear], [parts.table])
+    saved.then(None, [parts.table], None, js=SAVE_SCRIPT.read_text(), **PRIVATE)
+    _add_actions(bundles, parts.sound, words, ear)
+    return box
 
 
 def _add_actions(bundles: BundleChoice, sound: gr.Audio, words: list[Any], ear: gr.State) -> None:
-    """Add the API's actions. words: the components for labels, offset, bundle and the session's sound."""
+    """Add the API's actions. words: the components for labels, offset, bundle, descriptions and the session's sound."""
 
-    def listen(piece: str | None, labels: str, offset: float, bundle: str, ear: Ear) -> dict[str, Any]:
-        """Append a piece of sound to this session, and rank labels for its last window."""
+    def listen(
+        piece: str | None, labels: str, offset: float, bundle: str, descriptions: str, ear: Ear
+    ) -> dict[str, Any]:
+        """Append a piece of sound to this session, and rank labels for its newest sound."""
         embedder = bundles.open(bundle)
         _listen(embedder, ear, piece)
-        ranked, milliseconds = _rank(embedder, ear, labels, offset)
-        level = ear.level_dbfs(embedder.manifest.window.rate_hz)
+        ranked, milliseconds = _rank(embedder, ear, labels, offset, descriptions)
         return {
             "ranking": as_json(ranked),
+            "none_of_these": ranked.none_of_these,
             "unknown_words": ranked.unknown_words,
             "heard_s": ear.heard_s,
-            "level_dbfs": level,
+            "warming_up": not ear.is_warm(embedder.manifest.window),
+            "level_dbfs": ear.level_dbfs(embedder.manifest.window.rate_hz),
             "silent": is_silent(level_dbfs(ear.wave)),
             "milliseconds": milliseconds,
         }
@@ -139,8 +149,8 @@ def _add_actions(bundles: BundleChoice, sound: gr.Audio, words: list[Any], ear: 
     add_action(stop, [ear], "stop")
 
 
-def _add_components(bundles: BundleChoice, bundle: gr.Dropdown) -> tuple[gr.Audio, LabelBox, gr.HTML]:
-    """The microphone, the labels and the ranking."""
+def _add_components(bundles: BundleChoice, bundle: gr.Radio, promise: gr.HTML, sounds: Sounds) -> _Components:
+    """The microphone, the labels, the ranking and the log."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=320, elem_classes="sources"):
             sound = gr.Audio(
@@ -152,37 +162,54 @@ def _add_components(bundles: BundleChoice, bundle: gr.Dropdown) -> tuple[gr.Audi
                 elem_classes="sound",
                 buttons=[],
             )
-            box = add_labels(bundles, bundle)
+            box = add_labels(bundles, bundle, promise, sounds)
         with gr.Column(scale=1, min_width=320, elem_classes="answers"):
-            bars = gr.HTML(NOTHING_YET, elem_id="live", elem_classes="bare")
-    return sound, box, bars
+            script = SPEAK_SCRIPT + LIVE_SCRIPT.read_text()
+            bars = gr.HTML(NOTHING_YET, elem_id="live", elem_classes="bare", js_on_load=script)
+            log = gr.HTML("", elem_id="log", elem_classes="bare")
+            save = gr.Button("Download the log as CSV", visible=False, size="sm", elem_classes="save")
+            table = gr.Textbox(visible=False)
+    return _Components(sound, box, bars, log, save, table)
 
 
 def _listen(embedder: Embedder, ear: Ear, piece: str | None) -> None:
     """Append the sound of a file. The length in its header can be wrong, because the browser streams the file."""
     if piece is None:
         raise AudioError("piece: got none; send one audio file")
-    recording = Recording.from_file(piece, None, MAX_PIECE_S)  # at its own rate: the ear resamples all pieces as one
-    ear.listen(recording.wave, int(recording.rate_hz), embedder.manifest.window)
+    last = ear.last_piece
+    if last and last[0] == piece and not Path(piece).exists():
+        pass  # Gradio names files after their content, so an equal piece, like digital silence, is deleted already
+    else:
+        recording = Recording.from_file(piece, None, MAX_PIECE_S)  # at its own rate: the ear resamples all as one
+        last = ear.last_piece = piece, recording.wave, int(recording.rate_hz)
+    ear.listen(*last[1:], embedder.manifest.window)
 
 
-def _rank(embedder: Embedder, ear: Ear, labels: str, offset: float) -> tuple[RankedLabels, float]:
-    """Rank labels for the last window. Returns the ranking and its time in milliseconds."""
-    start = time.perf_counter()
-    rows = embedder.run(cut_windows(ear.wave, embedder.manifest.window)[:1])
-    ranked = rank_labels(embedder, rows, read_labels(labels, embedder.zeroshot.class_names), offset)
-    return ranked, 1000 * (time.perf_counter() - start)
-
-
-def _facts(embedder: Embedder, ear: Ear, level: float, milliseconds: float) -> str:
+def _answer(embedder: Embedder, ear: Ear, labels: str, offset: float, descriptions: str) -> str:
+    """Rank labels for the newest sound, log the answer and draw it."""
+    ranked, milliseconds = _rank(embedder, ear, labels, offset, descriptions)
     window = embedder.manifest.window
-    ranked_s = min(len(ear.wave), window.samples) / window.rate_hz
-    width = max(0.0, min(1.0, (level + 80) / 80))
-    meter = f'<i class="meter" role="meter" aria-label="level" aria-valuenow="{level:.0f}" aria-valuemin="-120"'
-    meter += f' aria-valuemax="0"><i style="width:{100 * width:.0f}%"></i></i>'
-    return fact_line(
-        f"level {meter} <b>{level:.0f} dBFS</b>",
-        f"the last <b>{ranked_s:.1f} s</b> of {ear.heard_s:.1f} s",
-        f"computed in <b>{milliseconds:.0f} ms</b>",
-        f"{embedder.backend}, {embedder.precision}",
+    silent = is_silent(level_dbfs(ear.newest(window)))
+    level = ear.level_dbfs(window.rate_hz)
+    verdict = judge(ranked, silent)
+    label, share = ranked.ranking[0]
+    ear.answer = verdict.spoken
+    ear.note(NOTHING if verdict.text else label, share)
+    notes = [QUIET] if level < QUIET_DBFS and not verdict.text else []
+    return draw_ranking(
+        embedder,
+        ranked,
+        verdict,
+        [*notes, *label_notes(ranked)],
+        live_facts(embedder, ear, level, milliseconds),
     )
+
+
+def _rank(embedder: Embedder, ear: Ear, labels: str, offset: float, descriptions: str) -> tuple[RankedLabels, float]:
+    """Rank labels for the newest sound. Returns the ranking and its time in milliseconds."""
+    start = time.perf_counter()
+    window = embedder.manifest.window
+    rows = embedder.run(cut_windows(ear.newest(window), window))
+    named = read_labels(labels, embedder.zeroshot.class_names)
+    ranked = rank_labels(embedder, rows, named, offset, read_descriptions(descriptions, embedder))
+    return ranked, 1000 * (time.perf_counter() - start)

@@ -20,11 +20,12 @@ from PIL import Image
 
 from demo.__main__ import main
 from demo.bundle_choice import find_bundles
-from demo.draw_ranking import Segment, join_windows
 from demo.embedded_recording import MAX_SECONDS, embed_recording
 from demo.examples import EXAMPLE_SOUNDS, pick_examples
-from demo.label_box import ESC50, FSC22, MAX_LABELS, presets, read_labels, write_labels
+from demo.heard import Heard, clock, heard
+from demo.label_presets import ESC50, FSC22, presets
 from demo.spectrogram import draw_spectrogram
+from demo.typed_labels import MAX_LABELS, read_labels, write_labels
 from serving.audio import read_audio
 from serving.embed import main as embed
 from serving.embedder import Embedder
@@ -376,30 +377,43 @@ def test_only_presets_that_the_bundle_understands_are_offered(talking, embedder)
     assert list(presets(embedder)) == ["the bundle's classes"]
 
 
-def test_neighbouring_windows_with_one_label_are_one_stretch_that_ends_with_the_recording():
-    windows = [("rain", 0.5), ("rain", 0.7), ("dog", 0.9), ("rain", 0.4)]
-    assert join_windows(windows, window_s=2.0, total_s=7.5) == [
-        Segment("rain", 0.0, 4.0, pytest.approx(0.6)),
-        Segment("dog", 4.0, 6.0, 0.9),
-        Segment("rain", 6.0, 7.5, 0.4),
+def test_neighbouring_windows_of_one_label_are_one_stretch_and_windows_without_a_label_are_left_out():
+    starts, ends = [0.0, 2.0, 4.0, 6.0, 8.0], [2.0, 4.0, 6.0, 8.0, 9.5]
+    found = heard(starts, ends, ["rain", "rain", "dog", "", "dog"], [0.5, 0.7, 0.9, 0.8, 0.4])
+    assert found == [
+        Heard("rain", 0.0, 4.0, pytest.approx(0.6)),
+        Heard("dog", 4.0, 6.0, 0.9),
+        Heard("dog", 8.0, 9.5, 0.4),
     ]
+
+
+def test_overlapping_windows_of_one_label_are_one_stretch():
+    assert heard([0, 1, 5], [2, 3, 7], ["rain"] * 3, [0.5, 0.5, 0.9]) == [
+        Heard("rain", 0.0, 3.0, 0.5),
+        Heard("rain", 5.0, 7.0, 0.9),
+    ]
+
+
+def test_times_are_written_as_a_clock_shows_them():
+    assert [clock(seconds) for seconds in (0, 5.4, 59.6, 754, 3723)] == ["0:00", "0:05", "1:00", "12:34", "1:02:03"]
 
 
 def test_the_sounds_that_come_with_the_demo_are_readable_and_named():
     examples = pick_examples(EXAMPLE_SOUNDS)
     assert len(examples) == len(list(EXAMPLE_SOUNDS.glob("*.ogg"))) > 6
-    for path, name in examples:
+    for path, name, labels in examples:
         wave, rate_hz = read_audio(path)
         assert name in [*ESC50.split(", "), "four in a row"]
+        assert labels[0] == name or name == "four in a row"
         assert 3 < len(wave) / rate_hz < 20
         assert 0.05 < np.abs(wave).max() <= 1.01
 
 
 def test_examples_are_one_of_each_class_folder_else_files_spread_over_the_folder(recordings, tmp_path):
-    assert [name for _, name in pick_examples(recordings)] == ["clicks", "noise", "tone"]
+    assert [each.name for each in pick_examples(recordings)] == ["clicks", "noise", "tone"]
     for i in range(24):
         (tmp_path / f"{i:02}.wav").touch()
-    assert [name for _, name in pick_examples(tmp_path)] == [f"{i:02}" for i in range(0, 24, 2)]
+    assert [each.name for each in pick_examples(tmp_path)] == [f"{i:02}" for i in range(0, 24, 2)]
 
 
 def draw(embedder, wave) -> str:
@@ -433,7 +447,7 @@ def test_examples_of_a_data_set_in_esc50s_layout_are_named_after_their_class(tmp
         (tmp_path / "audio" / name).touch()
     rows = "filename,category\n1-b.wav,sea_waves\n1-a.wav,dog\n2-a.wav,dog\ngone.wav,cat\n"
     (tmp_path / "meta" / "esc50.csv").write_text(rows)
-    assert [(path.name, name) for path, name in pick_examples(tmp_path)] == [
+    assert [(each.path.name, each.name) for each in pick_examples(tmp_path)] == [
         ("1-a.wav", "dog"),
         ("1-b.wav", "sea waves"),
     ]

@@ -1,0 +1,50 @@
+"""The header of the page: what the model is, and what it is good and bad at."""
+
+import html
+
+from demo.expected_score import out_of_ten, seen_accuracy, unseen_accuracy
+from serving.embedder import Embedder
+
+TAGLINE = "Small neural networks that recognise sounds by text descriptions, including sounds they were not trained on."
+AUDIOSET = "yamnet-audioset"  # the network that starts from Google's YAMNet
+
+
+def facts(embedder: Embedder) -> dict[str, str]:
+    """What runs: name -> value."""
+    manifest = embedder.manifest
+    found = {
+        "bundle": embedder.bundle.folder.resolve().name,
+        "network": manifest.network,
+        "trained on": f"{manifest.dataset}, {len(manifest.seen_classes)} classes",
+    }
+    if manifest.network == AUDIOSET:
+        found["starts from"] = "Google's YAMNet, which heard AudioSet's 521 classes"
+    return found | {"runs on": f"{embedder.backend}, {embedder.precision}"}
+
+
+def good_and_bad(embedder: Embedder) -> list[str]:
+    """What the model is good and bad at: one sentence each."""
+    scores = embedder.manifest.scores
+    n_classes = len(embedder.zeroshot.seen_names)
+    seen, ten = seen_accuracy(scores), unseen_accuracy(scores, 10)
+    sentences = []
+    if seen is not None:
+        sentences.append(
+            f"Good at its own {n_classes} classes: about {out_of_ten(seen)} first answers are right among them."
+        )
+    if ten is not None:
+        sentences.append(
+            "Weaker on sounds that it knows only from words: the more labels, the more often the first answer is "
+            f"wrong (about {out_of_ten(ten)} right among 10)."
+        )
+    sentences.append("Bad at sounds that are alike (rain and frying), at speech and music, and at several at once.")
+    return sentences
+
+
+def draw_header(embedder: Embedder) -> str:
+    """Draw the header as HTML."""
+    rows = "".join(
+        f"<div><dt>{name}</dt><dd>{html.escape(value)}</dd></div>" for name, value in facts(embedder).items()
+    )
+    words = " ".join(good_and_bad(embedder))
+    return f'<header><h1>Unheard</h1><p>{TAGLINE}</p><dl>{rows}</dl><p class="skills">{html.escape(words)}</p></header>'

@@ -1,0 +1,87 @@
+"""Rank labels for the windows of one recording."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from demo.heard import NOTHING
+from demo.label_kinds import LabelKind, label_kinds
+from demo.smoothing import smooth_rows, windows_together
+from demo.typed_labels import choose_labels
+from serving.embedder import Embedder
+from serving.label_text import normalise_label
+from serving.pooling import pool
+from serving.zeroshot import ZeroShot
+
+
+@dataclass(frozen=True, eq=False)
+class RankedLabels:
+    """The ranking of labels for one recording.
+
+    chosen         the zero-shot map for these labels
+    kinds          label -> where the model knows it from
+    unknown_words  label -> its words that the text model does not know, if there are any
+    ranking        (label, probability) pairs in descending order; the probabilities sum to 1
+    similarity     largest cosine of the recording and a label
+    none_of_these  whether the recording is like none of the labels
+    by_window      (label, probability) of the most probable label of each window, averaged with its neighbours
+    none_by_window whether a window is like none of the labels
+    milliseconds   time for the label vectors and the ranking
+    """
+
+    chosen: ZeroShot
+    kinds: dict[str, LabelKind]
+    unknown_words: dict[str, list[str]]
+    ranking: list[tuple[str, float]]
+    similarity: float
+    none_of_these: bool
+    by_window: list[tuple[str, float]]
+    none_by_window: list[bool]
+    milliseconds: float
+
+    @property
+    def seen(self) -> set[str]:
+        """The labels that are training classes."""
+        return set(self.chosen.seen_names)
+
+    def named_windows(self, silent: Sequence[bool]) -> list[str]:
+        """The label of each window; NOTHING where it is silent or like none of the labels. silent: of each window."""
+        return [
+            NOTHING if none or mute else label
+            for (label, _), none, mute in zip(self.by_window, self.none_by_window, silent, strict=True)
+        ]
+
+
+def rank_labels(
+    embedder: Embedder,
+    rows: NDArray[np.float32],
+    labels: Sequence[str] | None,
+    offset: float | None = None,
+    own: Mapping[str, str] | None = None,
+) -> RankedLabels:
+    """Rank labels for a clip's windows [n_windows, 128].
+
+    labels, offset   as for `Embedder.classify`
+    own              the visitor's descriptions, see `read_descriptions`
+    errors           LabelError
+    """
+    start = time.perf_counter()
+    own = own or {}
+    chosen = choose_labels(embedder, labels, own)
+    clip = pool(rows)
+    smooth = smooth_rows(rows, windows_together(embedder.manifest.window))
+    unknown_words = embedder.unknown_words([label for label in labels or [] if normalise_label(label) not in own])
+    return RankedLabels(
+        chosen,
+        label_kinds(embedder, chosen, own),
+        unknown_words,
+        chosen.rank(clip, offset=offset),
+        float(chosen.similarities(clip[None]).max()),
+        bool(chosen.none_of_these(clip[None])[0]),
+        [chosen.rank(row, offset=offset)[0] for row in smooth],
+        chosen.none_of_these(smooth).tolist(),
+        1000 * (time.perf_counter() - start),
+    )

@@ -1,0 +1,74 @@
+"""Labels and descriptions as they are typed on the page."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from serving.embedder import Embedder
+from serving.errors import LabelError
+from serving.label_text import join_labels, normalise_label, split_labels, unquote, words_of_label
+from serving.zeroshot import ZeroShot
+
+MAX_LABELS = 200
+MAX_LENGTH = 300  # characters of a label; MiniLM reads no more than 256 tokens
+SEPARATORS = ",;"
+
+
+def read_labels(text: str | None, known: Iterable[str] = ()) -> list[str] | None:
+    """Labels as they are typed: one a line, or all on one line with commas or semicolons between; each once.
+
+    known    names of classes, which may have commas in them; a label in double quotes may too, see `split_labels`
+    returns  None where nothing is typed: all classes of the bundle
+    errors   LabelError: more than MAX_LABELS, one longer than MAX_LENGTH, or a quote that is not closed
+    """
+    text = (text or "").strip()
+    parts = map(unquote, text.splitlines()) if "\n" in text else split_labels(text, known, SEPARATORS)
+    once: dict[str, str] = {}
+    for part in parts:
+        once.setdefault(normalise_label(part), part.strip())
+    labels = [label for key, label in once.items() if key]
+    if len(labels) > MAX_LABELS:
+        raise LabelError(f"labels: got {len(labels)}; the page takes up to {MAX_LABELS}")
+    if any(len(label) > MAX_LENGTH for label in labels):
+        raise LabelError(f"labels: one is longer than {MAX_LENGTH} characters; say it more briefly")
+    return labels or None
+
+
+def write_labels(labels: Iterable[str]) -> str:
+    """What `read_labels` reads again."""
+    return join_labels((label.replace("_", " ") for label in labels), SEPARATORS)
+
+
+def read_descriptions(text: str | None, embedder: Embedder) -> dict[str, str]:
+    """The visitor's own descriptions: normalised label -> description.
+
+    text     one "label: description" a line. Lines that say what the bundle says are no own descriptions
+    errors   LabelError: a description is longer than MAX_LENGTH
+    """
+    own = {}
+    for line in (text or "").splitlines():
+        label, _, description = (part.strip() for part in line.partition(":"))
+        if len(description) > MAX_LENGTH:
+            raise LabelError(f"descriptions: that of {label!r} is longer than {MAX_LENGTH} characters")
+        if description and normalise_label(description) != normalise_label(embedder.describe(label)):
+            own[normalise_label(label)] = description
+    return own
+
+
+def write_descriptions(embedder: Embedder, labels: Iterable[str], own: Mapping[str, str]) -> str:
+    """One line for each label, as `read_descriptions` reads it: the own description, or the bundle's."""
+    texts = {label: own.get(normalise_label(label), embedder.describe(label)) for label in labels}
+    return "\n".join(f"{words_of_label(label)}: {text}" for label, text in texts.items())
+
+
+def choose_labels(embedder: Embedder, labels: Sequence[str] | None, own: Mapping[str, str]) -> ZeroShot:
+    """The zero-shot map for labels, of which those in `own` mean that description instead of the bundle's.
+
+    labels   None: all classes of the bundle
+    own      normalised label -> description
+    errors   LabelError, see `Embedder.choose`
+    """
+    if not own:
+        return embedder.choose(labels)
+    names = list(labels or embedder.zeroshot.class_names)
+    chosen = embedder.choose([own.get(normalise_label(name), name) for name in names])
+    return replace(chosen, class_names=names)

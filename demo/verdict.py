@@ -1,0 +1,38 @@
+"""The first line of an answer: a label, "none of these", or "nothing to hear"."""
+
+from dataclasses import dataclass
+
+from demo.ranked_labels import RankedLabels
+from serving.label_text import words_of_label
+
+NONE_OF_THESE = "none of these"
+NOTHING_TO_HEAR = "nothing to hear"
+LIKE_IT = "sounds like it"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the page says of a sound as a whole.
+
+    text    NONE_OF_THESE or NOTHING_TO_HEAR; "": the most probable label is the answer
+    reason  one sentence about the text; "" without one
+    spoken  for screen readers
+    """
+
+    text: str
+    reason: str
+    spoken: str
+
+
+def judge(ranked: RankedLabels, silent: bool) -> Verdict:
+    """The verdict on a ranking. silent: whether the sound is too soft to be named."""
+    if silent:
+        reason = "The recording is silent, so the ranking below means nothing."
+        return Verdict(NOTHING_TO_HEAR, reason, NOTHING_TO_HEAR)
+    label, share = ranked.ranking[0]
+    if ranked.none_of_these:
+        reason = f"The sound is like none of the labels. The nearest is “{words_of_label(label)}”."
+        return Verdict(NONE_OF_THESE, reason, NONE_OF_THESE)
+    alone = len(ranked.ranking) == 1
+    sure = LIKE_IT if alone else f"{share:.0%}"
+    return Verdict("", "", f"{words_of_label(label)}, {sure}")
