@@ -11,7 +11,6 @@ import pyarrow
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from serving.audio import Window
 from serving.bulk.embed_files import FileEmbeddings
 from serving.errors import AudioError
 from serving.pooling import pool
@@ -28,7 +27,9 @@ def schema_of(embedding_size: int) -> pyarrow.Schema:
 
     path             of the file, relative to the folder that was embedded, with slashes
     start_s          start of the row's sound in the recording, in seconds
+    end_s            end of the row's sound in the recording, in seconds
     duration_s       duration of the row's sound, in seconds
+    padded           the window is longer than its sound, and was filled with zeros; of a recording: all its windows are
     embedding        of the recording (the mean over its windows), or of the window
     embedding_space  embeddings can be compared only if this is equal
     warning          which part of the recording could not be read; "": all was read
@@ -37,7 +38,9 @@ def schema_of(embedding_size: int) -> pyarrow.Schema:
         [
             ("path", pyarrow.string()),
             ("start_s", pyarrow.float64()),
+            ("end_s", pyarrow.float64()),
             ("duration_s", pyarrow.float64()),
+            ("padded", pyarrow.bool_()),
             ("embedding", pyarrow.list_(pyarrow.float32(), embedding_size)),
             ("embedding_space", pyarrow.string()),
             ("warning", pyarrow.string()),
@@ -49,30 +52,27 @@ class RowMaker:
     """Makes rows from the embeddings of a file.
 
     per     "clip" (one row for each recording) or "window"
-    window  of the model
     space   the bundle's embedding_space
     """
 
-    def __init__(self, per: str, window: Window, embedding_size: int, space: str):
+    def __init__(self, per: str, embedding_size: int, space: str):
         self.per = per
-        self.window = window
         self.space = space
         self.schema = schema_of(embedding_size)
 
     def rows_of(self, path: str, file: FileEmbeddings) -> pyarrow.RecordBatch:
         """One row for the recording, or one for each window of it."""
         if self.per == "clip":
-            return self._batch(path, np.zeros(1), np.array([file.duration_s]), pool(file.rows)[None], file.warnings)
-        starts = np.arange(len(file.rows)) * (self.window.hop_samples / self.window.rate_hz)
-        # The padding of the last window is not part of the recording.
-        durations = np.minimum(self.window.samples / self.window.rate_hz, file.duration_s - starts)
-        return self._batch(path, starts, durations, file.rows, file.warnings)
+            whole, end, padded = np.zeros(1), np.array([file.duration_s]), np.array([bool(file.padded.all())])
+            return self._batch(path, whole, end, padded, pool(file.rows)[None], file.warnings)
+        return self._batch(path, file.starts_s, file.ends_s, file.padded, file.rows, file.warnings)
 
     def _batch(
         self,
         path: str,
         starts: NDArray[np.floating],
-        durations: NDArray[np.floating],
+        ends: NDArray[np.floating],
+        padded: NDArray[np.bool_],
         embeddings: NDArray[np.float32],
         warnings: tuple[str, ...],
     ) -> pyarrow.RecordBatch:
@@ -80,7 +80,9 @@ class RowMaker:
         columns = [
             pyarrow.array([path] * count, pyarrow.string()),
             pyarrow.array(starts),
-            pyarrow.array(durations),
+            pyarrow.array(ends),
+            pyarrow.array(ends - starts),
+            pyarrow.array(padded),
             pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(embeddings.reshape(-1)), size),
             pyarrow.array([self.space] * count, pyarrow.string()),
             pyarrow.array(["; ".join(warnings)] * count, pyarrow.string()),

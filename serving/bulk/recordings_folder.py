@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from serving.audio import PreparedRecording
+from serving.audio import RecordingStream
 from serving.audio.file_names import SUFFIXES, walk_recordings
 from serving.bulk.embed_files import FileEmbeddings, embed_each, file_size
 from serving.bulk.parquet_rows import RowMaker
@@ -33,13 +33,15 @@ class FolderEmbedder:
 
     folder       the files' names are relative to it
     row_maker    makes the rows of the Parquet file
-    max_seconds  longer recordings are errors
+    max_seconds  longer recordings are errors; None: no limit
+    hop_seconds  as for `Embedder.embed_windows`
     bundle, backend, precision, threads   as for `Embedder.load`
     """
 
     folder: Path
     row_maker: RowMaker
-    max_seconds: float
+    max_seconds: float | None
+    hop_seconds: float | None
     bundle: Path
     backend: str
     precision: str
@@ -58,7 +60,7 @@ class FolderEmbedder:
     def _size(self, name: str) -> int:
         return file_size(self.folder / name)
 
-    def _prepare(self, name: str) -> PreparedRecording:
+    def _prepare(self, name: str) -> RecordingStream:
         path = self.folder / name
         try:
             name.encode()
@@ -68,7 +70,7 @@ class FolderEmbedder:
             raise AudioError(f"{path}: is a pipe, a socket or a device; give files")
         if name.endswith("/"):
             raise AudioError(f"{path}: the files in this folder cannot be listed; mend its permissions")
-        return self.embedder.prepare_file(path, self.max_seconds)
+        return self.embedder.open_recording(path, self.hop_seconds, self.max_seconds)
 
 
 def _may_block(path: Path) -> bool:
