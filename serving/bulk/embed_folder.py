@@ -137,4 +137,7 @@ def _show_result(result: dict[str, Any]) -> None:
     if result["errors"]:
         say(f"{result['errors']} files could not be used: {result['errors_file']} gives the reasons")
     if result["warnings"]:
-        say(f"{result['warnings']} files were read only in part: the column `warning` says what is missing")
+        say(
+            f"{result['warnings']} files were read only in part: the column `warning` and {result['errors_file']} say "
+            "what is missing"
+        )

@@ -18,7 +18,7 @@ from serving.pooling import pool
 GROUP_ROWS = 16_384  # rows of a row group, 8 MB: the rows held in memory while writing
 # Keys of Parquet metadata.
 ERRORS = b"errors"  # of a part: JSON, [[path, reason], ...]
-WARNED = b"warned"  # of a part: number of files that were read only in part
+WARNED = b"warned"  # of a part: JSON, [[path, what is missing], ...] of the files that were read only in part
 FOLDER = b"folder"  # of the finished file: the folder of the recordings, as os.fsencode gives it
 
 
@@ -93,43 +93,46 @@ class RowMaker:
 def write_part(
     sink: Path | BinaryIO, row_maker: RowMaker, outcomes: Iterable[tuple[str, FileEmbeddings | AudioError]]
 ) -> None:
-    """Write the rows of these files to a Parquet file; its metadata gets the files without rows and the reasons."""
+    """Write the rows of these files to a Parquet file; its metadata gets the files that were not read or not whole."""
     errors: list[tuple[str, str]] = []
-    n_warned = 0
+    warned: list[tuple[str, str]] = []
 
     def batches() -> Iterator[pyarrow.RecordBatch]:
-        nonlocal n_warned
         for path, outcome in outcomes:
             if isinstance(outcome, AudioError):
                 errors.append((path, str(outcome)))
             else:
-                n_warned += bool(outcome.warnings)
+                if outcome.warnings:
+                    warned.append((path, "; ".join(outcome.warnings)))
                 yield row_maker.rows_of(path, outcome)
 
     with _writer(sink, row_maker.schema) as writer:
         _write_groups(writer, batches(), row_maker.schema)
-        writer.add_key_value_metadata({ERRORS: json.dumps(errors).encode(), WARNED: str(n_warned).encode()})
+        writer.add_key_value_metadata({ERRORS: json.dumps(errors).encode(), WARNED: json.dumps(warned).encode()})
 
 
 def merge_parts(parts: Iterable[Path], sink: Path, errors: Path, schema: pyarrow.Schema) -> tuple[int, int, int]:
-    """Write the rows of all parts, in order, into one Parquet file, and their errors into a CSV file: path, error.
+    """Write the rows of all parts, in order, into one Parquet file, and their errors into a CSV file.
 
+    The CSV has the columns path, error, embedded: "no", or "in part" for a file that was read only in part.
     returns  the number of rows, of errors, and of files that were read only in part
     At most about GROUP_ROWS rows are in memory.
     """
     n_errors = n_warned = 0
     with errors.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         lines = csv.writer(file)
-        lines.writerow(("path", "error"))
+        lines.writerow(("path", "error", "embedded"))
 
         def batches() -> Iterator[pyarrow.RecordBatch]:
             nonlocal n_errors, n_warned
             for part in parts:
                 with parquet.ParquetFile(part) as source:
                     reasons = json.loads(source.metadata.metadata[ERRORS])
-                    lines.writerows(reasons)
+                    partial = json.loads(source.metadata.metadata[WARNED])
+                    lines.writerows((*reason, "no") for reason in reasons)
+                    lines.writerows((*missing, "in part") for missing in partial)
                     n_errors += len(reasons)
-                    n_warned += int(source.metadata.metadata[WARNED])
+                    n_warned += len(partial)
                     yield from source.iter_batches(GROUP_ROWS)
 
         with _writer(sink, schema) as writer:

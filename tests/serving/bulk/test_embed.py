@@ -83,7 +83,8 @@ def test_there_is_a_row_for_each_clip_with_the_embedders_own_embedding(by_clip, 
 def test_the_columns_are_what_they_are_said_to_be(by_clip):
     schema = pyarrow.parquet.read_schema(by_clip)
     assert schema.field("embedding").type == pyarrow.list_(pyarrow.float32(), 128)
-    assert schema.names == ["path", "start_s", "duration_s", "embedding", "embedding_space", "warning"]
+    times = ["start_s", "end_s", "duration_s", "padded"]
+    assert schema.names == ["path", *times, "embedding", "embedding_space", "warning"]
 
 
 def test_files_that_cannot_be_used_are_listed_with_the_reasons(by_clip):
@@ -318,7 +319,7 @@ def test_help_names_units_and_defaults(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     out = capsys.readouterr().out
-    for text in ("--per", "--ray", "--overwrite", "seconds", "3600"):
+    for text in ("--per", "--ray", "--overwrite", "--hop-seconds", "seconds"):
         assert text in out
 
 
