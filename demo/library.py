@@ -109,8 +109,8 @@ def _read_stretch(path: Path, start_s: float, seconds: float) -> NDArray[np.floa
             samples = file.read(round(seconds * file.samplerate), dtype="float32", always_2d=True)
             return Recording.from_samples(np.asarray(samples, np.float32), file.samplerate, PREVIEW_HZ).wave
     whole = Recording.from_file(path, None)
-    first, count = round(start_s * whole.rate_hz), round(seconds * whole.rate_hz)
-    return Recording.from_samples(whole.wave[first : first + count], whole.rate_hz, PREVIEW_HZ).wave
+    first, count = round(start_s * whole.wave_rate_hz), round(seconds * whole.wave_rate_hz)
+    return Recording.from_samples(whole.wave[first : first + count], whole.wave_rate_hz, PREVIEW_HZ).wave
 
 
 def class_of(path: str) -> str:
@@ -128,7 +128,8 @@ def read_library(path: Path, recordings: Path | None = None) -> Library:
     errors       UsageError: the file is missing, has another format, no rows or rows of several models, or the folder
                  of the recordings is missing
     """
-    columns = [name for name in schema_of(1).names if name != "warning"]  # which older files do not have
+    # Older files do not have the other columns.
+    columns = [name for name in schema_of(1).names if name not in ("warning", "end_s", "padded")]
     if not path.is_file():
         raise UsageError(f"--library: {path}: no such file; make it with: {MAKE_IT}")
     try:

@@ -1,51 +1,50 @@
-"""Decode all streams of a file with libsndfile or FFmpeg, join them, and report what could not be read."""
+"""Decode all streams of a file with libsndfile or FFmpeg, block by block, and report what could not be read."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 
 from soundfile import SoundFile, SoundFileError
 
 from serving.audio import mp3, ogg, wav
-from serving.audio.decoded_samples import DecodedSamples, SampleCollector
 from serving.audio.ffmpeg import find_demuxer, opened_container
 from serving.audio.file_names import FORMATS
-from serving.audio.libsndfile import file_seconds, opened, opened_fd, reason_of
+from serving.audio.libsndfile import MOST_COPIED, file_seconds, opened, opened_fd, opened_reader, reason_of
+from serving.audio.sample_blocks import BlockReader, SampleBlock
+from serving.audio.stream_reader import StreamReader
 from serving.audio.streams import ByteSource, EncodedStream, StreamLayout
 from serving.audio.tags import tag_end
-from serving.errors import AudioError, DurationError, FormatError
+from serving.errors import AudioError, FormatError
 
-MOST_IN_ONE = 2**30  # bytes of an MP3 or OGG file: 18 hours at 128 kbit/s
 MP3_BEGINS_WITHIN = 2**18  # bytes, unless the file begins with a tag or zeros
 CHUNKED = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"riff", b".snd", b"caff")
 
 
-def decode(
-    source: ByteSource, name: str, max_seconds: float | None, warn: Callable[[str], None], mixes: bool = False
-) -> DecodedSamples:
-    """Decode all streams of a source and join them.
+def decode_blocks(
+    source: ByteSource, name: str, max_seconds: float | None, warn: Callable[[str], None]
+) -> Generator[SampleBlock]:
+    """Decode all streams of a source, one after the other, and yield their samples block by block.
 
     name   for messages
-    mixes  mix the channels of long recordings, see `SampleCollector`
-    warn   called with one line for each part that could not be read
-    Streams of several rates and channels are brought to the highest rate and the most channels.
-    errors   FormatError: not readable; DurationError: more than max_seconds
+    warn   called at the end with one line for each part that could not be read
+    errors FormatError: not readable; DurationError: more than max_seconds, perhaps after some blocks
     """
-    layout = _layout_of(source, name)
-    samples = SampleCollector(name, max_seconds, mixes)
+    layout = _layout_of(source)
+    reader = BlockReader(name, max_seconds)
     if layout.needs_ffmpeg:
-        return _decode_with_ffmpeg(source, samples, warn, None)
+        yield from _decode_with_ffmpeg(source, reader, warn, None)
+        return
     for number, stream in enumerate(layout.streams):
         try:
             with _opened(source, stream, layout if number == 0 else StreamLayout()) as file:
-                samples.add_file(file, lambda stream=stream: _opened(source, stream, layout))
+                yield from reader.read_file(file, lambda stream=stream: _opened(source, stream, layout))
         except SoundFileError as error:
             if number == 0 and (len(layout.streams) == 1 or stream.pieces is None):
                 refused = FormatError(f"{name}: not a readable audio file ({reason_of(error)}); send {FORMATS}")
-                return _decode_with_ffmpeg(source, samples, warn, refused)
-            samples.notes.append(f"stream {number + 1} of {len(layout.streams)} cannot be read ({reason_of(error)})")
-    for note in (*layout.notes, *samples.notes):
-        warn(f"{name}: {note}")
-    return samples.joined()
+                yield from _decode_with_ffmpeg(source, reader, warn, refused)
+                return
+            reader.notes.append(f"stream {number + 1} of {len(layout.streams)} cannot be read ({reason_of(error)})")
+    for note in (*layout.notes, *reader.notes):
+        warn(reader.told(note))
 
 
 def source_seconds(source: ByteSource) -> float | None:
@@ -54,7 +53,7 @@ def source_seconds(source: ByteSource) -> float | None:
     None if the headers do not state it or cannot be read (`decode` gives the reason).
     """
     try:
-        layout = _layout_of(source, "audio")
+        layout = _layout_of(source)
         if layout.seconds is not None:
             return layout.seconds
         data = layout.streams[0].data(source)
@@ -67,7 +66,7 @@ def source_seconds(source: ByteSource) -> float | None:
         return None
 
 
-def _layout_of(source: ByteSource, name: str) -> StreamLayout:
+def _layout_of(source: ByteSource) -> StreamLayout:
     """Find the streams; the first bytes of the file say how."""
     magic = source.read(0, 4)
     if magic in CHUNKED:
@@ -77,15 +76,13 @@ def _layout_of(source: ByteSource, name: str) -> StreamLayout:
     if magic != ogg.PAGE and find_demuxer(source):
         return StreamLayout(needs_ffmpeg=True)
     start = source.read(0, MP3_BEGINS_WITHIN)
-    if not (magic == ogg.PAGE or mp3.begins(start) or mp3.read_layout(start)):
+    if not (magic == ogg.PAGE or mp3.begins(start) or mp3.read_layout(ByteSource(start))):
         return StreamLayout()
-    if source.size > MOST_IN_ONE:
-        raise DurationError(f"{name}: is larger than {MOST_IN_ONE / 1e9:.1f} GB; cut it into shorter recordings")
-    data = source.whole()
-    after_tag = tag_end(data, 0) if magic[:3] == b"ID3" else 0
-    if data[after_tag : after_tag + 4] == b"fLaC":
+    after_tag = tag_end(start, 0) if magic[:3] == b"ID3" else 0
+    magic = source.read(after_tag, 4)
+    if magic == b"fLaC":
         return StreamLayout([EncodedStream(((after_tag, source.size),))])
-    return (ogg if data[after_tag : after_tag + 4] == ogg.PAGE else mp3).read_layout(data) or StreamLayout()
+    return (ogg if magic == ogg.PAGE else mp3).read_layout(source) or StreamLayout()
 
 
 @contextmanager
@@ -108,20 +105,22 @@ def _opened_as_is(source: ByteSource, stream: EncodedStream) -> Iterator[SoundFi
     if stream.pieces is None and source.fd is not None:
         with opened_fd(source.fd) as file:
             yield file
-    else:
+    elif stream.pieces is None or stream.size(source) <= MOST_COPIED:
         with opened(stream.data(source)) as file:
+            yield file
+    else:
+        with opened_reader(StreamReader(source, stream.pieces)) as file:
             yield file
 
 
 def _decode_with_ffmpeg(
-    source: ByteSource, samples: SampleCollector, warn: Callable[[str], None], refused: FormatError | None
-) -> DecodedSamples:
+    source: ByteSource, reader: BlockReader, warn: Callable[[str], None], refused: FormatError | None
+) -> Iterator[SampleBlock]:
     """Decode with FFmpeg. refused: libsndfile's error, raised if FFmpeg cannot read the file either."""
     try:
-        with opened_container(source, samples.name) as container:
-            samples.add_container(container)
+        with opened_container(source, reader.name) as container:
+            yield from reader.read_container(container)
     except FormatError as error:
         raise refused or error from error
     for note in container.notes:
-        warn(f"{samples.name}: {note}")
-    return samples.joined()
+        warn(reader.told(note))

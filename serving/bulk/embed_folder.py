@@ -32,11 +32,13 @@ def embed_folder(options: EmbedOptions) -> dict[str, Any]:
     bundle = open_bundle(options.bundle)
     threads = options.threads or usable_cores()
     manifest = bundle.manifest
-    row_maker = RowMaker(options.per, manifest.window, manifest.embedding_size, manifest.embedding_space)
+    manifest.window.with_hop(options.hop_seconds)  # refuses a wrong one now
+    row_maker = RowMaker(options.per, manifest.embedding_size, manifest.embedding_space)
     source = FolderEmbedder(
         options.folder.resolve(),
         row_maker,
         options.max_seconds,
+        options.hop_seconds,
         options.bundle.resolve(),
         options.backend,
         options.precision,
@@ -96,6 +98,7 @@ def _settings(options: EmbedOptions, bundle: Bundle) -> dict[str, Any]:
         "per": options.per,
         "folder": str(options.folder.resolve()),
         "max_seconds": options.max_seconds,
+        "hop_seconds": options.hop_seconds,
     }
 
 
@@ -134,4 +137,7 @@ def _show_result(result: dict[str, Any]) -> None:
     if result["errors"]:
         say(f"{result['errors']} files could not be used: {result['errors_file']} gives the reasons")
     if result["warnings"]:
-        say(f"{result['warnings']} files were read only in part: the column `warning` says what is missing")
+        say(
+            f"{result['warnings']} files were read only in part: the column `warning` and {result['errors_file']} say "
+            "what is missing"
+        )

@@ -29,8 +29,12 @@ class EmbedOptions:
     """of the model: fp32, fp16 or int8, if the bundle has it; bf16: fp32 with OpenVINO in bfloat16"""
     threads: int | None = None
     """CPU threads for decoding, and as many for the model; with --ray local: workers; default: the physical cores"""
-    max_seconds: float = 3600
-    """longest recording in seconds; longer ones are listed as errors; decoding takes up to 2 GB for an hour of sound"""
+    hop_seconds: float | None = None
+    """from the start of a window to the start of the next one, in seconds: shorter than a window, the windows overlap;
+    default: the network's own hop, without an overlap"""
+    max_seconds: float | None = None
+    """longest recording in seconds; longer ones are listed as errors; default: no limit, because a recording of any
+    length takes no more memory than a short one, besides half a kilobyte for each window"""
     ray: str | None = None
     """run on Ray: local, or HOST:PORT of a cluster that includes this machine and sees the same folders"""
     overwrite: bool = False
@@ -51,7 +55,7 @@ def check_options(options: EmbedOptions) -> None:
     """Raise UsageError if a flag is out of range, or an existing file would be replaced without --overwrite."""
     if not options.out.name or not _is_utf8(options.out):
         raise UsageError(f"--out: got {str(options.out)!r}; wanted the name of a Parquet file")
-    if not 0 < options.max_seconds < float("inf"):
+    if options.max_seconds is not None and not 0 < options.max_seconds < float("inf"):
         raise UsageError(f"--max-seconds: got {options.max_seconds:g}; wanted a positive number")
     if options.threads is not None and options.threads < 1:
         raise UsageError(f"--threads: got {options.threads}; wanted 1 or more, or none for all cores")

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from serving.audio import PreparedRecording
+from serving.audio import RecordingStream
 from serving.audio.file_names import SUFFIXES, walk_recordings
 from serving.bulk.embed_files import FileEmbeddings, embed_each, file_size
 from serving.bulk.parquet_rows import RowMaker
+from serving.command_line import say
 from serving.embedder import Embedder
 from serving.errors import AudioError, UsageError
 
@@ -18,11 +19,14 @@ def audio_files(folder: Path) -> Iterator[str]:
     """Yield the names of the audio files in a folder at any depth, relative to it, see `walk_recordings`.
 
     errors   UsageError: there is none
+    Says how many hidden files and system folders were skipped, which a card of a recorder often has.
     """
-    found = False
-    for name in walk_recordings(folder):
+    found, skipped = False, []
+    for name in walk_recordings(folder, skipped=skipped):
         found = True
         yield name
+    if skipped:
+        say(f"skipped {len(skipped)} hidden files and system folders, such as {skipped[0]}")
     if not found:
         raise UsageError(f"{folder}: holds no audio file ({', '.join(SUFFIXES)}); give the folder with the recordings")
 
@@ -33,13 +37,15 @@ class FolderEmbedder:
 
     folder       the files' names are relative to it
     row_maker    makes the rows of the Parquet file
-    max_seconds  longer recordings are errors
+    max_seconds  longer recordings are errors; None: no limit
+    hop_seconds  as for `Embedder.embed_windows`
     bundle, backend, precision, threads   as for `Embedder.load`
     """
 
     folder: Path
     row_maker: RowMaker
-    max_seconds: float
+    max_seconds: float | None
+    hop_seconds: float | None
     bundle: Path
     backend: str
     precision: str
@@ -58,7 +64,7 @@ class FolderEmbedder:
     def _size(self, name: str) -> int:
         return file_size(self.folder / name)
 
-    def _prepare(self, name: str) -> PreparedRecording:
+    def _prepare(self, name: str) -> RecordingStream:
         path = self.folder / name
         try:
             name.encode()
@@ -68,7 +74,7 @@ class FolderEmbedder:
             raise AudioError(f"{path}: is a pipe, a socket or a device; give files")
         if name.endswith("/"):
             raise AudioError(f"{path}: the files in this folder cannot be listed; mend its permissions")
-        return self.embedder.prepare_file(path, self.max_seconds)
+        return self.embedder.open_recording(path, self.hop_seconds, self.max_seconds)
 
 
 def _may_block(path: Path) -> bool:

@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 import soundfile
 
-from serving.audio import Window, read_audio
+from serving.audio import read_audio
 from serving.bulk.embed_files import FileEmbeddings
 from serving.bulk.parquet_rows import RowMaker, merge_parts, write_part
 from serving.bulk.recordings_folder import audio_files
@@ -83,7 +83,8 @@ def test_there_is_a_row_for_each_clip_with_the_embedders_own_embedding(by_clip, 
 def test_the_columns_are_what_they_are_said_to_be(by_clip):
     schema = pyarrow.parquet.read_schema(by_clip)
     assert schema.field("embedding").type == pyarrow.list_(pyarrow.float32(), 128)
-    assert schema.names == ["path", "start_s", "duration_s", "embedding", "embedding_space", "warning"]
+    times = ["start_s", "end_s", "duration_s", "padded"]
+    assert schema.names == ["path", *times, "embedding", "embedding_space", "warning"]
 
 
 def test_files_that_cannot_be_used_are_listed_with_the_reasons(by_clip):
@@ -183,9 +184,9 @@ def unfinished(bundle_folder, many, tmp_path, monkeypatch) -> Path:
 
 def test_an_interrupted_run_does_nothing_twice(unfinished, bundle_folder, many, by_clip, monkeypatch):
     decoded = []
-    real = Embedder.prepare_file
+    real = Embedder.open_recording
     monkeypatch.setattr(
-        Embedder, "prepare_file", lambda self, path, *rest: decoded.append(path) or real(self, path, *rest)
+        Embedder, "open_recording", lambda self, path, *rest: decoded.append(path) or real(self, path, *rest)
     )
     assert embed(bundle_folder, many, unfinished) == 0
     assert len(decoded) == len(list(audio_files(many))) - 20
@@ -318,7 +319,7 @@ def test_help_names_units_and_defaults(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     out = capsys.readouterr().out
-    for text in ("--per", "--ray", "--overwrite", "seconds", "3600"):
+    for text in ("--per", "--ray", "--overwrite", "--hop-seconds", "seconds"):
         assert text in out
 
 
@@ -357,9 +358,13 @@ def test_a_ray_address_where_no_cluster_answers_is_one_line(
 
 def test_joining_the_parts_takes_no_more_memory_for_more_of_them(tmp_path, monkeypatch):
     monkeypatch.setattr("serving.bulk.parquet_rows.GROUP_ROWS", 512)
-    rows = RowMaker("clip", Window(RATE_HZ, 77_040, 76_800), 128, "5" * 64)
+    rows = RowMaker("clip", 128, "5" * 64)
     rng = np.random.default_rng(0)
-    outcomes = [(f"{i}.wav", FileEmbeddings(1.0, rng.standard_normal((1, 128), np.float32))) for i in range(256)]
+    one = np.ones(1)
+    facts = {"starts_s": 0 * one, "ends_s": one, "padded": one > 0, "levels_dbfs": 0 * one, "duration_s": 1.0}
+    outcomes = [
+        (f"{i}.wav", FileEmbeddings(rows=rng.standard_normal((1, 128), np.float32), **facts)) for i in range(256)
+    ]
     write_part(tmp_path / "part", rows, outcomes)
 
     def most_bytes(n_parts: int) -> int:
