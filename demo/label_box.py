@@ -8,8 +8,10 @@ import gradio as gr
 
 from demo.bundle_choice import BundleChoice
 from demo.events import add_action, handle_event
+from serving import label_lists
 from serving.embedder import Embedder
 from serving.errors import LabelError, UsageError
+from serving.label_lists import list_in_words
 from serving.label_text import join_labels, normalise_label, split_labels, unquote
 
 MAX_LABELS = 200
@@ -18,20 +20,8 @@ SEPARATORS = ",;"
 MAX_OFFSET = 10.0  # in units of a score: temperature (about 16) x cosine
 OWN = "the bundle's classes"
 
-# Class names in the order of their numbers in the data set, as they would be typed.
-ESC50 = (
-    "dog, rooster, pig, cow, frog, cat, hen, insects, sheep, crow, rain, sea waves, crackling fire, crickets, "
-    "chirping birds, water drops, wind, pouring water, toilet flush, thunderstorm, crying baby, sneezing, clapping, "
-    "breathing, coughing, footsteps, laughing, brushing teeth, snoring, drinking sipping, door wood knock, "
-    "mouse click, keyboard typing, door wood creaks, can opening, washing machine, vacuum cleaner, "
-    "clock alarm, clock tick, glass breaking, helicopter, chainsaw, siren, car horn, engine, train, church bells, "
-    "airplane, fireworks, hand saw"
-)
-FSC22 = (
-    "fire, rain, thunderstorm, water drops, wind, silence, tree falling, helicopter, vehicle engine, axe, chainsaw, "
-    "generator, handsaw, firework, gunshot, woodchop, whistling, speaking, footsteps, clapping, insect, frog, "
-    "bird chirping, wing flapping, lion, wolf howl, squirrel"
-)
+# As they would be typed.
+ESC50, FSC22 = (", ".join(list_in_words(names)) for names in (label_lists.ESC50, label_lists.FSC22))
 PRESETS = {"ESC-50": ESC50, "FSC22": FSC22}
 
 
