@@ -54,7 +54,7 @@ def embed_folder(options: EmbedOptions) -> dict[str, Any]:
     started = time.perf_counter()
     check_options(options)
     bundle = open_bundle(options.bundle)
-    done = embed_windows_of(options, bundle)
+    done = run_job(options, bundle, folder_embedder(options, bundle))
     seconds = time.perf_counter() - started
     result = {
         "out": str(options.out),
@@ -85,13 +85,11 @@ def speed(worked: Worked, seconds: float) -> dict[str, float]:
     }
 
 
-def embed_windows_of(options: EmbedOptions, bundle: Bundle) -> Embedded:
-    """Do the job: write the Parquet file and the CSV file of errors, both whole."""
+def folder_embedder(options: EmbedOptions, bundle: Bundle) -> FolderEmbedder:
+    """What embeds the files of the folder. UsageError: a wrong hop."""
     manifest = bundle.manifest
-    manifest.window.with_hop(options.hop_seconds)  # refuses a wrong one now
-    settings = settings_of(options, bundle)
-    finished = FinishedRows(options.out, settings) if options.update and options.out.exists() else None
-    source = FolderEmbedder(
+    manifest.window.with_hop(options.hop_seconds)
+    return FolderEmbedder(
         options.folder.resolve(),
         RowMaker(options.per, manifest.embedding_size, manifest.embedding_space),
         options.max_seconds,
@@ -101,6 +99,12 @@ def embed_windows_of(options: EmbedOptions, bundle: Bundle) -> Embedded:
         options.precision,
         options.threads or usable_cores(),
     )
+
+
+def run_job(options: EmbedOptions, bundle: Bundle, source: FolderEmbedder) -> Embedded:
+    """Do the job: write the Parquet file and the CSV file of errors, both whole."""
+    settings = settings_of(options, bundle)
+    finished = FinishedRows(options.out, settings) if options.update and options.out.exists() else None
     if options.ray is None:
         say(f"embedding with {source.embedder.backend}, {options.precision}, {source.threads} threads")
     try:

@@ -2,12 +2,17 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from serving.errors import UsageError
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.embedder import Embedder
+from serving.errors import LabelError, UsageError
 from serving.label_lists import LABEL_LISTS, list_in_words
-from serving.label_text import check_label_length, normalise_label, split_labels
+from serving.label_text import check_label_length, join_labels, normalise_label, split_labels
+from serving.zeroshot import ZeroShot
 
 MOST_BYTES = 2**20  # of a file of labels
 FILES = (".txt", ".csv", ".tsv")
@@ -47,6 +52,25 @@ def read_label_source(text: str | None, class_names: Sequence[str]) -> LabelSour
     for label in (*(source.labels or ()), *source.descriptions.values()):
         check_label_length(label)
     return source
+
+
+def choose_labels(embedder: Embedder, source: LabelSource) -> ZeroShot:
+    """The zero-shot map for these labels; its class names are the labels, also where a description stands for one.
+
+    errors   LabelError, as `Embedder.choose`, or descriptions for a bundle without a text model
+    """
+    if source.labels is None or not source.descriptions:
+        return embedder.choose(source.labels)
+    by_text = {source.descriptions.get(label, label): label for label in source.labels}
+    if repeated := sorted({label for label in source.labels if list(source.labels).count(label) > 1}):
+        raise LabelError(f"--labels: got {join_labels(repeated)} more than once; give each label once")
+
+    def encode(texts: Sequence[str]) -> NDArray[np.float32]:
+        return embedder.encode_labels([by_text[text] for text in texts], source.descriptions)
+
+    texts = [source.descriptions.get(label, label) for label in source.labels]
+    chosen = embedder.zeroshot.choose(texts, encode if embedder.knows_text else None)
+    return replace(chosen, class_names=list(source.labels))
 
 
 def _plain(name: str) -> str:
