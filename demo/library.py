@@ -18,7 +18,7 @@ from usearch.index import Index
 
 from demo.label_box import ESC50, read_labels
 from serving.audio import Recording
-from serving.bulk.parquet_rows import FOLDER, schema_of
+from serving.bulk.parquet_rows import FIRST_COLUMNS, FOLDER
 from serving.embedder import Embedder
 from serving.errors import AudioError, UsageError, one_line
 from serving.zeroshot import unit_rows
@@ -107,8 +107,8 @@ def _read_stretch(path: Path, start_s: float, seconds: float) -> NDArray[np.floa
             samples = file.read(round(seconds * file.samplerate), dtype="float32", always_2d=True)
             return Recording.from_samples(np.asarray(samples, np.float32), file.samplerate, PREVIEW_HZ).wave
     whole = Recording.from_file(path, None)
-    first, count = round(start_s * whole.rate_hz), round(seconds * whole.rate_hz)
-    return Recording.from_samples(whole.wave[first : first + count], whole.rate_hz, PREVIEW_HZ).wave
+    first, count = round(start_s * whole.wave_rate_hz), round(seconds * whole.wave_rate_hz)
+    return Recording.from_samples(whole.wave[first : first + count], whole.wave_rate_hz, PREVIEW_HZ).wave
 
 
 def class_of(path: str) -> str:
@@ -126,7 +126,7 @@ def read_library(path: Path, recordings: Path | None = None) -> Library:
     errors       UsageError: the file is missing, has another format, no rows or rows of several models, or the folder
                  of the recordings is missing
     """
-    columns = [name for name in schema_of(1).names if name != "warning"]  # which older files do not have
+    columns = FIRST_COLUMNS
     if not path.is_file():
         raise UsageError(f"--library: {path}: no such file; make it with: {MAKE_IT}")
     try:

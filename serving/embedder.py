@@ -6,7 +6,7 @@ embedder.classify(wave, rate_hz)                                # [("dog", 0.93)
 embedder.classify(wave, rate_hz, ["dog", "a creaking door"])    # also classes that it was not trained on
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
@@ -15,13 +15,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.audio import PreparedRecording, Recording, level_dbfs, warn_in_python
+from serving.audio import PreparedRecording, Recording, RecordingStream, level_dbfs, warn_in_python
 from serving.backends.backend_choice import runs_on_gpu
 from serving.backends.bundle_runtime import open_front_end
 from serving.backends.runtime import Graph, Runtime, Stage
 from serving.bulk.embed_files import embed_each, file_size, list_paths
 from serving.bundle import Bundle, open_bundle, reopen_bundle
 from serving.bundle_files import ZEROSHOT
+from serving.embedding_stream import EmbeddingStream
 from serving.errors import AudioError, BundleError
 from serving.manifest import Manifest
 from serving.memory import trim_memory
@@ -111,9 +112,14 @@ class Embedder(SharedCopy):
         """Name of the runtime: onnxruntime, openvino or tensorrt."""
         return self.runtime.name
 
-    def windows(self, wave: NDArray[np.floating], rate_hz: float) -> NDArray[np.float32]:
-        """Mix to mono, resample and cut: [n_windows, samples] float32. See `to_mono` and `cut_windows`."""
-        window = self.manifest.window
+    def windows(
+        self, wave: NDArray[np.floating], rate_hz: float, hop_seconds: float | None = None
+    ) -> NDArray[np.float32]:
+        """Mix to mono, resample and cut: [n_windows, samples] float32. See `to_mono` and `cut_windows`.
+
+        hop_seconds   as for `embed_windows`
+        """
+        window = self.manifest.window.with_hop(hop_seconds)
         return Recording.from_samples(wave, rate_hz, window.rate_hz).windows(window)
 
     def run(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -146,14 +152,17 @@ class Embedder(SharedCopy):
             [self.network(part) for part in np.array_split(inputs, -(-len(inputs) // self.max_batch))]
         )
 
-    def embed_windows(self, wave: NDArray[np.floating], rate_hz: float) -> NDArray[np.float32]:
+    def embed_windows(
+        self, wave: NDArray[np.floating], rate_hz: float, hop_seconds: float | None = None
+    ) -> NDArray[np.float32]:
         """Embed each window of a clip.
 
-        wave     [n_samples] or [n_samples, n_channels] float in [-1, 1] at rate_hz
-        returns  [n_windows, 128] float32
-        errors   AudioError, see `to_mono`
+        wave         [n_samples] or [n_samples, n_channels] float in [-1, 1] at rate_hz
+        hop_seconds  from the start of a window to the start of the next one; None: as trained, without an overlap
+        returns      [n_windows, 128] float32
+        errors       AudioError, see `to_mono`; UsageError: hop_seconds is not above 0, or above a window
         """
-        return self.run(self.windows(wave, rate_hz))
+        return self.run(self.windows(wave, rate_hz, hop_seconds))
 
     def embed(self, wave: NDArray[np.floating], rate_hz: float) -> NDArray[np.float32]:
         """Embed a clip: the mean of the embeddings of its windows. [128] float32."""
@@ -170,7 +179,7 @@ class Embedder(SharedCopy):
         embeddings = np.empty((len(files), self.manifest.embedding_size), np.float32)
         batch = max(1, min(self.max_batch, -(-len(files) // self.threads)))  # a few files use all threads
         with closing(
-            embed_each(files, file_size, self.prepare_file, self.run_prepared, batch, self.threads)
+            embed_each(files, file_size, self.open_recording, self.run_prepared, batch, self.threads)
         ) as outcomes:
             for row, (_, outcome) in zip(embeddings, outcomes, strict=True):
                 if isinstance(outcome, AudioError):
@@ -179,6 +188,28 @@ class Embedder(SharedCopy):
                 for warning in outcome.warnings:
                     warn_in_python(warning)
         return embeddings
+
+    def stream(
+        self, path: str | Path, hop_seconds: float | None = None, max_seconds: float | None = None
+    ) -> EmbeddingStream:
+        """Embed the windows of a recording of any length in constant memory.
+
+        hop_seconds  as for `embed_windows`
+        max_seconds  longest recording; None: no limit
+        returns      an iterator over `StreamedWindows`: up to max_batch consecutive windows with their times, levels
+                     and embeddings. At its end it has the recording's duration_s, rate_hz, channels and warnings
+        errors       UsageError: hop_seconds is not above 0, or above a window. While iterating, AudioError naming the
+                     file: nothing of it can be read. A file that breaks off later gives the windows before, and a
+                     warning with the time. DurationError: it is longer than max_seconds, perhaps after some blocks
+        """
+        return EmbeddingStream(self.open_recording(path, hop_seconds, max_seconds), self.run_prepared)
+
+    def open_recording(
+        self, path: str | Path, hop_seconds: float | None = None, max_seconds: float | None = None
+    ) -> RecordingStream:
+        """The prepared windows of a file, up to max_batch at a time; arguments and errors as `stream`."""
+        window = self.manifest.window.with_hop(hop_seconds)
+        return RecordingStream(path, window, self.max_batch, self.prepare, max_seconds)
 
     def prepare_file(self, path: Path, max_seconds: float | None = None) -> PreparedRecording:
         """Decode a file and prepare its windows, see `Recording`.
@@ -199,6 +230,7 @@ class Embedder(SharedCopy):
         rate_hz: float,
         labels: Sequence[str] | None = None,
         offset: float | None = None,
+        hop_seconds: float | None = None,
     ) -> Ranking:
         """Rank labels for a clip.
 
@@ -206,12 +238,13 @@ class Embedder(SharedCopy):
                  classes of this bundle
         offset   subtracted from the scores of classes seen in training (generalised zero-shot); None: the offset that
                  the training chose, which is 0 where it chose none
+        hop_seconds   as for `embed_windows`
         returns  (label, probability) pairs, most probable first; the probabilities sum to 1. Labels are unchanged. The
                  list also has `level_dbfs`, `silent` and `unknown_words`, see `Ranking`: silence is ranked too
         errors   AudioError; LabelError: an unknown or repeated label; UsageError: an offset beyond all scores
         """
         chosen = self.choose(labels)
-        windows = self.windows(wave, rate_hz)
+        windows = self.windows(wave, rate_hz, hop_seconds)
         pairs = chosen.rank(pool(self.run(windows)), offset=offset)
         return Ranking(pairs, level_dbfs(windows), self.unknown_words(chosen.class_names))
 
@@ -230,12 +263,15 @@ class Embedder(SharedCopy):
         unknown = {label: self._text_model.unknown_words(self.describe(label)) for label in typed}
         return {label: words for label, words in unknown.items() if words}
 
-    def encode_labels(self, labels: Sequence[str]) -> NDArray[np.float32]:
+    def encode_labels(
+        self, labels: Sequence[str], descriptions: Mapping[str, str] | None = None
+    ) -> NDArray[np.float32]:
         """The text vectors of labels [n, text_size] float32.
 
+        descriptions   label -> its description, instead of the bundle's
         errors   LabelError: the text model knows no word of a label; BundleError: it is not the class vectors' one
         """
-        vectors = self._text_model.encode_labels(labels)
+        vectors = self._text_model.encode_labels(labels, descriptions)
         if vectors.shape[1] != self.zeroshot.class_vectors.shape[1]:
             raise BundleError(
                 f"{self.bundle.folder}: its text model's vectors have {vectors.shape[1]} numbers, its class vectors "

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.audio import PreparedRecording
+from serving.audio import PreparedWindows
 from serving.bulk.embed_files import embed_each, file_size
 from serving.bundle import Bundle
 from serving.errors import AudioError
@@ -81,6 +81,21 @@ class PeerSetting:
     gpus: list[str]
 
 
+@dataclass(frozen=True)
+class PreparedClip:
+    """A clip as `embed_each` reads it. Only the inputs count here: nothing reads the facts of its windows."""
+
+    inputs: NDArray[np.float32]
+    duration_s: float = 0.0
+    warnings: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[PreparedWindows]:
+        none = np.zeros(len(self.inputs))
+        yield PreparedWindows(
+            starts_s=none, ends_s=none, padded=none.astype(bool), levels_dbfs=none, inputs=self.inputs
+        )
+
+
 def two_part_peer(
     name: str,
     network: str,
@@ -102,9 +117,8 @@ def two_part_peer(
     def clip_by_clip(paths: Sequence[Path]) -> NDArray[np.float32]:
         return np.stack([one(path) for path in paths])
 
-    def prepare(path: Path) -> PreparedRecording:
-        # Only the inputs count here: nothing reads the facts of the recording.
-        return PreparedRecording(duration_s=0.0, rate_hz=0.0, channels=1, inputs=decode(path), levels_dbfs=[])
+    def prepare(path: Path) -> PreparedClip:
+        return PreparedClip(decode(path))
 
     def in_pipeline(paths: Sequence[Path]) -> NDArray[np.float32]:
         rows: list[NDArray[np.float32]] = []

@@ -1,15 +1,15 @@
-"""Decode all streams of a file with libsndfile or FFmpeg, join them, and report what could not be read."""
+"""Decode all streams of a file with libsndfile or FFmpeg, block by block, and report what could not be read."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 
 from soundfile import SoundFile, SoundFileError
 
 from serving.audio import mp3, ogg, wav
-from serving.audio.decoded_samples import DecodedSamples, SampleCollector
 from serving.audio.ffmpeg import find_demuxer, opened_container
 from serving.audio.file_names import FORMATS
 from serving.audio.libsndfile import file_seconds, opened, opened_fd, reason_of
+from serving.audio.sample_blocks import BlockReader, SampleBlock
 from serving.audio.streams import ByteSource, EncodedStream, StreamLayout
 from serving.audio.tags import tag_end
 from serving.errors import AudioError, DurationError, FormatError
@@ -19,33 +19,32 @@ MP3_BEGINS_WITHIN = 2**18  # bytes, unless the file begins with a tag or zeros
 CHUNKED = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"riff", b".snd", b"caff")
 
 
-def decode(
-    source: ByteSource, name: str, max_seconds: float | None, warn: Callable[[str], None], mixes: bool = False
-) -> DecodedSamples:
-    """Decode all streams of a source and join them.
+def decode_blocks(
+    source: ByteSource, name: str, max_seconds: float | None, warn: Callable[[str], None]
+) -> Generator[SampleBlock]:
+    """Decode all streams of a source, one after the other, and yield their samples block by block.
 
     name   for messages
-    mixes  mix the channels of long recordings, see `SampleCollector`
-    warn   called with one line for each part that could not be read
-    Streams of several rates and channels are brought to the highest rate and the most channels.
-    errors   FormatError: not readable; DurationError: more than max_seconds
+    warn   called at the end with one line for each part that could not be read
+    errors FormatError: not readable; DurationError: more than max_seconds, perhaps after some blocks
     """
     layout = _layout_of(source, name)
-    samples = SampleCollector(name, max_seconds, mixes)
+    reader = BlockReader(name, max_seconds)
     if layout.needs_ffmpeg:
-        return _decode_with_ffmpeg(source, samples, warn, None)
+        yield from _decode_with_ffmpeg(source, reader, warn, None)
+        return
     for number, stream in enumerate(layout.streams):
         try:
             with _opened(source, stream, layout if number == 0 else StreamLayout()) as file:
-                samples.add_file(file, lambda stream=stream: _opened(source, stream, layout))
+                yield from reader.read_file(file, lambda stream=stream: _opened(source, stream, layout))
         except SoundFileError as error:
             if number == 0 and (len(layout.streams) == 1 or stream.pieces is None):
                 refused = FormatError(f"{name}: not a readable audio file ({reason_of(error)}); send {FORMATS}")
-                return _decode_with_ffmpeg(source, samples, warn, refused)
-            samples.notes.append(f"stream {number + 1} of {len(layout.streams)} cannot be read ({reason_of(error)})")
-    for note in (*layout.notes, *samples.notes):
+                yield from _decode_with_ffmpeg(source, reader, warn, refused)
+                return
+            reader.notes.append(f"stream {number + 1} of {len(layout.streams)} cannot be read ({reason_of(error)})")
+    for note in (*layout.notes, *reader.notes):
         warn(f"{name}: {note}")
-    return samples.joined()
 
 
 def source_seconds(source: ByteSource) -> float | None:
@@ -114,14 +113,13 @@ def _opened_as_is(source: ByteSource, stream: EncodedStream) -> Iterator[SoundFi
 
 
 def _decode_with_ffmpeg(
-    source: ByteSource, samples: SampleCollector, warn: Callable[[str], None], refused: FormatError | None
-) -> DecodedSamples:
+    source: ByteSource, reader: BlockReader, warn: Callable[[str], None], refused: FormatError | None
+) -> Iterator[SampleBlock]:
     """Decode with FFmpeg. refused: libsndfile's error, raised if FFmpeg cannot read the file either."""
     try:
-        with opened_container(source, samples.name) as container:
-            samples.add_container(container)
+        with opened_container(source, reader.name) as container:
+            yield from reader.read_container(container)
     except FormatError as error:
         raise refused or error from error
     for note in container.notes:
-        warn(f"{samples.name}: {note}")
-    return samples.joined()
+        warn(f"{reader.name}: {note}")

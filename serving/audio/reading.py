@@ -2,14 +2,15 @@
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.audio.decoded_samples import DecodedSamples
-from serving.audio.decoding import decode, source_seconds
+from serving.audio.decoded_samples import joined
+from serving.audio.decoding import decode_blocks, source_seconds
+from serving.audio.sample_blocks import SampleBlock
 from serving.audio.streams import ByteSource
 from serving.audio.waveform import check_wave
 from serving.errors import AudioError, AudioWarning
@@ -30,21 +31,19 @@ def read_audio(
     returns      wave [n_samples, n_channels] float32, integer formats scaled to [-1, 1]; its rate in Hz
     errors       AudioError: not there, not readable, too long, no samples, NaN or infinite samples
     """
-    samples = read_samples(path, max_seconds, warn, mixes=False)
-    return samples.wave, samples.rate_hz
+    blocks = file_blocks(path, max_seconds, warn)
+    return _joined(blocks, str(path), max_seconds)
 
 
-def read_samples(
-    path: str | Path, max_seconds: float | None, warn: Callable[[str], None], mixes: bool
-) -> DecodedSamples:
-    """As `read_audio`. mixes: mix the channels of long recordings as they are decoded, see `SampleCollector`."""
+def file_blocks(path: str | Path, max_seconds: float | None, warn: Callable[[str], None]) -> Generator[SampleBlock]:
+    """Decode a file block by block, see `decode_blocks`. AudioError: also if the file is not there or not readable."""
     path = Path(path)
     try:
         source = _source_of(path)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise _unreadable(path, error) from error
     try:
-        return _decode(source, str(path), max_seconds, warn, mixes)
+        yield from decode_blocks(source, str(path), max_seconds, warn)
     except OSError as error:
         raise _unreadable(path, error) from error
     finally:
@@ -78,15 +77,7 @@ def decode_audio(
     errors       FormatError: not readable; DurationError: longer than max_seconds; otherwise as `check_wave`
     Streams that were joined to one file are decoded one after the other, those of several rates at the highest rate.
     """
-    samples = decode_samples(data, name, max_seconds, warn, mixes=False)
-    return samples.wave, samples.rate_hz
-
-
-def decode_samples(
-    data: bytes, name: str, max_seconds: float | None, warn: Callable[[str], None], mixes: bool
-) -> DecodedSamples:
-    """As `decode_audio`. mixes: as `read_samples`."""
-    return _decode(ByteSource(data), name, max_seconds, warn, mixes)
+    return _joined(decode_blocks(ByteSource(data), name, max_seconds, warn), name, max_seconds)
 
 
 def header_seconds(data: bytes) -> float | None:
@@ -97,10 +88,8 @@ def header_seconds(data: bytes) -> float | None:
     return source_seconds(ByteSource(data))
 
 
-def _decode(
-    source: ByteSource, name: str, max_seconds: float | None, warn: Callable[[str], None], mixes: bool
-) -> DecodedSamples:
-    samples = decode(source, name, max_seconds, warn, mixes)
+def _joined(blocks: Iterator[SampleBlock], name: str, max_seconds: float | None) -> tuple[NDArray[np.float32], int]:
+    samples = joined(blocks, name, max_seconds)
     if not samples.is_checked:
         check_wave(samples.wave, name)
-    return samples
+    return samples.wave, samples.rate_hz

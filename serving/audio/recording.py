@@ -3,25 +3,28 @@
     recording = Recording.from_file("dog.mp3", window.rate_hz)
     prepared = recording.prepare(window, front_end)
 
-The server, the bulk job, the demo, the training and the benchmarks all read recordings this way. The decoded samples
-are freed as soon as the mono waveform is made; what `prepare` returns holds no waveform but the network's input.
+The server, the demo, the training and the benchmarks all read recordings this way. They are decoded block by block, so
+only the mono waveform is held whole; what `prepare` returns holds no waveform but the network's input. For recordings
+of any length see `serving.audio.recording_stream`.
 """
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.audio.decoded_samples import DecodedSamples
+from serving.audio.decoding import decode_blocks
 from serving.audio.level import level_dbfs
-from serving.audio.reading import decode_samples, read_samples
+from serving.audio.mono_stream import MonoStream
+from serving.audio.reading import file_blocks
+from serving.audio.streams import ByteSource
 from serving.audio.waveform import to_mono
 from serving.audio.window import Window, cut_windows
-from serving.errors import AudioError
 
 Result = TypeVar("Result")
 
@@ -69,16 +72,19 @@ class Recording(RecordingFacts):
     def from_file(cls, path: str | Path, rate_hz: int | None, max_seconds: float | None = None) -> Self:
         """Decode a file and resample it.
 
-        rate_hz      of `wave`; None: the recording's own rate
+        rate_hz      of `wave`; None: the recording's own rate; of several the first
         max_seconds  longest recording; None: no limit
-        errors       AudioError naming the file, see `read_audio` and `to_mono`
+        errors       AudioError naming the file, see `read_audio` and `MonoStream`
         """
-        return cls._decoded(lambda warn: read_samples(path, max_seconds, warn, mixes=True), str(path), rate_hz)
+        warnings: list[str] = []
+        return cls._decoded(MonoStream(file_blocks(path, max_seconds, warnings.append), str(path), rate_hz, warnings))
 
     @classmethod
     def from_bytes(cls, data: bytes, name: str, rate_hz: int | None, max_seconds: float | None = None) -> Self:
         """As `from_file`, for the bytes of an audio file. name: for messages."""
-        return cls._decoded(lambda warn: decode_samples(data, name, max_seconds, warn, mixes=True), name, rate_hz)
+        warnings: list[str] = []
+        blocks = decode_blocks(ByteSource(data), name, max_seconds, warnings.append)
+        return cls._decoded(MonoStream(blocks, name, rate_hz, warnings))
 
     @classmethod
     def from_samples(cls, samples: NDArray[np.floating], samples_rate_hz: float, rate_hz: int) -> Self:
@@ -100,17 +106,19 @@ class Recording(RecordingFacts):
         )
 
     @classmethod
-    def _decoded(
-        cls, decode: Callable[[Callable[[str], None]], DecodedSamples], name: str, rate_hz: int | None
-    ) -> Self:
-        warnings: list[str] = []
-        decoded, decode_ms = _timed(lambda: decode(warnings.append))
-        try:
-            recording = cls.from_samples(decoded.wave, decoded.rate_hz, decoded.rate_hz if rate_hz is None else rate_hz)
-        except AudioError as error:
-            raise AudioError(f"{name}: {error}") from error
-        steps = {"decode": decode_ms} | recording.milliseconds
-        return replace(recording, channels=decoded.channels, warnings=tuple(warnings), milliseconds=steps)
+    def _decoded(cls, stream: MonoStream) -> Self:
+        with closing(stream):
+            waves = list(stream)
+        assert stream.target_hz is not None
+        return cls(
+            duration_s=stream.duration_s,
+            rate_hz=stream.rate_hz,
+            channels=stream.channels,
+            warnings=tuple(stream.warnings),
+            milliseconds=stream.milliseconds,
+            wave=waves[0] if len(waves) == 1 else np.concatenate(waves),
+            wave_rate_hz=stream.target_hz,
+        )
 
     def windows(self, window: Window) -> NDArray[np.float32]:
         """Cut into windows [n_windows, samples] float32, see `cut_windows`. `wave` must be at the window's rate."""

@@ -50,11 +50,13 @@ class FilterBank:
     step: int
     scratch: local = field(default_factory=local)
 
-    def apply(self, mono: NDArray[np.floating], n_new: int) -> NDArray[np.float32]:
-        """Resample [n_samples] to [n_new] float32; the waveform is taken as silent beyond its ends."""
+    def apply(self, mono: NDArray[np.floating], n_new: int, lead: int = 0) -> NDArray[np.float32]:
+        """Resample [n_samples] to [n_new] float32; the waveform is taken as silent beyond its ends.
+
+        lead  number of samples of `mono` before the place of the first new sample
+        """
         n_groups, _, n_taps, _ = self.weights.shape
-        periods = min(MOST_PERIODS, ONE_THREADS_PRODUCTS // (n_taps * COLUMNS))
-        part = periods * n_groups * COLUMNS  # new samples
+        periods, part = self.part_periods, self.part
         most = max(1, BLOCK // part)  # parts at a time
         if not hasattr(self.scratch, "old"):
             self.scratch.old = np.empty(self._reach(most * periods), np.float32)
@@ -64,7 +66,7 @@ class FilterBank:
         new = np.empty((-(-n_new // part), periods, n_groups, COLUMNS), np.float32)
         for first in range(0, len(new), most):
             block = new[first : first + most]
-            start = first * periods * self.hop - self.half
+            start = first * periods * self.hop - self.half + lead
             before = max(0, -start)
             part_of_wave = mono[start + before : start + len(old)]
             old[:before] = 0
@@ -72,6 +74,22 @@ class FilterBank:
             old[before + len(part_of_wave) : self._reach(len(block) * periods)] = 0
             np.matmul(frames[:, : len(block)], self.weights, out=block.transpose(2, 0, 1, 3))
         return new.reshape(-1)[:n_new]
+
+    @property
+    def part_periods(self) -> int:
+        """Periods in one matrix product."""
+        _, _, n_taps, _ = self.weights.shape
+        return min(MOST_PERIODS, ONE_THREADS_PRODUCTS // (n_taps * COLUMNS))
+
+    @property
+    def part(self) -> int:
+        """New samples of one matrix product. In parts of this size a waveform gives the same bits as in one."""
+        return self.part_periods * len(self.weights) * COLUMNS
+
+    def whole_parts(self, n_old: int, lead: int) -> int:
+        """Number of parts that depend on none but these old samples, `lead` of them before the first new sample."""
+        later = n_old + self.half - lead - self._reach(self.part_periods)
+        return 0 if later < 0 else 1 + later // (self.part_periods * self.hop)
 
     def _reach(self, periods: int) -> int:
         """Number of old samples that this many periods depend on."""
@@ -114,4 +132,47 @@ def resample(mono: NDArray[np.floating], rate_hz: float, target_hz: int) -> NDAr
     bank = filter_bank(int(rate_hz), target_hz) if rate_hz == int(rate_hz) else None
     if bank is None:
         return soxr.resample(np.ascontiguousarray(mono, dtype=np.float32), rate_hz, target_hz, quality="HQ")
-    return bank.apply(mono, math.floor(len(mono) * target_hz / rate_hz + 0.5))
+    return bank.apply(mono, resampled_length(len(mono), rate_hz, target_hz))
+
+
+class StreamResampler:
+    """Resamples one channel that comes block by block, to the same bits as `resample` gives for all of it at once."""
+
+    def __init__(self, rate_hz: int, target_hz: int):
+        self._rates = (rate_hz, target_hz)
+        self._bank = filter_bank(rate_hz, target_hz)
+        self._soxr: soxr.ResampleStream | None = None
+        self._rest = np.empty(0, np.float32)  # old samples that the next new ones depend on
+        self._lead = 0  # number of them before the place of the next new sample
+        self._n_old = self._n_new = 0
+
+    def push(self, mono: NDArray[np.float32], is_last: bool) -> NDArray[np.float32]:
+        """The new samples [n] float32 that the old ones so far allow; all, if these are the last ones."""
+        if self._rates[0] == self._rates[1]:
+            return mono
+        if is_last and not self._n_old:
+            return resample(mono, *self._rates)
+        self._n_old += len(mono)
+        if self._bank is None:
+            if self._soxr is None:
+                self._soxr = soxr.ResampleStream(*self._rates, 1, dtype="float32", quality="HQ")
+            return self._soxr.resample_chunk(np.ascontiguousarray(mono), last=is_last)
+        return self._push_to_bank(self._bank, mono, is_last)
+
+    def _push_to_bank(self, bank: FilterBank, mono: NDArray[np.float32], is_last: bool) -> NDArray[np.float32]:
+        old = np.concatenate([self._rest, mono])
+        n_parts = bank.whole_parts(len(old), self._lead)
+        n_new = resampled_length(self._n_old, *self._rates) - self._n_new if is_last else n_parts * bank.part
+        new = bank.apply(old, n_new, self._lead)
+        self._n_new += n_new
+        if n_parts:
+            done = n_parts * bank.part_periods * bank.hop + self._lead  # place of the next new sample
+            self._lead = min(bank.half, done)
+            old = old[done - self._lead :].copy()
+        self._rest = old
+        return new
+
+
+def resampled_length(n_samples: int, rate_hz: float, target_hz: int) -> int:
+    """Number of new samples."""
+    return math.floor(n_samples * target_hz / rate_hz + 0.5)

@@ -32,6 +32,12 @@ def check_wave(wave: NDArray[np.floating], name: str = "audio") -> None:
         )
 
 
+def check_rate(rate_hz: float, name: str = "audio") -> None:
+    """Raise AudioError for a rate that cannot be resampled."""
+    if not isinstance(rate_hz, Real) or not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+        raise AudioError(f"{name}: got a rate of {rate_hz} Hz; wanted {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}")
+
+
 def to_mono(wave: NDArray[np.floating], rate_hz: float, target_hz: int) -> NDArray[np.float32]:
     """Mix the channels to one (their mean) and resample, see `serving.audio.resampling`.
 
@@ -51,8 +57,7 @@ def to_mono(wave: NDArray[np.floating], rate_hz: float, target_hz: int) -> NDArr
             f"waveform: got {list(wave.shape)}, {wave.shape[1]} channels of {wave.shape[0]} samples; wanted "
             f"[n_samples, n_channels], with no more channels than samples and up to {MOST_CHANNELS}: transpose it"
         )
-    if not isinstance(rate_hz, Real) or not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
-        raise AudioError(f"waveform: got a rate of {rate_hz} Hz; wanted {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}")
+    check_rate(rate_hz, "waveform")
     check_wave(wave, "waveform")
     mono = np.ascontiguousarray(mix(wave), dtype=np.float32)  # [n_samples]
     if rate_hz == target_hz:

@@ -4,15 +4,15 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from threading import Lock
-from typing import TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.audio import PreparedRecording
+from serving.audio import PreparedWindows, WindowFacts
 from serving.errors import AudioError, UsageError
 
 FileKey = TypeVar("FileKey")
@@ -21,12 +21,13 @@ Outcome = tuple[FileKey, "FileEmbeddings | AudioError"]
 
 RunNetwork = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # inputs [n, ...] -> embeddings [n, size]
 
+WINDOW_FACTS = tuple(each.name for each in fields(WindowFacts))
 BYTES_A_WINDOW = 2**19  # estimate from the file size: 5 s of 16 bits at 44.1 kHz are 441 kB
 
 
-@dataclass(frozen=True)
-class FileEmbeddings:
-    """The embeddings of one file.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FileEmbeddings(WindowFacts):
+    """The embeddings of all windows of one file.
 
     duration_s  of the recording
     rows        [n_windows, 128] float32, one for each window
@@ -38,10 +39,25 @@ class FileEmbeddings:
     warnings: tuple[str, ...] = ()
 
 
+class PreparedFile(Protocol):
+    """A file whose prepared windows are read block by block, such as a `RecordingStream`.
+
+    duration_s, warnings   known at the end
+    """
+
+    def __iter__(self) -> Iterator[PreparedWindows]: ...
+
+    @property
+    def duration_s(self) -> float: ...
+
+    @property
+    def warnings(self) -> tuple[str, ...]: ...
+
+
 def embed_each(
     files: Iterable[FileKey],
     size: Callable[[FileKey], int],
-    prepare: Callable[[FileKey], PreparedRecording],
+    prepare: Callable[[FileKey], PreparedFile],
     run: RunNetwork,
     batch: int,
     threads: int,
@@ -50,12 +66,13 @@ def embed_each(
 
     files    names, paths or other keys of the files
     size     key -> size of the file in bytes
-    prepare  key -> decoded and prepared recording; called in `threads` threads at the same time; AudioError: the file
-             has no embeddings
+    prepare  key -> the file's prepared windows; called and read in `threads` threads at the same time; AudioError: the
+             file has no embeddings
     run      inputs [n, ...] -> embeddings [n, 128]; called with the windows of several files, by one thread at a time
     batch    number of windows that makes a call of `run` efficient
     Each thread decodes a group of files and runs the model on them, so threads rarely wait for each other. Which files
-    share a call depends only on their order and sizes. Only a few files are in memory at any time.
+    share a call depends only on their order and sizes. Only a few files are in memory at any time, and of a long one
+    only a batch of windows, besides its embeddings.
     """
     lock = Lock()
 
@@ -90,42 +107,60 @@ def _groups(files: Iterable[FileKey], size: Callable[[FileKey], int], batch: int
         yield group
 
 
+@dataclass
+class _OpenFile(Generic[FileKey]):
+    """A file of a group while its windows are embedded. error: why it has no embeddings."""
+
+    key: FileKey
+    prepared: PreparedFile | None = None
+    blocks: list[PreparedWindows] = field(default_factory=list)  # without inputs, once they are embedded
+    rows: list[NDArray[np.float32]] = field(default_factory=list)
+    error: AudioError | None = None
+
+    def outcome(self) -> Outcome[FileKey]:
+        if self.error or not self.prepared:
+            return self.key, self.error or AudioError(f"{self.key}: was not read")
+        facts = {name: _joined([getattr(block, name) for block in self.blocks]) for name in WINDOW_FACTS}
+        rows, prepared = _joined(self.rows), self.prepared
+        return self.key, FileEmbeddings(duration_s=prepared.duration_s, rows=rows, warnings=prepared.warnings, **facts)
+
+
 def _embed_group(
-    files: Iterable[FileKey],
-    prepare: Callable[[FileKey], PreparedRecording],
-    run: RunNetwork,
-    batch: int,
+    keys: Iterable[FileKey], prepare: Callable[[FileKey], PreparedFile], run: RunNetwork, batch: int
 ) -> list[Outcome[FileKey]]:
-    outcomes: list[Outcome[FileKey]] = []
-    pending: list[tuple[FileKey, PreparedRecording | AudioError]] = []
+    files: list[_OpenFile[FileKey]] = []
+    waiting: list[tuple[_OpenFile[FileKey], PreparedWindows]] = []
     n_windows = 0
-    for file in files:
+    for key in keys:
+        file = _OpenFile(key)
+        files.append(file)
         try:
-            prepared = prepare(file)
-            n_windows += len(prepared.inputs)
+            file.prepared = prepare(key)
+            for block in file.prepared:
+                waiting.append((file, block))
+                n_windows += len(block)
+                if n_windows >= batch:
+                    _embed(waiting, run)
+                    waiting, n_windows = [], 0
         except AudioError as error:
-            prepared = error
-        pending.append((file, prepared))
-        if n_windows >= batch:
-            outcomes += _embed(pending, run)
-            pending, n_windows = [], 0
-    return [*outcomes, *_embed(pending, run)]
+            file.error = error
+    _embed(waiting, run)
+    return [file.outcome() for file in files]
 
 
-def _embed(
-    pending: list[tuple[FileKey, PreparedRecording | AudioError]],
-    run: RunNetwork,
-) -> Iterator[Outcome[FileKey]]:
-    inputs = [prepared.inputs for _, prepared in pending if isinstance(prepared, PreparedRecording)]
-    rows = run(np.concatenate(inputs)) if inputs else np.empty((0, 0), np.float32)
+def _embed(waiting: list[tuple[_OpenFile[FileKey], PreparedWindows]], run: RunNetwork) -> None:
+    if not waiting:
+        return
+    rows = run(_joined([block.inputs for _, block in waiting]))
     first = 0
-    for file, prepared in pending:
-        if isinstance(prepared, AudioError):
-            yield file, prepared
-            continue
-        last = first + len(prepared.inputs)
-        yield file, FileEmbeddings(prepared.duration_s, rows[first:last], prepared.warnings)
-        first = last
+    for file, block in waiting:
+        file.rows.append(rows[first : first + len(block)])
+        file.blocks.append(replace(block, inputs=block.inputs[:0].copy()))
+        first += len(block)
+
+
+def _joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def file_size(path: Path) -> int:

@@ -3,14 +3,16 @@
 import shutil
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from serving.audio import PreparedRecording, read_audio
+from serving.audio import PreparedWindows, RecordingStream, read_audio
 from serving.bulk.embed_files import FileEmbeddings, embed_each
 from serving.embedder import Embedder
 from serving.errors import AudioError, LabelError, UsageError
@@ -160,12 +162,23 @@ def test_nothing_is_opened_that_is_not_asked_for(bundle_folder, tmp_path):
 # What embeds many files, with files that are numbers and a model that doubles them.
 
 
-def decode(number: int) -> PreparedRecording:
-    return prepared(float(number), np.full((1 + number % 3, 1), number, np.float32))
+@dataclass
+class PreparedNumber:
+    """A file whose windows are all in one block."""
+
+    duration_s: float
+    inputs: np.ndarray
+    warnings: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[PreparedWindows]:
+        starts = np.arange(len(self.inputs), dtype=float)
+        yield PreparedWindows(
+            starts_s=starts, ends_s=starts + 1, padded=starts < 0, levels_dbfs=0 * starts, inputs=self.inputs
+        )
 
 
-def prepared(duration_s: float, inputs: np.ndarray) -> PreparedRecording:
-    return PreparedRecording(duration_s=duration_s, rate_hz=RATE_HZ, channels=1, inputs=inputs, levels_dbfs=[])
+def decode(number: int) -> PreparedNumber:
+    return PreparedNumber(float(number), np.full((1 + number % 3, 1), number, np.float32))
 
 
 def double(windows: np.ndarray) -> np.ndarray:
@@ -173,7 +186,7 @@ def double(windows: np.ndarray) -> np.ndarray:
 
 
 def test_outcomes_come_in_order_with_errors_in_their_places():
-    def decode_even(number: int) -> PreparedRecording:
+    def decode_even(number: int) -> PreparedNumber:
         if number % 5 == 3:
             raise AudioError(f"{number} is bad")
         return decode(number)
@@ -210,7 +223,7 @@ def test_large_files_are_shared_one_by_one():
     """A batch of hours in one thread would leave the others without work at the end."""
     both = threading.Barrier(2, timeout=30)
 
-    def decode_beside_another(number: int) -> PreparedRecording:
+    def decode_beside_another(number: int) -> PreparedNumber:
         both.wait()
         return decode(number)
 
@@ -220,16 +233,16 @@ def test_large_files_are_shared_one_by_one():
 
 def test_a_few_files_are_shared_by_all_threads(bundle_folder, tmp_path, monkeypatch):
     both = threading.Barrier(2, timeout=30)
-    prepare_file = Embedder.prepare_file
+    open_recording = Embedder.open_recording
 
-    def decode_beside_another(self: Embedder, path: Path) -> PreparedRecording:
+    def decode_beside_another(self: Embedder, path: Path) -> RecordingStream:
         both.wait()
-        return prepare_file(self, path)
+        return open_recording(self, path)
 
     paths = [tmp_path / "a.wav", tmp_path / "b.wav"]
     for path in paths:
         path.write_bytes(encoded(harmonics(RATE_HZ)))
-    monkeypatch.setattr(Embedder, "prepare_file", decode_beside_another)
+    monkeypatch.setattr(Embedder, "open_recording", decode_beside_another)
     assert Embedder.load(bundle_folder, threads=2).embed_files(paths).shape == (2, 128)
 
 
@@ -240,9 +253,9 @@ def test_which_files_share_a_call_of_the_model_is_no_chance():
         calls.append(windows[:, 0].tolist())
         return windows
 
-    def decode_slowly(number: int) -> PreparedRecording:
+    def decode_slowly(number: int) -> PreparedNumber:
         time.sleep(0.002 * (number % 2))
-        return prepared(1.0, np.full((1, 1), number, np.float32))
+        return PreparedNumber(1.0, np.full((1, 1), number, np.float32))
 
     list(embed_each(range(20), lambda _: 1, decode_slowly, run, batch=8, threads=3))
     assert sorted(calls) == [[*map(float, range(8))], [*map(float, range(8, 16))], [*map(float, range(16, 20))]]
@@ -252,7 +265,7 @@ def test_decoding_and_embedding_overlap():
     """While one thread has the model, another decodes: here the model does not end before it has."""
     decoded = threading.Event()
 
-    def decode_and_tell(number: int) -> PreparedRecording:
+    def decode_and_tell(number: int) -> PreparedNumber:
         if number == 1:
             decoded.set()
         return decode(number)
@@ -265,7 +278,7 @@ def test_decoding_and_embedding_overlap():
 
 
 def test_a_fault_that_is_not_the_files_ends_it_and_its_threads():
-    def broken(number: int) -> PreparedRecording:
+    def broken(number: int) -> PreparedNumber:
         raise MemoryError(number)
 
     before = set(threading.enumerate())

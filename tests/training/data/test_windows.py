@@ -47,7 +47,7 @@ def test_cached_frames_hold_the_windows_that_serving_cuts(tmp_path):
 def test_a_second_load_reads_the_cache_and_decodes_nothing(tmp_path, monkeypatch):
     clips = write_clips(tmp_path, [20_000, 40_000])
     first = load(clips, tmp_path / "cache")
-    monkeypatch.setattr("serving.audio.recording.read_samples", lambda path, *_: pytest.fail(f"decoded {path} again"))
+    monkeypatch.setattr("serving.audio.recording.file_blocks", lambda path, *_: pytest.fail(f"decoded {path} again"))
     second = load(clips, tmp_path / "cache")
     np.testing.assert_array_equal(first.values, second.values)
 

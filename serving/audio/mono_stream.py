@@ -1,0 +1,110 @@
+"""The sound of a recording, mixed to one channel and resampled, block by block: any length in constant memory."""
+
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.audio.resampling import StreamResampler
+from serving.audio.sample_blocks import SampleBlock
+from serving.audio.waveform import check_rate, check_wave, mix
+from serving.errors import AudioError, DurationError
+
+
+@dataclass
+class MonoStream:
+    """Yields the waveform of a recording as blocks [n_samples] float32 in [-1, 1] at `target_hz`, at least one sample.
+
+    blocks     the decoded samples
+    name       for messages
+    target_hz  rate of the waveform; None: that of the first block, which it is after the start
+    warnings   gets one line for each part that cannot be read; `blocks` may add to the same list
+
+    Where the rate changes inside the recording, each stretch is resampled on its own. These are known so far, and for
+    the whole recording once it is exhausted:
+
+    duration_s, rate_hz, channels   as they were decoded; of several rates and numbers of channels the highest
+    milliseconds                    time of each step: decode; resample (mix to mono and resample)
+
+    errors   AudioError naming the file: nothing can be read, no samples, or the first block has samples that are not
+             finite or far too loud. If a later block has such samples, the recording ends before it, with a warning.
+             DurationError: longer than allowed, perhaps after some blocks
+    """
+
+    blocks: Generator[SampleBlock]
+    name: str
+    target_hz: int | None
+    warnings: list[str] = field(default_factory=list)
+    duration_s: float = 0.0
+    rate_hz: int = 0
+    channels: int = 0
+    milliseconds: dict[str, float] = field(default_factory=lambda: {"decode": 0.0, "resample": 0.0})
+
+    def __iter__(self) -> Generator[NDArray[np.float32]]:
+        resampler, given = None, False
+        block = self._next()
+        if block is None:
+            check_wave(np.empty(0, np.float32), self.name)  # raises
+        target_hz = self.target_hz = self.target_hz or (block.rate_hz if block else 1)
+        while block is not None:
+            after = self._after()
+            is_last = after is None or after.rate_hz != block.rate_hz
+            start = time.perf_counter()
+            if resampler is None:
+                resampler = StreamResampler(block.rate_hz, target_hz)
+            mono = np.ascontiguousarray(mix(block.wave), np.float32)
+            wave = resampler.push(mono, is_last)
+            self._spend("resample", start)
+            if is_last:
+                resampler = None
+            if not wave.size and after is None and not given:
+                wave = mono[:1]  # a few samples at a high rate can give none at a low one
+            if wave.size:
+                given = True
+                yield wave
+            block = after
+
+    def close(self) -> None:
+        """Close the file."""
+        self.blocks.close()
+
+    def _after(self) -> SampleBlock | None:
+        """The next block; None at the end, or where nothing more can be read."""
+        try:
+            return self._next()
+        except DurationError:
+            raise
+        except AudioError as error:
+            reason = str(error).removeprefix(f"{self.name}: ")
+            self.warnings.append(
+                f"{self.name}: damaged: could be read only as far as {self.duration_s:.1f} s ({reason})"
+            )
+            self.blocks.close()
+            return None
+
+    def _next(self) -> SampleBlock | None:
+        """The next block that has samples, checked and counted; None at the end."""
+        start = time.perf_counter()
+        block = next((block for block in self.blocks if len(block.wave)), None)
+        self._spend("decode", start)
+        if block is None:
+            return None
+        if not block.is_checked:
+            check_wave(block.wave, self.name)
+        check_rate(block.rate_hz, f"{self.name}: waveform")
+        self._count(block)
+        return block
+
+    def _count(self, block: SampleBlock) -> None:
+        self._stretches[block.rate_hz] = self._stretches.get(block.rate_hz, 0) + len(block.wave)
+        self.duration_s = sum(n_samples / rate_hz for rate_hz, n_samples in self._stretches.items())
+        self.rate_hz = max(self.rate_hz, block.rate_hz)
+        self.channels = max(self.channels, block.channels)
+
+    def _spend(self, step: str, start: float) -> None:
+        self.milliseconds[step] += 1000 * (time.perf_counter() - start)
+
+    def __post_init__(self) -> None:
+        self._stretches: dict[int, int] = {}  # number of samples at each rate
