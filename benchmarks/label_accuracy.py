@@ -199,7 +199,7 @@ def average_precision(is_right: NDArray[np.bool_], scores: NDArray[Any]) -> floa
 
 
 def precision_and_recall(rows: pyarrow.Table, clips: Sequence[Clip]) -> dict[str, float]:
-    """Share of the rows that lie at least half in clips of their label; share of the clips that such a row touches."""
+    """Share of the rows that lie at least half in clips of their label, and of the clips that such a row touches."""
     starts, ends, labels = (rows[name].to_numpy() for name in ("start_s", "end_s", "label"))
     right, found = 0, 0
     for name in {clip.label for clip in clips}:
@@ -208,8 +208,9 @@ def precision_and_recall(rows: pyarrow.Table, clips: Sequence[Clip]) -> dict[str
         first, last = starts[mine], ends[mine]
         stretches = np.array([np.minimum(last, clip.end_s) - np.maximum(first, clip.start_s) for clip in own])
         if stretches.size:
-            right += int((np.maximum(0, stretches).sum(axis=0) >= WITHIN * (last - first)).sum())
-            found += int((stretches > 0).any(axis=1).sum())
+            is_right = np.maximum(0, stretches).sum(axis=0) >= WITHIN * (last - first)
+            right += int(is_right.sum())
+            found += int(((stretches > 0) & is_right).any(axis=1).sum())
     return {"rows": len(starts), "precision": right / max(1, len(starts)), "recall": found / len(clips)}
 
 

@@ -323,7 +323,7 @@ def test_help_names_units_and_defaults(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     out = capsys.readouterr().out
-    for text in ("--per", "--ray", "--overwrite", "seconds", "3600"):
+    for text in ("--per", "--ray", "--overwrite", "--update", "--workers", "--hop-seconds", "seconds"):
         assert text in out
 
 
