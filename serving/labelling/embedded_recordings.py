@@ -46,9 +46,9 @@ def read_recordings(path: Path, folder: Path, labels: ZeroShot, rules: LabelRule
 
 
 def _name(batch: pyarrow.RecordBatch, labels: ZeroShot, rules: LabelRules) -> list[Detection]:
-    numbers = (batch[name].to_numpy() for name in ("start_s", "end_s", "level_dbfs"))
+    starts, ends, levels = (batch[name].to_numpy() for name in ("start_s", "end_s", "level_dbfs"))
     rows = batch["embedding"].flatten().to_numpy().reshape(batch.num_rows, -1)
-    return name_windows(labels, rules, *numbers, np.ascontiguousarray(rows))
+    return name_windows(labels, rules, starts, ends, levels, np.ascontiguousarray(rows))
 
 
 def _recorded_at(text: str | None, source: str | None) -> RecordedAt | None:
