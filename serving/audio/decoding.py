@@ -8,13 +8,13 @@ from soundfile import SoundFile, SoundFileError
 from serving.audio import mp3, ogg, wav
 from serving.audio.ffmpeg import find_demuxer, opened_container
 from serving.audio.file_names import FORMATS
-from serving.audio.libsndfile import file_seconds, opened, opened_fd, reason_of
+from serving.audio.libsndfile import MOST_COPIED, file_seconds, opened, opened_fd, opened_reader, reason_of
 from serving.audio.sample_blocks import BlockReader, SampleBlock
+from serving.audio.stream_reader import StreamReader
 from serving.audio.streams import ByteSource, EncodedStream, StreamLayout
 from serving.audio.tags import tag_end
-from serving.errors import AudioError, DurationError, FormatError
+from serving.errors import AudioError, FormatError
 
-MOST_IN_ONE = 2**30  # bytes of an MP3 or OGG file: 18 hours at 128 kbit/s
 MP3_BEGINS_WITHIN = 2**18  # bytes, unless the file begins with a tag or zeros
 CHUNKED = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"riff", b".snd", b"caff")
 
@@ -28,7 +28,7 @@ def decode_blocks(
     warn   called at the end with one line for each part that could not be read
     errors FormatError: not readable; DurationError: more than max_seconds, perhaps after some blocks
     """
-    layout = _layout_of(source, name)
+    layout = _layout_of(source)
     reader = BlockReader(name, max_seconds)
     if layout.needs_ffmpeg:
         yield from _decode_with_ffmpeg(source, reader, warn, None)
@@ -44,7 +44,7 @@ def decode_blocks(
                 return
             reader.notes.append(f"stream {number + 1} of {len(layout.streams)} cannot be read ({reason_of(error)})")
     for note in (*layout.notes, *reader.notes):
-        warn(f"{name}: {note}")
+        warn(reader.told(note))
 
 
 def source_seconds(source: ByteSource) -> float | None:
@@ -53,7 +53,7 @@ def source_seconds(source: ByteSource) -> float | None:
     None if the headers do not state it or cannot be read (`decode` gives the reason).
     """
     try:
-        layout = _layout_of(source, "audio")
+        layout = _layout_of(source)
         if layout.seconds is not None:
             return layout.seconds
         data = layout.streams[0].data(source)
@@ -66,7 +66,7 @@ def source_seconds(source: ByteSource) -> float | None:
         return None
 
 
-def _layout_of(source: ByteSource, name: str) -> StreamLayout:
+def _layout_of(source: ByteSource) -> StreamLayout:
     """Find the streams; the first bytes of the file say how."""
     magic = source.read(0, 4)
     if magic in CHUNKED:
@@ -76,15 +76,13 @@ def _layout_of(source: ByteSource, name: str) -> StreamLayout:
     if magic != ogg.PAGE and find_demuxer(source):
         return StreamLayout(needs_ffmpeg=True)
     start = source.read(0, MP3_BEGINS_WITHIN)
-    if not (magic == ogg.PAGE or mp3.begins(start) or mp3.read_layout(start)):
+    if not (magic == ogg.PAGE or mp3.begins(start) or mp3.read_layout(ByteSource(start))):
         return StreamLayout()
-    if source.size > MOST_IN_ONE:
-        raise DurationError(f"{name}: is larger than {MOST_IN_ONE / 1e9:.1f} GB; cut it into shorter recordings")
-    data = source.whole()
-    after_tag = tag_end(data, 0) if magic[:3] == b"ID3" else 0
-    if data[after_tag : after_tag + 4] == b"fLaC":
+    after_tag = tag_end(start, 0) if magic[:3] == b"ID3" else 0
+    magic = source.read(after_tag, 4)
+    if magic == b"fLaC":
         return StreamLayout([EncodedStream(((after_tag, source.size),))])
-    return (ogg if data[after_tag : after_tag + 4] == ogg.PAGE else mp3).read_layout(data) or StreamLayout()
+    return (ogg if magic == ogg.PAGE else mp3).read_layout(source) or StreamLayout()
 
 
 @contextmanager
@@ -107,8 +105,11 @@ def _opened_as_is(source: ByteSource, stream: EncodedStream) -> Iterator[SoundFi
     if stream.pieces is None and source.fd is not None:
         with opened_fd(source.fd) as file:
             yield file
-    else:
+    elif stream.pieces is None or stream.size(source) <= MOST_COPIED:
         with opened(stream.data(source)) as file:
+            yield file
+    else:
+        with opened_reader(StreamReader(source, stream.pieces)) as file:
             yield file
 
 
@@ -122,4 +123,4 @@ def _decode_with_ffmpeg(
     except FormatError as error:
         raise refused or error from error
     for note in container.notes:
-        warn(f"{reader.name}: {note}")
+        warn(reader.told(note))

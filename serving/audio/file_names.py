@@ -18,20 +18,27 @@ MORE_SUFFIXES = (
 )
 
 
+# Folders that systems make on a card or a disk, and macOS in ZIP files.
+SYSTEM_FOLDERS = ("System Volume Information", "$RECYCLE.BIN", "RECYCLER", "LOST.DIR", "lost+found", "__MACOSX")
+
+
 def is_hidden(name: str) -> bool:
-    """Whether file managers hide it: `.Trash`, macOS's `._a.wav` beside a.wav, and the folder of those in ZIP files."""
-    return name.startswith(".") or name == "__MACOSX"
+    """Whether file managers hide it: `.Trash`, macOS's `._a.wav` beside a.wav, and the folders of the system."""
+    return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
-def is_recording(name: str) -> bool:
-    """Whether a file is a recording, judged by its name."""
-    return not is_hidden(name) and Path(name).suffix.lower() in (*SUFFIXES, *MORE_SUFFIXES)
+def has_sound_suffix(name: str) -> bool:
+    """Whether the name ends like that of a recording."""
+    return Path(name).suffix.lower() in (*SUFFIXES, *MORE_SUFFIXES)
 
 
-def walk_recordings(folder: Path, deep: bool = True, prefix: str = "") -> Iterator[str]:
+def walk_recordings(
+    folder: Path, deep: bool = True, prefix: str = "", skipped: list[str] | None = None
+) -> Iterator[str]:
     """Yield the names of the recordings in a folder, relative to it and with slashes, in the order of the names.
 
-    deep   search folders inside the folder too, at any depth; links to folders are not followed
+    deep     search folders inside the folder too, at any depth; links to folders are not followed
+    skipped  gets the names of hidden folders, and of hidden files that would be recordings
     A folder that cannot be listed is yielded as a name that ends with a slash. Hidden files are left out.
     """
     try:
@@ -42,8 +49,11 @@ def walk_recordings(folder: Path, deep: bool = True, prefix: str = "") -> Iterat
         yield prefix
         return
     for name in names:
-        if name.endswith("/"):
-            yield from walk_recordings(folder, deep, prefix + name)
+        if is_hidden(name.rstrip("/")):
+            if skipped is not None:
+                skipped.append(prefix + name)
+        elif name.endswith("/"):
+            yield from walk_recordings(folder, deep, prefix + name, skipped)
         else:
             yield prefix + name
 
@@ -51,8 +61,8 @@ def walk_recordings(folder: Path, deep: bool = True, prefix: str = "") -> Iterat
 def _name(entry: os.DirEntry[str], deep: bool) -> str:
     """The name of an entry; with a slash if it is a folder to search; "" if it is neither that nor a recording."""
     if entry.is_dir(follow_symlinks=False):
-        return f"{entry.name}/" if deep and not is_hidden(entry.name) else ""
-    return entry.name if is_recording(entry.name) else ""
+        return f"{entry.name}/" if deep else ""
+    return entry.name if has_sound_suffix(entry.name) else ""
 
 
 def sound_files(folder: Path, deep: bool = True) -> list[Path]:

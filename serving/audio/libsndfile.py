@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from soundfile import SoundFile, SoundFileError
 
 MOST_COPIED = 2**24  # bytes; larger files are not copied to a memory file
+READER_BUFFER = 2**17  # bytes
 UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's length of a streamed FLAC
 
 
@@ -44,6 +45,13 @@ def opened_fd(fd: int) -> Iterator[SoundFile]:
     """
     os.lseek(fd, 0, os.SEEK_SET)
     with _ForwardFile(fd, closefd=False) as file:
+        yield file
+
+
+@contextmanager
+def opened_reader(reader: io.RawIOBase) -> Iterator[SoundFile]:
+    """Open a file that is read through Python. A buffer keeps the calls few: MP3 is read a few bytes at a time."""
+    with io.BufferedReader(reader, READER_BUFFER) as buffered, _ForwardFile(buffered) as file:
         yield file
 
 

@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass, field
 from functools import cache
 
-from serving.audio.streams import EncodedStream, Span, StreamLayout
+from serving.audio.streams import ByteSource, EncodedStream, Page, Span, StreamLayout
 from serving.audio.tags import TAG, tag_end
 
 KBIT_V1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0)  # of layer III, by index
@@ -57,16 +57,23 @@ class FoundStream:
     """The frames of one stream.
 
     header        first four bytes of its first frame
-    count_frame   span of the encoder's count frame; None: there is none
+    count_frame   the encoder's count frame; None: there is none
     spans         of consecutive frames
     count         number of frames
     """
 
     kind: FrameKind
     header: bytes
-    count_frame: Span | None
+    count_frame: bytes | None
     spans: list[Span] = field(default_factory=list)
     count: int = 0
+
+    def add(self, start: int, end: int, count: int) -> None:
+        """Add consecutive frames. start, end: of their bytes."""
+        if self.spans and self.spans[-1][1] == start:
+            start = self.spans.pop()[0]
+        self.spans.append((start, end))
+        self.count += count
 
     @property
     def seconds(self) -> float:
@@ -95,16 +102,19 @@ def _kind_at(data: bytes, at: int) -> FrameKind | None:
     return _kind(header[1] >> 3 & 3, rate_index, header[3] >> 6 == 3)
 
 
-def read_layout(data: bytes) -> StreamLayout | None:
-    """Find the streams in the bytes of an MP3 file; None: there are none."""
-    walk = _FrameWalk(data)
-    walk.run()
+def read_layout(source: ByteSource, start: int = 0, end: int | None = None) -> StreamLayout | None:
+    """Find the streams in the bytes of an MP3 file, or in those from `start` to `end`; None: there are none."""
+    walk = _FrameWalk()
+    for page in source.pages(start, source.size if end is None else end):
+        walk.run(page)
+        if walk.cut:
+            break
     streams = [frames for frames in walk.streams if frames.count]
     if not streams:
         return None
     notes = []
     for frames in streams:
-        stated = _stated_count(data, frames)
+        stated = _stated_count(frames)
         if stated > frames.count + 1:  # some encoders count the count frame too
             stated_s = stated * frames.kind.samples / frames.kind.rate_hz
             fault = "damaged" if walk.junk else "cut off"
@@ -117,40 +127,46 @@ def read_layout(data: bytes) -> StreamLayout | None:
         left_s = sum(frames.seconds for frames in streams[MOST_STREAMS:])
         notes.append(f"{len(streams)} streams joined: only {MOST_STREAMS} were read, {left_s:.1f} s were left out")
     streams = streams[:MOST_STREAMS]
-    return StreamLayout([_stream(data, frames) for frames in streams], sum(frames.seconds for frames in streams), notes)
+    return StreamLayout([_stream(frames) for frames in streams], sum(frames.seconds for frames in streams), notes)
 
 
 class _FrameWalk:
-    """Goes through a file from frame to frame.
+    """Goes through a file from frame to frame, page by page.
 
     streams  found so far
     junk     bytes after the first frame that are neither frames nor tags nor zeros
     cut      the last frame is incomplete
     """
 
-    def __init__(self, data: bytes):
-        self.data = data
+    def __init__(self) -> None:
         self.streams: list[FoundStream] = []
         self.junk = 0
         self.cut = False
-        self._names = dict.fromkeys(COUNT_FRAMES, 0)  # next position of each
+        self.data = b""
+        self._page = Page(b"", 0, 0, is_last=True)
+        self._tries = 0
+        self._frames_end = -1  # where a page cut a row of frames; the next page goes on with it
+        self._names = dict.fromkeys(COUNT_FRAMES, 0)  # next position of each in this page
 
-    def run(self) -> None:
-        data, at, tries = self.data, 0, 0
-        while at < len(data):
+    def run(self, page: Page) -> None:
+        """Go through a page."""
+        self._page, self.data = page, page.data
+        self._names = dict.fromkeys(COUNT_FRAMES, 0)
+        data, at = self.data, 0
+        while at < page.stop and not self.cut:
             if end := tag_end(data, at):
                 at = end
                 continue
-            if (kind := _kind_at(data, at)) and self._begins(at, kind):
+            kind = _kind_at(data, at)
+            if kind and (page.start + at == self._frames_end or self._begins(at, kind)):
                 at = self._add_frames(at, kind)
-                if self.cut:
-                    return
                 continue
-            tries += 1
-            after = self._next(at + 1) if tries < MOST_TRIES else len(data)
+            self._tries += 1
+            after = min(self._next(at + 1) if self._tries < MOST_TRIES else len(data), page.stop)
             if self.streams:
                 self.junk += after - at
             at = after
+        page.walked = at
 
     def _next(self, at: int) -> int:
         """The next position where a frame or a tag may begin."""
@@ -175,17 +191,17 @@ class _FrameWalk:
 
     def _add_frames(self, at: int, kind: FrameKind) -> int:
         """Add the consecutive frames from here on to the streams. Returns their end."""
-        data, sizes = self.data, kind.sizes
+        data, sizes, base, stop = self.data, kind.sizes, self._page.start, self._page.stop
         if self._is_count_frame(at, kind):
             after = min(at + sizes[data[at + 2]], len(data))
-            self.streams.append(FoundStream(kind, data[at : at + 4], (at, after)))
+            self.streams.append(FoundStream(kind, data[at : at + 4], data[at:after]))
             at = after
         elif not self.streams or self.streams[-1].kind is not kind:
             self.streams.append(FoundStream(kind, data[at : at + 4], None))
         stream, start, count, size = self.streams[-1], at, 0, 0
         second, mono, n_bytes = stream.header[1] | 1, kind.mono, len(data)
         next_count_frame = self._next_count_frame(at)
-        while at + 4 <= n_bytes and data[at] == 0xFF and data[at + 1] | 1 == second:
+        while at < stop and at + 4 <= n_bytes and data[at] == 0xFF and data[at + 1] | 1 == second:
             size = sizes[data[at + 2]]
             if not size or (data[at + 3] >= 0xC0) is not mono:
                 break
@@ -198,9 +214,10 @@ class _FrameWalk:
         if at > n_bytes:  # the last frame is incomplete
             self.cut = True
             count, at = count - 1, at - size
+        elif at >= stop:
+            self._frames_end = base + at
         if count:
-            stream.spans.append((start, at))
-            stream.count += count
+            stream.add(base + start, base + at, count)
         return at
 
     def _is_count_frame(self, at: int, kind: FrameKind) -> bool:
@@ -222,25 +239,25 @@ def begins(data: bytes) -> bool:
     return bool(data) and (SYNC.match(data) is not None or tag_end(data, 0) > 0)
 
 
-def _stated_count(data: bytes, frames: FoundStream) -> int:
+def _stated_count(frames: FoundStream) -> int:
     """The number of frames that the encoder's count frame states; 0: there is none, or it states no number."""
-    if not frames.count_frame:
+    first = frames.count_frame
+    if not first:
         return 0
-    name = frames.count_frame[0] + 4 + frames.kind.side_bytes
-    if data[name : name + 4] in (b"Xing", b"Info") and data[name + 7] & 1:
-        return int.from_bytes(data[name + 8 : name + 12], "big")
-    vbri = frames.count_frame[0] + 36
-    return int.from_bytes(data[vbri + 14 : vbri + 18], "big") if data[vbri : vbri + 4] == b"VBRI" else 0
+    name = 4 + frames.kind.side_bytes
+    if first[name : name + 4] in (b"Xing", b"Info") and len(first) > name + 7 and first[name + 7] & 1:
+        return int.from_bytes(first[name + 8 : name + 12], "big")
+    return int.from_bytes(first[50:54], "big") if first[36:40] == b"VBRI" else 0
 
 
-def _stream(data: bytes, frames: FoundStream) -> EncodedStream:
+def _stream(frames: FoundStream) -> EncodedStream:
     """A file of only these frames, after a count frame with the right number."""
     n_bytes = sum(end - start for start, end in frames.spans)
-    first = frames.count_frame and bytearray(data[slice(*frames.count_frame)])
+    first = bytearray(frames.count_frame or b"")
     name = 4 + frames.kind.side_bytes
-    if not first or len(first) < name + 16 or first[name + 7] & 3 != 3 or first[name : name + 4] == b"VBRI":
+    if len(first) < name + 16 or first[name + 7] & 3 != 3 or first[name : name + 4] == b"VBRI":
         return EncodedStream((_count_frame(frames, n_bytes), *frames.spans))
-    if _stated_count(data, frames) != frames.count:
+    if _stated_count(frames) != frames.count:
         first[name + 8 : name + 12] = frames.count.to_bytes(4, "big")
         if first[name + 7] & 15 == 15 and len(first) > name + LAME_PADDING:
             first[name + LAME_PADDING] &= 0xF0  # the last frames that are there hold sound, not padding

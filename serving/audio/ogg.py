@@ -7,7 +7,7 @@ Source: RFC 3533, section 6 (pages); Vorbis I specification, section 4.2.2; RFC 
 
 from dataclasses import dataclass, field
 
-from serving.audio.streams import EncodedStream, StreamLayout
+from serving.audio.streams import ByteSource, EncodedStream, StreamLayout
 
 PAGE = b"OggS"
 FIRST, LAST = 2, 4  # bits of a page's type: first or last page of a stream
@@ -46,9 +46,9 @@ class PageChain:
         return (self.samples - skipped) / rate_hz if rate_hz and self.samples > skipped else None
 
 
-def read_layout(data: bytes) -> StreamLayout | None:
+def read_layout(source: ByteSource) -> StreamLayout | None:
     """Find the streams in the bytes of an OGG file; None: there are none."""
-    chains, junk, cut = _walk(data)
+    chains, junk, cut = _walk(source)
     if not chains:
         return None
     notes = []
@@ -72,24 +72,32 @@ def _seconds(chains: list[PageChain]) -> float | None:
     return sum(seconds for seconds in known if seconds) or None
 
 
-def _walk(data: bytes) -> tuple[list[PageChain], int, bool]:
+def _walk(source: ByteSource) -> tuple[list[PageChain], int, bool]:
     """The chains; the number of bytes after the first page that belong to none; whether the last page is incomplete."""
     chains: list[PageChain] = []
-    at, junk, began = 0, 0, False
-    while (page := data.find(PAGE, at)) >= 0:
-        junk += page - at if chains else 0
-        n_sizes = data[page + 26] if page + 27 <= len(data) else 0
-        sizes = data[page + 27 : page + 27 + n_sizes]
-        body = page + 27 + n_sizes
-        at = body + sum(sizes)
-        if page + 27 > len(data) or at > len(data):
-            return chains, junk, bool(chains)
-        first = bool(data[page + 5] & FIRST)
-        if not chains or (first and not began):
-            chains.append(PageChain(page, data[body : body + 30]))
-        began = first
-        _add_page(chains[-1], data[page : page + 27], at)
-    return chains, junk + (len(data) - at if chains else 0), False
+    junk, began = 0, False
+    for part in source.pages(0, source.size):
+        data, at = part.data, 0
+        while at < part.stop:
+            page = data.find(PAGE, at)
+            if page < 0 or page >= part.stop:
+                junk += part.stop - at if chains else 0
+                at = part.stop
+                break
+            junk += page - at if chains else 0
+            n_sizes = data[page + 26] if page + 27 <= len(data) else 0
+            sizes = data[page + 27 : page + 27 + n_sizes]
+            body = page + 27 + n_sizes
+            at = body + sum(sizes)
+            if page + 27 > len(data) or at > len(data):
+                return chains, junk, bool(chains)
+            first = bool(data[page + 5] & FIRST)
+            if not chains or (first and not began):
+                chains.append(PageChain(part.start + page, data[body : body + 30]))
+            began = first
+            _add_page(chains[-1], data[page : page + 27], part.start + at)
+        part.walked = at
+    return chains, junk, False
 
 
 def _add_page(chain: PageChain, header: bytes, end: int) -> None:

@@ -49,7 +49,12 @@ class BlockReader:
         self.name = name
         self.notes: list[str] = []
         self._max_seconds = math.inf if max_seconds is None else max_seconds
-        self._seconds = 0.0
+        self._seconds = 0.0  # that count for the limit
+        self._read_s = 0.0
+
+    def told(self, note: str) -> str:
+        """A line about what cannot be read, with the name and the time."""
+        return f"{self.name}: {note}; the sound that was read lasts {self._read_s:.1f} s"
 
     def read_file(
         self, file: SoundFile, open_again: Callable[[], AbstractContextManager[SoundFile]]
@@ -116,6 +121,7 @@ class BlockReader:
 
     def _count(self, wave: Wave, rate_hz: int) -> None:
         # A second of many channels at a high rate counts as more than a second, which limits memory.
+        self._read_s += len(wave) / rate_hz
         self._seconds += len(wave) / min(rate_hz, VALUES_PER_SECOND / wave.shape[1])
 
     def _too_long(self, rate_hz: int, channels: int) -> DurationError:

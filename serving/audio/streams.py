@@ -1,10 +1,12 @@
 """The bytes of a file, in memory or on disk, and where the streams of sound are in them."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 Span = tuple[int, int]  # start and end of bytes of a source
+PAGE_BYTES = 2**24  # read at a time from large files
+OVERLAP = 2**17  # longer than any page of OGG, and than the MP3 frames and tags that are looked at together
 
 
 class ByteSource:
@@ -18,6 +20,11 @@ class ByteSource:
         self._data = data
         self.fd = fd
         self.size = len(data) if data is not None else os.fstat(fd).st_size if fd is not None else 0
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether the bytes are in memory already."""
+        return self._data is not None
 
     def read(self, start: int, count: int) -> bytes:
         """Read `count` bytes from `start` on; fewer at the end."""
@@ -34,6 +41,37 @@ class ByteSource:
         """Read all bytes."""
         return self._data if self._data is not None else self.read(0, self.size)
 
+    def pages(self, start: int, end: int) -> Iterator["Page"]:
+        """Yield the bytes from `start` to `end` in pages, for a walk from one header to the next.
+
+        The walk sets each page's `walked`, at or beyond its `stop`; the next page begins there.
+        """
+        at = start
+        while at < end:
+            data = self.read(at, min(PAGE_BYTES, end - at))
+            if not data:
+                return
+            is_last = at + len(data) >= end
+            page = Page(data, at, len(data) if is_last else len(data) - OVERLAP, is_last)
+            yield page
+            at = page.start + max(page.walked, page.stop)
+
+
+@dataclass
+class Page:
+    """Bytes of a source that begin at `start`.
+
+    stop     no header that begins from here on is complete in this page; it will be in the next
+    is_last  the source ends with this page
+    walked   position in this page up to which a walk has come; it may be beyond the page. The walk sets it
+    """
+
+    data: bytes
+    start: int
+    stop: int
+    is_last: bool
+    walked: int = 0
+
 
 @dataclass(frozen=True)
 class EncodedStream:
@@ -43,6 +81,12 @@ class EncodedStream:
     """
 
     pieces: tuple[bytes | Span, ...] | None = None
+
+    def size(self, source: ByteSource) -> int:
+        """Number of bytes of this stream as a file."""
+        if self.pieces is None:
+            return source.size
+        return sum(len(piece) if isinstance(piece, bytes) else piece[1] - piece[0] for piece in self.pieces)
 
     def data(self, source: ByteSource) -> bytes:
         """The bytes of this stream as a file."""

@@ -11,7 +11,10 @@ LONGEST_LYRICS = 2**16  # bytes in which the end of lyrics is searched
 
 
 def tag_end(data: bytes, at: int) -> int:
-    """The end of the tag, or stretch of zeros, that begins at `at`; 0: none begins there."""
+    """The end of the tag, or stretch of zeros, that begins at `at`; 0: none begins there.
+
+    The end of a tag may be beyond the end of the data.
+    """
     if not data[at : at + 4].strip(b"\0"):
         found = NOT_ZERO.search(data, at)
         return found.start() if found else len(data)
@@ -29,7 +32,7 @@ def tag_end(data: bytes, at: int) -> int:
     elif name == b"LYR":
         last = data.find(b"LYRICS200", at, at + LONGEST_LYRICS)
         end = last + 9 if last >= 0 else 0
-    return min(end, len(data))
+    return end
 
 
 def id3_size(head: bytes) -> int:

@@ -8,7 +8,6 @@ Apple Core Audio Format Specification 1.0; Sun's audio file format.
 """
 
 import struct
-from dataclasses import replace
 
 from serving.audio import mp3
 from serving.audio.streams import ByteSource, EncodedStream, Span, StreamLayout
@@ -17,6 +16,7 @@ STREAMED = 0x7FFF_F000  # sizes from here on mean "unknown": programs that strea
 MOST_CHUNKS = 1000
 MOST_BYTES = 2**32 - 2**16  # of samples in a WAV file
 MP3_FORMAT = b"\x55\0"  # format code of a WAV file that holds MP3 frames
+UNKNOWN_SIZE = b"\xff" * 4  # in a chunk whose size is in the chunk `ds64`
 SLOPPY = 8  # bytes; programs forget to count parts of a header
 
 
@@ -25,7 +25,7 @@ def read_layout(source: ByteSource) -> StreamLayout:
     head = source.read(0, 96)
     if head[:4] == b"RIFF" and head[36:40] == b"data" and head[12:20] == b"fmt \x10\0\0\0":  # as most are
         claimed = int.from_bytes(head[40:44], "little")
-        if 0 < claimed <= source.size - 44 and head[20:22] != MP3_FORMAT:
+        if 0 < claimed <= source.size - 44 < 2**32 and head[20:22] != MP3_FORMAT:
             return StreamLayout()
     if head[:4] in (b"RIFF", b"RIFX") and head[8:12] == b"WAVE":
         return _wav(source, "<" if head[:4] == b"RIFF" else ">")
@@ -58,10 +58,10 @@ def _wav(source: ByteSource, order: str) -> StreamLayout:
     if fmt is None or data is None:
         return StreamLayout()
     there = source.size - data
-    if source.read(fmt[0], 2) == MP3_FORMAT and (frames := mp3.read_layout(source.read(data, there))):
-        inner = ByteSource(source.read(data, there))
-        return replace(frames, streams=[EncodedStream((stream.data(inner),)) for stream in frames.streams])
-    if claimed == 0 and there and not _is_chunks(source, data, order):
+    if source.read(fmt[0], 2) == MP3_FORMAT and (frames := mp3.read_layout(source, data)):
+        return frames
+    is_lost = claimed == 0 or claimed >= STREAMED or there >= 2**32  # never written, or more than fits in 32 bits
+    if is_lost and claimed < there and not _is_chunks(source, data + claimed + claimed % 2, order):
         return StreamLayout([_whole_wav(source, fmt, (data, source.size), order)])
     end = source.size if claimed >= STREAMED else min(data + claimed, source.size)
     return StreamLayout(
@@ -116,10 +116,17 @@ def _is_chunks(source: ByteSource, at: int, order: str) -> bool:
 
 
 def _whole_wav(source: ByteSource, fmt: Span, data: Span, order: str) -> EncodedStream:
-    """A WAV file of only these two chunks."""
-    n_bytes = min(data[1] - data[0], MOST_BYTES)
+    """A WAV file of only these two chunks; an RF64 file where they are too large for WAV."""
+    n_bytes = data[1] - data[0]
     form = source.read(fmt[0], min(fmt[1] - fmt[0], 2**10))
     form += bytes(len(form) % 2)
+    if n_bytes > MOST_BYTES and order == "<":
+        align = max(1, int.from_bytes(form[12:14], "little"))
+        sizes = struct.pack("<QQQI", n_bytes + len(form) + 72, n_bytes, n_bytes // align, 0)
+        head = b"RF64" + UNKNOWN_SIZE + b"WAVE" + b"ds64" + struct.pack("<I", len(sizes)) + sizes
+        head += b"fmt " + struct.pack("<I", len(form)) + form + b"data" + UNKNOWN_SIZE
+        return EncodedStream((head, data))
+    n_bytes = min(n_bytes, MOST_BYTES)
     head = struct.pack(order + "I", 20 + len(form) + n_bytes) + b"WAVE"
     head += b"fmt " + struct.pack(order + "I", len(form)) + form + b"data" + struct.pack(order + "I", n_bytes)
     return EncodedStream(((b"RIFF" if order == "<" else b"RIFX") + head, (data[0], data[0] + n_bytes)))

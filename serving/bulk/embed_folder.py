@@ -16,7 +16,7 @@ from serving.bulk.embed_options import EmbedOptions, check_options
 from serving.bulk.file_facts import is_unchanged
 from serving.bulk.finished_rows import BEGUN, SETTINGS, FinishedRows, by_path, in_path_order
 from serving.bulk.job_progress import JobProgress, Worked, show_progress
-from serving.bulk.missing_files import note_missing
+from serving.bulk.kept_files import note_kept
 from serving.bulk.parquet_rows import FOLDER, FileOutcome, PartReader, RowMaker, write_part, write_rows
 from serving.bulk.ray_cluster import work_on_ray
 from serving.bulk.recordings_folder import FolderEmbedder, audio_files
@@ -189,14 +189,14 @@ def _finish(
         }
     )
     parts = PartReader(map(job.path, range(job.n_parts)), new_errors)
-    kept: dict[str, None] = {}  # in the order of the paths
+    kept: dict[str, str] = {}  # path -> warning
     if finished is None:
         n_rows = write_rows(new_rows, parts.batches(), schema)
     else:
         renewed = set(job.names())
         old = finished.rows_except(renewed, schema, kept)
         n_rows = write_rows(new_rows, in_path_order(old, by_path(parts.batches())), schema)
-    n_missing = note_missing(source.folder, kept, new_errors)
+    noted = note_kept(source.folder, kept, new_errors)
     move_atomically(new_errors, options.errors)
     move_atomically(new_rows, options.out)
     job.remove()
@@ -204,9 +204,9 @@ def _finish(
         rows=n_rows,
         files=job.all.files + len(kept),
         errors=parts.errors,
-        warnings=parts.warned,
+        warnings=parts.warned + noted.warned,
         kept=len(kept),
-        missing=n_missing,
+        missing=noted.missing,
         done_before=job.done_before.files,
         worked=worked,
     )
@@ -220,6 +220,9 @@ def _show_result(result: dict[str, Any]) -> None:
     if result["errors"]:
         say(f"{result['errors']} files could not be used: {result['errors_file']} gives the reasons")
     if result["warnings"]:
-        say(f"{result['warnings']} files were read only in part: the column `warning` says what is missing")
+        say(
+            f"{result['warnings']} files were read only in part: the column `warning` and {result['errors_file']} say "
+            "what is missing"
+        )
     if result["missing"]:
         say(f"{result['missing']} files are no longer there; their rows were kept: {result['errors_file']} lists them")

@@ -56,16 +56,16 @@ class FinishedRows:
             return found
 
     def rows_except(
-        self, renewed: Container[str], schema: pyarrow.Schema, kept: dict[str, None]
+        self, renewed: Container[str], schema: pyarrow.Schema, kept: dict[str, str]
     ) -> Iterator[tuple[str, pyarrow.RecordBatch]]:
         """Yield the path and the rows of each recording that is not among the renewed ones, a batch at a time.
 
-        kept   gets the paths
+        kept   gets the paths with their warnings
         """
         with parquet.ParquetFile(self.path) as file:
             for path, batch in by_path(file.iter_batches(GROUP_ROWS)):
                 if path not in renewed:
-                    kept[path] = None
+                    kept[path] = batch["warning"][0].as_py()
                     yield path, pyarrow.RecordBatch.from_arrays(batch.columns, schema=schema)
 
 

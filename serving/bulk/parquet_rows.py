@@ -21,7 +21,7 @@ from serving.pooling import pool
 GROUP_ROWS = 16_384  # rows of a row group, 8 MB: the rows held in memory while writing
 # Keys of Parquet metadata.
 ERRORS = b"errors"  # of a part: JSON, [[path, reason], ...]
-WARNED = b"warned"  # of a part: number of files that were read only in part
+WARNED = b"warned"  # of a part: JSON, [[path, what is missing], ...] of the files that were read only in part
 FOLDER = b"folder"  # of the finished file: the folder of the recordings, as os.fsencode gives it
 # What older files have too.
 FIRST_COLUMNS = ("path", "start_s", "duration_s", "embedding", "embedding_space")
@@ -124,32 +124,35 @@ def _lists(rows: NDArray[np.float32]) -> pyarrow.FixedSizeListArray:
 
 
 def write_part(sink: Path | BinaryIO, row_maker: RowMaker, outcomes: Iterable[FileOutcome]) -> float:
-    """Write the rows of these files to a Parquet file; its metadata gets the files without rows and the reasons.
+    """Write the rows of these files to a Parquet file; its metadata gets the files that were not read or not whole.
 
     returns   seconds of sound in the recordings
     """
     errors: list[tuple[str, str]] = []
-    n_warned, seconds = 0, 0.0
+    warned: list[tuple[str, str]] = []
+    seconds = 0.0
 
     def batches() -> Iterator[pyarrow.RecordBatch]:
-        nonlocal n_warned, seconds
+        nonlocal seconds
         for file in outcomes:
             if isinstance(file.outcome, AudioError):
                 errors.append((file.path, str(file.outcome)))
             else:
-                n_warned += bool(file.outcome.warnings)
+                if file.outcome.warnings:
+                    warned.append((file.path, "; ".join(file.outcome.warnings)))
                 seconds += file.outcome.duration_s
                 yield row_maker.rows_of(file.path, file.outcome, file.facts)
 
     with _writer(sink, row_maker.schema) as writer:
         _write_groups(writer, batches(), row_maker.schema)
-        writer.add_key_value_metadata({ERRORS: json.dumps(errors).encode(), WARNED: str(n_warned).encode()})
+        writer.add_key_value_metadata({ERRORS: json.dumps(errors).encode(), WARNED: json.dumps(warned).encode()})
     return seconds
 
 
 class PartReader:
-    """Reads the parts of a job, in order, and writes their errors into a CSV file: path, error.
+    """Reads the parts of a job, in order, and writes the files that were not read or not whole into a CSV file.
 
+    The CSV has the columns path, error, embedded: "no", or "in part" for a file that was read only in part.
     errors, warned   files without rows, and files that were read only in part; of the parts that were read so far
     """
 
@@ -162,13 +165,15 @@ class PartReader:
         """Yield the rows of all parts; at most about GROUP_ROWS of them are in memory."""
         with self._sink.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             lines = csv.writer(file)
-            lines.writerow(("path", "error"))
+            lines.writerow(("path", "error", "embedded"))
             for part in self._parts:
                 with parquet.ParquetFile(part) as source:
                     reasons = json.loads(source.metadata.metadata[ERRORS])
-                    lines.writerows(tuple(map(safe_cell, reason)) for reason in reasons)
+                    partial = json.loads(source.metadata.metadata[WARNED])
+                    lines.writerows((*map(safe_cell, reason), "no") for reason in reasons)
+                    lines.writerows((*map(safe_cell, missing), "in part") for missing in partial)
                     self.errors += len(reasons)
-                    self.warned += int(source.metadata.metadata[WARNED])
+                    self.warned += len(partial)
                     yield from source.iter_batches(GROUP_ROWS)
 
 

@@ -12,6 +12,7 @@ from serving.audio.file_names import SUFFIXES, walk_recordings
 from serving.bulk.embed_files import embed_each, file_size
 from serving.bulk.file_facts import FileFacts, facts_of
 from serving.bulk.parquet_rows import FileOutcome, RowMaker
+from serving.command_line import say
 from serving.embedder import Embedder
 from serving.errors import AudioError, UsageError
 
@@ -20,11 +21,14 @@ def audio_files(folder: Path) -> Iterator[str]:
     """Yield the names of the audio files in a folder at any depth, relative to it, see `walk_recordings`.
 
     errors   UsageError: there is none
+    Says how many hidden files and system folders were skipped, which a card of a recorder often has.
     """
-    found = False
-    for name in walk_recordings(folder):
+    found, skipped = False, []
+    for name in walk_recordings(folder, skipped=skipped):
         found = True
         yield name
+    if skipped:
+        say(f"skipped {len(skipped)} hidden files and system folders, such as {skipped[0]}")
     if not found:
         raise UsageError(f"{folder}: holds no audio file ({', '.join(SUFFIXES)}); give the folder with the recordings")
 

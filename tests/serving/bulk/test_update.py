@@ -119,7 +119,7 @@ def test_what_could_not_be_read_is_tried_again(bundle_folder, folder, tmp_path, 
     write_tone(folder / "late.wav", 103)
     assert embed(bundle_folder, folder, out, "--update") == 0
     assert opened == ["late.wav"]
-    assert (tmp_path / "rows.errors.csv").read_text().splitlines() == ["path,error"]
+    assert (tmp_path / "rows.errors.csv").read_text().splitlines() == ["path,error,embedded"]
 
 
 def test_an_interrupted_update_goes_on_and_the_old_file_stays_until_then(
