@@ -5,10 +5,13 @@
 The clips are those of one recording fold, so that a bundle that was trained with `--test-fold` has heard none of them;
 clips of classes that it did not train on are unseen in any case. All numbers come from tables that the command writes.
 
-average precision   by class, over all windows in the order of the label's probability: the area under precision over
-                    recall, in steps. A window is right if at least half of it lies in a clip of its label
-precision, recall   of the table as the command writes it by itself: rows that lie in a clip of their label; clips with
-                    a row of their label in them
+average precision   by class, over all windows in the order of the label's probability (or similarity): the area under
+                    precision over recall, in steps. A window is right if at least half of it lies in a clip of its
+                    label
+precision, recall   of the table as the command writes it: rows of which at least half lies in clips of their label;
+                    clips that such a row touches
+A clip counts from its first to its last sample that is louder than the noise between the clips by AUDIBLE_DB, because
+many clips of ESC-50 are padded with zeros.
 """
 
 import csv
@@ -38,7 +41,10 @@ from serving.label_text import join_labels
 from serving.zeroshot import ZeroShot
 
 RATE_HZ = 44_100
-WITHIN = 0.5  # share of a window, or of a row and a clip, that has to lie in the other
+WITHIN = 0.5  # share of a window or a row that has to lie in clips of its label
+AUDIBLE_DB = 10
+SCORES = ("probability", "similarity")
+RATES = ("precision", "recall")
 
 
 @dataclass(frozen=True)
@@ -57,8 +63,10 @@ class Options:
     """peak level of the white noise under everything; -70 and below counts as silence"""
     seeds: tuple[int, ...] = (0, 1, 2)
     """each draws another order of the clips and other gaps"""
-    probabilities: tuple[float, ...] = (0.3, 0.5, 0.7)
+    probabilities: tuple[float, ...] = (0.3, 0.5, 0.7, 0.9)
     """least probabilities for which precision and recall are stated"""
+    thresholds: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4)
+    """least similarities for which precision and recall are stated"""
     hop_seconds: float | None = None
     """as for `python -m serving.label`"""
 
@@ -81,30 +89,49 @@ def measure(options: Options) -> dict[str, Any]:
     if not clips:
         raise UsageError(f"{options.data_dir}: has no clip of fold {options.fold} of a class of this bundle")
     say(f"{len(clips)} clips of {len({clip.label for clip in clips})} classes")
-    rounds: list[tuple[dict[str, float], list[dict[str, float]]]] = []
+    rounds: list[tuple[dict[str, dict[str, float]], list[dict[str, Any]]]] = []
     for seed in options.seeds:
         with tempfile.TemporaryDirectory() as folder:
             rounds.append(_measure_once(options, clips, Path(folder), seed))
-    precisions = {name: float(np.mean([by_class[name] for by_class, _ in rounds])) for name in rounds[0][0]}
-    summary = {
-        kind: summarise([[by_class[name] for name in by_class if seen[name] == is_seen] for by_class, _ in rounds])
-        for kind, is_seen in (("seen", True), ("unseen", False))
-        if any(seen[name] == is_seen for name in precisions)
+    by_class = {
+        score: {name: float(np.mean([found[score][name] for found, _ in rounds])) for name in rounds[0][0][score]}
+        for score in SCORES
     }
-    at = [
-        {key: round(float(np.mean([tables[i][key] for _, tables in rounds])), 4) for key in rounds[0][1][i]}
-        for i in range(len(options.probabilities))
-    ]
     result = {
         "bundle": str(options.bundle),
         "clips": len(clips),
         "seconds": options.seconds,
-        "average_precision": summary,
-        "by_class": {name: round(value, 4) for name, value in sorted(precisions.items(), key=lambda item: -item[1])},
-        "at_probability": at,
+        "gap_dbfs": options.gap_dbfs,
+        "average_precision": {
+            score: {
+                kind: summarise(
+                    [[found[score][name] for name in seen if name in found[score]] for found, _ in rounds], of
+                )
+                for kind, of in _kinds(by_class[score], seen).items()
+            }
+            for score in SCORES
+        },
+        "by_class": {
+            score: {name: round(value, 4) for name, value in found.items()} for score, found in by_class.items()
+        },
+        "tables": [_mean_of([tables[i] for _, tables in rounds]) for i in range(len(rounds[0][1]))],
     }
     _show(result, seen)
     return result
+
+
+def _kinds(by_class: Mapping[str, float], seen: Mapping[str, bool]) -> dict[str, list[int]]:
+    """Places of the seen and of the unseen classes among those that were measured, in the order of `seen`."""
+    measured = [name for name in seen if name in by_class]
+    kinds = {"seen": True, "unseen": False}
+    places = {kind: [i for i, name in enumerate(measured) if seen[name] == is_seen] for kind, is_seen in kinds.items()}
+    return {kind: of for kind, of in places.items() if of}
+
+
+def _mean_of(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The mean of the numbers of each recording's table; the rule that made the tables stays as it is."""
+    numbers = {key: round(float(np.mean([table[key] for table in tables])), 4) for key in ("rows", *RATES)}
+    return {**tables[0], **numbers}
 
 
 def read_clips(data_dir: Path, fold: int) -> list[Clip]:
@@ -121,7 +148,7 @@ def read_clips(data_dir: Path, fold: int) -> list[Clip]:
 
 
 def join_clips(clips: Sequence[Clip], seconds: float, gap_dbfs: float, seed: int, path: Path) -> list[Clip]:
-    """Write a recording of the clips in random order, with random gaps between, and return where each clip is.
+    """Write a recording of the clips in random order, with random gaps between, and return where each clip is heard.
 
     The lengths of the gaps are drawn evenly (a Dirichlet distribution), and their sum fills the recording.
     """
@@ -137,7 +164,10 @@ def join_clips(clips: Sequence[Clip], seconds: float, gap_dbfs: float, seed: int
     for clip, wave, gap in zip(order, waves, ends, strict=False):
         first = gap + at
         sound[first : first + len(wave)] += wave
-        placed.append(Clip(clip.path, clip.label, first / RATE_HZ, (first + len(wave)) / RATE_HZ))
+        loud = np.flatnonzero(np.abs(wave) > 10 ** ((gap_dbfs + AUDIBLE_DB) / 20))
+        if len(loud):
+            begin, end = (first + loud[0]) / RATE_HZ, (first + loud[-1] + 1) / RATE_HZ
+            placed.append(Clip(clip.path, clip.label, float(begin), float(end)))
         at += len(wave)
     soundfile.write(path, np.clip(sound, -1, 1), RATE_HZ)
     return placed
@@ -145,8 +175,8 @@ def join_clips(clips: Sequence[Clip], seconds: float, gap_dbfs: float, seed: int
 
 def _measure_once(
     options: Options, clips: Sequence[Clip], folder: Path, seed: int
-) -> tuple[dict[str, float], list[dict[str, float]]]:
-    """Average precision by class, and precision and recall at each probability, of one recording."""
+) -> tuple[dict[str, dict[str, float]], list[dict[str, Any]]]:
+    """Average precision by score and class, and precision and recall by rule, of one recording."""
     (folder / "sound").mkdir()
     placed = join_clips(clips, options.seconds, options.gap_dbfs, seed, folder / "sound" / "hour.flac")
     names = sorted({clip.label for clip in clips})
@@ -162,22 +192,27 @@ def _measure_once(
         return parquet.read_table(out)
 
     every = labelled("every", "--no-merge", "--threshold", "-1", "--probability", "0", "--top", str(len(names)))
-    tables = [
-        {"probability": least, **precision_and_recall(labelled(f"at-{least}", "--probability", str(least)), placed)}
-        for least in options.probabilities
-    ]
-    return precision_by_class(every, placed), tables
+    rules = [{"probability": least, "threshold": -1.0} for least in options.probabilities]
+    rules += [{"probability": 0.0, "threshold": least} for least in options.thresholds]
+    tables = []
+    for i, rule in enumerate(rules):
+        flags = [word for name, least in rule.items() for word in (f"--{name}", str(least))]
+        tables.append(rule | precision_and_recall(labelled(f"rule-{i}", *flags), placed))
+    return {score: precision_by_class(every, placed, score) for score in SCORES}, tables
 
 
-def precision_by_class(windows: pyarrow.Table, clips: Sequence[Clip]) -> dict[str, float]:
-    """Average precision of each label, from a table with a row for each window and label."""
-    starts, ends, labels, shares = (windows[name].to_numpy() for name in ("start_s", "end_s", "label", "probability"))
+def precision_by_class(windows: pyarrow.Table, clips: Sequence[Clip], score: str) -> dict[str, float]:
+    """Average precision of each label, from a table with a row for each window and label.
+
+    score   the column that orders the windows
+    """
+    starts, ends, labels, scores = (windows[name].to_numpy() for name in ("start_s", "end_s", "label", score))
     result = {}
     for name in sorted({clip.label for clip in clips}):
         mine = labels == name
         within = covered(starts[mine], ends[mine], [clip for clip in clips if clip.label == name])
         is_right = within >= WITHIN * (ends[mine] - starts[mine])
-        result[name] = average_precision(is_right, shares[mine])
+        result[name] = average_precision(is_right, scores[mine])
     return result
 
 
@@ -214,9 +249,12 @@ def precision_and_recall(rows: pyarrow.Table, clips: Sequence[Clip]) -> dict[str
     return {"rows": len(starts), "precision": right / max(1, len(starts)), "recall": found / len(clips)}
 
 
-def summarise(values: Sequence[Sequence[float]]) -> Mapping[str, float]:
-    """Mean over classes and recordings [n_seeds, n_classes]; standard error over classes; spread over recordings."""
-    table = np.array(values)
+def summarise(values: Sequence[Sequence[float]], of: Sequence[int]) -> dict[str, float]:
+    """Mean over classes and recordings [n_seeds, n_classes]; standard error over classes; spread over recordings.
+
+    of   places of the classes that count
+    """
+    table = np.array(values)[:, of]
     by_class, by_seed = np.nanmean(table, axis=0), np.nanmean(table, axis=1)
     return {
         "classes": table.shape[1],
@@ -228,12 +266,20 @@ def summarise(values: Sequence[Sequence[float]]) -> Mapping[str, float]:
 
 
 def _show(result: dict[str, Any], seen: Mapping[str, bool]) -> None:
-    table = Table("class", "seen in training", "average precision")
-    for name, value in result["by_class"].items():
-        table.add_row(name, "yes" if seen[name] else "no", f"{100 * value:.1f} %")
-    for kind, summary in result["average_precision"].items():
-        table.add_row(f"mean of {summary['classes']}", kind, f"{100 * summary['mean']:.1f} %")
+    by_class = result["by_class"]
+    table = Table("class", "seen in training", *(f"average precision by {score}" for score in SCORES))
+    for name in sorted(by_class["probability"], key=lambda name: -by_class["probability"][name]):
+        table.add_row(
+            name, "yes" if seen[name] else "no", *(f"{100 * by_class[score][name]:.1f} %" for score in SCORES)
+        )
+    for kind in result["average_precision"]["probability"]:
+        means = [result["average_precision"][score][kind]["mean"] for score in SCORES]
+        table.add_row("mean", kind, *(f"{100 * mean:.1f} %" for mean in means))
     show(table, result["bundle"])
+    rules = Table("least probability", "least similarity", "rows", *RATES)
+    for row in result["tables"]:
+        rules.add_row(*(str(row[key]) for key in (*SCORES[:1], "threshold", "rows", *RATES)))
+    show(rules, "tables")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

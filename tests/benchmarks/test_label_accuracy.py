@@ -72,7 +72,7 @@ def test_a_row_is_right_only_if_half_of_it_lies_in_a_clip_of_its_label():
         }
     )
     assert precision_and_recall(rows, clips) == {"rows": 4, "precision": 0.5, "recall": 0.5}
-    by_class = precision_by_class(rows, clips)
+    by_class = precision_by_class(rows, clips, "probability")
     assert by_class["a"] == pytest.approx((1 / 1 + 2 / 3) / 2)
     assert np.isnan(by_class["b"])
 
@@ -82,9 +82,9 @@ def test_the_command_finds_easy_sounds(bundle_folder, clips_folder, capsys):
     assert main(arguments) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["clips"] == 24
-    assert set(result["by_class"]) == {"tone", "noise", "clicks"}
+    assert set(result["by_class"]["probability"]) == {"tone", "noise", "clicks"}
     # Windows of 4.8 s and clips of 3 s: a window is right if it holds 2.4 s of a clip; by chance it is a tenth of them.
-    assert result["average_precision"]["seen"]["mean"] > 0.5
+    assert result["average_precision"]["probability"]["seen"]["mean"] > 0.5
 
 
 @pytest.mark.parametrize(
