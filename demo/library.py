@@ -20,7 +20,7 @@ from demo.examples import Example
 from demo.label_presets import ESC50
 from demo.typed_labels import read_labels
 from serving.audio import Recording
-from serving.bulk.parquet_rows import FOLDER, schema_of
+from serving.bulk.parquet_rows import FIRST_COLUMNS, FOLDER
 from serving.embedder import Embedder
 from serving.errors import AudioError, UsageError, one_line
 from serving.zeroshot import unit_rows
@@ -128,8 +128,7 @@ def read_library(path: Path, recordings: Path | None = None) -> Library:
     errors       UsageError: the file is missing, has another format, no rows or rows of several models, or the folder
                  of the recordings is missing
     """
-    # Older files do not have the other columns.
-    columns = [name for name in schema_of(1).names if name not in ("warning", "end_s", "padded")]
+    columns = FIRST_COLUMNS
     if not path.is_file():
         raise UsageError(f"--library: {path}: no such file; make it with: {MAKE_IT}")
     try:

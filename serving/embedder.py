@@ -6,7 +6,7 @@ embedder.classify(wave, rate_hz)                                # [("dog", 0.93)
 embedder.classify(wave, rate_hz, ["dog", "a creaking door"])    # also classes that it was not trained on
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
@@ -264,12 +264,15 @@ class Embedder(SharedCopy):
         unknown = {label: self._text_model.unknown_words(self.describe(label)) for label in typed}
         return {label: words for label, words in unknown.items() if words}
 
-    def encode_labels(self, labels: Sequence[str]) -> NDArray[np.float32]:
+    def encode_labels(
+        self, labels: Sequence[str], descriptions: Mapping[str, str] | None = None
+    ) -> NDArray[np.float32]:
         """The text vectors of labels [n, text_size] float32.
 
+        descriptions   label -> its description, instead of the bundle's
         errors   LabelError: the text model knows no word of a label; BundleError: it is not the class vectors' one
         """
-        vectors = self._text_model.encode_labels(labels)
+        vectors = self._text_model.encode_labels(labels, descriptions)
         if vectors.shape[1] != self.zeroshot.class_vectors.shape[1]:
             raise BundleError(
                 f"{self.bundle.folder}: its text model's vectors have {vectors.shape[1]} numbers, its class vectors "

@@ -84,11 +84,11 @@ def _find_wav(source: ByteSource, order: str) -> tuple[Span | None, int | None, 
             data, claimed = at + 8, size
         if fmt and data:
             break
-        at = _next_chunk(source, at + 8 + size, size)
+        at = next_chunk(source, at + 8 + size, size)
     return fmt, data, claimed
 
 
-def _next_chunk(source: ByteSource, end: int, size: int) -> int:
+def next_chunk(source: ByteSource, end: int, size: int) -> int:
     """The start of the next chunk: a padding byte follows an odd size, but some programs leave it out."""
     if size % 2 == 0:
         return end

@@ -1,94 +1,137 @@
 """The bulk job: embed every recording of a folder into one Parquet file, in parts that survive an interruption."""
 
+import json
 import os
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from serving.atomic_write import move_atomically
 from serving.bulk.embed_options import EmbedOptions, check_options
-from serving.bulk.parquet_rows import FOLDER, RowMaker, merge_parts, write_part
+from serving.bulk.file_facts import is_unchanged
+from serving.bulk.finished_rows import BEGUN, SETTINGS, FinishedRows, by_path, in_path_order
+from serving.bulk.job_progress import JobProgress, Worked, show_progress
+from serving.bulk.kept_files import note_kept
+from serving.bulk.parquet_rows import FOLDER, FileOutcome, PartReader, RowMaker, write_part, write_rows
 from serving.bulk.ray_cluster import work_on_ray
 from serving.bulk.recordings_folder import FolderEmbedder, audio_files
 from serving.bulk.resumable_job import ResumableJob, open_job
 from serving.bundle import Bundle, open_bundle
-from serving.command_line import progress_console, say, show
+from serving.command_line import say, show
 from serving.cores import usable_cores
-from serving.errors import UsageError
+from serving.errors import AudioError, UsageError
 
 FILES_PER_PART = 256  # a killed run loses the work on at most this many files
 
 
+@dataclass(frozen=True)
+class Embedded:
+    """What a job did.
+
+    rows, files, errors, warnings   of the finished file: rows; recordings; those without rows; those read only in part
+    kept, missing                   recordings whose rows an update kept; those among them that are no longer there
+    done_before                     files that earlier, interrupted runs had finished
+    worked                          what this run did
+    """
+
+    rows: int
+    files: int
+    errors: int
+    warnings: int
+    kept: int
+    missing: int
+    done_before: int
+    worked: Worked
+
+
 def embed_folder(options: EmbedOptions) -> dict[str, Any]:
-    """Begin or continue the job, and return the result that is printed as JSON."""
+    """Begin, continue or update the file, and return the result that is printed as JSON."""
     started = time.perf_counter()
     check_options(options)
     bundle = open_bundle(options.bundle)
-    threads = options.threads or usable_cores()
-    manifest = bundle.manifest
-    manifest.window.with_hop(options.hop_seconds)  # refuses a wrong one now
-    row_maker = RowMaker(options.per, manifest.embedding_size, manifest.embedding_space)
-    source = FolderEmbedder(
-        options.folder.resolve(),
-        row_maker,
-        options.max_seconds,
-        options.hop_seconds,
-        options.bundle.resolve(),
-        options.backend,
-        options.precision,
-        threads,
-    )
-    if options.ray is None:
-        say(f"embedding with {source.embedder.backend}, {options.precision}, {threads} threads")
-    try:
-        with open_job(
-            options.parts,
-            _settings(options, bundle),
-            lambda: audio_files(options.folder),
-            FILES_PER_PART,
-            options.overwrite,
-        ) as job:
-            if job.done:
-                say(f"continuing: {job.n_files_done} of {job.n_files} files are done")
-            with _progress() as progress:
-                bar = progress.add_task("embedding", total=job.n_files, completed=job.n_files_done)
-                work = _work_here(job, source) if options.ray is None else work_on_ray(job, source, options.ray)
-                for n_files in work:
-                    progress.advance(bar, n_files)
-            n_rows, n_errors, n_warned = _finish(job, source, options.out, options.errors)
-    except OSError as error:
-        raise UsageError(
-            f"{options.out}: cannot be written ({error.strerror or error}); finished parts are kept: correct this "
-            "and give the same command again"
-        ) from error
+    done = run_job(options, bundle, folder_embedder(options, bundle))
+    seconds = time.perf_counter() - started
     result = {
         "out": str(options.out),
-        "rows": n_rows,
-        "files": job.n_files,
-        "errors": n_errors,
+        "rows": done.rows,
+        "files": done.files,
+        "errors": done.errors,
         "errors_file": str(options.errors),
-        "warnings": n_warned,
-        "files_done_before": job.n_files_done,
-        **_speed(job, time.perf_counter() - started),
+        "warnings": done.warnings,
+        "kept": done.kept,
+        "missing": done.missing,
+        "files_done_before": done.done_before,
+        **speed(done.worked, seconds),
         "per": options.per,
-        "embedding_space": manifest.embedding_space,
+        "embedding_space": bundle.manifest.embedding_space,
     }
     _show_result(result)
     return result
 
 
-def _speed(job: ResumableJob, seconds: float) -> dict[str, float]:
-    n_files = job.n_files - job.n_files_done
-    return {"seconds": round(seconds, 3), "files_per_s": round(n_files / seconds, 2)}
+def speed(worked: Worked, seconds: float) -> dict[str, float]:
+    """How long a run took and how fast it was, for its result."""
+    hours = worked.seconds / 3600
+    return {
+        "seconds": round(seconds, 3),
+        "files_per_s": round(worked.files / seconds, 2),
+        "recorded_hours": round(hours, 4),
+        "recorded_hours_per_s": round(hours / seconds, 4),
+    }
 
 
-def _settings(options: EmbedOptions, bundle: Bundle) -> dict[str, Any]:
+def folder_embedder(options: EmbedOptions, bundle: Bundle) -> FolderEmbedder:
+    """What embeds the files of the folder. UsageError: a wrong hop."""
+    manifest = bundle.manifest
+    manifest.window.with_hop(options.hop_seconds)
+    return FolderEmbedder(
+        options.folder.resolve(),
+        RowMaker(options.per, manifest.embedding_size, manifest.embedding_space),
+        options.max_seconds,
+        options.hop_seconds,
+        options.bundle.resolve(),
+        options.backend,
+        options.precision,
+        options.threads or usable_cores(),
+    )
+
+
+def run_job(options: EmbedOptions, bundle: Bundle, source: FolderEmbedder) -> Embedded:
+    """Do the job: write the Parquet file and the CSV file of errors, both whole."""
+    settings = settings_of(options, bundle)
+    finished = FinishedRows(options.out, settings) if options.update and options.out.exists() else None
+    if options.ray is None:
+        say(f"embedding with {source.embedder.backend}, {options.precision}, {source.threads} threads")
+    try:
+        with open_job(
+            options.parts,
+            settings | ({"updates": finished.begun_ns} if finished else {}),
+            lambda: _files(source, finished),
+            FILES_PER_PART,
+            options.overwrite,
+        ) as job:
+            before = job.done_before
+            if job.done:
+                say(f"continuing: {before.files} of {job.all.files} files are done")
+            with show_progress(job.all, before) as progress:
+                if options.ray is None:
+                    _work_here(job, source, progress)
+                else:
+                    progress.count(work_on_ray(job, source, options.ray))
+            return _finish(job, source, options, settings, finished, progress.worked)
+    except OSError as error:
+        raise UsageError(
+            f"{options.out}: cannot be written ({error.strerror or error}); finished parts are kept: correct this "
+            "and give the same command again"
+        ) from error
+
+
+def settings_of(options: EmbedOptions, bundle: Bundle) -> dict[str, Any]:
     """Everything that the rows depend on."""
     return {
         "embedding_space": bundle.manifest.embedding_space,
@@ -102,36 +145,76 @@ def _settings(options: EmbedOptions, bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def _work_here(job: ResumableJob, source: FolderEmbedder) -> Iterator[int]:
-    """Finish all parts in this process; yield the number of files of each finished part."""
+def _files(source: FolderEmbedder, finished: FinishedRows | None) -> Iterator[tuple[str, int]]:
+    """The name and the size of each file that has no rows yet, or has changed since it got them."""
+    known = finished.stamps() if finished else {}
+    for name in audio_files(source.folder):
+        stamp = known.get(name)
+        if not (finished and stamp and is_unchanged(source.folder / name, stamp, finished.begun_ns)):
+            yield name, source.size(name)
+
+
+def _work_here(job: ResumableJob, source: FolderEmbedder, progress: JobProgress) -> None:
+    """Finish all parts in this process."""
+
+    def counted(outcomes: Iterator[FileOutcome]) -> Iterator[FileOutcome]:
+        for file in outcomes:
+            seconds = 0.0 if isinstance(file.outcome, AudioError) else file.outcome.duration_s
+            progress.count([Worked(1, source.size(file.path), seconds)])
+            yield file
+
     # One stream of files for all parts, so that decoding continues while a part is written.
     names = (name for _, names in job.missing() for name in names)
     with closing(source.embed(names)) as outcomes:
         for part, names_of_part in job.missing():
-            of_part = islice(outcomes, len(names_of_part))
+            of_part = counted(islice(outcomes, len(names_of_part)))
             job.save(part, lambda path, of_part=of_part: write_part(path, source.row_maker, of_part))
-            yield len(names_of_part)
 
 
-def _finish(job: ResumableJob, source: FolderEmbedder, out: Path, errors: Path) -> tuple[int, int, int]:
-    """Join the parts and write both output files atomically. Returns the numbers of rows, errors and warnings."""
+def _finish(
+    job: ResumableJob,
+    source: FolderEmbedder,
+    options: EmbedOptions,
+    settings: dict[str, Any],
+    finished: FinishedRows | None,
+    worked: Worked,
+) -> Embedded:
+    """Join the parts, and what an update keeps, and write both output files atomically."""
     new_rows, new_errors = job.folder / "rows.new", job.folder / "errors.new"
-    schema = source.row_maker.schema.with_metadata({FOLDER: os.fsencode(source.folder)})
-    counts = merge_parts(map(job.path, range(job.n_parts)), new_rows, new_errors, schema)
-    move_atomically(new_errors, errors)
-    move_atomically(new_rows, out)
+    schema = source.row_maker.schema.with_metadata(
+        {
+            FOLDER: os.fsencode(source.folder),
+            SETTINGS: json.dumps(settings).encode(),
+            BEGUN: str(job.begun_ns).encode(),
+        }
+    )
+    parts = PartReader(map(job.path, range(job.n_parts)), new_errors)
+    kept: dict[str, str] = {}  # path -> warning
+    if finished is None:
+        n_rows = write_rows(new_rows, parts.batches(), schema)
+    else:
+        renewed = set(job.names())
+        old = finished.rows_except(renewed, schema, kept)
+        n_rows = write_rows(new_rows, in_path_order(old, by_path(parts.batches())), schema)
+    noted = note_kept(source.folder, kept, new_errors)
+    move_atomically(new_errors, options.errors)
+    move_atomically(new_rows, options.out)
     job.remove()
-    return counts
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=progress_console, transient=True)
+    return Embedded(
+        rows=n_rows,
+        files=job.all.files + len(kept),
+        errors=parts.errors,
+        warnings=parts.warned + noted.warned,
+        kept=len(kept),
+        missing=noted.missing,
+        done_before=job.done_before.files,
+        worked=worked,
+    )
 
 
 def _show_result(result: dict[str, Any]) -> None:
     table = Table(show_header=False)
-    for name in ("rows", "files", "errors", "warnings", "seconds", "files_per_s"):
+    for name in ("rows", "files", "errors", "warnings", "kept", "missing", "seconds", "recorded_hours_per_s"):
         table.add_row(name.replace("_", " "), str(result[name]))
     show(table, result["out"])
     if result["errors"]:
@@ -141,3 +224,5 @@ def _show_result(result: dict[str, Any]) -> None:
             f"{result['warnings']} files were read only in part: the column `warning` and {result['errors_file']} say "
             "what is missing"
         )
+    if result["missing"]:
+        say(f"{result['missing']} files are no longer there; their rows were kept: {result['errors_file']} lists them")

@@ -27,7 +27,7 @@ class EmbedOptions:
     """auto, onnxruntime, openvino or tensorrt"""
     precision: str = "fp32"
     """of the model: fp32, fp16 or int8, if the bundle has it; bf16: fp32 with OpenVINO in bfloat16"""
-    threads: int | None = None
+    threads: Annotated[int | None, tyro.conf.arg(aliases=["--workers"])] = None
     """CPU threads for decoding, and as many for the model; with --ray local: workers; default: the physical cores"""
     hop_seconds: float | None = None
     """from the start of a window to the start of the next one, in seconds: shorter than a window, the windows overlap;
@@ -37,6 +37,8 @@ class EmbedOptions:
     length takes no more memory than a short one, besides half a kilobyte for each window"""
     ray: str | None = None
     """run on Ray: local, or HOST:PORT of a cluster that includes this machine and sees the same folders"""
+    update: bool = False
+    """bring an existing --out up to date: embed recordings that are new or changed, keep all other rows"""
     overwrite: bool = False
     """replace the output, and discard an unfinished job"""
 
@@ -51,8 +53,11 @@ class EmbedOptions:
         return self.out.with_name(f"{self.out.name}.parts")
 
 
-def check_options(options: EmbedOptions) -> None:
-    """Raise UsageError if a flag is out of range, or an existing file would be replaced without --overwrite."""
+def check_options(options: EmbedOptions, may_exist: bool = False) -> None:
+    """Raise UsageError if a flag is out of range, or an existing file would be replaced without --overwrite.
+
+    may_exist   an existing --out is no error: the caller reads it
+    """
     if not options.out.name or not _is_utf8(options.out):
         raise UsageError(f"--out: got {str(options.out)!r}; wanted the name of a Parquet file")
     if options.max_seconds is not None and not 0 < options.max_seconds < float("inf"):
@@ -61,10 +66,15 @@ def check_options(options: EmbedOptions) -> None:
         raise UsageError(f"--threads: got {options.threads}; wanted 1 or more, or none for all cores")
     if not options.folder.is_dir():
         raise UsageError(f"{options.folder}: no such folder; give the one with the recordings")
+    if options.update and options.overwrite:
+        raise UsageError("--update: does not go with --overwrite, which begins anew; give one of them")
     for path in (options.out, options.errors):
         # An unfinished job may replace the files that existed when it began.
-        if path.is_dir() or (path.exists() and not options.parts.exists() and not options.overwrite):
-            raise UsageError(f"{path}: exists already; give another --out, or --overwrite to replace it")
+        may = may_exist or options.update or options.overwrite or options.parts.exists()
+        if path.is_dir() or (path.exists() and not may):
+            raise UsageError(
+                f"{path}: exists already; give another --out, --update to add to it, or --overwrite to replace it"
+            )
     refuse_unwritable(options.out.parent, "--out")
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from serving.bulk.embed_files import FileEmbeddings
+from serving.bulk.file_facts import FileFacts
+from serving.csv_cells import safe_cell
 from serving.errors import AudioError
 from serving.pooling import pool
 
@@ -20,32 +23,54 @@ GROUP_ROWS = 16_384  # rows of a row group, 8 MB: the rows held in memory while 
 ERRORS = b"errors"  # of a part: JSON, [[path, reason], ...]
 WARNED = b"warned"  # of a part: JSON, [[path, what is missing], ...] of the files that were read only in part
 FOLDER = b"folder"  # of the finished file: the folder of the recordings, as os.fsencode gives it
+# What older files have too.
+FIRST_COLUMNS = ("path", "start_s", "duration_s", "embedding", "embedding_space")
 
 
 def schema_of(embedding_size: int) -> pyarrow.Schema:
     """The columns of the Parquet file.
 
     path             of the file, relative to the folder that was embedded, with slashes
-    start_s          start of the row's sound in the recording, in seconds
-    end_s            end of the row's sound in the recording, in seconds
-    duration_s       duration of the row's sound, in seconds
+    start_s, end_s   where the row's sound is in the recording, in seconds; never beyond its end
+    duration_s       end_s - start_s
     padded           the window is longer than its sound, and was filled with zeros; of a recording: all its windows are
     embedding        of the recording (the mean over its windows), or of the window
     embedding_space  embeddings can be compared only if this is equal
     warning          which part of the recording could not be read; "": all was read
+    level_dbfs       peak level of the row's sound
+    recording_s      duration of the whole recording, in seconds
+    recorded_at, start_at, end_at   when the recording and the row's sound began, and when that ended: ISO 8601, ends
+                     with Z if it is UTC, otherwise the recorder's own clock; null: not known
+    recorded_from    what says so: guano, audiomoth, bext or name
+    file_size, file_mtime_ns, file_ctime_ns, file_sha256   see `FileStamp`
     """
+    text, number, whole = pyarrow.string(), pyarrow.float64(), pyarrow.int64()
     return pyarrow.schema(
         [
-            ("path", pyarrow.string()),
-            ("start_s", pyarrow.float64()),
-            ("end_s", pyarrow.float64()),
-            ("duration_s", pyarrow.float64()),
+            ("path", text),
+            ("start_s", number),
+            ("end_s", number),
+            ("duration_s", number),
             ("padded", pyarrow.bool_()),
             ("embedding", pyarrow.list_(pyarrow.float32(), embedding_size)),
-            ("embedding_space", pyarrow.string()),
-            ("warning", pyarrow.string()),
+            ("embedding_space", text),
+            ("warning", text),
+            ("level_dbfs", number),
+            ("recording_s", number),
+            *((name, text) for name in ("recorded_at", "start_at", "end_at", "recorded_from")),
+            *((name, whole) for name in ("file_size", "file_mtime_ns", "file_ctime_ns")),
+            ("file_sha256", text),
         ]
     )
+
+
+@dataclass(frozen=True)
+class FileOutcome:
+    """A file of the folder, with its embeddings or with the error why there are none."""
+
+    path: str
+    outcome: FileEmbeddings | AudioError
+    facts: FileFacts
 
 
 class RowMaker:
@@ -60,88 +85,106 @@ class RowMaker:
         self.space = space
         self.schema = schema_of(embedding_size)
 
-    def rows_of(self, path: str, file: FileEmbeddings) -> pyarrow.RecordBatch:
+    def rows_of(self, path: str, file: FileEmbeddings, facts: FileFacts) -> pyarrow.RecordBatch:
         """One row for the recording, or one for each window of it."""
+        starts, ends, padded, levels, rows = file.starts_s, file.ends_s, file.padded, file.levels_dbfs, file.rows
         if self.per == "clip":
-            whole, end, padded = np.zeros(1), np.array([file.duration_s]), np.array([bool(file.padded.all())])
-            return self._batch(path, whole, end, padded, pool(file.rows)[None], file.warnings)
-        return self._batch(path, file.starts_s, file.ends_s, file.padded, file.rows, file.warnings)
-
-    def _batch(
-        self,
-        path: str,
-        starts: NDArray[np.floating],
-        ends: NDArray[np.floating],
-        padded: NDArray[np.bool_],
-        embeddings: NDArray[np.float32],
-        warnings: tuple[str, ...],
-    ) -> pyarrow.RecordBatch:
-        count, size = embeddings.shape
-        columns = [
-            pyarrow.array([path] * count, pyarrow.string()),
-            pyarrow.array(starts),
-            pyarrow.array(ends),
-            pyarrow.array(ends - starts),
-            pyarrow.array(padded),
-            pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(embeddings.reshape(-1)), size),
-            pyarrow.array([self.space] * count, pyarrow.string()),
-            pyarrow.array(["; ".join(warnings)] * count, pyarrow.string()),
+            starts, ends, rows = np.zeros(1), np.array([file.duration_s]), pool(file.rows)[None]
+            padded, levels = padded.all(keepdims=True), levels.max(keepdims=True)
+        n, at, stamp = len(starts), facts.recorded_at, facts.stamp
+        values: dict[str, Any] = {
+            "path": [path] * n,
+            "start_s": starts,
+            "end_s": ends,
+            "duration_s": ends - starts,
+            "embedding": _lists(rows),
+            "embedding_space": [self.space] * n,
+            "warning": ["; ".join(file.warnings)] * n,
+            "padded": padded,
+            "level_dbfs": levels,
+            "recording_s": [file.duration_s] * n,
+            "recorded_at": [at and at.after(0)] * n,
+            "start_at": [at and at.after(second) for second in starts.tolist()],
+            "end_at": [at and at.after(second) for second in ends.tolist()],
+            "recorded_from": [at and at.source] * n,
+            "file_size": [stamp.size] * n,
+            "file_mtime_ns": [stamp.mtime_ns] * n,
+            "file_ctime_ns": [stamp.ctime_ns] * n,
+            "file_sha256": [stamp.sha256] * n,
+        }
+        arrays = [
+            values[field.name] if field.name == "embedding" else pyarrow.array(values[field.name], field.type)
+            for field in self.schema
         ]
-        return pyarrow.RecordBatch.from_arrays(columns, schema=self.schema)
+        return pyarrow.RecordBatch.from_arrays(arrays, schema=self.schema)
 
 
-def write_part(
-    sink: Path | BinaryIO, row_maker: RowMaker, outcomes: Iterable[tuple[str, FileEmbeddings | AudioError]]
-) -> None:
-    """Write the rows of these files to a Parquet file; its metadata gets the files that were not read or not whole."""
+def _lists(rows: NDArray[np.float32]) -> pyarrow.FixedSizeListArray:
+    return pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(rows.reshape(-1)), rows.shape[1])
+
+
+def write_part(sink: Path | BinaryIO, row_maker: RowMaker, outcomes: Iterable[FileOutcome]) -> float:
+    """Write the rows of these files to a Parquet file; its metadata gets the files that were not read or not whole.
+
+    returns   seconds of sound in the recordings
+    """
     errors: list[tuple[str, str]] = []
     warned: list[tuple[str, str]] = []
+    seconds = 0.0
 
     def batches() -> Iterator[pyarrow.RecordBatch]:
-        for path, outcome in outcomes:
-            if isinstance(outcome, AudioError):
-                errors.append((path, str(outcome)))
+        nonlocal seconds
+        for file in outcomes:
+            if isinstance(file.outcome, AudioError):
+                errors.append((file.path, str(file.outcome)))
             else:
-                if outcome.warnings:
-                    warned.append((path, "; ".join(outcome.warnings)))
-                yield row_maker.rows_of(path, outcome)
+                if file.outcome.warnings:
+                    warned.append((file.path, "; ".join(file.outcome.warnings)))
+                seconds += file.outcome.duration_s
+                yield row_maker.rows_of(file.path, file.outcome, file.facts)
 
     with _writer(sink, row_maker.schema) as writer:
         _write_groups(writer, batches(), row_maker.schema)
         writer.add_key_value_metadata({ERRORS: json.dumps(errors).encode(), WARNED: json.dumps(warned).encode()})
+    return seconds
 
 
-def merge_parts(parts: Iterable[Path], sink: Path, errors: Path, schema: pyarrow.Schema) -> tuple[int, int, int]:
-    """Write the rows of all parts, in order, into one Parquet file, and their errors into a CSV file.
+class PartReader:
+    """Reads the parts of a job, in order, and writes the files that were not read or not whole into a CSV file.
 
     The CSV has the columns path, error, embedded: "no", or "in part" for a file that was read only in part.
-    returns  the number of rows, of errors, and of files that were read only in part
-    At most about GROUP_ROWS rows are in memory.
+    errors, warned   files without rows, and files that were read only in part; of the parts that were read so far
     """
-    n_errors = n_warned = 0
-    with errors.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        lines = csv.writer(file)
-        lines.writerow(("path", "error", "embedded"))
 
-        def batches() -> Iterator[pyarrow.RecordBatch]:
-            nonlocal n_errors, n_warned
-            for part in parts:
+    def __init__(self, parts: Iterable[Path], errors: Path):
+        self._parts = parts
+        self._sink = errors
+        self.errors = self.warned = 0
+
+    def batches(self) -> Iterator[pyarrow.RecordBatch]:
+        """Yield the rows of all parts; at most about GROUP_ROWS of them are in memory."""
+        with self._sink.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+            lines = csv.writer(file)
+            lines.writerow(("path", "error", "embedded"))
+            for part in self._parts:
                 with parquet.ParquetFile(part) as source:
                     reasons = json.loads(source.metadata.metadata[ERRORS])
                     partial = json.loads(source.metadata.metadata[WARNED])
-                    lines.writerows((*reason, "no") for reason in reasons)
-                    lines.writerows((*missing, "in part") for missing in partial)
-                    n_errors += len(reasons)
-                    n_warned += len(partial)
+                    lines.writerows((*map(safe_cell, reason), "no") for reason in reasons)
+                    lines.writerows((*map(safe_cell, missing), "in part") for missing in partial)
+                    self.errors += len(reasons)
+                    self.warned += len(partial)
                     yield from source.iter_batches(GROUP_ROWS)
 
-        with _writer(sink, schema) as writer:
-            n_rows = _write_groups(writer, batches(), schema)
-    return n_rows, n_errors, n_warned
+
+def write_rows(sink: Path, batches: Iterable[pyarrow.RecordBatch], schema: pyarrow.Schema) -> int:
+    """Write rows into one Parquet file, at most about GROUP_ROWS of them in memory. Returns their number."""
+    with _writer(sink, schema) as writer:
+        return _write_groups(writer, batches, schema)
 
 
 def _writer(sink: Path | BinaryIO, schema: pyarrow.Schema) -> parquet.ParquetWriter:
-    columns: Any = ["path", "embedding_space", "warning"]  # embeddings have no repeated values
+    columns: Any = [field.name for field in schema if field.type == pyarrow.string()]  # embeddings do not repeat
     return parquet.ParquetWriter(sink, schema, use_dictionary=columns)
 
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
+from serving.bulk.job_progress import Worked
 from serving.bulk.parquet_rows import write_part
 from serving.bulk.recordings_folder import FolderEmbedder
 from serving.bulk.resumable_job import ResumableJob
@@ -27,24 +28,23 @@ class PartWorker:
         self._source = source
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """part, names (JSON, because a name need not be UTF-8) -> part, content (bytes), error ("" if it worked)."""
+        """part, names (JSON, because a name need not be UTF-8) -> part, content, seconds of sound, error ("": none)."""
         sink = BytesIO()
         try:
-            write_part(sink, self._source.row_maker, self._source.embed(json.loads(row["names"])))
+            seconds = write_part(sink, self._source.row_maker, self._source.embed(json.loads(row["names"])))
         except UnheardError as error:  # returned, because Ray wraps exceptions in long traces
-            return {"part": row["part"], "content": b"", "error": str(error)}
-        return {"part": row["part"], "content": sink.getvalue(), "error": ""}
+            return {"part": row["part"], "content": b"", "seconds": 0.0, "error": str(error)}
+        return {"part": row["part"], "content": sink.getvalue(), "seconds": seconds, "error": ""}
 
 
-def work_on_ray(job: ResumableJob, source: FolderEmbedder, address: str) -> Iterator[int]:
-    """Finish all parts on a cluster; yield the number of files of each finished part.
+def work_on_ray(job: ResumableJob, source: FolderEmbedder, address: str) -> Iterator[Worked]:
+    """Finish all parts on a cluster; yield what each finished part held.
 
     address  HOST:PORT of a cluster that includes this machine; all its machines need this program, and the bundle and
              the recordings under the same paths. local: a cluster on this machine with a worker for each thread
     errors   UsageError: Ray is not installed, no cluster answers, or its workers cannot open the bundle
     """
-    sizes = {part: len(names) for part, names in job.missing()}
-    if not sizes:
+    if len(job.done) == job.n_parts:
         return
     with _ray(address, source.threads) as ray:
         items = [{"part": part, "names": json.dumps(names)} for part, names in job.missing()]
@@ -60,7 +60,8 @@ def work_on_ray(job: ResumableJob, source: FolderEmbedder, address: str) -> Iter
             if row["error"]:
                 raise UsageError(f"a worker of Ray: {row['error']}")
             job.save(row["part"], lambda path, content=row["content"]: path.write_bytes(content))
-            yield sizes[row["part"]]
+            size = job.sizes[row["part"]]
+            yield Worked(size.files, size.bytes, row["seconds"])
 
 
 @contextmanager

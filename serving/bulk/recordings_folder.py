@@ -2,14 +2,16 @@
 
 import stat
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from serving.audio import RecordingStream
 from serving.audio.file_names import SUFFIXES, walk_recordings
-from serving.bulk.embed_files import FileEmbeddings, embed_each, file_size
-from serving.bulk.parquet_rows import RowMaker
+from serving.bulk.embed_files import embed_each, file_size
+from serving.bulk.file_facts import FileFacts, facts_of
+from serving.bulk.parquet_rows import FileOutcome, RowMaker
 from serving.command_line import say
 from serving.embedder import Embedder
 from serving.errors import AudioError, UsageError
@@ -56,15 +58,27 @@ class FolderEmbedder:
         """The embedder, opened on first use; errors as `Embedder.load`."""
         return Embedder.load(self.bundle, self.backend, self.precision, self.threads)
 
-    def embed(self, names: Iterable[str]) -> Generator[tuple[str, FileEmbeddings | AudioError]]:
+    def embed(self, names: Iterable[str]) -> Generator[FileOutcome]:
         """Yield each file in order, with its embeddings or with the error why there are none."""
         embedder = self.embedder
-        return embed_each(names, self._size, self._prepare, embedder.run_prepared, embedder.max_batch, self.threads)
+        facts: dict[str, FileFacts] = {}  # of the files that are worked on
 
-    def _size(self, name: str) -> int:
+        def prepare(name: str) -> RecordingStream:
+            path = self._checked(name)
+            facts[name] = facts_of(path)  # here, in one of many threads
+            return embedder.open_recording(path, self.hop_seconds, self.max_seconds)
+
+        outcomes = embed_each(names, self.size, prepare, embedder.run_prepared, embedder.max_batch, self.threads)
+        with closing(outcomes):
+            for name, outcome in outcomes:
+                yield FileOutcome(name, outcome, facts.pop(name, FileFacts()))
+
+    def size(self, name: str) -> int:
+        """Size of a file in bytes; 0 if it is unknown."""
         return file_size(self.folder / name)
 
-    def _prepare(self, name: str) -> RecordingStream:
+    def _checked(self, name: str) -> Path:
+        """The path of a file. AudioError: it cannot have rows, or reading it could block forever."""
         path = self.folder / name
         try:
             name.encode()
@@ -74,7 +88,7 @@ class FolderEmbedder:
             raise AudioError(f"{path}: is a pipe, a socket or a device; give files")
         if name.endswith("/"):
             raise AudioError(f"{path}: the files in this folder cannot be listed; mend its permissions")
-        return self.embedder.open_recording(path, self.hop_seconds, self.max_seconds)
+        return path
 
 
 def _may_block(path: Path) -> bool:

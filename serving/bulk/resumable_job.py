@@ -1,20 +1,20 @@
 """A long job in parts: an interruption loses only unfinished parts, and finished parts are not done again.
 
 X.parquet.parts/    exists while the job runs and after an interruption
-    job.json        the settings of the job: only a command with the same settings can continue it
-    files.jsonl     the files found at the start, one JSON string a line
+    job.json        the settings of the job: only a command with the same settings can continue it; size of each part
+    files.jsonl     the files found at the start: one part a line, as a JSON list of names
     lock            held by the process that works on the job
-    000000.parquet  a finished part: the rows of the first `files_per_part` files; written atomically
+    000000.parquet  a finished part: the rows of the files of the first line; written atomically
 """
 
 import fcntl
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,41 +24,62 @@ from serving.new_folder import new_folder
 
 SETTINGS_FILE = "job.json"
 LIST_FILE = "files.jsonl"
+BYTES_PER_PART = (
+    2**32
+)  # of files: 6 hours of 48 kHz stereo; a part of few long recordings is full before `files_per_part`
+
+
+@dataclass(frozen=True)
+class PartSize:
+    """How many files a part has, and how many bytes they have in all."""
+
+    files: int
+    bytes: int
 
 
 @dataclass(frozen=True)
 class ResumableJob:
     """The folder of a job, while this process holds its lock.
 
-    n_files         number of files in all parts
-    files_per_part  number of files in a part; the last part can have fewer
-    done            numbers of the parts that earlier runs finished
+    sizes      of each part
+    done       numbers of the parts that earlier runs finished
+    begun_ns   when the job began, in nanoseconds since 1970
     """
 
     folder: Path
-    n_files: int
-    files_per_part: int
+    sizes: tuple[PartSize, ...]
     done: frozenset[int]
+    begun_ns: int
 
     @property
     def n_parts(self) -> int:
         """Number of parts."""
-        return -(-self.n_files // self.files_per_part)
+        return len(self.sizes)
 
     @property
-    def n_files_done(self) -> int:
-        """Number of files in the parts that earlier runs finished."""
-        last = self.n_parts - 1
-        short = self.n_parts * self.files_per_part - self.n_files
-        return len(self.done) * self.files_per_part - (short if last in self.done else 0)
+    def all(self) -> PartSize:
+        """All parts together."""
+        return _sum(self.sizes)
+
+    @property
+    def done_before(self) -> PartSize:
+        """The parts that earlier runs finished, together."""
+        return _sum(self.sizes[part] for part in self.done)
 
     def missing(self) -> Iterator[tuple[int, list[str]]]:
         """Yield the number and the files of each unfinished part, in order."""
+        for part, names in enumerate(self._names()):
+            if part not in self.done:
+                yield part, names
+
+    def names(self) -> Iterator[str]:
+        """Yield the names of all files, in order."""
+        for names in self._names():
+            yield from names
+
+    def _names(self) -> Iterator[list[str]]:
         with (self.folder / LIST_FILE).open(encoding="utf-8") as lines:
-            for part in range(self.n_parts):
-                chunk = list(islice(lines, self.files_per_part))
-                if part not in self.done:
-                    yield part, [json.loads(line) for line in chunk]
+            yield from map(json.loads, lines)
 
     def path(self, part: int) -> Path:
         """The file of a finished part."""
@@ -77,12 +98,16 @@ class ResumableJob:
 
 @contextmanager
 def open_job(
-    folder: Path, settings: dict[str, Any], files: Callable[[], Iterable[str]], files_per_part: int, anew: bool
+    folder: Path,
+    settings: dict[str, Any],
+    files: Callable[[], Iterable[tuple[str, int]]],
+    files_per_part: int,
+    anew: bool,
 ) -> Iterator[ResumableJob]:
     """Begin a job, or continue the one in the folder.
 
     settings   everything that the result depends on, as JSON
-    files      lists the files; called for a new job only
+    files      lists the files with their sizes in bytes; called for a new job only
     anew       discard the job in the folder
     errors     UsageError: the job in the folder has other settings, or another process works on it
     """
@@ -91,9 +116,11 @@ def open_job(
             pass
     if anew or not folder.exists():
         with new_folder(folder, anew, SETTINGS_FILE) as new:
-            n_files = _write_list(new / LIST_FILE, files())
-            content = {"begun_with": settings, "n_files": n_files, "files_per_part": files_per_part}
-            (new / SETTINGS_FILE).write_text(json.dumps(content, indent=1) + "\n")
+            begun_ns = time.time_ns()  # before the first file is looked at
+            sizes = _write_list(new / LIST_FILE, files(), files_per_part)
+            parts = [[size.files, size.bytes] for size in sizes]
+            content = {"begun_with": settings, "begun_ns": begun_ns, "parts": parts}
+            (new / SETTINGS_FILE).write_text(json.dumps(content) + "\n")
     try:
         content = json.loads((folder / SETTINGS_FILE).read_text())
     except (OSError, ValueError) as error:
@@ -110,7 +137,8 @@ def open_job(
         )
     with _locked(folder):
         done = frozenset(int(path.stem) for path in folder.glob("[0-9]*.parquet"))
-        job = ResumableJob(folder, content["n_files"], content["files_per_part"], done)
+        sizes = tuple(PartSize(*size) for size in content["parts"])
+        job = ResumableJob(folder, sizes, done, content["begun_ns"])
         try:
             yield job
         except BaseException:
@@ -130,10 +158,28 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _write_list(path: Path, files: Iterable[str]) -> int:
-    count = 0
+def _write_list(path: Path, files: Iterable[tuple[str, int]], files_per_part: int) -> list[PartSize]:
+    sizes: list[PartSize] = []
+    part: list[str] = []
+    n_bytes = 0
     with path.open("w", encoding="utf-8") as lines:
-        for name in files:
-            lines.write(json.dumps(name) + "\n")
-            count += 1
-    return count
+
+        def end_part() -> None:
+            nonlocal part, n_bytes
+            lines.write(json.dumps(part) + "\n")
+            sizes.append(PartSize(len(part), n_bytes))
+            part, n_bytes = [], 0
+
+        for name, size in files:
+            part.append(name)
+            n_bytes += size
+            if len(part) == files_per_part or n_bytes >= BYTES_PER_PART:
+                end_part()
+        if part:
+            end_part()
+    return sizes
+
+
+def _sum(sizes: Iterable[PartSize]) -> PartSize:
+    both = [(size.files, size.bytes) for size in sizes]
+    return PartSize(sum(files for files, _ in both), sum(n_bytes for _, n_bytes in both))

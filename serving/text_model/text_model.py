@@ -2,7 +2,7 @@
 
 import sys
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -124,12 +124,16 @@ class TextModel:
         """The bundle's description of a class. For any other label, the label with spaces instead of underscores."""
         return self._descriptions.get(normalise_label(label), words_of_label(label))
 
-    def encode_labels(self, labels: Sequence[str]) -> NDArray[np.float32]:
+    def encode_labels(
+        self, labels: Sequence[str], descriptions: Mapping[str, str] | None = None
+    ) -> NDArray[np.float32]:
         """The vectors of labels, made as training makes those of classes: [n, size] float32, unit rows.
 
-        errors   LabelError: the model knows no word of a label
+        descriptions   label -> its description, instead of the bundle's
+        errors         LabelError: the model knows no word of a label
         """
-        return encode_classes(labels, self.describe, self.encode, self.names)
+        own = descriptions or {}
+        return encode_classes(labels, lambda label: own.get(label) or self.describe(label), self.encode, self.names)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """[n, size] float32, unit rows. LabelError: the model knows no word of a text."""

@@ -8,25 +8,10 @@ import tomllib
 from functools import cache
 from pathlib import Path
 
+from serving.label_lists import ESC50, FSC22
 from serving.label_text import words_of_label
 
-_ESC50 = (
-    "dog", "rooster", "pig", "cow", "frog", "cat", "hen", "insects", "sheep", "crow", "rain", "sea_waves",
-    "crackling_fire", "crickets", "chirping_birds", "water_drops", "wind", "pouring_water", "toilet_flush",
-    "thunderstorm", "crying_baby", "sneezing", "clapping", "breathing", "coughing", "footsteps", "laughing",
-    "brushing_teeth", "snoring", "drinking_sipping", "door_wood_knock", "mouse_click", "keyboard_typing",
-    "door_wood_creaks", "can_opening", "washing_machine", "vacuum_cleaner", "clock_alarm", "clock_tick",
-    "glass_breaking", "helicopter", "chainsaw", "siren", "car_horn", "engine", "train", "church_bells", "airplane",
-    "fireworks", "hand_saw",
-)  # fmt: skip
-# Spelled as in the study.
-_FSC22 = (
-    "fire", "rain", "thunderstorm", "water_drops", "wind", "silence", "tree_falling", "helicopter", "vehicle_engine",
-    "axe", "chainsaw", "generator", "handsaw", "firework", "gunshot", "woodchop", "whistling", "speaking",
-    "footsteps", "clapping", "insect", "frog", "bird_chirping", "wing_flapping", "lion", "wolf_howl", "squirrel",
-)  # fmt: skip
-
-CLASS_NAMES: dict[str, dict[int, str]] = {"ESC-50": dict(enumerate(_ESC50)), "FSC22": dict(enumerate(_FSC22, start=1))}
+CLASS_NAMES: dict[str, dict[int, str]] = {"ESC-50": dict(enumerate(ESC50)), "FSC22": dict(enumerate(FSC22, start=1))}
 
 
 @cache

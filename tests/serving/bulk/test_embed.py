@@ -18,7 +18,8 @@ import soundfile
 
 from serving.audio import read_audio
 from serving.bulk.embed_files import FileEmbeddings
-from serving.bulk.parquet_rows import RowMaker, merge_parts, write_part
+from serving.bulk.file_facts import FileFacts
+from serving.bulk.parquet_rows import FileOutcome, PartReader, RowMaker, write_part, write_rows
 from serving.bulk.recordings_folder import audio_files
 from serving.bulk.resumable_job import ResumableJob, open_job
 from serving.embed import main
@@ -83,8 +84,11 @@ def test_there_is_a_row_for_each_clip_with_the_embedders_own_embedding(by_clip, 
 def test_the_columns_are_what_they_are_said_to_be(by_clip):
     schema = pyarrow.parquet.read_schema(by_clip)
     assert schema.field("embedding").type == pyarrow.list_(pyarrow.float32(), 128)
-    times = ["start_s", "end_s", "duration_s", "padded"]
-    assert schema.names == ["path", *times, "embedding", "embedding_space", "warning"]
+    assert schema.names == [
+        *("path", "start_s", "end_s", "duration_s", "padded", "embedding", "embedding_space", "warning"),
+        *("level_dbfs", "recording_s", "recorded_at", "start_at", "end_at", "recorded_from"),
+        *("file_size", "file_mtime_ns", "file_ctime_ns", "file_sha256"),
+    ]
 
 
 def test_files_that_cannot_be_used_are_listed_with_the_reasons(by_clip):
@@ -319,7 +323,7 @@ def test_help_names_units_and_defaults(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     out = capsys.readouterr().out
-    for text in ("--per", "--ray", "--overwrite", "--hop-seconds", "seconds"):
+    for text in ("--per", "--ray", "--overwrite", "--update", "--workers", "--hop-seconds", "seconds"):
         assert text in out
 
 
@@ -363,7 +367,8 @@ def test_joining_the_parts_takes_no_more_memory_for_more_of_them(tmp_path, monke
     one = np.ones(1)
     facts = {"starts_s": 0 * one, "ends_s": one, "padded": one > 0, "levels_dbfs": 0 * one, "duration_s": 1.0}
     outcomes = [
-        (f"{i}.wav", FileEmbeddings(rows=rng.standard_normal((1, 128), np.float32), **facts)) for i in range(256)
+        FileOutcome(f"{i}.wav", FileEmbeddings(rows=rng.standard_normal((1, 128), np.float32), **facts), FileFacts())
+        for i in range(256)
     ]
     write_part(tmp_path / "part", rows, outcomes)
 
@@ -377,7 +382,8 @@ def test_joining_the_parts_takes_no_more_memory_for_more_of_them(tmp_path, monke
                 yield tmp_path / "part"
 
         before = pyarrow.total_allocated_bytes()
-        assert merge_parts(parts(), tmp_path / "all", tmp_path / "errors", rows.schema) == (256 * n_parts, 0, 0)
+        source = PartReader(parts(), tmp_path / "errors")
+        assert write_rows(tmp_path / "all", source.batches(), rows.schema) == 256 * n_parts
         return max(held) - before
 
     assert most_bytes(100) <= most_bytes(10) + 50_000  # all rows of the 100 parts are 13 MB

@@ -1,0 +1,291 @@
+"""Measure how well `serving.label` finds sounds in a long recording: clips of ESC-50 with gaps, joined to an hour.
+
+    python -m benchmarks.label_accuracy bundles/NAME --data-dir ESC-50 --fold 4
+
+The clips are those of one recording fold, so that a bundle that was trained with `--test-fold` has heard none of them;
+clips of classes that it did not train on are unseen in any case. All numbers come from tables that the command writes.
+
+average precision   by class, over all windows in the order of the label's probability (or similarity): the area under
+                    precision over recall, in steps. A window is right if at least half of it lies in a clip of its
+                    label
+precision, recall   of the table as the command writes it: rows of which at least half lies in clips of their label;
+                    clips that such a row touches
+A clip counts from its first to its last sample that is louder than the noise between the clips by AUDIBLE_DB, because
+many clips of ESC-50 are padded with zeros.
+"""
+
+import csv
+import io
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow
+import soundfile
+import tyro
+from numpy.typing import NDArray
+from pyarrow import parquet
+from rich.table import Table
+
+from serving.audio import Recording
+from serving.bundle import open_bundle
+from serving.bundle_files import ZEROSHOT
+from serving.command_line import run_command, say, show
+from serving.errors import DataError, UsageError
+from serving.label import main as label
+from serving.label_text import join_labels
+from serving.zeroshot import ZeroShot
+
+RATE_HZ = 44_100
+WITHIN = 0.5  # share of a window or a row that has to lie in clips of its label
+AUDIBLE_DB = 10
+SCORES = ("probability", "similarity")
+RATES = ("precision", "recall")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure the average precision of labels by class in an hour of ESC-50's clips with gaps."""
+
+    bundle: Annotated[Path, tyro.conf.Positional]
+    """the bundle's folder"""
+    data_dir: Path
+    """folder of ESC-50, or of a part of it"""
+    fold: int = 4
+    """ESC-50's recording fold whose clips are used: one that the bundle was not trained on"""
+    seconds: float = 3600.0
+    """length of the recording; the gaps fill what the clips leave"""
+    gap_dbfs: float = -60.0
+    """peak level of the white noise under everything; -70 and below counts as silence"""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """each draws another order of the clips and other gaps"""
+    probabilities: tuple[float, ...] = (0.3, 0.5, 0.7, 0.9)
+    """least probabilities for which precision and recall are stated"""
+    thresholds: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4)
+    """least similarities for which precision and recall are stated"""
+    hop_seconds: float | None = None
+    """as for `python -m serving.label`"""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip of ESC-50, and where it is in the recording, in seconds."""
+
+    path: Path
+    label: str
+    start_s: float = 0.0
+    end_s: float = 0.0
+
+
+def measure(options: Options) -> dict[str, Any]:
+    """Make the recordings, label them, and return the result that is printed as JSON."""
+    zeroshot = ZeroShot.parse(open_bundle(options.bundle).read(ZEROSHOT), str(options.bundle))
+    seen = dict(zip(zeroshot.class_names, map(bool, zeroshot.seen), strict=True))
+    clips = [clip for clip in read_clips(options.data_dir, options.fold) if clip.label in seen]
+    if not clips:
+        raise UsageError(f"{options.data_dir}: has no clip of fold {options.fold} of a class of this bundle")
+    say(f"{len(clips)} clips of {len({clip.label for clip in clips})} classes")
+    rounds: list[tuple[dict[str, dict[str, float]], list[dict[str, Any]]]] = []
+    for seed in options.seeds:
+        with tempfile.TemporaryDirectory() as folder:
+            rounds.append(_measure_once(options, clips, Path(folder), seed))
+    by_class = {
+        score: {name: float(np.mean([found[score][name] for found, _ in rounds])) for name in rounds[0][0][score]}
+        for score in SCORES
+    }
+    result = {
+        "bundle": str(options.bundle),
+        "clips": len(clips),
+        "seconds": options.seconds,
+        "gap_dbfs": options.gap_dbfs,
+        "average_precision": {
+            score: {
+                kind: summarise(
+                    [[found[score][name] for name in seen if name in found[score]] for found, _ in rounds], of
+                )
+                for kind, of in _kinds(by_class[score], seen).items()
+            }
+            for score in SCORES
+        },
+        "by_class": {
+            score: {name: round(value, 4) for name, value in found.items()} for score, found in by_class.items()
+        },
+        "tables": [_mean_of([tables[i] for _, tables in rounds]) for i in range(len(rounds[0][1]))],
+    }
+    _show(result, seen)
+    return result
+
+
+def _kinds(by_class: Mapping[str, float], seen: Mapping[str, bool]) -> dict[str, list[int]]:
+    """Places of the seen and of the unseen classes among those that were measured, in the order of `seen`."""
+    measured = [name for name in seen if name in by_class]
+    kinds = {"seen": True, "unseen": False}
+    places = {kind: [i for i, name in enumerate(measured) if seen[name] == is_seen] for kind, is_seen in kinds.items()}
+    return {kind: of for kind, of in places.items() if of}
+
+
+def _mean_of(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The mean of the numbers of each recording's table; the rule that made the tables stays as it is."""
+    numbers = {key: round(float(np.mean([table[key] for table in tables])), 4) for key in ("rows", *RATES)}
+    return {**tables[0], **numbers}
+
+
+def read_clips(data_dir: Path, fold: int) -> list[Clip]:
+    """The clips of a recording fold, in the order of the list. DataError: the list cannot be read."""
+    path = data_dir / "meta" / "esc50.csv"
+    try:
+        with path.open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if int(row["fold"]) == fold]
+        return [Clip(data_dir / "audio" / row["filename"], row["category"]) for row in rows]
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(
+            f"{path}: is no list of ESC-50's clips ({error}); give ESC-50's folder as --data-dir"
+        ) from error
+
+
+def join_clips(clips: Sequence[Clip], seconds: float, gap_dbfs: float, seed: int, path: Path) -> list[Clip]:
+    """Write a recording of the clips in random order, with random gaps between, and return where each clip is heard.
+
+    The lengths of the gaps are drawn evenly (a Dirichlet distribution), and their sum fills the recording.
+    """
+    rng = np.random.default_rng(seed)
+    order = [clips[i] for i in rng.permutation(len(clips))]
+    waves = [Recording.from_file(clip.path, RATE_HZ).wave for clip in order]
+    n_samples, n_sound = round(seconds * RATE_HZ), sum(map(len, waves))
+    if n_sound >= n_samples:
+        raise UsageError(f"--seconds: got {seconds:g}; wanted more than the clips have, {n_sound / RATE_HZ:.0f}")
+    ends = np.cumsum(rng.dirichlet(np.ones(len(waves) + 1)) * (n_samples - n_sound)).astype(int)
+    sound = (10 ** (gap_dbfs / 20) * rng.uniform(-1, 1, n_samples)).astype(np.float32)
+    placed, at = [], 0
+    for clip, wave, gap in zip(order, waves, ends, strict=False):
+        first = gap + at
+        sound[first : first + len(wave)] += wave
+        loud = np.flatnonzero(np.abs(wave) > 10 ** ((gap_dbfs + AUDIBLE_DB) / 20))
+        if len(loud):
+            begin, end = (first + loud[0]) / RATE_HZ, (first + loud[-1] + 1) / RATE_HZ
+            placed.append(Clip(clip.path, clip.label, float(begin), float(end)))
+        at += len(wave)
+    soundfile.write(path, np.clip(sound, -1, 1), RATE_HZ)
+    return placed
+
+
+def _measure_once(
+    options: Options, clips: Sequence[Clip], folder: Path, seed: int
+) -> tuple[dict[str, dict[str, float]], list[dict[str, Any]]]:
+    """Average precision by score and class, and precision and recall by rule, of one recording."""
+    (folder / "sound").mkdir()
+    placed = join_clips(clips, options.seconds, options.gap_dbfs, seed, folder / "sound" / "hour.flac")
+    names = sorted({clip.label for clip in clips})
+
+    def labelled(name: str, *flags: str) -> pyarrow.Table:
+        out = folder / f"{name}.parquet"
+        flags = ("--labels", join_labels(names), "--embeddings", str(folder / "windows.parquet"), *flags)
+        if options.hop_seconds is not None:
+            flags = (*flags, "--hop-seconds", str(options.hop_seconds))
+        with redirect_stdout(io.StringIO()):
+            if label([str(options.bundle), str(folder / "sound"), "--out", str(out), *flags]):
+                raise UsageError("python -m serving.label refused the recording; its error is above")
+        return parquet.read_table(out)
+
+    every = labelled("every", "--no-merge", "--threshold", "-1", "--probability", "0", "--top", str(len(names)))
+    rules = [{"probability": least, "threshold": -1.0} for least in options.probabilities]
+    rules += [{"probability": 0.0, "threshold": least} for least in options.thresholds]
+    tables = []
+    for i, rule in enumerate(rules):
+        flags = [word for name, least in rule.items() for word in (f"--{name}", str(least))]
+        tables.append(rule | precision_and_recall(labelled(f"rule-{i}", *flags), placed))
+    return {score: precision_by_class(every, placed, score) for score in SCORES}, tables
+
+
+def precision_by_class(windows: pyarrow.Table, clips: Sequence[Clip], score: str) -> dict[str, float]:
+    """Average precision of each label, from a table with a row for each window and label.
+
+    score   the column that orders the windows
+    """
+    starts, ends, labels, scores = (windows[name].to_numpy() for name in ("start_s", "end_s", "label", score))
+    result = {}
+    for name in sorted({clip.label for clip in clips}):
+        mine = labels == name
+        within = covered(starts[mine], ends[mine], [clip for clip in clips if clip.label == name])
+        is_right = within >= WITHIN * (ends[mine] - starts[mine])
+        result[name] = average_precision(is_right, scores[mine])
+    return result
+
+
+def covered(starts: NDArray[Any], ends: NDArray[Any], clips: Sequence[Clip]) -> NDArray[np.float64]:
+    """The longest stretch of one clip in each row [n], in seconds."""
+    stretches = [np.minimum(ends, clip.end_s) - np.maximum(starts, clip.start_s) for clip in clips]
+    return np.maximum(0, np.max(stretches, axis=0)) if clips else np.zeros(len(starts))
+
+
+def average_precision(is_right: NDArray[np.bool_], scores: NDArray[Any]) -> float:
+    """Mean over the right rows of the precision of all rows whose score is as high. NaN: no row is right.
+
+    Source: the step-wise average precision of scikit-learn; rows of equal score are counted in their given order.
+    """
+    right = is_right[np.argsort(-scores, kind="stable")]
+    if not right.any():
+        return float("nan")
+    return float((np.cumsum(right) / np.arange(1, len(right) + 1))[right].mean())
+
+
+def precision_and_recall(rows: pyarrow.Table, clips: Sequence[Clip]) -> dict[str, float]:
+    """Share of the rows that lie at least half in clips of their label, and of the clips that such a row touches."""
+    starts, ends, labels = (rows[name].to_numpy() for name in ("start_s", "end_s", "label"))
+    right, found = 0, 0
+    for name in {clip.label for clip in clips}:
+        own = [clip for clip in clips if clip.label == name]
+        mine = labels == name
+        first, last = starts[mine], ends[mine]
+        stretches = np.array([np.minimum(last, clip.end_s) - np.maximum(first, clip.start_s) for clip in own])
+        if stretches.size:
+            is_right = np.maximum(0, stretches).sum(axis=0) >= WITHIN * (last - first)
+            right += int(is_right.sum())
+            found += int(((stretches > 0) & is_right).any(axis=1).sum())
+    return {"rows": len(starts), "precision": right / max(1, len(starts)), "recall": found / len(clips)}
+
+
+def summarise(values: Sequence[Sequence[float]], of: Sequence[int]) -> dict[str, float]:
+    """Mean over classes and recordings [n_seeds, n_classes]; standard error over classes; spread over recordings.
+
+    of   places of the classes that count
+    """
+    table = np.array(values)[:, of]
+    by_class, by_seed = np.nanmean(table, axis=0), np.nanmean(table, axis=1)
+    return {
+        "classes": table.shape[1],
+        "mean": round(float(by_class.mean()), 4),
+        "standard_error": round(float(by_class.std(ddof=1) / np.sqrt(len(by_class))), 4) if len(by_class) > 1 else 0.0,
+        "lowest_recording": round(float(by_seed.min()), 4),
+        "highest_recording": round(float(by_seed.max()), 4),
+    }
+
+
+def _show(result: dict[str, Any], seen: Mapping[str, bool]) -> None:
+    by_class = result["by_class"]
+    table = Table("class", "seen in training", *(f"average precision by {score}" for score in SCORES))
+    for name in sorted(by_class["probability"], key=lambda name: -by_class["probability"][name]):
+        table.add_row(
+            name, "yes" if seen[name] else "no", *(f"{100 * by_class[score][name]:.1f} %" for score in SCORES)
+        )
+    for kind in result["average_precision"]["probability"]:
+        means = [result["average_precision"][score][kind]["mean"] for score in SCORES]
+        table.add_row("mean", kind, *(f"{100 * mean:.1f} %" for mean in means))
+    show(table, result["bundle"])
+    rules = Table("least probability", "least similarity", "rows", *RATES)
+    for row in result["tables"]:
+        rules.add_row(*(str(row[key]) for key in (*SCORES[:1], "threshold", "rows", *RATES)))
+    show(rules, "tables")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command. Returns the exit code."""
+    return run_command(Options, measure, "python -m benchmarks.label_accuracy", argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,87 @@
+"""The Parquet file of a finished job: what it was made with, what is in it, and what an update keeps of it."""
+
+import heapq
+import itertools
+import json
+from collections.abc import Container, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+from pyarrow import parquet
+
+from serving.bulk.file_facts import FileStamp
+from serving.bulk.parquet_rows import GROUP_ROWS
+from serving.errors import UsageError, one_line
+
+SETTINGS = b"settings"  # keys of its metadata: everything that the rows depend on, as JSON
+BEGUN = b"begun_ns"  # and when the job that wrote it began, in nanoseconds since 1970
+STAMPS = ("path", "file_size", "file_mtime_ns", "file_ctime_ns", "file_sha256")
+
+
+class FinishedRows:
+    """A file that `serving.embed` wrote.
+
+    errors   UsageError: it is another file, or was made with other settings
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any]):
+        self.path = path
+        begin_anew = "give another --out, or --overwrite to begin anew"
+        try:
+            with parquet.ParquetFile(path) as file:
+                metadata, self._schema = file.metadata.metadata or {}, file.schema_arrow
+        except (OSError, pyarrow.ArrowException) as error:
+            raise UsageError(f"{path}: cannot be read ({one_line(error, 120)}); {begin_anew}") from error
+        if SETTINGS not in metadata or BEGUN not in metadata or not set(STAMPS) <= set(self._schema.names):
+            raise UsageError(f"{path}: is not from this version of serving.embed; {begin_anew}")
+        made_with = json.loads(metadata[SETTINGS])
+        differences = [
+            f"{key.replace('_', ' ')} was {made_with.get(key)}, now {value}"
+            for key, value in settings.items()
+            if made_with.get(key) != value
+        ]
+        if differences:
+            raise UsageError(f"{path}: was made with other settings ({'; '.join(differences)}); {begin_anew}")
+        self.begun_ns = int(metadata[BEGUN])
+
+    def stamps(self) -> dict[str, FileStamp]:
+        """The stamp of each recording, by its path."""
+        with parquet.ParquetFile(self.path) as file:
+            found: dict[str, FileStamp] = {}
+            for batch in file.iter_batches(GROUP_ROWS, columns=list(STAMPS)):
+                for path, *stamp in zip(*(batch[name].to_pylist() for name in STAMPS), strict=True):
+                    if path not in found:
+                        found[path] = FileStamp(*stamp)
+            return found
+
+    def rows_except(
+        self, renewed: Container[str], schema: pyarrow.Schema, kept: dict[str, str]
+    ) -> Iterator[tuple[str, pyarrow.RecordBatch]]:
+        """Yield the path and the rows of each recording that is not among the renewed ones, a batch at a time.
+
+        kept   gets the paths with their warnings
+        """
+        with parquet.ParquetFile(self.path) as file:
+            for path, batch in by_path(file.iter_batches(GROUP_ROWS)):
+                if path not in renewed:
+                    kept[path] = batch["warning"][0].as_py()
+                    yield path, pyarrow.RecordBatch.from_arrays(batch.columns, schema=schema)
+
+
+def by_path(batches: Iterable[pyarrow.RecordBatch]) -> Iterator[tuple[str, pyarrow.RecordBatch]]:
+    """Cut batches into rows of one recording each; a recording may give several in a row."""
+    for batch in batches:
+        first = 0
+        for path, same in itertools.groupby(batch["path"].to_pylist()):
+            count = sum(1 for _ in same)
+            yield path, batch.slice(first, count)
+            first += count
+
+
+def in_path_order(
+    one: Iterable[tuple[str, pyarrow.RecordBatch]], other: Iterable[tuple[str, pyarrow.RecordBatch]]
+) -> Iterator[pyarrow.RecordBatch]:
+    """Merge the rows of two sources that are each in the order of their paths."""
+    for _, batch in heapq.merge(one, other, key=lambda item: item[0]):
+        yield batch

@@ -1,0 +1,144 @@
+"""The labelling job: embed the windows of every recording of a folder, and write down which label is heard when."""
+
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from rich.table import Table
+
+from serving.atomic_write import write_atomically
+from serving.bulk.embed_folder import Embedded, folder_embedder, run_job, settings_of, speed
+from serving.bulk.embed_options import EmbedOptions
+from serving.bulk.finished_rows import FinishedRows
+from serving.bulk.job_progress import Worked
+from serving.bulk.recordings_folder import FolderEmbedder
+from serving.bundle import Bundle, open_bundle
+from serving.command_line import say, show
+from serving.errors import UsageError
+from serving.labelling.detections import LEAST_PROBABILITY, LabelRules
+from serving.labelling.embedded_recordings import read_recordings
+from serving.labelling.label_options import LabelOptions, check_label_options
+from serving.labelling.label_source import choose_labels, read_label_source
+from serving.labelling.table_files import SUFFIXES, write_one_table, write_tables
+from serving.labelling.table_formats import LabelledRecording, open_table
+from serving.zeroshot import ZeroShot
+
+
+def label_folder(options: LabelOptions) -> dict[str, Any]:
+    """Label every recording of the folder, and return the result that is printed as JSON."""
+    started = time.perf_counter()
+    check_label_options(options)
+    bundle = open_bundle(options.bundle)
+    source = folder_embedder(options.windows, bundle)
+    labels = choose_labels(source.embedder, read_label_source(options.labels, source.embedder.zeroshot.class_names))
+    rules = rules_of(options, labels)
+    done = _embed(options.windows, bundle, source)
+    table = CountedTable(options, bundle, labels, rules)
+    try:
+        table.write()
+        if options.windows.errors.exists():
+            content = options.windows.errors.read_bytes()
+            write_atomically(options.errors, lambda path: path.write_bytes(content))
+        if options.embeddings is None:
+            options.windows.errors.unlink(missing_ok=True)
+            options.windows.out.unlink()
+    except OSError as error:
+        raise UsageError(
+            f"{options.out}: cannot be written ({error.strerror or error}); the embeddings are kept: correct this and "
+            "give the same command again"
+        ) from error
+    result = {
+        "out": str(options.out),
+        "format": options.form,
+        "rows": table.n_rows,
+        "recordings": table.n_recordings,
+        "labelled": table.n_labelled,
+        "labels": len(labels.class_names),
+        "threshold": rules.threshold,
+        "probability": rules.probability,
+        "errors_file": str(options.errors),
+        **_of_job(done),
+        **speed(done.worked if done else Worked(), time.perf_counter() - started),
+        "embedding_space": bundle.manifest.embedding_space,
+    }
+    _show_result(result)
+    return result
+
+
+def rules_of(options: LabelOptions, labels: ZeroShot) -> LabelRules:
+    """When a window gets a label: what the flags say, or the bundle's own threshold."""
+    threshold = labels.threshold if options.threshold is None else options.threshold
+    probability = options.probability
+    if probability is None:
+        probability = LEAST_PROBABILITY if threshold is None else 0.0
+    return LabelRules(threshold, probability, options.top, options.offset, options.merge)
+
+
+def _embed(options: EmbedOptions, bundle: Bundle, source: FolderEmbedder) -> Embedded | None:
+    """Make the file of embeddings; None: it is there already, by an earlier run with the same settings."""
+    if options.out.exists() and not (options.update or options.overwrite or options.parts.exists()):
+        FinishedRows(options.out, settings_of(options, bundle))
+        say(f"taking the embeddings of {options.out}")
+        return None
+    return run_job(options, bundle, source)
+
+
+def _of_job(done: Embedded | None) -> dict[str, int]:
+    if done is None:
+        return {}
+    return {
+        "errors": done.errors,
+        "warnings": done.warnings,
+        "kept": done.kept,
+        "missing": done.missing,
+        "files_done_before": done.done_before,
+    }
+
+
+class CountedTable:
+    """Writes the table, or the tables, and counts what is in them."""
+
+    def __init__(self, options: LabelOptions, bundle: Bundle, labels: ZeroShot, rules: LabelRules):
+        self.n_rows = self.n_recordings = self.n_labelled = 0
+        self._options, self._labels, self._rules = options, labels, rules
+        front_end = bundle.manifest.front_end
+        self._range = {"low_hz": front_end["low_hz"], "high_hz": front_end["high_hz"]}
+        self._space = bundle.manifest.embedding_space
+
+    def write(self) -> None:
+        """Read the embeddings, and write all tables, whole or not at all."""
+        options = self._options
+        open_one = partial(open_table, options.form, several=not options.per_recording, **self._range)
+        if not options.per_recording:
+            write_one_table(options.out, self._recordings(), open_one)
+            return
+        settings = {
+            "embedding_space": self._space,
+            "labels": self._labels.class_names,
+            "threshold": self._rules.threshold,
+            "probability": self._rules.probability,
+            "top": self._rules.top,
+        }
+        may_replace = options.overwrite or options.update
+        write_tables(options.out, settings, self._recordings(), open_one, SUFFIXES[options.form], may_replace)
+
+    def _recordings(self) -> Iterator[LabelledRecording]:
+        windows = self._options.windows
+        for recording in read_recordings(windows.out, windows.folder.resolve(), self._labels, self._rules):
+            self.n_recordings += 1
+            self.n_labelled += bool(recording.detections)
+            self.n_rows += len(recording.detections)
+            yield recording
+
+
+def _show_result(result: dict[str, Any]) -> None:
+    table = Table(show_header=False)
+    for name in ("rows", "recordings", "labelled", "errors", "warnings", "missing", "seconds", "recorded_hours_per_s"):
+        if name in result:
+            table.add_row(name.replace("_", " "), str(result[name]))
+    show(table, result["out"])
+    if result.get("errors"):
+        say(f"{result['errors']} files could not be used: {result['errors_file']} gives the reasons")
+    if result.get("warnings"):
+        say(f"{result['warnings']} files were read only in part: {result['errors_file']} says what is missing")

@@ -1,0 +1,118 @@
+"""The flags of `python -m serving.label`, and what is checked before the work begins."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from serving.bulk.embed_options import EmbedOptions, check_options
+from serving.errors import UsageError
+from serving.new_folder import refuse_unwritable
+from serving.zeroshot import LARGEST_OFFSET
+
+SUFFIX_FORMATS = {".csv": "csv", ".parquet": "parquet"}
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """Name the sounds of every recording in a folder: which label is heard from when to when."""
+
+    bundle: Annotated[Path, tyro.conf.Positional]
+    """the bundle's folder"""
+    folder: Annotated[Path, tyro.conf.Positional]
+    """folder of the recordings, searched at any depth, as for `python -m serving.embed`"""
+    out: Path
+    """the table to write; with --per-recording the folder of the tables"""
+    labels: str | None = None
+    """esc-50, fsc22, labels with commas between, or @FILE (also a path that ends with .txt, .csv or .tsv): one label a
+    line, or CSV columns label and description; default: the bundle's classes"""
+    format: Literal["csv", "parquet", "raven", "audacity"] | None = None
+    """of the table: raven is a selection table, audacity a label track; default: csv or parquet by the name of --out"""
+    per_recording: bool = False
+    """write a table for each recording, into the folder --out"""
+    threshold: float | None = None
+    """least similarity (cosine, -1 to 1) of a sound and its label; default: the bundle's own; -1: none"""
+    probability: float | None = None
+    """least probability of a label, 0 to 1, among all labels; default: 0 with a threshold, 0.5 without one"""
+    top: int = 1
+    """most labels of a window"""
+    offset: float | None = None
+    """subtracted from the scores of classes that were in the training; default: the bundle's own"""
+    merge: bool = True
+    """join windows of one label that touch or overlap"""
+    hop_seconds: float | None = None
+    """seconds from the start of a window to the next, at most a window; default: no overlap, as trained"""
+    embeddings: Path | None = None
+    """keep the embeddings of all windows in this Parquet file, or take them from it: other labels then take seconds"""
+    update: bool = False
+    """with --embeddings: embed only recordings that are new or changed, and replace the table"""
+    backend: str = "auto"
+    """auto, onnxruntime, openvino or tensorrt"""
+    precision: str = "fp32"
+    """of the model: fp32, fp16 or int8, if the bundle has it; bf16: fp32 with OpenVINO in bfloat16"""
+    threads: Annotated[int | None, tyro.conf.arg(aliases=["--workers"])] = None
+    """CPU threads for decoding, and as many for the model; with --ray local: workers; default: the physical cores"""
+    ray: str | None = None
+    """run on Ray: local, or HOST:PORT of a cluster that includes this machine and sees the same folders"""
+    overwrite: bool = False
+    """replace the output, and discard an unfinished job"""
+
+    @property
+    def form(self) -> str:
+        """The table's format."""
+        return self.format or SUFFIX_FORMATS.get(self.out.suffix.lower(), "csv")
+
+    @property
+    def errors(self) -> Path:
+        """The CSV file for recordings that could not be used."""
+        return self.out.with_name(f"{self.out.name if self.per_recording else self.out.stem}.errors.csv")
+
+    @property
+    def windows(self) -> EmbedOptions:
+        """The job that embeds the windows. Its file is removed at the end, unless --embeddings names it."""
+        return EmbedOptions(
+            bundle=self.bundle,
+            folder=self.folder,
+            out=self.embeddings or self.out.with_name(f"{self.out.name}.windows.parquet"),
+            per="window",
+            hop_seconds=self.hop_seconds,
+            backend=self.backend,
+            precision=self.precision,
+            threads=self.threads,
+            ray=self.ray,
+            update=self.update,
+            overwrite=self.overwrite and self.embeddings is None,
+        )
+
+
+def check_label_options(options: LabelOptions) -> None:
+    """Raise UsageError if a flag is out of range, or an existing file would be replaced without --overwrite."""
+    if options.threshold is not None and not -1 <= options.threshold <= 1:
+        raise UsageError(f"--threshold: got {options.threshold:g}; wanted a cosine, -1 to 1")
+    if options.probability is not None and not 0 <= options.probability <= 1:
+        raise UsageError(f"--probability: got {options.probability:g}; wanted 0 to 1")
+    if options.top < 1:
+        raise UsageError(f"--top: got {options.top}; wanted 1 or more")
+    if options.offset is not None and not -LARGEST_OFFSET <= options.offset <= LARGEST_OFFSET:
+        raise UsageError(f"--offset: got {options.offset}; wanted {-LARGEST_OFFSET:g} to {LARGEST_OFFSET:g}")
+    if options.format is None and not options.per_recording and options.out.suffix.lower() not in SUFFIX_FORMATS:
+        raise UsageError(
+            f"--out: got {options.out}; wanted a name that ends with .csv or .parquet, or --format raven or audacity"
+        )
+    if options.update and options.embeddings is None:
+        raise UsageError(
+            "--update: needs --embeddings FILE.parquet, where the embeddings of recordings that are done are kept"
+        )
+    if options.embeddings is not None and options.embeddings.resolve() == options.out.resolve():
+        raise UsageError(f"--embeddings: got {options.embeddings}, which is --out too; give another")
+    windows = options.windows
+    begun = windows.parts.exists() or (windows.out.exists() and options.embeddings is None)
+    for path in (options.out, options.errors):
+        if path.exists() and not (options.overwrite or options.update or begun):
+            raise UsageError(f"{path}: exists already; give another --out, or --overwrite to replace it")
+    if options.out.is_dir() != options.per_recording and options.out.exists():
+        kind = "folder" if options.out.is_dir() else "file"
+        raise UsageError(f"--out: {options.out} is a {kind}; give another --out")
+    check_options(windows, may_exist=True)
+    refuse_unwritable(options.out.parent, "--out")

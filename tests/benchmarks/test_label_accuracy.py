@@ -1,0 +1,95 @@
+"""The accuracy of labels on joined clips: its arithmetic, and the command as a whole."""
+
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pytest
+import soundfile
+from sklearn.metrics import average_precision_score
+
+from benchmarks.label_accuracy import (
+    Clip,
+    average_precision,
+    join_clips,
+    main,
+    precision_and_recall,
+    precision_by_class,
+)
+
+
+@pytest.fixture(scope="module")
+def clips_folder(recordings, tmp_path_factory) -> Path:
+    """The small recordings in ESC-50's layout, all in fold 4."""
+    folder = tmp_path_factory.mktemp("esc")
+    (folder / "meta").mkdir()
+    (folder / "audio").mkdir()
+    lines = ["filename,fold,category"]
+    for path in sorted(recordings.rglob("*.wav")):
+        name = f"{path.parent.name}-{path.name}"
+        shutil.copy(path, folder / "audio" / name)
+        lines.append(f"{name},4,{path.parent.name}")
+    (folder / "meta" / "esc50.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_average_precision_is_scikit_learns():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        right, scores = rng.random(50) < 0.3, rng.random(50)
+        assert average_precision(right, scores) == pytest.approx(average_precision_score(right, scores))
+    assert np.isnan(average_precision(np.zeros(3, bool), np.ones(3)))
+
+
+def test_clips_are_joined_in_order_with_gaps_and_without_a_lost_sample(tmp_path):
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"{i}.wav" for i in range(5)]
+    for path in paths:
+        soundfile.write(path, 0.5 * rng.uniform(-1, 1, 44_100), 44_100, subtype="FLOAT")
+    placed = join_clips([Clip(path, "a") for path in paths], 12, -120, 3, tmp_path / "all.wav")
+    sound, rate_hz = soundfile.read(tmp_path / "all.wav")
+    assert len(sound) == 12 * rate_hz
+    assert [clip.path for clip in placed] != paths
+    assert all(one.end_s <= other.start_s for one, other in itertools.pairwise(placed))
+    for clip in placed:
+        own = sound[round(clip.start_s * rate_hz) : round(clip.end_s * rate_hz)]
+        np.testing.assert_allclose(own, soundfile.read(clip.path)[0], atol=1e-4)  # 16 bits and the noise
+    again = join_clips([Clip(path, "a") for path in paths], 12, -120, 3, tmp_path / "again.wav")
+    assert again == placed
+
+
+def test_a_row_is_right_only_if_half_of_it_lies_in_a_clip_of_its_label():
+    clips = [Clip(Path("x"), "a", 10, 15), Clip(Path("y"), "b", 20, 25)]
+    rows = pyarrow.table(
+        {
+            "start_s": [10.0, 13.0, 9.0, 20.0],
+            "end_s": [15.0, 18.0, 12.0, 25.0],
+            "label": ["a", "a", "a", "a"],
+            "probability": [0.9, 0.8, 0.7, 0.6],
+        }
+    )
+    assert precision_and_recall(rows, clips) == {"rows": 4, "precision": 0.5, "recall": 0.5}
+    by_class = precision_by_class(rows, clips, "probability")
+    assert by_class["a"] == pytest.approx((1 / 1 + 2 / 3) / 2)
+    assert np.isnan(by_class["b"])
+
+
+def test_the_command_finds_easy_sounds(bundle_folder, clips_folder, capsys):
+    arguments = [str(bundle_folder), "--data-dir", str(clips_folder), "--seconds", "240", "--seeds", "0"]
+    assert main(arguments) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["clips"] == 24
+    assert set(result["by_class"]["probability"]) == {"tone", "noise", "clicks"}
+    # Windows of 4.8 s and clips of 3 s: a window is right if it holds 2.4 s of a clip; by chance it is a tenth of them.
+    assert result["average_precision"]["probability"]["seen"]["mean"] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"), [(("--fold", "1"), "no clip of fold 1"), (("--seconds", "60"), "more than the clips have")]
+)
+def test_wrong_usage_is_one_line(bundle_folder, clips_folder, capsys, flags, message):
+    assert main([str(bundle_folder), "--data-dir", str(clips_folder), *flags]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]

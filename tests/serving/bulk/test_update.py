@@ -1,0 +1,173 @@
+"""`serving.embed --update`: a finished file is brought up to date, and nothing is computed twice."""
+
+import csv
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import soundfile
+
+from serving.bulk.file_facts import FileStamp, is_unchanged, stamp_of
+from serving.bulk.resumable_job import ResumableJob
+from serving.embed import main
+from serving.embedder import Embedder
+from tests.conftest import RATE_HZ, small_sound
+
+
+@pytest.fixture
+def folder(recordings, tmp_path) -> Path:
+    """A folder of 24 recordings of its own."""
+    return Path(shutil.copytree(recordings, tmp_path / "sounds"))
+
+
+@pytest.fixture
+def out(bundle_folder, folder, tmp_path) -> Path:
+    """The finished file of the folder."""
+    assert embed(bundle_folder, folder, tmp_path / "rows.parquet") == 0
+    return tmp_path / "rows.parquet"
+
+
+def embed(bundle: Path, folder: Path, out: Path, *more: str) -> int:
+    return main([str(bundle), str(folder), "--out", str(out), "--threads", "2", *more])
+
+
+@pytest.fixture
+def opened(monkeypatch) -> list[str]:
+    """The names of the recordings that are decoded."""
+    names: list[str] = []
+    real = Embedder.open_recording
+    monkeypatch.setattr(
+        Embedder, "open_recording", lambda self, path, *rest: names.append(path.name) or real(self, path, *rest)
+    )
+    return names
+
+
+def write_tone(path: Path, seed: int) -> None:
+    soundfile.write(path, small_sound("tone", np.random.default_rng(seed)), RATE_HZ)
+
+
+def rows_of(path: Path) -> dict[str, dict]:
+    return {row["path"]: row for row in pyarrow.parquet.read_table(path).to_pylist()}
+
+
+def test_new_files_are_added_changed_ones_renewed_and_missing_ones_reported(
+    out, folder, bundle_folder, tmp_path, opened, capsys
+):
+    before = rows_of(out)
+    write_tone(folder / "a.wav", 100)
+    write_tone(folder / "tone" / "0.wav", 101)
+    (folder / "tone" / "7.wav").unlink()
+    assert embed(bundle_folder, folder, out, "--update") == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert sorted(opened) == ["0.wav", "a.wav"]
+    assert (result["rows"], result["kept"], result["missing"], result["files"]) == (25, 23, 1, 25)
+    after = rows_of(out)
+    assert list(after) == sorted({*before, "a.wav"})
+    for path in set(before) - {"tone/0.wav"}:
+        assert after[path] == before[path]
+    assert after["tone/0.wav"]["embedding"] != before["tone/0.wav"]["embedding"]
+    with (tmp_path / "rows.errors.csv").open(newline="") as file:
+        assert [row["path"] for row in csv.DictReader(file)] == ["tone/7.wav"]
+    # The same as if all had been embedded at once, but for the recording that is gone.
+    assert embed(bundle_folder, folder, tmp_path / "anew.parquet") == 0
+    anew = rows_of(tmp_path / "anew.parquet")
+    for path, row in anew.items():
+        np.testing.assert_allclose(row["embedding"], after[path]["embedding"], atol=1e-5)
+
+
+def test_an_update_without_a_change_computes_nothing_and_changes_nothing(out, folder, bundle_folder, opened):
+    before = pyarrow.parquet.read_table(out)
+    for path in folder.rglob("*.wav"):
+        path.touch()
+    assert embed(bundle_folder, folder, out, "--update") == 0
+    assert opened == []
+    assert pyarrow.parquet.read_table(out).equals(before)
+    assert not out.with_name("rows.parquet.parts").exists()
+
+
+def test_a_changed_file_of_the_same_size_and_time_is_renewed(out, folder, bundle_folder, opened):
+    path = folder / "noise" / "3.wav"
+    times = path.stat()
+    write_tone(path, 102)
+    assert path.stat().st_size == times.st_size
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert embed(bundle_folder, folder, out, "--update") == 0
+    assert opened == ["3.wav"]
+
+
+def test_times_alone_decide_only_if_they_are_old_enough(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"1234")
+    stamp = stamp_of(path)
+    lying = FileStamp(stamp.size, stamp.mtime_ns, stamp.ctime_ns, "0" * 64)  # another content in the same tick
+    taken = max(stamp.mtime_ns, stamp.ctime_ns)
+    assert is_unchanged(path, stamp, taken)
+    assert not is_unchanged(path, lying, taken + 1_000_000_000)
+    assert is_unchanged(path, lying, taken + 3_000_000_000)
+    assert not is_unchanged(path, FileStamp(stamp.size, stamp.mtime_ns, stamp.ctime_ns, ""), taken + 3_000_000_000)
+
+
+def test_what_could_not_be_read_is_tried_again(bundle_folder, folder, tmp_path, opened):
+    (folder / "late.wav").touch()
+    out = tmp_path / "rows.parquet"
+    assert embed(bundle_folder, folder, out, "--update") == 0  # there is no file yet: as without --update
+    opened.clear()
+    write_tone(folder / "late.wav", 103)
+    assert embed(bundle_folder, folder, out, "--update") == 0
+    assert opened == ["late.wav"]
+    assert (tmp_path / "rows.errors.csv").read_text().splitlines() == ["path,error,embedded"]
+
+
+def test_an_interrupted_update_goes_on_and_the_old_file_stays_until_then(
+    out, folder, bundle_folder, monkeypatch, opened
+):
+    monkeypatch.setattr("serving.bulk.embed_folder.FILES_PER_PART", 2)
+    before = pyarrow.parquet.read_table(out)
+    for i in range(6):
+        write_tone(folder / f"new-{i}.wav", 200 + i)
+    real = ResumableJob.save
+
+    def save(self, part, write):
+        if part == 2:
+            raise KeyboardInterrupt
+        real(self, part, write)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ResumableJob, "save", save)
+        assert embed(bundle_folder, folder, out, "--update") == 130
+    assert pyarrow.parquet.read_table(out).equals(before)
+    opened.clear()
+    assert embed(bundle_folder, folder, out, "--update") == 0
+    assert sorted(opened) == ["new-4.wav", "new-5.wav"]
+    assert len(rows_of(out)) == 30
+
+
+@pytest.mark.parametrize("more", [("--per", "window"), ("--hop-seconds", "2"), ("--max-seconds", "9")])
+def test_a_file_made_with_other_settings_is_refused(out, folder, bundle_folder, capsys, more):
+    before = out.read_bytes()
+    assert embed(bundle_folder, folder, out, "--update", *more) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert "was made with other settings" in line
+    assert more[1] in line
+    assert out.read_bytes() == before
+
+
+def test_a_file_of_another_folder_model_or_kind_is_refused(
+    out, folder, recordings, bundle_folder, precise_bundle, tmp_path, capsys
+):
+    assert embed(bundle_folder, recordings, out, "--update") == 2
+    assert "folder was" in capsys.readouterr().err
+    assert embed(precise_bundle, folder, out, "--update", "--precision", "int8") == 2
+    assert "model was" in capsys.readouterr().err
+    (tmp_path / "other.parquet").write_text("no Parquet")
+    assert embed(bundle_folder, folder, tmp_path / "other.parquet", "--update") == 2
+    assert "cannot be read" in capsys.readouterr().err
+    pyarrow.parquet.write_table(pyarrow.table({"path": ["a.wav"]}), tmp_path / "old.parquet")
+    assert embed(bundle_folder, folder, tmp_path / "old.parquet", "--update") == 2
+    assert "not from this version" in capsys.readouterr().err
+    assert embed(bundle_folder, folder, out, "--update", "--overwrite") == 2
+    assert "--overwrite" in capsys.readouterr().err

@@ -1,0 +1,336 @@
+"""A folder's recordings become tables of times and labels that other programs open."""
+
+import csv
+import json
+import math
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+import soundfile
+
+from serving.embedder import Embedder
+from serving.label import main
+from tests.conftest import RATE_HZ, small_sound
+from tests.talking_bundle import write_talking_bundle
+
+ROOT = Path(__file__).parents[3]
+WINDOW_S, HOP_S = 4.815, 4.8
+EACH_S = 2 * HOP_S
+
+
+def write_night(path: Path, kinds: tuple[str, ...], seed: int = 1) -> None:
+    """A recording of sounds of two windows each; "zeros" is digital silence."""
+    rng = np.random.default_rng(seed)
+    sounds = [
+        np.zeros(round(EACH_S * RATE_HZ)) if kind == "zeros" else small_sound(kind, rng, EACH_S) for kind in kinds
+    ]
+    for sound in sounds:
+        sound[: round((WINDOW_S - HOP_S) * RATE_HZ)] = 0  # which the window before hears too
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.concatenate(sounds), RATE_HZ)
+
+
+@pytest.fixture(scope="module")
+def card(tmp_path_factory) -> Path:
+    """A recorder's card: two recordings with times in their names, one that is silent, and what is no recording."""
+    card = tmp_path_factory.mktemp("card")
+    write_night(card / "a" / "20190318_235955.wav", ("tone", "zeros", "clicks", "zeros"))
+    write_night(card / "b.flac", ("noise", "tone"), 2)
+    write_night(card / "silent.wav", ("zeros",))
+    (card / "cut.wav").write_bytes(b"RIFF")
+    (card / "._b.flac").write_bytes(b"macOS")
+    (card / "System Volume Information").mkdir()
+    (card / "System Volume Information" / "IndexerVolumeGuid").write_bytes(b"Windows")
+    return card
+
+
+def label(bundle: Path, card: Path, out: Path, *more: str) -> int:
+    return main([str(bundle), str(card), "--out", str(out), "--threads", "2", *more])
+
+
+@pytest.fixture(scope="module")
+def table(bundle_folder, card, tmp_path_factory) -> pandas.DataFrame:
+    """The CSV table of an uninterrupted run, as pandas reads it."""
+    out = tmp_path_factory.mktemp("table") / "table.csv"
+    assert label(bundle_folder, card, out) == 0
+    assert sorted(path.name for path in out.parent.iterdir()) == ["table.csv", "table.errors.csv"]
+    with out.with_name("table.errors.csv").open(newline="") as file:
+        assert [row["path"] for row in csv.DictReader(file)] == ["cut.wav"]
+    return pandas.read_csv(out)
+
+
+def test_each_sound_is_found_at_its_time_and_silence_gets_no_label(table):
+    found = [(row.path, row.label, round(row.start_s, 1), round(row.end_s, 1)) for row in table.itertuples()]
+    assert found == [
+        ("a/20190318_235955.wav", "tone", 0.0, 9.6),
+        ("a/20190318_235955.wav", "clicks", 19.2, 28.8),
+        ("b.flac", "noise", 0.0, 9.6),
+        ("b.flac", "tone", 9.6, 19.2),
+    ]
+    assert (table.windows == 2).all()
+    assert table.probability.between(0.5, 1).all()
+    assert table.similarity.between(-1, 1).all()
+
+
+def test_rows_have_the_times_of_day_of_what_is_heard(table):
+    first, second, *others = table.itertuples()
+    assert (first.recorded_at, first.recorded_from) == ("2019-03-18T23:59:55.000", "name")
+    assert first.start_at == "2019-03-18T23:59:55.000"
+    assert second.start_at == "2019-03-19T00:00:14.200"
+    assert pandas.to_datetime(second.end_at) - pandas.to_datetime(second.start_at) == pandas.Timedelta(
+        seconds=round(second.end_s - second.start_s, 3)
+    )
+    assert all(math.isnan(other.recorded_at) and math.isnan(other.start_at) for other in others)
+
+
+def test_a_row_is_what_the_embedder_says_of_its_windows(table, card, bundle_folder):
+    embedder = Embedder.load(bundle_folder)
+    with embedder.stream(card / "b.flac") as stream:
+        rows = np.concatenate([block.rows for block in stream])
+    shares = dict(embedder.zeroshot.rank(rows[0])), dict(embedder.zeroshot.rank(rows[1]))
+    assert table.probability[2] == pytest.approx(max(share["noise"] for share in shares), abs=1e-5)
+
+
+def test_parquet_and_csv_hold_the_same(table, bundle_folder, card, tmp_path):
+    assert label(bundle_folder, card, tmp_path / "table.parquet") == 0
+    same = pandas.read_parquet(tmp_path / "table.parquet")
+    assert list(same.columns) == list(table.columns)
+    for name in same.columns:
+        if same[name].dtype == np.float64:  # CSV holds microseconds and millionths
+            np.testing.assert_allclose(same[name], table[name], atol=1e-6)
+        else:
+            assert same[name].fillna("").tolist() == table[name].fillna("").tolist(), name
+
+
+def test_windows_can_stay_apart_and_have_several_labels(bundle_folder, card, tmp_path):
+    out = tmp_path / "table.csv"
+    assert label(bundle_folder, card, out, "--no-merge", "--top", "3", "--probability", "0") == 0
+    rows = pandas.read_csv(out)
+    windows = rows.groupby(["path", "start_s"])
+    assert windows.ngroups == 8
+    assert (windows.size() == 3).all()
+    np.testing.assert_allclose(windows.probability.sum(), 1, atol=1e-5)
+    assert (windows.probability.max() == windows.probability.first()).all()
+
+
+def test_overlapping_windows_of_one_label_are_one_row(bundle_folder, card, tmp_path):
+    out = tmp_path / "table.csv"
+    assert label(bundle_folder, card, out, "--hop-seconds", "1.2") == 0
+    rows = pandas.read_csv(out)
+    for _, same in rows.groupby(["path", "label"]):
+        assert (same.start_s.to_numpy()[1:] > same.end_s.to_numpy()[:-1]).all()
+    ends = rows.groupby("path").end_s.max()
+    assert ends["b.flac"] <= 19.2 + 1e-6
+
+
+def test_thresholds_leave_out_what_is_less_similar_or_less_probable(table, bundle_folder, card, tmp_path):
+    assert label(bundle_folder, card, tmp_path / "a.csv", "--threshold", "1") == 0
+    assert pandas.read_csv(tmp_path / "a.csv").empty
+    median = table.probability.median()
+    assert label(bundle_folder, card, tmp_path / "b.csv", "--probability", str(median)) == 0
+    assert pandas.read_csv(tmp_path / "b.csv").path.tolist() == table.path[table.probability >= median].tolist()
+
+
+@pytest.mark.parametrize("per_recording", [False, True])
+def test_ravens_tables_follow_its_rules(table, bundle_folder, card, tmp_path, per_recording):
+    out = tmp_path / "raven.txt"
+    flags = ("--per-recording",) if per_recording else ()
+    assert label(bundle_folder, card, out, "--format", "raven", *flags) == 0
+    paths = sorted(out.rglob("*.selections.txt")) if per_recording else [out]
+    tables = [pandas.read_csv(path, sep="\t") for path in paths]
+    assert len(tables) == (3 if per_recording else 1)  # also for a recording without a label
+    for rows in tables:
+        assert list(rows.columns[:7]) == [
+            *("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)", "Low Freq (Hz)", "High Freq (Hz)"),
+        ]
+        assert rows["Selection"].tolist() == list(range(1, len(rows) + 1))
+        assert (rows["View"] == "Spectrogram 1").all()
+        assert (rows["Channel"] == 1).all()
+        assert (rows["Begin Time (s)"] < rows["End Time (s)"]).all()
+        assert (rows["Low Freq (Hz)"] == 125).all()
+        assert (rows["High Freq (Hz)"] == 7500).all()
+    rows = pandas.concat(tables)
+    assert rows["Annotation"].tolist() == table.label.tolist()
+    np.testing.assert_allclose(rows["Score"].astype(float), table.probability, atol=1e-6)
+    np.testing.assert_allclose(rows["File Offset (s)"].astype(float), table.start_s, atol=1e-6)
+    assert rows["Begin Path"].tolist() == [str(card / path) for path in table.path]
+    assert rows["Begin File"].tolist() == [Path(path).name for path in table.path]
+    # On the timeline of a sequence of files the second recording begins where the first one ends.
+    begins = table.start_s + (0 if per_recording else np.repeat([0, 4 * EACH_S], 2))
+    np.testing.assert_allclose(rows["Begin Time (s)"].astype(float), begins, atol=1e-6)
+    assert rows["Recorded Begin"].fillna("").tolist() == table.start_at.fillna("").tolist()
+
+
+def test_audacitys_labels_follow_its_rules(table, bundle_folder, card, tmp_path):
+    assert label(bundle_folder, card, tmp_path / "tracks", "--format", "audacity", "--per-recording") == 0
+    path = tmp_path / "tracks" / "a" / "20190318_235955.wav.labels.txt"
+    lines = [line.split("\t") for line in path.read_text().splitlines()]
+    assert [(float(start), float(end)) for start, end, _ in lines] == [
+        (pytest.approx(row.start_s), pytest.approx(row.end_s)) for row in table[:2].itertuples()
+    ]
+    assert all(re.fullmatch(r"\d+\.\d{6}", number) for line in lines for number in line[:2])
+    assert [text.split()[0] for *_, text in lines] == ["tone", "clicks"]
+    assert (tmp_path / "tracks" / "silent.wav.labels.txt").read_text() == ""
+    assert label(bundle_folder, card, tmp_path / "all.txt", "--format", "audacity") == 0
+    *_, last = (tmp_path / "all.txt").read_text().splitlines()
+    assert float(last.split("\t")[0]) == pytest.approx(4 * EACH_S + EACH_S)
+    assert last.endswith("b.flac")
+
+
+def test_labels_and_descriptions_of_a_file_are_found_by_the_descriptions(bundle_folder, card, tmp_path):
+    talking = write_talking_bundle(bundle_folder, tmp_path / "talking")
+    (tmp_path / "mine.csv").write_text(
+        "label,description\n=kettle,whistle\nsnake,hiss\nclicks,\n", encoding="utf-8-sig"
+    )
+    assert label(talking, card, tmp_path / "table.csv", "--labels", str(tmp_path / "mine.csv")) == 0
+    rows = pandas.read_csv(tmp_path / "table.csv")
+    # A cell that a spreadsheet would run gets an apostrophe.
+    assert rows.label.tolist() == ["'=kettle", "clicks", "snake", "'=kettle"]
+
+
+def test_other_labels_need_no_second_embedding(bundle_folder, card, tmp_path, monkeypatch):
+    talking = write_talking_bundle(bundle_folder, tmp_path / "talking")
+    kept = ("--embeddings", str(tmp_path / "kept.parquet"))
+    assert label(talking, card, tmp_path / "one.csv", *kept) == 0
+
+    def refuse(*_):
+        raise AssertionError("a recording was opened again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Embedder, "open_recording", refuse)
+        assert label(talking, card, tmp_path / "two.csv", "--labels", "whistle, hiss, ticking", *kept) == 0
+    words = {"tone": "whistle", "noise": "hiss", "clicks": "ticking"}
+    one, two = (pandas.read_csv(tmp_path / name) for name in ("one.csv", "two.csv"))
+    assert [words[name] for name in one.label] == two.label.tolist()
+
+
+def test_an_update_embeds_only_what_is_new_and_replaces_the_table(bundle_folder, card, tmp_path, monkeypatch):
+    mine = Path(shutil.copytree(card, tmp_path / "card"))
+    kept = ("--embeddings", str(tmp_path / "kept.parquet"), "--update")
+    assert label(bundle_folder, mine, tmp_path / "table.csv", *kept) == 0
+    write_night(mine / "a" / "20190319_000030.wav", ("clicks",), 3)
+    opened = []
+    real = Embedder.open_recording
+    monkeypatch.setattr(
+        Embedder, "open_recording", lambda self, path, *rest: opened.append(path.name) or real(self, path, *rest)
+    )
+    assert label(bundle_folder, mine, tmp_path / "table.csv", *kept) == 0
+    assert sorted(opened) == ["20190319_000030.wav", "cut.wav"]  # what could not be read is tried again
+    rows = pandas.read_csv(tmp_path / "table.csv")
+    assert rows.path.tolist() == sorted(rows.path)
+    assert rows.start_at[2] == "2019-03-19T00:00:30.000"
+    assert len(rows) == 5
+
+
+def test_a_killed_run_continues_and_gives_the_same_table(bundle_folder, card, table, tmp_path, capsys):
+    code = """
+import sys, time
+import serving.bulk.embed_folder, serving.bulk.resumable_job as resumable_job
+from serving.label import main
+serving.bulk.embed_folder.FILES_PER_PART = 1
+save = resumable_job.ResumableJob.save
+resumable_job.ResumableJob.save = lambda *given: (save(*given), time.sleep(0.5))  # time to be killed
+raise SystemExit(main(sys.argv[1:]))
+"""
+    out = tmp_path / "table.csv"
+    arguments = [str(bundle_folder), str(card), "--out", str(out), "--threads", "2"]
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=ROOT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.rglob("[0-9]*.parquet"))) < 2 and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not out.exists()
+    assert main(arguments) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["files_done_before"] >= 2
+    assert result["recorded_hours"] > 0
+    pandas.testing.assert_frame_equal(pandas.read_csv(out), table)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["table.csv", "table.errors.csv"]
+
+
+def test_a_file_name_with_a_tab_or_a_line_break_stays_one_line(bundle_folder, card, tmp_path):
+    (tmp_path / "card").mkdir()
+    shutil.copy(card / "b.flac", tmp_path / "card" / "=a\tb\nc.flac")
+    for form in ("raven", "audacity"):
+        assert label(bundle_folder, tmp_path / "card", tmp_path / form, "--format", form) == 0
+        lines = (tmp_path / form).read_text().splitlines()
+        assert len({line.count("\t") for line in lines}) == 1
+        assert len(lines) == 2 + (form == "raven")
+    assert label(bundle_folder, tmp_path / "card", tmp_path / "table.csv") == 0
+    assert set(pandas.read_csv(tmp_path / "table.csv").path) == {"'=a\tb\nc.flac"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--labels", "dog, tone"), "got dog"),
+        (("--labels", "@{tmp}/absent.txt"), "absent.txt: cannot be read"),
+        (("--labels", "absent.csv"), "absent.csv: cannot be read"),
+        (("--labels", "{tmp}/empty.txt"), "it holds no label"),
+        (("--labels", "{tmp}/bytes.txt"), "not UTF-8"),
+        (("--labels", "tone, Tone"), "more than once"),
+        (("--labels", ""), "no label"),
+        (("--threshold", "2"), "--threshold: got 2"),
+        (("--probability", "nan"), "--probability: got nan"),
+        (("--top", "0"), "--top: got 0"),
+        (("--offset", "nan"), "--offset: got nan"),
+        (("--hop-seconds", "0"), "hop"),
+        (("--update",), "--update: needs --embeddings"),
+        (("--format", "xml"), "xml"),
+        (("--out", "{tmp}/table.txt"), ".csv or .parquet"),
+        (("--out", "{tmp}/there.csv"), "exists already"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_leaves_nothing(bundle_folder, card, tmp_path, capsys, flags, message):
+    (tmp_path / "empty.txt").write_text("# nothing\n\n")
+    (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe")
+    (tmp_path / "there.csv").write_text("mine")
+    before = sorted(tmp_path.iterdir())
+    given = [flag.format(tmp=tmp_path) for flag in flags]
+    out = [] if "--out" in given else ["--out", str(tmp_path / "table.csv")]
+    try:
+        code = main([str(bundle_folder), str(card), *out, *given])
+    except SystemExit as stop:  # the parser's own
+        code = stop.code
+    assert code == 2
+    assert message in capsys.readouterr().err.strip().splitlines()[-1]
+    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "there.csv").read_text() == "mine"
+
+
+def test_embeddings_of_another_folder_or_hop_are_refused(bundle_folder, card, tmp_path, capsys):
+    kept = ("--embeddings", str(tmp_path / "kept.parquet"))
+    assert label(bundle_folder, card, tmp_path / "one.csv", *kept) == 0
+    (tmp_path / "other").mkdir()
+    for folder, flags, message in (
+        (tmp_path / "other", (), "folder was"),
+        (card, ("--hop-seconds", "2"), "hop seconds was"),
+    ):
+        for update in ((), ("--update",)):
+            assert label(bundle_folder, folder, tmp_path / "two.csv", *kept, *flags, *update) == 2
+            assert message in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not (tmp_path / "two.csv").exists()
+
+
+def test_a_full_disk_is_one_line_and_the_embeddings_are_kept(bundle_folder, card, table, tmp_path, monkeypatch, capsys):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("serving.labelling.label_folder.write_one_table", full)
+        assert label(bundle_folder, card, tmp_path / "table.csv") == 2
+    assert "No space left on device" in capsys.readouterr().err.splitlines()[-1]
+    assert label(bundle_folder, card, tmp_path / "table.csv") == 0
+    assert "taking the embeddings" in capsys.readouterr().err
+    pandas.testing.assert_frame_equal(pandas.read_csv(tmp_path / "table.csv"), table)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["table.csv", "table.errors.csv"]
