@@ -16,7 +16,6 @@ from serving.server.inference_protocol import create_inference_router
 from serving.server.model_routes import create_model_router
 from serving.server.operation_routes import create_operation_router
 from serving.server.pipeline import Pipeline
-from serving.server.readiness import ReadinessCheck
 from serving.server.request_middleware import RequestMiddleware
 from serving.server.response_bodies import RAW_HEADERS
 
@@ -64,10 +63,10 @@ def create_app(
             allow_headers=["*"],
             expose_headers=[REQUEST_ID_HEADER, "retry-after", *RAW_HEADERS],
         )
-    readiness = ReadinessCheck(pipeline.embedder, pipeline.batcher, pipeline.text)
+    _ = pipeline.readiness  # before the first request
     app.include_router(create_model_router(pipeline))
-    app.include_router(create_operation_router(pipeline, readiness))
-    app.include_router(create_inference_router(pipeline, readiness))
+    app.include_router(create_operation_router(pipeline))
+    app.include_router(create_inference_router(pipeline))
     page = render_docs(app.openapi(), with_keys=keys is not None)
 
     @app.get("/docs", include_in_schema=False)

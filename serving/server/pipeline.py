@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from serving.server.batching import Batched, Batcher
 from serving.server.limits import Limits
 from serving.server.metrics import Metrics
 from serving.server.pending import PendingRecording, PendingRecordings
+from serving.server.readiness import ReadinessCheck
 from serving.server.text_worker import TextWorker
 from serving.server.thread_priority import lower_thread_priority
 from serving.server.upload import UploadedFile, UploadedFiles, read_files
@@ -88,6 +90,11 @@ class Pipeline:
             }
         )
         self.metrics.watch("queued_label_characters", "characters of typed labels that wait", lambda: self.text.waiting)
+
+    @cached_property
+    def readiness(self) -> ReadinessCheck:
+        """The readiness check. RuntimeError on the first use: the model does not work."""
+        return ReadinessCheck(self.embedder, self.batcher, self.text)
 
     def close(self) -> None:
         """Finish the accepted requests and end the threads."""

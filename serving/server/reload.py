@@ -2,12 +2,14 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.errors import UnheardError
+from serving.server.api_keys import ApiKeys
 from serving.server.pipeline import Pipeline
 from serving.server.thread_priority import lower_thread_priority
 
@@ -16,13 +18,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Generation:
-    """An application and its pipeline, from a start or a reload.
+    """An application, its pipeline and its keys, from a start or a reload.
 
+    keys     None: all requests are answered
     running  requests that it has not finished
     """
 
     app: ASGIApp
     pipeline: Pipeline
+    keys: ApiKeys | None
     running: int = 0
     is_replaced: bool = False
 
@@ -39,10 +43,16 @@ class ReloadableApp:
         self.current = first
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self.use() as generation:
+            await generation.app(scope, receive, send)
+
+    @contextmanager
+    def use(self) -> Iterator[Generation]:
+        """The current generation, for one request: it is not closed before the context ends."""
         generation = self.current
         generation.running += 1
         try:
-            await generation.app(scope, receive, send)
+            yield generation
         finally:
             generation.running -= 1
             generation.close_if_finished()

@@ -97,6 +97,6 @@ class RequestMiddleware:
             messages.status = messages.status or CLIENT_LEFT
             return
         except Exception as error:
-            message = log_fault(request, error)
+            message = log_fault(request.state.request_id, f"{request.method} {request.url.path!r}", error)
         if not messages.status:  # otherwise a response has begun, and the client sees that it is incomplete
             await error_response(request, status, message, headers)(request.scope, messages.receive, messages.send)

@@ -18,9 +18,10 @@ from serving.memory import give_memory_back
 from serving.server import log
 from serving.server.api_keys import ApiKeys, warn_if_others_can_write
 from serving.server.app import create_app
+from serving.server.grpc_server import GrpcServer, check_grpc_installed
 from serving.server.limits import Limits
 from serving.server.pipeline import Pipeline
-from serving.server.process import address_of, listen, run_until_signal
+from serving.server.process import address_of, free_port, listen, run_until_signal
 from serving.server.reload import Generation, ReloadableApp, Reloader
 from serving.server.thread_priority import lower_thread_priority
 
@@ -38,6 +39,8 @@ class ServeOptions:
     """TCP port; 0 takes a free one and prints it"""
     host: str = "127.0.0.1"
     """address to listen on; 0.0.0.0 for all networks of this machine"""
+    grpc_port: int | None = None
+    """TCP port for the Open Inference Protocol over gRPC, without TLS like HTTP; 0 takes a free one; default: none"""
     backend: str = "auto"
     """auto (the fastest that is installed and gives the right numbers), onnxruntime, openvino or tensorrt"""
     precision: str = "fp32"
@@ -62,6 +65,10 @@ def check_serve_options(options: ServeOptions) -> None:
     """Check all ranges. errors: UsageError, which names the flag"""
     if not 0 <= options.port <= 65535:
         raise UsageError(f"--port: got {options.port}; wanted 0 to 65535")
+    if options.grpc_port is not None:
+        check_grpc_installed()
+        if not 0 <= options.grpc_port <= 65535:
+            raise UsageError(f"--grpc-port: got {options.grpc_port}; wanted 0 to 65535")
     if options.log_level not in log.LEVELS:
         raise UsageError(f"--log-level: got {options.log_level}; wanted {', '.join(log.LEVELS)}")
     for origin in options.cors_origin:
@@ -78,14 +85,16 @@ def run_server(options: ServeOptions) -> None:
     give_memory_back()
     keys = read_keys(options)
     with listen(options.host, options.port) as listener:  # before the model, which can take long to load
-        address = address_of(listener)
+        address, host = address_of(listener), listener.getsockname()[0]
+        grpc_port = None if options.grpc_port is None else free_port(options.host, options.grpc_port)
         # A backend's own threads inherit the priority of the thread that loads it.
         with ThreadPoolExecutor(1, "load", lower_thread_priority) as thread:
             embedder = thread.submit(load_embedder, options).result()
         log.set_up(options.log_level)
-        warn_of_open_access(options, listener.getsockname()[0])
+        warn_of_open_access(options, host)
         first = make_generation(options, keys, Pipeline(embedder, options.limits))
         pipeline, app = first.pipeline, ReloadableApp(first)
+        others = [] if grpc_port is None else [GrpcServer(app, options.limits, host, grpc_port)]
         loops: list[asyncio.AbstractEventLoop] = []
 
         def make(present: Generation) -> Generation:
@@ -96,15 +105,18 @@ def run_server(options: ServeOptions) -> None:
 
         def announce(loop: asyncio.AbstractEventLoop) -> None:
             loops.append(loop)
+            addresses = {"address": address}
+            if grpc_port is not None:
+                addresses["grpc_address"] = f"{address.removeprefix('http://').rpartition(':')[0]}:{grpc_port}"
             about = {
-                "address": address,
+                **addresses,
                 "docs": f"{address}/docs",
                 "bundle": str(options.bundle),
                 "backend": embedder.backend,
                 "precision": embedder.precision,
             }
             logger.info("serving", extra=about)
-            ready = {"address": address, "embedding_space": embedder.manifest.embedding_space}
+            ready = {**addresses, "embedding_space": embedder.manifest.embedding_space}
             print(json.dumps(ready), flush=True)
 
         def drain() -> None:
@@ -115,13 +127,13 @@ def run_server(options: ServeOptions) -> None:
             fields = {"status": status, "error": message, "request_id": request_id, "client": client}
             logger.info("refused", extra=fields)
 
-        run_until_signal(app, listener, options.limits, log_refusal, announce, drain, reloader.ask)
+        run_until_signal(app, listener, options.limits, log_refusal, announce, drain, reloader.ask, others)
         app.current.pipeline.close()
 
 
 def make_generation(options: ServeOptions, keys: ApiKeys | None, pipeline: Pipeline) -> Generation:
     """The application over a pipeline."""
-    return Generation(create_app(pipeline, keys, options.cors_origin, options.root_path), pipeline)
+    return Generation(create_app(pipeline, keys, options.cors_origin, options.root_path), pipeline, keys)
 
 
 def read_keys(options: ServeOptions) -> ApiKeys | None:
