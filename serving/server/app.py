@@ -53,6 +53,7 @@ def create_app(
         RequestMiddleware,
         timeout_s=pipeline.limits.request_timeout_s,
         metrics=pipeline.metrics,
+        tracing=pipeline.tracing,
         root_path=root_path,
     )
     if cors_origins:  # outermost, so that a web page can read failures too

@@ -43,7 +43,8 @@ from serving.server.log import log_request
 from serving.server.reload import Generation, ReloadableApp
 from serving.server.request_middleware import CLIENT_LEFT, REQUEST_ID
 from serving.server.tensors import ProtocolError
-from serving.server.trace_context import TRACEPARENT, take_up_trace
+from serving.server.trace_context import TRACEPARENT
+from serving.server.tracing import Tracing, span_attributes
 from serving.server.upload_slots import UploadSlots
 
 PREFIX = "/inference.GRPCInferenceService/"
@@ -69,7 +70,7 @@ class Call:
     messages   what the client sends, serialised; every call of the protocol sends one message
     """
 
-    def __init__(self, name: str, messages: Messages, context: Any):
+    def __init__(self, name: str, messages: Messages, context: Any, tracing: Tracing):
         self.name = name
         self.context = context
         self.metadata = {
@@ -77,7 +78,7 @@ class Call:
         }
         given = self.metadata.get(REQUEST_ID_HEADER, "")
         self.request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex[:12]
-        self.trace = take_up_trace(self.metadata.get(TRACEPARENT, ""))
+        self.span = tracing.begin(self.metadata.get(TRACEPARENT, ""))
         self.received_bytes = 0
         self.is_read = False
         self.log: dict[str, Any] = {}
@@ -100,7 +101,7 @@ class Call:
     @property
     def headers(self) -> list[tuple[str, str]]:
         """The metadata of the answer."""
-        trace = [(TRACEPARENT, self.trace.traceparent)] if self.trace else []
+        trace = [(TRACEPARENT, self.span.trace.traceparent)] if self.span.trace else []
         return [(REQUEST_ID_HEADER, self.request_id), *trace]
 
 
@@ -131,15 +132,16 @@ class InferenceService(grpc.GenericRpcHandler):
         return grpc.stream_unary_rpc_method_handler(partial(self._answer, name))
 
     async def _answer(self, name: str, messages: Messages, context: Any) -> bytes:
-        started, call = time.perf_counter(), Call(name, messages, context)
-        trace_fields = call.trace.log_fields if call.trace else {}
+        started, pipeline = time.perf_counter(), self._app.current.pipeline
+        call = Call(name, messages, context, pipeline.tracing)
+        trace_fields = call.span.trace.log_fields if call.span.trace else {}
         answer, status, message, retry = b"", CLIENT_LEFT, "", ()
         with structlog.contextvars.bound_contextvars(request_id=call.request_id, **trace_fields):
             try:
                 answer, status, message, retry = await self._run(call)
             finally:  # also if the client left
                 seconds = time.perf_counter() - started
-                self._app.current.pipeline.metrics.on_request(PREFIX + name, status, seconds)
+                pipeline.metrics.on_request(PREFIX + name, status, seconds)
                 fields = {
                     "method": "gRPC",
                     "path": PREFIX + name,
@@ -149,6 +151,8 @@ class InferenceService(grpc.GenericRpcHandler):
                     "received_bytes": call.received_bytes,
                 }
                 log_request(__name__, **fields, **call.log)
+                about = {"rpc.system": "grpc", "rpc.service": PREFIX.strip("/"), "rpc.method": name}
+                call.span.end(PREFIX.strip("/") + f"/{name}", status, about | span_attributes(fields | call.log))
         await context.send_initial_metadata(call.headers)
         if status != 200:
             code = STATUS_CODES.get(status, StatusCode.INTERNAL)

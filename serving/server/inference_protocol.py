@@ -117,7 +117,8 @@ async def embed_inference(
         raise HTTPException(413, f"{INPUT}: got {seconds:g} s; wanted at most {limits.max_seconds:g} in one request")
     ticket.hold_seconds(seconds)
     batched = await pipeline.embed_windows(inference.windows)
-    log |= {"audio_s": round(seconds, 3)}
+    stages = {"queue": round(batched.queue_ms, 3), "model": round(batched.model_ms, 3)}
+    log |= {"audio_s": round(seconds, 3), "stages_ms": stages}
     return batched.rows
 
 

@@ -24,6 +24,7 @@ from serving.server.pipeline import Pipeline
 from serving.server.process import address_of, free_port, listen, run_until_signal
 from serving.server.reload import Generation, ReloadableApp, Reloader
 from serving.server.thread_priority import lower_thread_priority
+from serving.server.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,9 @@ class ServeOptions:
     """origins whose web pages may send requests, like https://example.org; * for all; default: no other origin"""
     root_path: str = ""
     """prefix under which a proxy offers the server, like /audio; the proxy may remove it from the path or not"""
+    otlp_endpoint: str | None = None
+    """address of an OpenTelemetry collector, like http://127.0.0.1:4318, which gets a span of each request by OTLP over
+    HTTP; default: OTEL_EXPORTER_OTLP_ENDPOINT, else none"""
     log_level: str = "info"
     """debug, info (one line for each request), warning or error; JSON lines on stderr"""
 
@@ -74,6 +78,8 @@ def check_serve_options(options: ServeOptions) -> None:
     for origin in options.cors_origin:
         if origin != "*" and not origin.startswith(("http://", "https://")):
             raise UsageError(f"--cors-origin: got {origin}; wanted one like https://example.org, or *")
+    if options.otlp_endpoint is not None and not re.match("https?://.", options.otlp_endpoint):
+        raise UsageError(f"--otlp-endpoint: got {options.otlp_endpoint}; wanted one like http://127.0.0.1:4318")
     if not re.fullmatch(r"(/[\w.~-]+)*", options.root_path, re.ASCII):
         raise UsageError(f"--root-path: got {options.root_path}; wanted a path like /audio, without a slash at its end")
     options.limits.check()
@@ -83,7 +89,7 @@ def run_server(options: ServeOptions) -> None:
     """Serve until a signal ends it."""
     check_serve_options(options)
     give_memory_back()
-    keys = read_keys(options)
+    keys, tracing = read_keys(options), Tracing.open(options.otlp_endpoint)
     with listen(options.host, options.port) as listener:  # before the model, which can take long to load
         address, host = address_of(listener), listener.getsockname()[0]
         grpc_port = None if options.grpc_port is None else free_port(options.host, options.grpc_port)
@@ -92,7 +98,7 @@ def run_server(options: ServeOptions) -> None:
             embedder = thread.submit(load_embedder, options).result()
         log.set_up(options.log_level)
         warn_of_open_access(options, host)
-        first = make_generation(options, keys, Pipeline(embedder, options.limits))
+        first = make_generation(options, keys, Pipeline(embedder, options.limits, tracing=tracing))
         pipeline, app = first.pipeline, ReloadableApp(first)
         others = [] if grpc_port is None else [GrpcServer(app, options.limits, host, grpc_port)]
         loops: list[asyncio.AbstractEventLoop] = []
@@ -129,6 +135,7 @@ def run_server(options: ServeOptions) -> None:
 
         run_until_signal(app, listener, options.limits, log_refusal, announce, drain, reloader.ask, others)
         app.current.pipeline.close()
+        tracing.close()
 
 
 def make_generation(options: ServeOptions, keys: ApiKeys | None, pipeline: Pipeline) -> Generation:
