@@ -81,7 +81,7 @@ def run_until_signal(
     on_refusal: OnRefusal,
     on_ready: Callable[[asyncio.AbstractEventLoop], None],
     on_stop: Callable[[], None],
-    on_hangup: Callable[[], None],
+    on_hangup: Callable[[], object],
     others: Sequence[OtherServer] = (),
 ) -> None:
     """Answer requests until SIGINT or SIGTERM, then finish those under way. Only for the main thread.
