@@ -1,9 +1,9 @@
-"""The fields of a protobuf message, read without copies and without a schema, from senders that are not trusted.
+"""The fields of a protobuf message without a schema: read without copies, from senders that are not trusted; written.
 
 https://protobuf.dev/programming-guides/encoding/
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 Value = int | memoryview
 
@@ -51,3 +51,38 @@ def read_varint(content: memoryview, position: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, position
     raise NotProtobufError("a number has more than 64 bits")
+
+
+def write_field(number: int, content: str | bytes | memoryview) -> bytes:
+    """A field with text, bytes or a message."""
+    data = content.encode() if isinstance(content, str) else bytes(content)
+    return write_varint(number << 3 | 2) + write_varint(len(data)) + data
+
+
+def write_number(number: int, value: int) -> bytes:
+    """A field with a number."""
+    return write_varint(number << 3) + write_varint(value)
+
+
+def write_varint(value: int) -> bytes:
+    """A number of 7 bits a byte."""
+    value %= 2**64  # negative numbers are their two's complement
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def read_numbers(values: Iterable[Value], most: int) -> list[int]:
+    """A repeated field of whole numbers, packed or not, up to `most` of them. errors: NotProtobufError"""
+    read: list[int] = []
+    for value in values:
+        position = 0
+        while len(read) < most and not isinstance(value, int) and position < len(value):
+            number, position = read_varint(value, position)
+            read.append(number)
+        if isinstance(value, int) and len(read) < most:
+            read.append(value)
+    return [number - 2**64 if number >= 2**63 else number for number in read]

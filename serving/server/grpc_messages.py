@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.protobuf_fields import NotProtobufError, Value, fields, message, read_varint
+from serving.protobuf_fields import NotProtobufError, Value, fields, message, read_numbers, write_field, write_varint
 from serving.server.tensors import DATATYPE, INPUT, OUTPUT, Inference, ProtocolError, check_inference
 
 MAX_FIELDS = 1000  # of one message
@@ -136,19 +136,10 @@ def _names(parts: Parts, number: int) -> dict[str, bool]:
 
 def _shape(parts: Parts) -> list[int]:
     """The shape of an input. More than its first numbers matter to no message."""
-    shape: list[int] = []
-    for value in parts.get(3, [])[:MAX_SHAPE]:
-        if isinstance(value, int):
-            shape.append(value)
-            continue
-        position = 0
-        while position < len(value) and len(shape) < MAX_SHAPE:
-            try:
-                number, position = read_varint(value, position)
-            except NotProtobufError as error:
-                raise ProtocolError(f"{INPUT}: its shape is cut off") from error
-            shape.append(number)
-    return [number - 2**64 if number >= 2**63 else number for number in shape]
+    try:
+        return read_numbers(parts.get(3, []), MAX_SHAPE)
+    except NotProtobufError as error:
+        raise ProtocolError(f"{INPUT}: its shape is cut off") from error
 
 
 def _values(tensor: Parts, raw: list[memoryview], n_values: int) -> NDArray[np.float32]:
@@ -176,20 +167,9 @@ def _contents(content: memoryview) -> list[memoryview]:
 
 
 def _write_shape(shape: list[int]) -> bytes:
-    return _field(3, b"".join(map(_varint, shape)))
+    return _field(3, b"".join(map(write_varint, shape)))
 
 
 def _field(number: int, content: str | bytes) -> bytes:
     """A field with text, bytes or a message; empty content is left out, as the protocol's default."""
-    data = content.encode() if isinstance(content, str) else content
-    return _varint(number << 3 | 2) + _varint(len(data)) + data if data else b""
-
-
-def _varint(value: int) -> bytes:
-    value %= 2**64  # negative numbers are their two's complement
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return write_field(number, content) if content else b""
