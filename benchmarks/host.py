@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import psutil
 import soundfile
 import soxr
 from threadpoolctl import threadpool_info
 
+from serving.backends.onnxruntime_library import onnxruntime
 from serving.cores import usable_cores
 
 

@@ -26,6 +26,7 @@ from serving.errors import BundleError, one_line
 from serving.file_record import FileRecord, open_regular, record_of, record_of_bytes
 from serving.manifest import Manifest, OtherSchemaError, parse_manifest
 from serving.onnx_check import check_onnx
+from serving.onnx_cost import check_cost
 from serving.signature import check_signature
 
 EXPORT_COMMAND = "python -m export.onnx RUN --out BUNDLE"
@@ -66,9 +67,10 @@ class Bundle:
         return content
 
     def read_graph(self, name: str) -> bytes:
-        """The content of an ONNX file, as `read`. BundleError: it has what the export does not write."""
+        """The content of an ONNX file, as `read`. BundleError: it has what the export does not write, or costs more."""
         content = self.read(name)
         check_onnx(content, str(self.folder / name))
+        check_cost(content, str(self.folder / name))
         return content
 
     def model(self, precision: str) -> Path:

@@ -57,11 +57,12 @@ def refused(response: Any, status: int) -> str:
 
 @dataclass(frozen=True)
 class Server:
-    """A running `python -m serving`. stderr: the file with its log."""
+    """A running `python -m serving`. stderr: the file with its log; grpc_address: with --grpc-port."""
 
     process: subprocess.Popen[str]
     address: str
     stderr: Path
+    grpc_address: str = ""
 
     @property
     def port(self) -> int:
@@ -84,6 +85,7 @@ def running(bundle: Path, log: Path, *flags: str) -> Iterator[Server]:
             assert process.stdout is not None
             line = process.stdout.readline()
             assert line, log.read_text()
-            yield Server(process, json.loads(line)["address"], log)
+            ready = json.loads(line)
+            yield Server(process, ready["address"], log, ready.get("grpc_address", ""))
         finally:
             process.kill()

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
+from serving.backends.onnxruntime_library import onnxruntime
 from serving.backends.tensorrt_flavours import installed_flavours, load_flavour
 from serving.bundle_files import ENGINES
 from serving.command_line import say

@@ -29,6 +29,7 @@ MAX_ALLOWANCE = 1e-3  # of a number, whatever the file says
 # Shorter embeddings (the mean length is 1) are compared as if they had this length, because rounding errors do not
 # shrink with the length.
 LEAST_LENGTH = 0.1
+PROBES_AT_ONCE = 3  # of 15
 
 
 def probe_forms(embedding_size: int) -> dict[str, ArrayForm]:
@@ -54,7 +55,9 @@ def probe_difference(bundle: Bundle, runtime: Runtime) -> tuple[float, str]:
         raise BundleError(f"{PROBES}: lacks the probe {min(missing)}; export the bundle again")
     order = [stored_names.index(name) for name in names]
     wanted, rounding = stored["embeddings"][order], stored["rounding"][order]  # [n_probes, 128], [n_probes]
-    rows = runtime(windows)
+    # A few at a time: so no network takes more memory here than one from a stranger may (serving.onnx_cost).
+    parts = [windows[start : start + PROBES_AT_ONCE] for start in range(0, len(windows), PROBES_AT_ONCE)]
+    rows = np.concatenate([runtime(part) for part in parts])
     if rows.shape != wanted.shape:
         return float("inf"), names[0]
     allowance = np.minimum(ROUNDING_FACTOR * rounding, MAX_ALLOWANCE)[:, None]

@@ -5,12 +5,15 @@ import logging
 import re
 import stat
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -47,17 +50,20 @@ class ApiKey:
 
 
 class ApiKeys:
-    """The keys of a server.
+    """The keys of a server, and how many requests each has under way.
 
     lines   one key each: `KEY`, or `KEY name=phone expires=2027-12-31 concurrent=4` with any of the three
+    today   the date in UTC
     errors  ValueError: a line is something else; its first argument is the number of the line, its second the reason
     """
 
-    def __init__(self, lines: Sequence[str]):
+    def __init__(self, lines: Sequence[str], today: Callable[[], date] = lambda: datetime.now(UTC).date()):
         self.keys = [_parse_key(number, line) for number, line in enumerate(lines, 1) if line and line[0] != "#"]
         names = [key.name for key in self.keys]
         if repeated := [name for name in names if names.count(name) > 1]:
             raise ValueError(len(lines), f"two keys have the name {repeated[0]}")
+        self._today = today
+        self._running: Counter[str] = Counter()  # requests by the name of their key
 
     @classmethod
     def read(cls, path: Path) -> "ApiKeys":
@@ -92,6 +98,36 @@ class ApiKeys:
             if hmac.compare_digest(digest, known.digest):
                 found = known
         return found
+
+    def enter(self, text: str, log: dict[str, Any], metrics: Metrics) -> AbstractContextManager[None]:
+        """Count a request with this key until the end of the returned context. Only the event loop's thread may use it.
+
+        log      the fields of the request's log line; the name of the key is added
+        errors   HTTPException 401: no valid key; 429: the key has as many requests under way as it may
+        """
+        key = self.find(text)
+        if key is not None:
+            log["key"] = key.name
+        if key is None or not key.is_valid(self._today()):
+            message = (
+                "no valid API key; send one as `Authorization: Bearer KEY`"
+                if key is None
+                else f"the API key {key.name} was valid until {key.expires}; get a new one from who runs the server"
+            )
+            raise HTTPException(401, message, {"www-authenticate": "Bearer"})
+        metrics.key_requests.labels(key.name).inc()
+        if key.concurrent is not None and self._running[key.name] >= key.concurrent:
+            message = f"{key.concurrent} requests with this API key are under way, the most at a time; try again in 1 s"
+            raise HTTPException(429, message, {"retry-after": "1"})
+        return self._count(key.name)
+
+    @contextmanager
+    def _count(self, name: str) -> Iterator[None]:
+        self._running[name] += 1
+        try:
+            yield
+        finally:
+            self._running[name] -= 1
 
 
 def _parse_key(number: int, line: str) -> ApiKey:
@@ -133,47 +169,29 @@ def warn_if_others_can_write(path: Path) -> None:
 class ApiKeyMiddleware:
     """ASGI middleware: answers only requests with a valid key, except to OPEN_PATHS. Others are refused unread.
 
-    A request without a valid key gets 401, one beyond the number that its key may have at the same time 429. The log
-    line and the counter of a request have the name of its key.
+    The log line and the counter of a request have the name of its key.
     """
 
-    def __init__(self, app: ASGIApp, keys: ApiKeys, metrics: Metrics, today: Callable[[], date] | None = None):
+    def __init__(self, app: ASGIApp, keys: ApiKeys, metrics: Metrics):
         self.app = app
         self.keys = keys
         self.metrics = metrics
-        self._today = today or (lambda: datetime.now(UTC).date())
-        self._running: Counter[str] = Counter()  # requests by the name of their key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].removeprefix(scope.get("root_path", "")) in OPEN_PATHS:
             await self.app(scope, receive, send)
             return
         request = Request(scope)
-        key = self.keys.find(key_in(request))
-        if key is not None:
-            request.state.log["key"] = key.name
-        if key is None or not key.is_valid(self._today()):
-            message = (
-                "no valid API key; send one as `Authorization: Bearer KEY`"
-                if key is None
-                else (f"the API key {key.name} was valid until {key.expires}; get a new one from who runs the server")
-            )
-            refusal = error_response(request, 401, message, {"www-authenticate": "Bearer"})
-            await refusal(scope, receive, send)
-            return
-        self.metrics.key_requests.labels(key.name).inc()
-        if key.concurrent is not None and self._running[key.name] >= key.concurrent:
-            message = f"{key.concurrent} requests with this API key are under way, the most at a time; try again in 1 s"
-            await error_response(request, 429, message, {"retry-after": "1"})(scope, receive, send)
-            return
-        self._running[key.name] += 1
         try:
+            counted = self.keys.enter(key_in(request.headers), request.state.log, self.metrics)
+        except HTTPException as error:
+            await error_response(request, error.status_code, error.detail, error.headers)(scope, receive, send)
+            return
+        with counted:
             await self.app(scope, receive, send)
-        finally:
-            self._running[key.name] -= 1
 
 
-def key_in(request: Request) -> str:
-    """The key in a request's headers, "" if there is none."""
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    return key.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
+def key_in(headers: Mapping[str, str]) -> str:
+    """The key in a request's headers, whose names are in lower case; "" if there is none."""
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")

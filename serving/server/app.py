@@ -16,7 +16,6 @@ from serving.server.inference_protocol import create_inference_router
 from serving.server.model_routes import create_model_router
 from serving.server.operation_routes import create_operation_router
 from serving.server.pipeline import Pipeline
-from serving.server.readiness import ReadinessCheck
 from serving.server.request_middleware import RequestMiddleware
 from serving.server.response_bodies import RAW_HEADERS
 
@@ -54,6 +53,7 @@ def create_app(
         RequestMiddleware,
         timeout_s=pipeline.limits.request_timeout_s,
         metrics=pipeline.metrics,
+        tracing=pipeline.tracing,
         root_path=root_path,
     )
     if cors_origins:  # outermost, so that a web page can read failures too
@@ -64,10 +64,10 @@ def create_app(
             allow_headers=["*"],
             expose_headers=[REQUEST_ID_HEADER, "retry-after", *RAW_HEADERS],
         )
-    readiness = ReadinessCheck(pipeline.embedder, pipeline.batcher, pipeline.text)
+    _ = pipeline.readiness  # before the first request
     app.include_router(create_model_router(pipeline))
-    app.include_router(create_operation_router(pipeline, readiness))
-    app.include_router(create_inference_router(pipeline, readiness))
+    app.include_router(create_operation_router(pipeline))
+    app.include_router(create_inference_router(pipeline))
     page = render_docs(app.openapi(), with_keys=keys is not None)
 
     @app.get("/docs", include_in_schema=False)

@@ -43,13 +43,13 @@ def error_response(
     return JSONResponse(error_content(message, request.state.request_id), status, headers)
 
 
-def log_fault(request: Request, error: Exception) -> str:
+def log_fault(request_id: str, asked: str, error: Exception) -> str:
     """Log an error of the server with its traceback.
 
+    asked     what the client asked for, like "POST '/v1/embed'"
     returns   the message for the client, which holds nothing but the request's id
     """
-    request_id = request.state.request_id
-    logger.error("internal error, id %s: %s %r", request_id, request.method, request.url.path, exc_info=error)
+    logger.error("internal error, id %s: %s", request_id, asked, exc_info=error)
     return f"internal error, id {request_id}"
 
 

@@ -9,15 +9,16 @@ Version 2 of https://github.com/kserve/open-inference-protocol, with Triton's bi
 from functools import partial
 from typing import Any
 
+import numpy as np
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse, Response
+from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 
 from serving.audio import Window
 from serving.server.admission import Ticket
 from serving.server.body import read_chunks, read_whole
 from serving.server.pipeline import Pipeline
-from serving.server.readiness import ReadinessCheck
 from serving.server.schemas import ErrorResponse, describe_errors
 from serving.server.tensors import (
     DATATYPE,
@@ -31,6 +32,7 @@ from serving.server.tensors import (
 )
 
 VERSION = "1"  # a server has one version of one model
+SERVER = {"name": "unheard", "version": "1"}
 EXTENSIONS = ["binary_tensor_data"]
 # Triton's names for the runtimes that it knows.
 PLATFORMS = {"onnxruntime": "onnxruntime_onnx", "openvino": "openvino_onnx", "tensorrt": "tensorrt_plan"}
@@ -38,23 +40,17 @@ BAD_REQUEST = {"model": ErrorResponse, "description": "not a request of the prot
 JSON_LENGTH_HEADER = "inference-header-content-length"
 
 
-def create_inference_router(pipeline: Pipeline, readiness: ReadinessCheck) -> APIRouter:
-    """The routes below /v2 for one model. Its name is that of the bundle's folder, as in export.triton."""
+def create_inference_router(pipeline: Pipeline) -> APIRouter:
+    """The routes below /v2 for one model."""
     router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"], redirect_slashes=False)
-    embedder = pipeline.embedder
-    name, window = embedder.bundle.folder.resolve().name, embedder.manifest.window
+    name, window = model_name(pipeline), pipeline.embedder.manifest.window
     # Described as an enum but checked by check_model, because another name is a 404 in this protocol.
     named = Path(description="the model's name", json_schema_extra={"enum": [name]})
-    metadata = model_metadata(pipeline, name)
-
-    def check_model(model: str, version: str) -> None:
-        if (model, version) != (name, VERSION):
-            got = f"{model[:80]} version {version[:80]}"
-            raise HTTPException(404, f"no such model: got {got}; this server has {name} version {VERSION}")
+    metadata = model_metadata(pipeline)
 
     @router.get("", summary="The server")
     async def server() -> JSONResponse:
-        return JSONResponse({"name": "unheard", "version": "1", "extensions": EXTENSIONS})
+        return JSONResponse({**SERVER, "extensions": EXTENSIONS})
 
     @router.get("/health/live", summary="The process is alive")
     async def live() -> JSONResponse:
@@ -62,19 +58,19 @@ def create_inference_router(pipeline: Pipeline, readiness: ReadinessCheck) -> AP
 
     @router.get("/health/ready", summary="The model works", responses={503: {"model": ErrorResponse}})
     async def ready(request: Request) -> JSONResponse:
-        return await readiness.answer(request, pipeline.admission.draining, {"ready": True})
+        return await pipeline.readiness.answer(request, pipeline.admission.draining, {"ready": True})
 
     @router.get("/models/{model}", summary="Names, types and shapes of the tensors", responses=describe_errors(404))
     @router.get("/models/{model}/versions/{version}", include_in_schema=False)
     async def describe(model: str = named, version: str = VERSION) -> JSONResponse:
-        check_model(model, version)
+        check_model(name, model, version)
         return JSONResponse(metadata)
 
     @router.get("/models/{model}/ready", summary="The model works", responses=describe_errors(404))
     @router.get("/models/{model}/versions/{version}/ready", include_in_schema=False)
     async def model_ready(request: Request, model: str = named, version: str = VERSION) -> JSONResponse:
-        check_model(model, version)
-        return await readiness.answer(request, pipeline.admission.draining, {"name": name, "ready": True})
+        check_model(name, model, version)
+        return await pipeline.readiness.answer(request, pipeline.admission.draining, {"name": name, "ready": True})
 
     @router.post(
         "/models/{model}/infer",
@@ -84,7 +80,7 @@ def create_inference_router(pipeline: Pipeline, readiness: ReadinessCheck) -> AP
     )
     @router.post("/models/{model}/versions/{version}/infer", include_in_schema=False)
     async def infer(request: Request, model: str = named, version: str = VERSION) -> Response:
-        check_model(model, version)
+        check_model(name, model, version)
         content, n_json = await run_inference(pipeline, request, name)
         if n_json is None:
             return Response(content, media_type="application/json")
@@ -100,19 +96,30 @@ async def run_inference(pipeline: Pipeline, request: Request, model: str) -> tup
     returns  as `write_inference`
     errors   HTTPException: 4xx or 503
     """
-    limits, window = pipeline.limits, pipeline.embedder.manifest.window
     with pipeline.admission.enter() as ticket:
         inference = await read_request(pipeline, request, ticket)
-        ticket.release_bytes()
-        seconds = len(inference.windows) * window.samples / window.rate_hz
-        if seconds > limits.max_seconds:
-            raise HTTPException(
-                413, f"{INPUT}: got {seconds:g} s; wanted at most {limits.max_seconds:g} in one request"
-            )
-        ticket.hold_seconds(seconds)
-        batched = await pipeline.embed_windows(inference.windows)
-    request.state.log |= {"audio_s": round(seconds, 3)}
-    return write_inference(batched.rows, inference, model, VERSION)
+        rows = await embed_inference(pipeline, inference, ticket, request.state.log)
+    return write_inference(rows, inference, model, VERSION)
+
+
+async def embed_inference(
+    pipeline: Pipeline, inference: Inference, ticket: Ticket, log: dict[str, Any]
+) -> NDArray[np.float32]:
+    """Embed the windows of a request that was read: [n, size] float32.
+
+    log     the fields of the request's log line; what was embedded is added
+    errors  HTTPException 413: too much sound; 429: the queue is full
+    """
+    limits, window = pipeline.limits, pipeline.embedder.manifest.window
+    ticket.release_bytes()
+    seconds = len(inference.windows) * window.samples / window.rate_hz
+    if seconds > limits.max_seconds:
+        raise HTTPException(413, f"{INPUT}: got {seconds:g} s; wanted at most {limits.max_seconds:g} in one request")
+    ticket.hold_seconds(seconds)
+    batched = await pipeline.embed_windows(inference.windows)
+    stages = {"queue": round(batched.queue_ms, 3), "model": round(batched.model_ms, 3)}
+    log |= {"audio_s": round(seconds, 3), "stages_ms": stages}
+    return batched.rows
 
 
 async def read_request(pipeline: Pipeline, request: Request, ticket: Ticket) -> Inference:
@@ -130,12 +137,24 @@ async def read_request(pipeline: Pipeline, request: Request, ticket: Ticket) -> 
         raise HTTPException(400, str(error)) from error
 
 
-def model_metadata(pipeline: Pipeline, name: str) -> dict[str, Any]:
+def model_name(pipeline: Pipeline) -> str:
+    """The model's name: that of the bundle's folder, as in export.triton."""
+    return pipeline.embedder.bundle.folder.resolve().name
+
+
+def check_model(name: str, model: str, version: str) -> None:
+    """Refuse a request for another model than the one with this name, or for another version. HTTPException 404."""
+    if (model, version) != (name, VERSION):
+        got = f"{model[:80]} version {version[:80]}"
+        raise HTTPException(404, f"no such model: got {got}; this server has {name} version {VERSION}")
+
+
+def model_metadata(pipeline: Pipeline) -> dict[str, Any]:
     """The protocol's description of the model: the names, types and shapes of its tensors."""
     manifest, backend = pipeline.embedder.manifest, pipeline.embedder.backend
     window = manifest.window
     return {
-        "name": name,
+        "name": model_name(pipeline),
         "versions": [VERSION],
         "platform": PLATFORMS.get(backend, backend),
         "inputs": [{"name": INPUT, "datatype": DATATYPE, "shape": [-1, window.samples]}],

@@ -10,14 +10,13 @@ from fastapi.responses import JSONResponse, Response
 from serving.embedder import Embedder
 from serving.server.metrics import CONTENT_TYPE
 from serving.server.pipeline import Pipeline
-from serving.server.readiness import ReadinessCheck
 from serving.server.schemas import ErrorResponse, Health, ModelResponse
 
 # Besides the runtime, these libraries can change the numbers or the responses.
 LIBRARIES = ("numpy", "soundfile", "soxr", "fastapi", "uvicorn")
 
 
-def create_operation_router(pipeline: Pipeline, readiness: ReadinessCheck) -> APIRouter:
+def create_operation_router(pipeline: Pipeline) -> APIRouter:
     """The routes, as one router."""
     router = APIRouter(redirect_slashes=False)
     model = describe_model(pipeline.embedder)
@@ -39,7 +38,7 @@ def create_operation_router(pipeline: Pipeline, readiness: ReadinessCheck) -> AP
         summary="The model works: a test sound has the same embedding as at the start",
     )
     async def ready(request: Request) -> JSONResponse:
-        return await readiness.answer(request, pipeline.admission.draining, {"status": "ready"})
+        return await pipeline.readiness.answer(request, pipeline.admission.draining, {"status": "ready"})
 
     @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
     async def metrics() -> Response:

@@ -1,9 +1,11 @@
 """The stages of a request: admission, upload, decoding, batching, result."""
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -20,8 +22,10 @@ from serving.server.batching import Batched, Batcher
 from serving.server.limits import Limits
 from serving.server.metrics import Metrics
 from serving.server.pending import PendingRecording, PendingRecordings
+from serving.server.readiness import ReadinessCheck
 from serving.server.text_worker import TextWorker
 from serving.server.thread_priority import lower_thread_priority
+from serving.server.tracing import Tracing
 from serving.server.upload import UploadedFile, UploadedFiles, read_files
 
 Result = TypeVar("Result")
@@ -40,6 +44,11 @@ class EmbeddedUpload:
     queue_ms: float
     model_ms: float
 
+    @property
+    def stages_ms(self) -> dict[str, float]:
+        """The time of each stage, in milliseconds."""
+        return self.recording.milliseconds | {"queue": self.queue_ms, "model": self.model_ms}
+
 
 @dataclass(frozen=True)
 class UploadResult:
@@ -56,14 +65,22 @@ class UploadResult:
 class Pipeline:
     """Threads and queues between the requests and an embedder. All its coroutines run in one event loop.
 
-    earlier  the pipeline that this one takes over from: they share the admission and the metrics
+    earlier  the pipeline that this one takes over from: they share the admission, the metrics and the tracing
+    tracing  None: no spans are sent
     """
 
-    def __init__(self, embedder: Embedder, limits: Limits, earlier: "Pipeline | None" = None):
+    def __init__(
+        self,
+        embedder: Embedder,
+        limits: Limits,
+        earlier: "Pipeline | None" = None,
+        tracing: Tracing | None = None,
+    ):
         self.embedder = embedder
         self.limits = limits
         self.admission = earlier.admission if earlier else Admission(limits)
         self.metrics = earlier.metrics if earlier else Metrics(self.admission)
+        self.tracing = earlier.tracing if earlier else tracing or Tracing()
         self.max_batch = limits.max_batch or embedder.max_batch
         self.batcher = Batcher(embedder.network, self.max_batch, limits.max_wait_ms / 1000, self.metrics.on_batch)
         self.text = TextWorker(embedder, self.admission.busy)
@@ -89,6 +106,11 @@ class Pipeline:
         )
         self.metrics.watch("queued_label_characters", "characters of typed labels that wait", lambda: self.text.waiting)
 
+    @cached_property
+    def readiness(self) -> ReadinessCheck:
+        """The readiness check. RuntimeError on the first use: the model does not work."""
+        return ReadinessCheck(self.embedder, self.batcher, self.text)
+
     def close(self) -> None:
         """Finish the accepted requests and end the threads."""
         for threads in (self._headers, self._decodes):
@@ -113,7 +135,7 @@ class Pipeline:
                     each if isinstance(each, AudioError) else await self._await_recording(each) for each in submitted
                 ]
         seconds = sum(each.recording.duration_s for each in pending.submitted)
-        request.state.log |= {"files": len(names), "audio_s": round(seconds, 3)}
+        request.state.log |= {"files": len(names), "audio_s": round(seconds, 3), "stages_ms": _stages_ms(outcomes)}
         return UploadResult(names, outcomes, is_list)
 
     async def embed_windows(self, windows: NDArray[np.float32]) -> Batched:
@@ -205,6 +227,15 @@ class Pipeline:
             raise HTTPException(
                 413, f"{len(upload.files)} files: last more than {most} together, the most here; send fewer at a time"
             )
+
+
+def _stages_ms(outcomes: Sequence[EmbeddedUpload | AudioError]) -> dict[str, float]:
+    """The time of each stage, in milliseconds, of all recordings together."""
+    total: Counter[str] = Counter()
+    for outcome in outcomes:
+        if isinstance(outcome, EmbeddedUpload):
+            total.update(outcome.stages_ms)
+    return {stage: round(ms, 3) for stage, ms in total.items()}
 
 
 async def _run_in(threads: Executor, work: Callable[[], Result]) -> Result:

@@ -7,8 +7,9 @@ import logging
 import math
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import FrameType
+from typing import Protocol
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,6 +24,22 @@ BACKLOG = 2048  # connections that wait to be accepted
 OTHER_FILES = 200  # open files besides connections: libraries, the model, the log
 
 logger = logging.getLogger(__name__)
+
+
+class OtherServer(Protocol):
+    """A server beside that of HTTP."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None:
+        """Finish what is under way, within the time of a request and GRACE_S."""
+        ...
+
+
+def free_port(host: str, port: int) -> int:
+    """The port itself, or for 0 a free one, for a server that opens its sockets itself. errors: as `listen`"""
+    with listen(host, port) as listener:
+        return listener.getsockname()[1]
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -64,7 +81,8 @@ def run_until_signal(
     on_refusal: OnRefusal,
     on_ready: Callable[[asyncio.AbstractEventLoop], None],
     on_stop: Callable[[], None],
-    on_hangup: Callable[[], None],
+    on_hangup: Callable[[], object],
+    others: Sequence[OtherServer] = (),
 ) -> None:
     """Answer requests until SIGINT or SIGTERM, then finish those under way. Only for the main thread.
 
@@ -72,24 +90,41 @@ def run_until_signal(
     on_ready    called once, when requests are answered, with the event loop
     on_stop     called by the signal
     on_hangup   called by SIGHUP
+    others      servers that start and stop with this one, in its event loop
     """
-    allow_open_files(limits.max_connections + OTHER_FILES)
+    allow_open_files((1 + len(others)) * limits.max_connections + OTHER_FILES)
+    loops: list[asyncio.AbstractEventLoop] = []
+    stopping: list[asyncio.Future[None]] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
         on_stop()
         server.force_exit = server.should_exit and number == signal.SIGINT  # Ctrl-C twice does not wait for requests
         server.should_exit = True
+        if loops:
+            loops[0].call_soon_threadsafe(stop_others)
 
-    def start() -> None:
+    def stop_others() -> None:
+        if not stopping:
+            stopping.extend(asyncio.ensure_future(other.stop()) for other in others)
+
+    async def end() -> None:
+        stop_others()
+        if not server.force_exit:
+            await asyncio.gather(*stopping)
+
+    async def start() -> None:
+        for other in others:
+            await other.start()
         # uvicorn's own handlers are replaced: they raise the signal again at the end, and the exit code would not be 0.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, stop)
         if hasattr(signal, "SIGHUP"):  # not on Windows
             signal.signal(signal.SIGHUP, lambda number, frame: on_hangup())
-        on_ready(asyncio.get_running_loop())
+        loops.append(asyncio.get_running_loop())
+        on_ready(loops[0])
 
     config = uvicorn.Config(
-        _with_startup(app, start),
+        _with_lifespan(app, start, end),
         http=connection_class(limits, on_refusal),
         log_config=None,
         access_log=False,
@@ -122,17 +157,20 @@ def allow_open_files(count: int) -> None:
         )
 
 
-def _with_startup(app: ASGIApp, on_startup: Callable[[], None]) -> ASGIApp:
-    """The application, with a call when the server starts."""
+def _with_lifespan(
+    app: ASGIApp, on_startup: Callable[[], Awaitable[None]], on_end: Callable[[], Awaitable[None]]
+) -> ASGIApp:
+    """The application, with calls when the server starts, and when it has finished all requests."""
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
             await app(scope, receive, send)
             return
         await receive()
-        on_startup()
+        await on_startup()
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        await on_end()
         await send({"type": "lifespan.shutdown.complete"})
 
     return handle

@@ -63,15 +63,20 @@ class ReadinessCheck:
             vectors = await asyncio.shield(asyncio.wrap_future(self._text_future))
             _compare("a test label's vector", vectors[0], self._text_reference)
 
-    async def answer(self, request: Request, draining: bool, content: dict[str, Any]) -> JSONResponse:
-        """A response with this content if the server can take requests, else 503."""
+    async def problem(self, draining: bool, request_id: str) -> str | None:
+        """Why the server cannot take requests; None: it can. A fault is logged with the request's id."""
         if draining:
-            return error_response(request, 503, "not ready: the server is shutting down")
+            return "not ready: the server is shutting down"
         try:
             await self.check()
         except Exception as error:  # every error here is the server's
-            return error_response(request, 503, f"not ready: {log_fault(request, error)}")
-        return JSONResponse(content)
+            return f"not ready: {log_fault(request_id, 'readiness', error)}"
+        return None
+
+    async def answer(self, request: Request, draining: bool, content: dict[str, Any]) -> JSONResponse:
+        """A response with this content if the server can take requests, else 503."""
+        problem = await self.problem(draining, request.state.request_id)
+        return error_response(request, 503, problem) if problem else JSONResponse(content)
 
 
 def _compare(name: str, now: NDArray[np.float32], reference: NDArray[np.float32]) -> None:

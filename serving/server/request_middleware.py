@@ -13,7 +13,8 @@ from serving.server.error_responses import REQUEST_ID_HEADER, error_response, lo
 from serving.server.log import log_request
 from serving.server.metrics import Metrics
 from serving.server.request_messages import RequestMessages
-from serving.server.trace_context import TRACEPARENT, take_up_trace
+from serving.server.trace_context import TRACEPARENT
+from serving.server.tracing import Tracing, span_attributes
 
 CLIENT_LEFT = 499  # nginx's status for this; no client receives it
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -29,10 +30,11 @@ class RequestMiddleware:
     or not, as the proxy sends it.
     """
 
-    def __init__(self, app: ASGIApp, timeout_s: float, metrics: Metrics, root_path: str = ""):
+    def __init__(self, app: ASGIApp, timeout_s: float, metrics: Metrics, tracing: Tracing, root_path: str = ""):
         self.app = app
         self.timeout_s = timeout_s
         self.metrics = metrics
+        self.tracing = tracing
         self.root_path = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,7 +46,8 @@ class RequestMiddleware:
         request = Request(self._inner_scope(scope))
         given = request.headers.get(REQUEST_ID_HEADER, "")
         request.state.request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex[:12]
-        request.state.trace = trace = take_up_trace(request.headers.get(TRACEPARENT, ""))
+        span = self.tracing.begin(request.headers.get(TRACEPARENT, ""))
+        request.state.trace = trace = span.trace
         request.state.log = {}  # fields that the routes add to the log line
         messages = RequestMessages(request, method == "HEAD", receive, send)
         context = {"request_id": request.state.request_id} | (trace.log_fields if trace else {})
@@ -53,7 +56,8 @@ class RequestMiddleware:
             # uvloop sends the response in the next turn of the loop: so it does not wait for the log line.
             await asyncio.sleep(0)
             seconds = time.perf_counter() - started
-            self.metrics.on_request(getattr(request.scope.get("route"), "path", "none"), messages.status, seconds)
+            route = getattr(request.scope.get("route"), "path", "none")
+            self.metrics.on_request(route, messages.status, seconds)
             fields = {
                 "method": method,
                 "path": path[:MAX_LOGGED_PATH],
@@ -63,6 +67,8 @@ class RequestMiddleware:
                 "received_bytes": messages.received_bytes,
             }
             log_request(__name__, **fields, **request.state.log)
+            about = {"http.request.method": method, "http.route": route, "http.response.status_code": messages.status}
+            span.end(f"{method} {route}", messages.status, about | span_attributes(fields | request.state.log))
 
     def _inner_scope(self, scope: Scope) -> Scope:
         changes = {}
@@ -97,6 +103,6 @@ class RequestMiddleware:
             messages.status = messages.status or CLIENT_LEFT
             return
         except Exception as error:
-            message = log_fault(request, error)
+            message = log_fault(request.state.request_id, f"{request.method} {request.url.path!r}", error)
         if not messages.status:  # otherwise a response has begun, and the client sees that it is incomplete
             await error_response(request, status, message, headers)(request.scope, messages.receive, messages.send)

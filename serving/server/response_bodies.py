@@ -90,7 +90,6 @@ def embedding_fields(upload: EmbeddedUpload, window: Window | None) -> dict[str,
 def _recording_fields(upload: EmbeddedUpload, embedding_space: str) -> dict[str, Any]:
     """The fields of schemas.RecordingFields."""
     recording = upload.recording
-    stages = recording.milliseconds | {"queue": upload.queue_ms, "model": upload.model_ms}
     return {
         "duration_s": recording.duration_s,
         "rate_hz": recording.rate_hz,
@@ -98,7 +97,7 @@ def _recording_fields(upload: EmbeddedUpload, embedding_space: str) -> dict[str,
         **_level_fields(max(recording.levels_dbfs)),
         "embedding_space": embedding_space,
         "warnings": list(recording.warnings),
-        "timings_ms": {stage: round(ms, 3) for stage, ms in stages.items()},
+        "timings_ms": {stage: round(ms, 3) for stage, ms in upload.stages_ms.items()},
     }
 
 

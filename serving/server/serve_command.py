@@ -7,6 +7,7 @@ import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,13 +17,16 @@ from serving.embedder import Embedder
 from serving.errors import UsageError
 from serving.memory import give_memory_back
 from serving.server import log
+from serving.server.admin_socket import AdminSocket, listen_to_owner
 from serving.server.api_keys import ApiKeys, warn_if_others_can_write
 from serving.server.app import create_app
+from serving.server.grpc_server import GrpcServer, check_grpc_installed
 from serving.server.limits import Limits
 from serving.server.pipeline import Pipeline
-from serving.server.process import address_of, listen, run_until_signal
+from serving.server.process import OtherServer, address_of, free_port, listen, run_until_signal
 from serving.server.reload import Generation, ReloadableApp, Reloader
 from serving.server.thread_priority import lower_thread_priority
+from serving.server.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +42,8 @@ class ServeOptions:
     """TCP port; 0 takes a free one and prints it"""
     host: str = "127.0.0.1"
     """address to listen on; 0.0.0.0 for all networks of this machine"""
+    grpc_port: int | None = None
+    """TCP port for the Open Inference Protocol over gRPC, without TLS like HTTP; 0 takes a free one; default: none"""
     backend: str = "auto"
     """auto (the fastest that is installed and gives the right numbers), onnxruntime, openvino or tensorrt"""
     precision: str = "fp32"
@@ -54,6 +60,12 @@ class ServeOptions:
     """origins whose web pages may send requests, like https://example.org; * for all; default: no other origin"""
     root_path: str = ""
     """prefix under which a proxy offers the server, like /audio; the proxy may remove it from the path or not"""
+    admin_socket: Path | None = None
+    """path of a Unix socket for this user alone: POST /v1/reload there opens the bundle and the keys again, as SIGHUP
+    does, or {"bundle": PATH}, and answers with the outcome; default: none"""
+    otlp_endpoint: str | None = None
+    """address of an OpenTelemetry collector, like http://127.0.0.1:4318, which gets a span of each request by OTLP over
+    HTTP; default: OTEL_EXPORTER_OTLP_ENDPOINT, else none"""
     log_level: str = "info"
     """debug, info (one line for each request), warning or error; JSON lines on stderr"""
 
@@ -62,11 +74,17 @@ def check_serve_options(options: ServeOptions) -> None:
     """Check all ranges. errors: UsageError, which names the flag"""
     if not 0 <= options.port <= 65535:
         raise UsageError(f"--port: got {options.port}; wanted 0 to 65535")
+    if options.grpc_port is not None:
+        check_grpc_installed()
+        if not 0 <= options.grpc_port <= 65535:
+            raise UsageError(f"--grpc-port: got {options.grpc_port}; wanted 0 to 65535")
     if options.log_level not in log.LEVELS:
         raise UsageError(f"--log-level: got {options.log_level}; wanted {', '.join(log.LEVELS)}")
     for origin in options.cors_origin:
         if origin != "*" and not origin.startswith(("http://", "https://")):
             raise UsageError(f"--cors-origin: got {origin}; wanted one like https://example.org, or *")
+    if options.otlp_endpoint is not None and not re.match("https?://.", options.otlp_endpoint):
+        raise UsageError(f"--otlp-endpoint: got {options.otlp_endpoint}; wanted one like http://127.0.0.1:4318")
     if not re.fullmatch(r"(/[\w.~-]+)*", options.root_path, re.ASCII):
         raise UsageError(f"--root-path: got {options.root_path}; wanted a path like /audio, without a slash at its end")
     options.limits.check()
@@ -76,36 +94,29 @@ def run_server(options: ServeOptions) -> None:
     """Serve until a signal ends it."""
     check_serve_options(options)
     give_memory_back()
-    keys = read_keys(options)
-    with listen(options.host, options.port) as listener:  # before the model, which can take long to load
-        address = address_of(listener)
+    keys, tracing = read_keys(options), Tracing.open(options.otlp_endpoint)
+    # All sockets before the model, which can take long to load.
+    with listen(options.host, options.port) as listener, listen_to_owner(options.admin_socket) as admin:
+        host, grpc_port = listener.getsockname()[0], options.grpc_port
+        if grpc_port is not None:
+            grpc_port = free_port(options.host, grpc_port)
         # A backend's own threads inherit the priority of the thread that loads it.
         with ThreadPoolExecutor(1, "load", lower_thread_priority) as thread:
-            embedder = thread.submit(load_embedder, options).result()
+            embedder = thread.submit(load_embedder, options, options.bundle).result()
         log.set_up(options.log_level)
-        warn_of_open_access(options, listener.getsockname()[0])
-        first = make_generation(options, keys, Pipeline(embedder, options.limits))
-        pipeline, app = first.pipeline, ReloadableApp(first)
-        loops: list[asyncio.AbstractEventLoop] = []
+        warn_of_open_access(options, host)
+        app = ReloadableApp(make_generation(options, keys, Pipeline(embedder, options.limits, tracing=tracing)))
+        pipeline = app.current.pipeline
+        reloader = Reloader(app, partial(next_generation, options), app.replace_from_thread)
+        others: list[OtherServer] = []
+        if grpc_port is not None:
+            others.append(GrpcServer(app, options.limits, host, grpc_port))
+        if admin is not None:
+            others.append(AdminSocket(admin, reloader, pipeline))
 
-        def make(present: Generation) -> Generation:
-            keys, embedder = read_keys(options), load_embedder(options)
-            return make_generation(options, keys, Pipeline(embedder, options.limits, earlier=present.pipeline))
-
-        reloader = Reloader(app, make, lambda new: loops[0].call_soon_threadsafe(app.replace, new))
-
-        def announce(loop: asyncio.AbstractEventLoop) -> None:
-            loops.append(loop)
-            about = {
-                "address": address,
-                "docs": f"{address}/docs",
-                "bundle": str(options.bundle),
-                "backend": embedder.backend,
-                "precision": embedder.precision,
-            }
-            logger.info("serving", extra=about)
-            ready = {"address": address, "embedding_space": embedder.manifest.embedding_space}
-            print(json.dumps(ready), flush=True)
+        def start(loop: asyncio.AbstractEventLoop) -> None:
+            app.loop = loop
+            announce(options, embedder, address_of(listener), grpc_port)
 
         def drain() -> None:
             pipeline.admission.draining = True
@@ -115,13 +126,31 @@ def run_server(options: ServeOptions) -> None:
             fields = {"status": status, "error": message, "request_id": request_id, "client": client}
             logger.info("refused", extra=fields)
 
-        run_until_signal(app, listener, options.limits, log_refusal, announce, drain, reloader.ask)
+        run_until_signal(app, listener, options.limits, log_refusal, start, drain, reloader.ask, others)
         app.current.pipeline.close()
+        tracing.close()
+
+
+def announce(options: ServeOptions, embedder: Embedder, address: str, grpc_port: int | None) -> None:
+    """Log and print that requests are answered, and where."""
+    addresses = {"address": address}
+    if grpc_port is not None:
+        addresses["grpc_address"] = f"{address.removeprefix('http://').rpartition(':')[0]}:{grpc_port}"
+    about = {"bundle": str(options.bundle), "backend": embedder.backend, "precision": embedder.precision}
+    logger.info("serving", extra={**addresses, "docs": f"{address}/docs", **about})
+    print(json.dumps({**addresses, "embedding_space": embedder.manifest.embedding_space}), flush=True)
+
+
+def next_generation(options: ServeOptions, present: Generation, bundle: Path | None) -> Generation:
+    """The generation after a reload. bundle: its folder; None: the present one."""
+    folder = bundle or present.pipeline.embedder.bundle.folder
+    keys, embedder = read_keys(options), load_embedder(options, folder)
+    return make_generation(options, keys, Pipeline(embedder, options.limits, earlier=present.pipeline))
 
 
 def make_generation(options: ServeOptions, keys: ApiKeys | None, pipeline: Pipeline) -> Generation:
     """The application over a pipeline."""
-    return Generation(create_app(pipeline, keys, options.cors_origin, options.root_path), pipeline)
+    return Generation(create_app(pipeline, keys, options.cors_origin, options.root_path), pipeline, keys)
 
 
 def read_keys(options: ServeOptions) -> ApiKeys | None:
@@ -129,9 +158,9 @@ def read_keys(options: ServeOptions) -> ApiKeys | None:
     return ApiKeys.read(options.api_key_file) if options.api_key_file else None
 
 
-def load_embedder(options: ServeOptions) -> Embedder:
-    """Open the bundle, all that is read of it later included. Errors as `Embedder.load`."""
-    embedder = Embedder.load(options.bundle, options.backend, options.precision, options.threads, trusted=options.trust)
+def load_embedder(options: ServeOptions, folder: Path) -> Embedder:
+    """Open a bundle, all that is read of it later included. Errors as `Embedder.load`."""
+    embedder = Embedder.load(folder, options.backend, options.precision, options.threads, trusted=options.trust)
     if embedder.text_source == "bundle":  # that of the packages needs no file of the bundle
         embedder.open_text_model()
     return embedder

@@ -5,6 +5,7 @@ JSON of `inference-header-content-length` bytes, then the tensors' bytes, row af
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -59,6 +60,29 @@ def read_inference(body: bytes, header_length: str | None, samples: int, max_jso
         raise ProtocolError(f"the request's JSON cannot be read ({str(error)[:200]})") from error
     except NumbersError as error:
         raise ProtocolError(f"{INPUT}: {error}") from error
+
+    def values(tensor: dict[str, Any], shape: list[int]) -> NDArray[np.float32]:
+        n_values = shape[0] * shape[1]
+        size = _parameters(tensor).get("binary_data_size")
+        if size is not None:
+            return _from_bytes(body[n_json:], size, n_values)
+        if isinstance(array := arrays.get(str(tensor.get("data"))[:80]), NumberArray):
+            return _from_array(array, shape)
+        return _from_json(tensor, n_values)
+
+    return check_inference(request, samples, values)
+
+
+def check_inference(
+    request: Any, samples: int, read_values: Callable[[dict[str, Any], list[int]], NDArray[np.float32]]
+) -> Inference:
+    """Check a request to infer that has the form of the protocol's JSON.
+
+    samples      in one of the model's windows
+    read_values  the values of the tensor, in any shape, for the tensor and its checked shape. ProtocolError: not as
+                 many as the shape says
+    errors       ProtocolError
+    """
     tensor = _only(_field(request, "inputs", list), INPUT, "inputs")
     shape, datatype = _field(tensor, "shape", list), _field(tensor, "datatype", str)
     if datatype != DATATYPE:
@@ -66,15 +90,7 @@ def read_inference(body: bytes, header_length: str | None, samples: int, max_jso
     if len(shape) != 2 or type(shape[0]) is not int or shape[1] != samples or not 1 <= shape[0] <= MAX_WINDOWS:
         got = str(shape)[:80]
         raise ProtocolError(f"{INPUT}: got shape {got}; wanted [windows, {samples}], with 1 to {MAX_WINDOWS} windows")
-    n_values = shape[0] * samples
-    size = _parameters(tensor).get("binary_data_size")
-    if size is not None:
-        values = _from_bytes(body[n_json:], size, n_values)
-    elif isinstance(array := arrays.get(str(tensor.get("data"))[:80]), NumberArray):
-        values = _from_array(array, shape)
-    else:
-        values = _from_json(tensor, n_values)
-    windows = values.reshape(-1, samples)
+    windows = read_values(tensor, shape).reshape(-1, samples)
     try:
         check_wave(windows, INPUT)
     except AudioError as error:

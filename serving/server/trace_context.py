@@ -16,13 +16,13 @@ class TraceContext:
     """One request's place in a trace; all are hexadecimal.
 
     trace_id   of the whole trace
-    parent_id  of the step that sent the request
+    parent_id  of the step that sent the request; None: the trace begins here
     span_id    of the server's answer to it
     flags      as they came
     """
 
     trace_id: str
-    parent_id: str
+    parent_id: str | None
     span_id: str
     flags: str
 
@@ -34,7 +34,8 @@ class TraceContext:
     @property
     def log_fields(self) -> dict[str, str]:
         """The fields of a log line."""
-        return {"trace_id": self.trace_id, "span_id": self.span_id, "parent_span_id": self.parent_id}
+        fields = {"trace_id": self.trace_id, "span_id": self.span_id}
+        return fields | ({"parent_span_id": self.parent_id} if self.parent_id else {})
 
 
 def take_up_trace(header: str) -> TraceContext | None:

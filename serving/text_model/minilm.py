@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from serving.bundle_files import MINILM_MODEL, MINILM_TOKENIZER
 from serving.errors import BundleError, one_line
 from serving.onnx_check import check_onnx
+from serving.onnx_cost import check_cost
 
-if TYPE_CHECKING:  # imported when a text model is opened: an audio model on OpenVINO runs without ONNX Runtime
+if TYPE_CHECKING:  # imported when a text model is opened
     import onnxruntime
     import tokenizers
 
 SIZE = 384
+COST_SCALE = 3  # the cost of BATCH_TOKENS is that of 2 windows of sound at most, see serving.onnx_cost
 BATCH_TOKENS = 512  # tokens in one batch; attention takes about 10 MB for them
 LETTERS_PER_PIECE = 2  # mean length up to which a word counts as unknown; see `MiniLm.knows`
 
@@ -41,6 +43,9 @@ class MiniLm:
     def parse(cls, model: bytes, tokenizer: bytes, max_tokens: int) -> "MiniLm":
         """From the content of an ONNX file and of a tokenizer.json. BundleError: one is something else."""
         check_onnx(model, MINILM_MODEL)
+        for length in (2, max_tokens):  # many short texts, and few long ones
+            sizes = {"batch": max(1, BATCH_TOKENS // length), "length": length}
+            check_cost(model, MINILM_MODEL, sizes, COST_SCALE)
         return cls(_open_session(MINILM_MODEL, model), _open_tokenizer(MINILM_TOKENIZER, tokenizer, max_tokens))
 
     @classmethod
@@ -93,9 +98,8 @@ def _open_session(name: str, model: bytes, weights: dict[str, bytes] | None = No
     name     of the file that the BundleError names
     weights  name -> content of the files that the model's weights are in
     """
-    import onnxruntime
-
     from serving.backends.onnxruntime import PROVIDERS
+    from serving.backends.onnxruntime_library import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -10,13 +10,14 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from serving.embedder import Embedder
 from serving.errors import UnheardError
@@ -164,6 +165,72 @@ def with_function() -> bytes:
     return model.SerializeToString()
 
 
+def growing(*nodes: onnx.NodeProto, **weights: np.ndarray) -> bytes:
+    """A graph whose operators are all allowed: from `waveform` to `last`, whose first 128 numbers are the embedding."""
+    weights |= {"zero": np.array([0]), "end": np.array([128]), "axis": np.array([1])}
+    model = onnx.load_from_string(graph_with())
+    del model.graph.node[:]
+    model.graph.node.extend([*nodes, helper.make_node("Slice", ["last", "zero", "end", "axis"], ["embedding"])])
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in weights.items())
+    return model.SerializeToString()
+
+
+def doubled(times: int) -> bytes:
+    """A tensor joined with itself again and again: a gigabyte after 12 times, from 500 bytes."""
+    names = ["waveform", *(f"x{i}" for i in range(times - 1)), "last"]
+    return growing(*(helper.make_node("Concat", [a, a], [b], axis=1) for a, b in pairwise(names)))
+
+
+def column_times_row(operator: str) -> bytes:
+    """77 040 x 77 040 numbers from a window."""
+    column = helper.make_node("Reshape", ["waveform", "tall"], ["column"])
+    row = helper.make_node("Reshape", ["waveform", "wide"], ["row"])
+    product = helper.make_node(operator, ["column", "row"], ["last"])
+    return growing(column, row, product, tall=np.array([-1, 77_040, 1]), wide=np.array([-1, 1, 77_040]))
+
+
+def pooled(operator: str, *weights: str, **attributes: Any) -> bytes:
+    image = helper.make_node("Reshape", ["waveform", "image"], ["x"])
+    large = helper.make_node(operator, ["x", *weights], ["y"], **attributes)
+    flat = helper.make_node("Flatten", ["y"], ["last"])
+    given = {name: np.zeros((8, 1, 101, 101), np.float32) for name in weights}
+    return growing(image, large, flat, image=np.array([-1, 1, 240, 321]), **given)
+
+
+def repeated_rows() -> bytes:
+    """Each number of a window 4000 times, by a list of positions."""
+    shaped = helper.make_node("Reshape", ["waveform", "shape"], ["x"])
+    gathered = helper.make_node("Gather", ["x", "positions"], ["last"], axis=2)
+    return growing(shaped, gathered, shape=np.array([-1, 77_040, 1]), positions=np.zeros(4000, np.int64))
+
+
+def large_products() -> bytes:
+    """Small tensors, and 10^11 multiplications."""
+    shaped = helper.make_node("Reshape", ["waveform", "shape"], ["x0"])
+    products = [helper.make_node("MatMul", [f"x{i}", "w"], [f"x{i + 1}"]) for i in range(1000)]
+    last = helper.make_node("Flatten", ["x1000"], ["last"])
+    return growing(shaped, *products, last, shape=np.array([-1, 240, 321]), w=np.eye(321, dtype=np.float32))
+
+
+def shape_from_values() -> bytes:
+    """A shape that depends on the sound."""
+    two = helper.make_node("Slice", ["waveform", "zero", "two", "axis"], ["pair"])
+    flat = helper.make_node("Reshape", ["pair", "two"], ["flat"])
+    sizes = helper.make_node("Cast", ["flat"], ["sizes"], to=TensorProto.INT64)
+    return growing(two, flat, sizes, helper.make_node("Reshape", ["waveform", "sizes"], ["last"]), two=np.array([2]))
+
+
+def claimed_weights() -> bytes:
+    model = onnx.load_from_string(doubled(1))
+    model.graph.initializer.append(TensorProto(name="w", dims=[2**20, 2**20], data_type=TensorProto.FLOAT))
+    return model.SerializeToString()
+
+
+def many_operators() -> bytes:
+    names = ["waveform", *(f"x{i}" for i in range(9000)), "last"]
+    return growing(*(helper.make_node("Relu", [a], [b]) for a, b in pairwise(names)))
+
+
 # (name, what makes the content, a part of the line that refuses it)
 FILES: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "npz without a key": ("zeroshot.npz", lambda: npz(projection=None), "projection"),
@@ -185,6 +252,19 @@ FILES: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "empty graph": ("embedder.onnx", lambda: b"", "not an ONNX file"),
     "cut graph": ("embedder.onnx", lambda: (GOOD / "embedder.onnx").read_bytes()[:-1000], "embedder.onnx: is"),
     "graph of other sizes": ("embedder.onnx", lambda: graph_with(), "backend"),
+    "tensor doubled 12 times": ("embedder.onnx", lambda: doubled(12), "operator Concat"),
+    "tensor doubled 90 times": ("embedder.onnx", lambda: doubled(90), "embedder.onnx: "),
+    "column times row": ("embedder.onnx", lambda: column_times_row("MatMul"), "operator MatMul"),
+    "column plus row": ("embedder.onnx", lambda: column_times_row("Add"), "operator Add"),
+    "wide border": ("embedder.onnx", lambda: pooled("Conv", "w", pads=[3000] * 4), "operator Conv"),
+    "large kernel": ("embedder.onnx", lambda: pooled("Conv", "w"), "operator Conv"),
+    "large pool": ("embedder.onnx", lambda: pooled("MaxPool", kernel_shape=[240, 321], pads=[239, 320, 239, 320]),
+                   "operator MaxPool"),
+    "repeated rows": ("embedder.onnx", repeated_rows, "operator Gather"),
+    "many products": ("embedder.onnx", large_products, "products for one input"),
+    "shape from values": ("embedder.onnx", shape_from_values, "whose size is not known"),
+    "claimed weights": ("embedder.onnx", claimed_weights, "fewer numbers than its shape says"),
+    "many operators": ("embedder.onnx", many_operators, "has 9002 operators"),
     "text.json of a list": ("text/text.json", lambda: b"[1]", "wanted a JSON object"),
     "deep text.json": ("text/text.json", lambda: b"[" * 100_000, "text.json"),
 }  # fmt: skip
@@ -258,9 +338,11 @@ def test_files_that_the_manifest_does_not_list_are_not_read(folder):
     assert Embedder.load(folder, backend="onnxruntime").backend == "onnxruntime"
 
 
-def test_the_command_refuses_with_one_line_and_little_memory(folder):
-    """The one that would take most: 400 kB that become 420 MB, refused before they do."""
-    (folder / "zeroshot.npz").write_bytes(inflating_npz())
+@pytest.mark.parametrize("kind", ["inflating npz", "tensor doubled 12 times", "column times row", "wide border"])
+def test_the_command_refuses_with_one_line_and_little_memory(folder, kind):
+    """Those that would take most, refused before they do."""
+    name, make, _ = FILES[kind]
+    (folder / name).write_bytes(make())
     write_bundle(folder, lambda fields: None, [])
     code = """
 import sys
