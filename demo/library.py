@@ -17,19 +17,18 @@ from pyarrow import parquet
 from usearch.index import Index
 
 from demo.examples import Example
-from demo.label_presets import ESC50
-from demo.typed_labels import read_labels
 from serving.audio import Recording
 from serving.bulk.parquet_rows import FIRST_COLUMNS, FOLDER
 from serving.embedder import Embedder
 from serving.errors import AudioError, UsageError, one_line
+from serving.label_lists import ESC50, list_in_words
 from serving.zeroshot import unit_rows
 
 PREVIEW_S = 10.0  # longest preview of a recording
 PREVIEW_HZ = 32_000  # a sample rate of MP3
 SEEKABLE = (".flac", ".aiff", ".aif", ".w64", ".au", ".caf")  # by libsndfile to the right sample
 SEARCHED = 128  # candidates of one query (expansion_search): more gives higher recall and is slower
-ESC50_CLASSES = read_labels(ESC50) or []
+ESC50_CLASSES = list_in_words(ESC50)
 ESC50_NAME = re.compile(r"\d-\d+-[A-Z]-(\d+)")  # fold-source-take-target
 MAKE_IT = "python -m serving.embed BUNDLE RECORDINGS --out LIBRARY.parquet"
 

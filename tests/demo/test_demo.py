@@ -23,7 +23,7 @@ from demo.bundle_choice import find_bundles
 from demo.embedded_recording import MAX_SECONDS, embed_recording
 from demo.examples import EXAMPLE_SOUNDS, pick_examples
 from demo.heard import Heard, clock, heard
-from demo.label_presets import ESC50, FSC22, presets
+from demo.label_presets import PRESETS, presets
 from demo.spectrogram import draw_spectrogram
 from demo.typed_labels import MAX_LABELS, read_labels, write_labels
 from serving.audio import read_audio
@@ -366,10 +366,10 @@ def test_too_many_labels_are_refused():
 def test_presets_are_the_data_sets_classes_and_each_has_a_description():
     from training.data.known_classes import CLASS_NAMES, class_descriptions
 
-    assert (read_labels(ESC50), read_labels(FSC22)) == (ESC50.split(", "), FSC22.split(", "))
-    assert [name.replace(" ", "_") for name in FSC22.split(", ")] == list(CLASS_NAMES["FSC22"].values())
-    assert set(f"{ESC50}, {FSC22}".split(", ")) == {name.replace("_", " ") for name in class_descriptions()}
-    assert len(ESC50.split(", ")) == 50
+    esc50, fsc22 = (read_labels(PRESETS[name]) or [] for name in ("ESC-50", "FSC22"))
+    assert [name.replace(" ", "_") for name in fsc22] == list(CLASS_NAMES["FSC22"].values())
+    assert {*esc50, *fsc22} == {name.replace("_", " ") for name in class_descriptions()}
+    assert len(esc50) == 50
 
 
 def test_only_presets_that_the_bundle_understands_are_offered(talking, embedder):
@@ -403,7 +403,7 @@ def test_the_sounds_that_come_with_the_demo_are_readable_and_named():
     assert len(examples) == len(list(EXAMPLE_SOUNDS.glob("*.ogg"))) > 6
     for path, name, labels in examples:
         wave, rate_hz = read_audio(path)
-        assert name in [*ESC50.split(", "), "four in a row"]
+        assert name in [*PRESETS["ESC-50"].split(", "), "four in a row"]
         assert labels[0] == name or name == "four in a row"
         assert 3 < len(wave) / rate_hz < 20
         assert 0.05 < np.abs(wave).max() <= 1.01

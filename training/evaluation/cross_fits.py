@@ -56,7 +56,10 @@ class CrossFits:
 
 
 def cross_fits(
-    learner: Learner, config: RunConfig, work: Path, track: Callable[[list[tuple[int, int | None]]], Sequence[tuple[int, int | None]]]
+    learner: Learner,
+    config: RunConfig,
+    work: Path,
+    track: Callable[[list[tuple[int, int | None]]], Sequence[tuple[int, int | None]]],
 ) -> CrossFits:
     """Fit the recipe once for each fold, and once for each pair of a fold and a group of classes.
 
