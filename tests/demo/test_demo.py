@@ -168,7 +168,7 @@ def test_a_bundle_without_a_text_model_ranks_its_own_names_and_says_why_it_ranks
 def test_a_preset_gives_labels_to_type(client):
     own = client.predict("the bundle's classes", "bundle", api_name="/preset")
     assert own == {"labels": "clicks, noise, tone"}
-    assert client.predict("FSC22", "talking", api_name="/preset") == {"labels": FSC22}
+    assert client.predict("FSC22", "talking", api_name="/preset") == {"labels": PRESETS["FSC22"]}
     with pytest.raises(AppError, match="preset: got FSC22; this bundle understands the bundle's classes"):
         client.predict("FSC22", "bundle", api_name="/preset")
 
