@@ -148,7 +148,7 @@ def compare(visit: Visit, sounds: Path) -> None:
 
 
 def first_sight(visit: Visit, sounds: Path) -> None:
-    visit.page.wait_for_selector("#promise")
+    visit.page.wait_for_selector("#promise", state="attached")
 
 
 STATES: tuple[Callable[[Visit, Path], None], ...] = (
