@@ -50,7 +50,7 @@ def draw_strip(stretches: Sequence[Heard], axis_s: float) -> str:
     parts = "".join(
         f'<span style="left:{100 * stretch.start_s / axis_s:.3f}%;'
         f"width:{100 * (stretch.end_s - stretch.start_s) / axis_s:.3f}%;--c:{colours[stretch.label]};"
-        f'--share:{20 + 50 * stretch.probability:.0f}%" title="{escape_name(stretch.label)}, '
+        f'--share:{10 + 18 * stretch.probability:.0f}%" title="{escape_name(stretch.label)}, '
         f'{clock(stretch.start_s)}-{clock(stretch.end_s)}, {stretch.probability:.0%}">'
         f"<em>{escape_name(stretch.label)}</em></span>"
         for stretch in stretches
