@@ -31,7 +31,7 @@ def _item(stretch: Heard, shade: str) -> str:
     return (
         f'<li><button type="button" data-seek="{stretch.start_s:.3f}" title="{stretch.probability:.0%}">'
         f'<i style="background:{shade}"></i><b>{escape_name(stretch.label)}</b> '
-        f"{clock(stretch.start_s)}-{clock(stretch.end_s)}</button></li>"
+        f"<time>{clock(stretch.start_s)}-{clock(stretch.end_s)}</time></button></li>"
     )
 
 

@@ -129,9 +129,9 @@ def test_an_answer_is_about_the_newest_whole_windows():
     window = Window(RATE_HZ, 15_600, 15_360)
     ear = Ear()
     sound = np.arange(5 * RATE_HZ, dtype=np.float32) / (5 * RATE_HZ)
-    ear.listen(sound[:8_000], RATE_HZ, window)
+    ear.listen(sound[:40_000], RATE_HZ, window)
     assert not ear.is_warm(window)
-    ear.listen(sound[8_000:], RATE_HZ, window)
+    ear.listen(sound[40_000:], RATE_HZ, window)
     assert ear.is_warm(window)
     assert len(ear.newest(window)) == window.samples + 2 * window.hop_samples
     assert ear.newest(window)[-1] == ear.wave[-1]
