@@ -25,10 +25,10 @@ from serving.errors import DataError, RunError
 from serving.zeroshot import ZeroShot
 from training.data.clips import LabelledClip, data_root, load_clips
 from training.data.splits import ClipSplit
+from training.evaluation.open_labels import Scores
 from training.evaluation.score_report import recipe_scores
 from training.log_mel_module import LogMel
 from training.networks import Network
-from training.evaluation.open_labels import Scores
 from training.run_folder import CALIBRATION, EVALUATION, REPORT, SUMMARY, ZEROSHOT, RunConfig, load_network
 
 CREDITS = (ATTRIBUTION, "LICENSE", "LICENSE.txt")  # names of this file in ESC-10, ESC-50 and FSC22

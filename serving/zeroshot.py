@@ -54,7 +54,7 @@ class ZeroShot:
     text_projection  [text_size, size] float32  maps a class vector into the space of the comparison; None: class
                                                vectors are in it (size = text_size)
     offset         subtracted from the scores of seen classes by `rank`, unless the caller gives another
-    threshold      an embedding whose largest similarity to a class is below it is none of these classes; None: not known
+    threshold      an embedding without a similarity of this size or more is none of the classes; None: not known
     """
 
     mean: NDArray[np.float32]

@@ -3,11 +3,12 @@
     python -m training.calibrate runs/NAME --init yamnet.tflite
 
 Repeats the run's recipe without each recording fold and without groups of classes, and scores the clips that were held
-out. Writes the temperature and the threshold into RUN/zeroshot.npz, and the scores into RUN/evaluation/calibration.json,
-from which export.onnx takes them.
+out. Writes the temperature and the threshold into RUN/zeroshot.npz, and the scores into
+RUN/evaluation/calibration.json, from which export.onnx takes them.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -51,8 +52,38 @@ class CalibrateOptions(ComputeOptions):
     """folder for log-mels and pretrained weights that runs share"""
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """A finished run, opened to repeat it. names: the labels of the question with all labels."""
+
+    config: RunConfig
+    learner: Learner
+    names: list[str]
+
+
 def calibrate_run(options: CalibrateOptions) -> dict[str, Any]:
     """Calibrate, write the files, and return the scores."""
+    recipe = open_recipe(options)
+    config, names = recipe.config, recipe.names
+    vectors = text_vectors(names, text_encoder(config.text), config.class_texts)
+    stored = dict(zip(names, vectors, strict=True))
+    bar = partial(track, description="fits", console=progress_console, transient=True)
+    fits = cross_fits(recipe.learner, config, options.run / EVALUATION / "cross-fits", bar)
+
+    def encode(labels: Sequence[str]) -> NDArray[np.float32]:
+        return np.stack([stored[label] for label in labels])
+
+    chosen = calibrate(fits, names, encode)
+    calibrated = apply_calibration(ZeroShot.load(options.run / ZEROSHOT), chosen)
+    (options.run / EVALUATION).mkdir(exist_ok=True)
+    write_text(options.run / EVALUATION / CALIBRATION, json.dumps(asdict(chosen), indent=1) + "\n")
+    save_whole(options.run / ZEROSHOT, calibrated.save)
+    _show(options.run, chosen.scores)
+    return {"out": str(options.run), "temperature": chosen.temperature, "threshold": chosen.threshold, **chosen.scores}
+
+
+def open_recipe(options: CalibrateOptions) -> Recipe:
+    """Load what a run was made from. Errors: the run did not finish, or its data or weights are others."""
     config = RunConfig.load(options.run)
     if not (options.run / SUMMARY).is_file():
         raise RunError(f"{options.run}: the training did not finish; continue it with: training.run ... --resume")
@@ -64,29 +95,10 @@ def calibrate_run(options: CalibrateOptions) -> dict[str, Any]:
     if list(table.classes) != config.classes:
         raise DataError(f"{folder}: does not have the classes that the run was trained on; give its --data-dir")
     table = config.without_skipped(table)
-    names = _all_labels(config)
-    encoder = text_encoder(config.text)
-    learner = Learner(
-        load_recordings(config, table, options.cache_dir),
-        text_vectors(table.classes, encoder, config.class_texts),
-        choose_compute(options),
-        options.cache_dir,
-        init=init,
-    )
-    vectors = dict(zip(names, text_vectors(names, encoder, config.class_texts), strict=True))
-    bar = partial(track, description="fits", console=progress_console, transient=True)
-    fits = cross_fits(learner, config, options.run / EVALUATION / "cross-fits", bar)
-
-    def encode(labels: Any) -> NDArray[np.float32]:
-        return np.stack([vectors[label] for label in labels])
-
-    chosen = calibrate(fits, names, encode)
-    calibrated = apply_calibration(ZeroShot.load(options.run / ZEROSHOT), chosen)
-    (options.run / EVALUATION).mkdir(exist_ok=True)
-    write_text(options.run / EVALUATION / CALIBRATION, json.dumps(asdict(chosen), indent=1) + "\n")
-    save_whole(options.run / ZEROSHOT, calibrated.save)
-    _show(options.run, chosen.scores)
-    return {"out": str(options.run), "temperature": chosen.temperature, "threshold": chosen.threshold, **chosen.scores}
+    texts = text_vectors(table.classes, text_encoder(config.text), config.class_texts)
+    recordings = load_recordings(config, table, options.cache_dir)
+    learner = Learner(recordings, texts, choose_compute(options), options.cache_dir, init=init)
+    return Recipe(config, learner, _all_labels(config))
 
 
 def _all_labels(config: RunConfig) -> list[str]:

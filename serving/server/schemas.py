@@ -101,7 +101,8 @@ class RankedLabel(BaseModel):
     label: str = Field(examples=["dog"])
     score: float = Field(description="probability; those of one answer sum to 1", examples=[0.93])
     similarity: float = Field(
-        description="of the sound to this label, -2 to 2; below `threshold` the sound is not this label", examples=[0.41]
+        description="of the sound to this label, about -1 to 1; below `threshold` the sound is not this label",
+        examples=[0.41],
     )
     seen: bool = Field(description="the network was trained on this class")
 

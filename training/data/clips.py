@@ -23,7 +23,6 @@ from serving.errors import DataError
 from serving.label_text import normalise_label
 from training.data.known_classes import CLASS_NAMES
 
-
 LICENSE = "meta/license.txt"
 COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file")  # of meta/esc50.csv
 

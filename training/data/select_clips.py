@@ -1,11 +1,11 @@
 """Copy the clips with chosen licences from folders in ESC-50's layout into one new folder of that layout.
 
-    python -m training.data.select_clips ESC-10 ESC-50 --licences ESC-50/LICENSE --out data/free
+python -m training.data.select_clips ESC-10 ESC-50 --licences ESC-50/LICENSE --out data/free
 
-    data/free/audio            the clips; a clip that several folders have is taken from the first
-    data/free/meta/esc50.csv   their rows
-    data/free/meta/license.txt the licence for the model card (read by training.data.clips)
-    data/free/ATTRIBUTION.txt  title, address, author and licence of each clip
+data/free/audio            the clips; a clip that several folders have is taken from the first
+data/free/meta/esc50.csv   their rows
+data/free/meta/license.txt the licence for the model card (read by training.data.clips)
+data/free/ATTRIBUTION.txt  title, address, author and licence of each clip
 """
 
 import csv
@@ -152,7 +152,9 @@ def _attribution(rows: list[dict[str, str]], licences: dict[str, ClipLicence], o
             category = row["category"]
             lines += ["", f"{category}:"]
         of_clip = licences[clip_name(row["filename"])]
-        lines.append(f"- [{row['filename']}]: from {of_clip.title} ({of_clip.url}) by {of_clip.author} [{of_clip.licence}]")
+        lines.append(
+            f"- [{row['filename']}]: from {of_clip.title} ({of_clip.url}) by {of_clip.author} [{of_clip.licence}]"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -3,7 +3,7 @@
 The scores of clips that a fit did not hear calibrate the fit of all clips, and say what a user can expect of it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +27,9 @@ from training.zeroshot_maps import class_vectors, fit_zeroshot
 FOLDS = 4  # of recordings, where the data set has none of its own
 GROUPS = 4  # of classes
 FEWEST_CLASSES = 8  # two in each group
+
+Job = tuple[int, int | None]  # the fold and the group of classes to hold out
+Fit = Callable[[NDArray[np.int64], NDArray[np.bool_]], tuple[ZeroShot, NDArray[np.float32]]]
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class CrossFits:
 
 
 def cross_fits(
-    learner: Learner, config: RunConfig, work: Path, track: Callable[[list[tuple[int, int | None]]], Sequence[tuple[int, int | None]]]
+    learner: Learner, config: RunConfig, work: Path, track: Callable[[Sequence[Job]], Iterable[Job]]
 ) -> CrossFits:
     """Fit the recipe once for each fold, and once for each pair of a fold and a group of classes.
 
@@ -77,7 +80,7 @@ def cross_fits(
     pairs = [(fold, group) for group in range(GROUPS) for fold in numbers]
     if config.objective != "whitening":
         pairs = [(numbers[group % len(numbers)], group) for group in range(GROUPS)]
-    jobs: list[tuple[int, int | None]] = [(fold, None) for fold in numbers] + pairs
+    jobs: list[Job] = [(fold, None) for fold in numbers] + pairs
     done = []
     for fold, group in track(jobs):
         unseen = group_of == group if group is not None else np.zeros(n_classes, bool)
@@ -85,9 +88,6 @@ def cross_fits(
         train = ~np.isin(sources, sources[folds == fold]) & ~unseen[labels]
         done.append(CrossFit(*fit(np.flatnonzero(train), unseen), fold, unseen))
     return CrossFits(done[: len(numbers)], done[len(numbers) :], labels, folds)
-
-
-Fit = Callable[[NDArray[np.int64], NDArray[np.bool_]], tuple[ZeroShot, NDArray[np.float32]]]
 
 
 def _folds(learner: Learner, labels: NDArray[np.int64], sources: NDArray[np.str_]) -> NDArray[np.int64]:

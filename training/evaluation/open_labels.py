@@ -108,26 +108,27 @@ def _softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
 def _by_count(fits: CrossFits, temperature: float, scores: Scores) -> None:
     """Accuracy on unseen classes among a few unseen labels, and its calibration error."""
     rng = np.random.default_rng(0)
-    right: dict[int, list[bool]] = {}
-    best: dict[int, list[float]] = {}
+    right: dict[int, list[NDArray[np.bool_]]] = {}
+    best: dict[int, list[NDArray[np.float64]]] = {}
     for fit in fits.without_classes:
         rows, classes = _held_out(fits, fit)[1], np.flatnonzero(fit.unseen)
         logits = temperature * fit.zeroshot.cosines(fit.embeddings[rows])
         for count in (count for count in COUNTS if count <= len(classes)):
             for row, own in zip(logits, fits.labels[rows], strict=True):
-                for _ in range(DRAWS):
-                    drawn = row[_draw(classes, own, count, rng)][None]  # the clip's own label comes first
-                    right.setdefault(count, []).append(bool(drawn[0, 0] >= drawn.max()))
-                    best.setdefault(count, []).append(float(_softmax(drawn).max()))
+                drawn = row[draw_labels(classes, own, count, rng)]  # [DRAWS, count]; the clip's own label comes first
+                right.setdefault(count, []).append(drawn[:, 0] >= drawn.max(axis=1))
+                best.setdefault(count, []).append(_softmax(drawn).max(axis=1))
     scores["unseen_top1"] = {str(count): float(np.mean(right[count])) for count in right}
     scores["calibration_error_unseen"] = {
-        str(count): expected_calibration_error(np.array(best[count]), np.array(right[count])) for count in right
+        str(count): expected_calibration_error(np.concatenate(best[count]), np.concatenate(right[count]))
+        for count in right
     }
 
 
-def _draw(classes: NDArray[np.int64], own: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """A class and count - 1 others, drawn at random."""
-    return np.r_[own, rng.permutation(classes[classes != own])[: count - 1]]
+def draw_labels(classes: NDArray[np.int64], own: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """A class and up to count - 1 others, drawn at random: [DRAWS, count]."""
+    others = np.tile(classes[classes != own], (DRAWS, 1))
+    return np.column_stack([np.full(DRAWS, own), rng.permuted(others, axis=1)[:, : count - 1]])
 
 
 def _among_all(fits: CrossFits, names: Sequence[str], encode: TextEncoder, scores: Scores) -> None:
@@ -200,10 +201,9 @@ def _known(
     count = min(NONE_LABELS, len(classes) - 1)
     with_own, without = [], []
     for row, own in zip(similarities, labels, strict=True):
-        for _ in range(DRAWS):
-            with_own.append(row[_draw(classes, own, count, rng)].max())
-            without.append(row[_draw(classes, own, count + 1, rng)[1:]].max())
-    return _Known(np.array(with_own, np.float64), np.array(without, np.float64))
+        with_own.append(row[draw_labels(classes, own, count, rng)].max(axis=1))
+        without.append(row[draw_labels(classes, own, count + 1, rng)[:, 1:]].max(axis=1))
+    return _Known(np.concatenate(with_own).astype(np.float64), np.concatenate(without).astype(np.float64))
 
 
 def _joined(parts: Sequence[_Known]) -> _Known:

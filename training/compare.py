@@ -1,0 +1,169 @@
+"""Compare a run's recipe with a bundle on the same clips, all of classes that neither of them was fitted to.
+
+    python -m training.compare runs/NAME --bundle demo/model-from-scratch --init yamnet.tflite
+
+The recipe is fitted again without each recording fold and each group of classes (training.evaluation.cross_fits), and
+judged on the clips of both. The bundle is used as it is, so its own classes take no part.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+from rich.table import Table
+
+from serving.command_line import progress_console, run_command, show
+from serving.embedder import Embedder
+from serving.label_text import normalise_label
+from serving.zeroshot import ZeroShot
+from training.calibrate import CalibrateOptions, open_recipe
+from training.evaluation.cross_fits import cross_fits
+from training.evaluation.open_labels import COUNTS, draw_labels, gini
+from training.run_folder import EVALUATION, ZEROSHOT
+from training.text_encoders import text_encoder
+from training.zeroshot_maps import text_vectors
+
+GIBBERISH = ("blorp", "asdf qwer", "xyzzy plugh", "income tax", "lorem ipsum", "colourless green ideas")
+CONFIDENT = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(CalibrateOptions):
+    """Compare a run's recipe with a bundle on clips of classes that neither of them was fitted to."""
+
+    bundle: Path
+    """the bundle to compare with"""
+
+
+@dataclass
+class _Answers:
+    """What one system says of clips, in the order in which it heard them.
+
+    scores     [n, n_labels], each row with the system's own offset;  seen [n, n_labels] bool
+    own        [n] index of the clip's label;  group [n] indices of labels to draw others from
+    gibberish  [n, n_gibberish] whether that label alone is refused
+    """
+
+    scores: list[NDArray[np.float64]]
+    seen: list[NDArray[np.bool_]]
+    own: list[int]
+    groups: list[NDArray[np.int64]]
+    gibberish: list[NDArray[np.bool_]]
+
+    def add(
+        self, zeroshot: ZeroShot, nonsense: ZeroShot, rows: NDArray[np.float32], own: Sequence[int],
+        group: NDArray[np.int64],
+    ) -> None:  # fmt: skip
+        """Add clips. zeroshot: of all labels;  nonsense: of the labels in GIBBERISH."""
+        self.scores += list(zeroshot.scores(rows, offset=zeroshot.offset).astype(np.float64))
+        self.seen += [zeroshot.seen] * len(rows)
+        self.own += list(own)
+        self.groups += [group] * len(rows)
+        threshold = -np.inf if zeroshot.threshold is None else zeroshot.threshold
+        self.gibberish += list(nonsense.similarities(rows) < threshold)
+
+
+def compare(options: CompareOptions) -> dict[str, Any]:
+    """Score both systems and return the numbers."""
+    recipe = open_recipe(options)
+    learner, names, config = recipe.learner, recipe.names, recipe.config
+    bar = partial(track, description="fits", console=progress_console, transient=True)
+    fits = cross_fits(learner, config, options.run / EVALUATION / "cross-fits", bar)
+    calibrated = ZeroShot.load(options.run / ZEROSHOT)
+    other = Embedder.load(options.bundle)
+    paths = [clip.path for clip in learner.recordings.table.clips]
+    rows_of_other = other.embed_files(paths)
+    place = {name: i for i, name in enumerate(names)}
+    classes = learner.recordings.table.classes
+    column = np.array([place[name] for name in classes])
+    vectors = text_vectors([*names, *GIBBERISH], text_encoder(config.text), config.class_texts)
+    lookup = dict(zip([*names, *GIBBERISH], vectors, strict=True))
+
+    def encode_stored(labels: Sequence[str]) -> NDArray[np.float32]:
+        return np.stack([lookup[label] for label in labels])
+
+    of_bundle, of_recipe = (_Answers([], [], [], [], []) for _ in range(2))
+    bundle_maps = other.choose(names), other.choose(GIBBERISH)
+    heard = {normalise_label(name) for name in other.manifest.seen_classes}
+    unheard = np.array([normalise_label(name) not in heard for name in classes])
+    for fit in fits.without_classes:
+        judged = fit.unseen & unheard
+        rows = np.flatnonzero((fits.folds == fit.fold) & judged[fits.labels])
+        if not len(rows):
+            continue
+        settings = _settings(calibrated, fit.zeroshot)
+        maps = [settings.choose(labels, encode_stored) for labels in (names, GIBBERISH)]
+        own, group = column[fits.labels[rows]].tolist(), column[np.flatnonzero(judged)]
+        of_recipe.add(*maps, fit.embeddings[rows], own, group)
+        of_bundle.add(*bundle_maps, rows_of_other[rows], own, group)
+    systems = {"bundle": of_bundle, "recipe": of_recipe}
+    result = {name: _scores(answers) for name, answers in systems.items()}
+    _show(options, result)
+    clips, kinds = len(of_recipe.own), len(np.unique(of_recipe.own))
+    return {"clips": clips, "classes": kinds, "labels": len(names), **result}
+
+
+def _settings(calibrated: ZeroShot, fitted: ZeroShot) -> ZeroShot:
+    """A fit with the temperature and the threshold of the calibrated run; its offset keeps its size in cosines."""
+    offset = fitted.offset / fitted.temperature * calibrated.temperature
+    return replace(fitted, temperature=calibrated.temperature, offset=offset, threshold=calibrated.threshold)
+
+
+def _scores(answers: _Answers) -> dict[str, float]:
+    scores, seen, own = np.stack(answers.scores), np.stack(answers.seen), np.array(answers.own)
+    best = scores.argmax(axis=1)
+    probabilities = np.exp(scores - scores.max(axis=1, keepdims=True))
+    sure = 1 / probabilities.sum(axis=1) >= CONFIDENT
+    named = np.bincount(best, minlength=scores.shape[1])
+    offsets = np.linspace(-50, 50, 201)
+    shifted = [(scores - offset * seen) for offset in offsets]
+    result = {
+        "top1": float((best == own).mean()),
+        "top5": _top5(scores, own),
+        "top1_best_offset": max(float((each.argmax(axis=1) == own).mean()) for each in shifted),
+        "top5_best_offset": max(_top5(each, own) for each in shifted),
+    }
+    rng = np.random.default_rng(0)
+    for count in COUNTS:
+        result[f"{count}_labels"] = _among(answers, scores, count, rng)
+    result |= {"hub_share": float(named.max() / named.sum()), "hub_gini": gini(named)}
+    result |= {"never_named": float((named[np.unique(own)] == 0).mean())}
+    result |= {"sure": float(sure.mean()), "right_of_sure": float((best == own)[sure].mean()) if sure.any() else 0.0}
+    result["gibberish_refused"] = float(np.stack(answers.gibberish).mean())
+    return result
+
+
+def _top5(scores: NDArray[np.float64], own: NDArray[np.int64]) -> float:
+    return float((np.argsort(-scores, axis=1)[:, :5] == own[:, None]).any(axis=1).mean())
+
+
+def _among(answers: _Answers, scores: NDArray[np.float64], count: int, rng: np.random.Generator) -> float:
+    """Accuracy among the clip's label and count - 1 others of classes that neither system was fitted to.
+
+    With fewer such classes than labels, all of them are used.
+    """
+    right = [
+        row[own] >= row[draw_labels(group, own, count, rng)].max(axis=1)
+        for row, own, group in zip(scores, answers.own, answers.groups, strict=True)
+    ]
+    return float(np.mean(right))
+
+
+def _show(options: CompareOptions, result: dict[str, dict[str, float]]) -> None:
+    table = Table()
+    for name in ("score", str(options.bundle), str(options.run)):
+        table.add_column(name, justify="left" if name == "score" else "right")
+    for score in result["bundle"]:
+        table.add_row(score.replace("_", " "), *(f"{result[name][score]:.1%}" for name in ("bundle", "recipe")))
+    show(table, "the same clips, of classes that neither was fitted to")
+
+
+main = partial(run_command, CompareOptions, compare, "python -m training.compare")
+
+if __name__ == "__main__":
+    raise SystemExit(main())
