@@ -38,7 +38,7 @@ def kinds(seen: int, new: int) -> dict[str, LabelKind]:
 
 def test_the_expected_score_is_that_for_as_many_labels_as_are_typed():
     assert unseen_accuracy(SCORES, 10) == 0.68
-    assert 0.68 < unseen_accuracy(SCORES, 7) < 0.78
+    assert 0.68 < (unseen_accuracy(SCORES, 7) or 0) < 0.78
     assert unseen_accuracy(SCORES, 200) == 0.38
     assert expectation(SCORES, kinds(0, 10)) == (
         "With 10 labels it was never trained on, about 7 of 10 first answers are right."
@@ -128,7 +128,7 @@ def test_the_log_joins_answers_and_a_pause_parts_them():
 def test_an_answer_is_about_the_newest_whole_windows():
     window = Window(RATE_HZ, 15_600, 15_360)
     ear = Ear()
-    sound = np.arange(5 * RATE_HZ, dtype=np.float32) / (5 * RATE_HZ)
+    sound = np.linspace(0, 1, 5 * RATE_HZ).astype(np.float32)
     ear.listen(sound[:40_000], RATE_HZ, window)
     assert not ear.is_warm(window)
     ear.listen(sound[40_000:], RATE_HZ, window)
