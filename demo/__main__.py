@@ -6,8 +6,10 @@ python -m demo bundles/first --library sounds.parquet   # your bundle, and a lib
 
 import contextlib
 import errno
+import os
 import signal
 import socket
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -66,7 +68,9 @@ def serve(options: Options) -> dict[str, Any] | None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)  # both stop the demo cleanly
     ready = None
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt), tempfile.TemporaryDirectory(prefix="unheard-") as uploads:
+        # Gradio deletes what it stored when it ends. In a shared folder, that would be the files of other demos too.
+        os.environ.setdefault("GRADIO_TEMP_DIR", uploads)
         # These imports take seconds. They follow the checks above, so that an error is reported immediately.
         import_start = time.perf_counter()
         from demo.gradio_page import build_page

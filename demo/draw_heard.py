@@ -31,7 +31,7 @@ def _item(stretch: Heard, shade: str) -> str:
     return (
         f'<li><button type="button" data-seek="{stretch.start_s:.3f}" title="{stretch.probability:.0%}">'
         f'<i style="background:{shade}"></i><b>{escape_name(stretch.label)}</b> '
-        f"{clock(stretch.start_s)}-{clock(stretch.end_s)}</button></li>"
+        f"<time>{clock(stretch.start_s)}-{clock(stretch.end_s)}</time></button></li>"
     )
 
 
@@ -50,7 +50,7 @@ def draw_strip(stretches: Sequence[Heard], axis_s: float) -> str:
     parts = "".join(
         f'<span style="left:{100 * stretch.start_s / axis_s:.3f}%;'
         f"width:{100 * (stretch.end_s - stretch.start_s) / axis_s:.3f}%;--c:{colours[stretch.label]};"
-        f'--share:{20 + 50 * stretch.probability:.0f}%" title="{escape_name(stretch.label)}, '
+        f'--share:{10 + 18 * stretch.probability:.0f}%" title="{escape_name(stretch.label)}, '
         f'{clock(stretch.start_s)}-{clock(stretch.end_s)}, {stretch.probability:.0%}">'
         f"<em>{escape_name(stretch.label)}</em></span>"
         for stretch in stretches

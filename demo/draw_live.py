@@ -22,12 +22,12 @@ def draw_no_microphone(reason: str) -> str:
     return f'<div class="card hint refused" role="alert"><p><b>No microphone.</b><br>{text}</p></div>'
 
 
-def draw_warming_up(ear: Ear, window_s: float) -> str:
-    """The card until the first window is full."""
-    share = min(ear.heard_s / window_s, 1)
+def draw_warming_up(ear: Ear, needed_s: float) -> str:
+    """The card until there is enough sound for an answer. needed_s: of sound, in seconds."""
+    share = min(ear.heard_s / needed_s, 1)
     return (
         '<div class="card hint warming" data-spoken="Warming up"><p><b>Warming up</b><br>'
-        f"{min(ear.heard_s, window_s):.1f} of the first {window_s:.1f} s are heard.</p>"
+        f"{min(ear.heard_s, needed_s):.1f} of the first {needed_s:.1f} s are heard.</p>"
         f'<span class="track"><i style="width:{100 * share:.0f}%"></i></span></div>'
     )
 

@@ -14,6 +14,11 @@ from serving.audio import LOWEST_DBFS, Window, level_dbfs
 MAX_LOGGED = 5_000  # stretches; the oldest are dropped
 
 
+def kept_samples(window: Window) -> int:
+    """The samples of the windows that are averaged for an answer."""
+    return window.samples + (windows_together(window) - 1) * window.hop_samples
+
+
 class Ear:
     """The last windows of sound from a microphone that sends pieces.
 
@@ -49,8 +54,7 @@ class Ear:
             self._resampler = soxr.ResampleStream(rate_hz, window.rate_hz, 1, dtype="float32", quality="HQ")
             self._rates = (rate_hz, window.rate_hz)
         self.heard_s += len(piece) / rate_hz
-        kept = window.samples + (windows_together(window) - 1) * window.hop_samples
-        self.wave = np.concatenate([self.wave, self._resampler.resample_chunk(piece)])[-kept:]
+        self.wave = np.concatenate([self.wave, self._resampler.resample_chunk(piece)])[-kept_samples(window) :]
 
     def newest(self, window: Window) -> NDArray[np.float32]:
         """The samples that end with the newest one and fill whole windows; all of them if they fill none."""
@@ -58,8 +62,8 @@ class Ear:
         return self.wave if full < 1 else self.wave[-(window.samples + (full - 1) * window.hop_samples) :]
 
     def is_warm(self, window: Window) -> bool:
-        """Whether there is enough sound for one window without padding."""
-        return len(self.wave) >= window.samples
+        """Whether there is enough sound for all windows that are averaged, without padding."""
+        return len(self.wave) >= kept_samples(window)
 
     def level_dbfs(self, rate_hz: int) -> float:
         """Peak level of the last half second, see `serving.audio.level_dbfs`."""

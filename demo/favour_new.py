@@ -25,7 +25,7 @@ def largest_offset(zeroshot: ZeroShot, embeddings: NDArray[np.float32] | None) -
     if embeddings is None or not len(embeddings):
         spread = SHARE_OF_TEMPERATURE * zeroshot.temperature
     else:
-        scores = zeroshot.temperature * zeroshot.similarities(embeddings)  # [n, classes]
+        scores = zeroshot.temperature * zeroshot.cosines(embeddings)  # [n, classes]
         spread = float(np.quantile(scores.max(axis=1) - np.quantile(scores, 0.75, axis=1), 0.95))
     return round(math.ceil(max(spread, 2 * zeroshot.offset, STEP) / STEP) * STEP, 1)
 

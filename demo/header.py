@@ -37,7 +37,7 @@ def good_and_bad(embedder: Embedder) -> list[str]:
             "Weaker on sounds that it knows only from words: the more labels, the more often the first answer is "
             f"wrong (about {out_of_ten(ten)} right among 10)."
         )
-    sentences.append("Bad at sounds that are alike (rain and frying), at speech and music, and at several at once.")
+    sentences.append("It gives one name to each stretch of sound, also where several sounds overlap.")
     return sentences
 
 

@@ -73,11 +73,12 @@ def rank_labels(
     chosen = choose_labels(embedder, labels, own)
     clip = pool(rows)
     smooth = smooth_rows(rows, windows_together(embedder.manifest.window))
-    unknown_words = embedder.unknown_words([label for label in labels or [] if normalise_label(label) not in own])
+    kinds = label_kinds(embedder, chosen, own)
+    typed = [label for label, kind in kinds.items() if kind is LabelKind.TYPED and normalise_label(label) not in own]
     return RankedLabels(
         chosen,
-        label_kinds(embedder, chosen, own),
-        unknown_words,
+        kinds,
+        embedder.unknown_words(typed),
         chosen.rank(clip, offset=offset),
         float(chosen.similarities(clip[None]).max()),
         bool(chosen.none_of_these(clip[None])[0]),

@@ -149,7 +149,8 @@ def _table(embedder: Embedder, outcomes: list[Outcome], used: int, n_windows: in
     )
     cut = f"the first {used} of {n_windows} windows" if used < n_windows else f"{used} window{'s' if used > 1 else ''}"
     return (
-        '<div class="card" data-spoken="The runtimes are compared"><div class="wide"><table class="compared">'
+        '<div class="card" data-spoken="The runtimes are compared">'
+        '<div class="wide" role="region" tabindex="0" aria-label="the runtimes"><table class="compared">'
         "<caption>This sound in each runtime and precision</caption><thead><tr>"
         '<th scope="col">runtime</th><th scope="col">precision</th><th scope="col">cosine to FP32</th>'
         '<th scope="col">latency</th><th scope="col">best label</th></tr></thead>'

@@ -18,7 +18,7 @@ from demo.draw_live import (
     live_facts,
 )
 from demo.draw_ranking import as_json, draw_ranking, label_notes
-from demo.ear import Ear
+from demo.ear import Ear, kept_samples
 from demo.events import PRIVATE, add_action, handle_event
 from demo.heard import NOTHING
 from demo.html_elements import SPEAK_SCRIPT
@@ -77,7 +77,7 @@ def add_live(bundles: BundleChoice, bundle: gr.Radio, promise: gr.HTML, sounds: 
         if not ear.listening or not ear.wave.size:
             return gr.skip(), gr.skip(), gr.skip()
         if not ear.is_warm(window):
-            return draw_warming_up(ear, window.samples / window.rate_hz), gr.skip(), gr.skip()
+            return draw_warming_up(ear, kept_samples(window) / window.rate_hz), gr.skip(), gr.skip()
         answer = _answer(embedder, ear, labels, offset, descriptions)
         if not ear.listening:  # stopped in the meantime
             return gr.skip(), gr.skip(), gr.skip()

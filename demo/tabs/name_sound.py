@@ -81,7 +81,7 @@ def add_name_sound(
     shown = [bars, picture, strip, embedded]
     handle_event(sound.change, show, words, shown, blank=("", "", None))
     handle_event(box.renewed.then, show, words, shown, blank=("", "", None))
-    for change in (box.labels.change, box.offset.change, box.descriptions.input):
+    for change in (box.labels.change, box.offset.change, box.descriptions.change):
         handle_event(change, rank_again, [embedded, *words], [bars, strip], blank=("",), trigger_mode="always_last")
     add_action(classify, words, "classify")
     return sound, offer, box

@@ -1,5 +1,7 @@
 """Fixtures of the demo's tests."""
 
+import os
+
 import pytest
 
 from tests.demo.browser_visit import ARGUMENTS, CHROMIUM
@@ -16,3 +18,9 @@ def browser(recordings):
         chromium = driver.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, heard])
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_uploads(tmp_path_factory):
+    """A folder for Gradio's files that no other process uses, because Gradio empties it at its end."""
+    os.environ.setdefault("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 from pyarrow import parquet
 
+from demo.examples import Example
 from demo.library import Library, class_of, embed_examples, read_library
 from demo.library_map import MAX_DOTS, draw_map
 from demo.tabs.find_similar import check_space
@@ -123,10 +124,10 @@ def test_a_recording_is_of_esc50s_class_else_of_its_folders(path, name):
 
 
 def test_examples_are_a_library_whose_classes_are_their_names(embedder, recordings):
-    examples = [(recordings / kind / "0.wav", kind.upper()) for kind in ("tone", "noise")]
+    examples = [Example(recordings / kind / "0.wav", kind.upper()) for kind in ("tone", "noise")]
     small = embed_examples(embedder, examples)
     assert small.classes == ["TONE", "NOISE"]
-    row, cosine = small.nearest(embedder.embed_files([examples[1][0]])[0], 5)[0]
+    row, cosine = small.nearest(embedder.embed_files([examples[1].path])[0], 5)[0]
     assert (row, cosine) == (1, pytest.approx(1, abs=1e-5))
     assert small.preview(0).startswith("data:audio/mpeg;base64,")
     check_space(small, embedder, "mine")

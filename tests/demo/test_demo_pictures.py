@@ -148,7 +148,7 @@ def compare(visit: Visit, sounds: Path) -> None:
 
 
 def first_sight(visit: Visit, sounds: Path) -> None:
-    visit.page.wait_for_selector("#promise")
+    visit.page.wait_for_selector("#promise", state="attached")
 
 
 STATES: tuple[Callable[[Visit, Path], None], ...] = (
@@ -215,7 +215,7 @@ CROWDED = """
 @pytest.mark.parametrize("screen", SCREENS)
 def test_every_state_is_whole_and_passes_wcag_aa(browser, address, sounds, screen, tmp_path):
     width, height, theme = SCREENS[screen]
-    kept = Path(os.environ.get("UNHEARD_PICTURES", tmp_path))
+    kept = Path(os.environ.get("UNHEARD_PICTURES") or tmp_path)
     kept.mkdir(parents=True, exist_ok=True)
     wrong: dict[str, object] = {}
     for state in STATES:

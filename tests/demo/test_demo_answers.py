@@ -1,0 +1,157 @@
+"""What the page says of labels and sounds: expected scores, kinds, descriptions, verdicts and the log."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from demo.ear import Ear
+from demo.examples import EXAMPLE_SOUNDS, pick_examples
+from demo.expected_score import expectation, out_of_ten, unseen_accuracy
+from demo.favour_new import largest_offset
+from demo.header import good_and_bad
+from demo.heard import NOTHING, Heard
+from demo.label_kinds import LabelKind
+from demo.ranked_labels import rank_labels
+from demo.smoothing import smooth_rows, windows_together
+from demo.typed_labels import choose_labels, read_descriptions, write_descriptions
+from demo.verdict import judge
+from serving.audio import Window, read_audio
+from serving.embedder import Embedder
+from serving.errors import LabelError, UsageError
+from tests.talking_bundle import write_talking_bundle
+
+SCORES = {"seen_accuracy": 0.87, "unseen_top1": {"2": 0.9, "5": 0.78, "10": 0.68, "50": 0.38}}
+RATE_HZ = 16_000
+
+
+@pytest.fixture(scope="module")
+def talking(bundle_folder, tmp_path_factory) -> Embedder:
+    """A bundle that understands typed words."""
+    return Embedder.load(write_talking_bundle(bundle_folder, tmp_path_factory.mktemp("talking") / "talking"))
+
+
+def kinds(seen: int, new: int) -> dict[str, LabelKind]:
+    return {f"seen {i}": LabelKind.SEEN for i in range(seen)} | {f"new {i}": LabelKind.TYPED for i in range(new)}
+
+
+def test_the_expected_score_is_that_for_as_many_labels_as_are_typed():
+    assert unseen_accuracy(SCORES, 10) == 0.68
+    assert 0.68 < (unseen_accuracy(SCORES, 7) or 0) < 0.78
+    assert unseen_accuracy(SCORES, 200) == 0.38
+    assert expectation(SCORES, kinds(0, 10)) == (
+        "With 10 labels it was never trained on, about 7 of 10 first answers are right."
+    )
+    assert "about 9 of 10 first answers" in expectation(SCORES, kinds(43, 0))
+    assert "cannot be compared" in expectation(SCORES, kinds(1, 0))
+
+
+def test_nothing_is_promised_where_nothing_was_measured():
+    assert expectation({}, kinds(3, 4)) == ""
+    assert unseen_accuracy({"seen_accuracy": 0.9}, 10) is None
+
+
+@pytest.mark.parametrize(("share", "words"), [(0.684, "7 of 10"), (0.974, "97 of 100"), (0.02, "2 of 100")])
+def test_a_share_is_said_in_whole_parts(share, words):
+    assert out_of_ten(share) == words
+
+
+def test_the_header_never_says_none(talking):
+    assert "none" not in " ".join(good_and_bad(talking)).lower()
+
+
+def test_own_descriptions_are_those_that_differ_from_the_bundles(talking):
+    written = write_descriptions(talking, ["tone", "hiss"], {})
+    assert written == "tone: tone\nhiss: hiss"
+    assert read_descriptions(written, talking) == {}
+    assert read_descriptions("Tone: hiss\nhiss: hiss\n\nnoise:", talking) == {"tone": "hiss"}
+    with pytest.raises(LabelError, match="that of 'tone' is longer than 300 characters"):
+        read_descriptions("tone: " + "hiss " * 100, talking)
+
+
+def test_an_own_description_is_what_the_label_means(talking, recordings):
+    row = talking.embed(*read_audio(recordings / "noise" / "0.wav"))
+    plain = choose_labels(talking, ["tone", "clicks"], {})
+    own = choose_labels(talking, ["tone", "clicks"], {"tone": "hiss"})
+    assert own.class_names == ["tone", "clicks"]
+    assert own.cosines(row[None])[0, 0] > plain.cosines(row[None])[0, 0]
+    ranked = rank_labels(talking, row[None], ["tone", "clicks"], own={"tone": "hiss"})
+    assert ranked.kinds == {"tone": LabelKind.TYPED, "clicks": LabelKind.SEEN}
+
+
+def test_a_window_like_none_of_the_labels_or_silent_has_no_label(talking, recordings):
+    rows = np.stack([talking.embed(*read_audio(recordings / kind / "0.wav")) for kind in ("tone", "noise")])
+    ranked = rank_labels(talking, rows, None)
+    assert ranked.named_windows([False, True]) == ["tone", NOTHING]
+    similar = talking.zeroshot.similarities(rows).max(axis=1)
+    usual = talking.zeroshot
+    talking.zeroshot = replace(usual, threshold=float(similar.max()) + 0.01)
+    try:
+        none = rank_labels(talking, rows, None)
+    finally:
+        talking.zeroshot = usual
+    assert none.named_windows([False, False]) == [NOTHING, NOTHING]
+    assert judge(none, silent=False).text == "none of these"
+    assert judge(none, silent=True).text == "nothing to hear"
+    assert judge(ranked, silent=False).text == ""
+
+
+def test_the_slider_ends_where_other_labels_win(talking, recordings):
+    rows = talking.embed_files(sorted(recordings.rglob("*.wav")))
+    end = largest_offset(talking.zeroshot, rows)
+    scores = talking.zeroshot.scores(rows)
+    lead = scores.max(axis=1) - np.quantile(scores, 0.75, axis=1)
+    assert np.mean(lead <= end) >= 0.95
+    assert largest_offset(talking.zeroshot, None) == pytest.approx(0.7 * talking.zeroshot.temperature, abs=0.1)
+    assert largest_offset(replace(talking.zeroshot, offset=100.0), rows) == 200
+
+
+def test_short_windows_are_averaged_with_their_neighbours_and_long_ones_are_not():
+    assert windows_together(Window(RATE_HZ, 77_040, 76_800)) == 1
+    assert windows_together(Window(RATE_HZ, 15_600, 15_360)) == 3
+    rows = np.array([[0.0], [3.0], [6.0], [0.0]], np.float32)
+    np.testing.assert_allclose(smooth_rows(rows, 3), [[1.5], [3], [3], [3]])
+    assert smooth_rows(rows, 1) is rows
+
+
+def test_the_log_joins_answers_and_a_pause_parts_them():
+    window = Window(RATE_HZ, 15_600, 15_360)
+    ear = Ear()
+    for label in ("rain", "rain", NOTHING, "rain", "dog, barking"):
+        ear.listen(np.zeros(RATE_HZ, np.float32), RATE_HZ, window)
+        ear.note(label, 0.5)
+    assert ear.log == [Heard("rain", 0, 2, 0.5), Heard("rain", 3, 4, 0.5), Heard("dog, barking", 4, 5, 0.5)]
+    assert ear.log_as_csv().splitlines()[-1] == '4.0,5.0,"dog, barking",0.500'
+
+
+def test_an_answer_is_about_the_newest_whole_windows():
+    window = Window(RATE_HZ, 15_600, 15_360)
+    ear = Ear()
+    sound = np.linspace(0, 1, 5 * RATE_HZ).astype(np.float32)
+    ear.listen(sound[:40_000], RATE_HZ, window)
+    assert not ear.is_warm(window)
+    ear.listen(sound[40_000:], RATE_HZ, window)
+    assert ear.is_warm(window)
+    assert len(ear.newest(window)) == window.samples + 2 * window.hop_samples
+    assert ear.newest(window)[-1] == ear.wave[-1]
+
+
+def test_labels_of_examples_are_read_from_the_folder(tmp_path):
+    (tmp_path / "bark.wav").touch()
+    (tmp_path / "labels.json").write_text('{"bark": ["dog", "cat"]}')
+    assert pick_examples(tmp_path)[0].labels == ("dog", "cat")
+    (tmp_path / "labels.json").write_text('{"bark": "dog"}')
+    with pytest.raises(UsageError, match=r"labels\.json: wanted a JSON object of lists"):
+        pick_examples(tmp_path)
+
+
+def test_every_example_is_named_right_by_the_shipped_bundle():
+    from demo.bundle_choice import SHIPPED
+
+    embedder = Embedder.load(SHIPPED)
+    for path, name, labels in pick_examples(Path(EXAMPLE_SOUNDS)):
+        ranked = rank_labels(embedder, embedder.embed_windows(*read_audio(path)), labels)
+        assert not ranked.none_of_these
+        if name != "four in a row":
+            assert ranked.ranking[0][0] == name
