@@ -168,11 +168,18 @@ def test_bulk_embeds_every_kind_lists_what_it_cannot_and_says_what_is_missing(
     assert {path for path, row in rows.items() if row["warning"]} == {"half an OGG.ogg"}
     assert "cut off" in rows["half an OGG.ogg"]["warning"]
     with (tmp_path / "rows.errors.csv").open(newline="") as file:
-        assert {row["path"] for row in csv.DictReader(file)} == {"none.webm", "none.m4a"}
+        listed = {row["path"]: row for row in csv.DictReader(file)}
+    assert {path: row["embedded"] for path, row in listed.items()} == {
+        "none.webm": "no",
+        "none.m4a": "no",
+        "half an OGG.ogg": "in part",
+    }
+    assert " s" in listed["half an OGG.ogg"]["error"]  # the time
     printed = capsys.readouterr()
     result = json.loads(printed.out.strip().splitlines()[-1])
     assert (result["files"], result["errors"], result["warnings"]) == (len(END_TO_END) + 2, 2, 1)
     assert "1 files were read only in part" in printed.err
+    assert "skipped 1 hidden files" in printed.err
 
 
 def test_files_of_python_warn_of_the_part_that_is_missing(bundle_folder, mixed_folder):
