@@ -76,7 +76,7 @@ def test_each_sound_is_found_at_its_time_and_silence_gets_no_label(table):
         ("b.flac", "tone", 9.6, 19.2),
     ]
     assert (table.windows == 2).all()
-    assert table.probability.between(0.5, 1).all()
+    assert table.probability.between(0.7, 1).all()
     assert table.similarity.between(-1, 1).all()
 
 
