@@ -147,10 +147,10 @@ def test_a_card_of_a_recorder_gives_what_can_be_read_and_lists_the_rest_with_its
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A folder on a disk of 100 kB."""
+    """A folder on a disk of 70 kB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    line = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(folder)]
+    line = ["mount", "-t", "tmpfs", "-o", "size=70k", "tmpfs", str(folder)]
     done = subprocess.run(line, capture_output=True, check=False)
     if done.returncode:
         pytest.skip(f"no small disk: {done.stderr.decode().strip()}")
