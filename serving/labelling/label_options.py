@@ -34,7 +34,7 @@ class LabelOptions:
     threshold: float | None = None
     """least similarity (cosine, -1 to 1) of a sound and its label; default: the bundle's own; -1: none"""
     probability: float | None = None
-    """least probability of a label, 0 to 1, among all labels; default: 0 with a threshold, 0.5 without one"""
+    """least probability of a label, 0 to 1, among all labels; default: 0 with a threshold, 0.7 without one"""
     top: int = 1
     """most labels of a window"""
     offset: float | None = None

@@ -202,7 +202,7 @@ class AudacityLabels(_TextTable):
     def write(self, recording: LabelledRecording) -> None:
         """Append the labels of a recording."""
         for found in recording.detections:
-            text = f"{found.label} {found.probability:.2f}" + (f" {recording.path}" if self._several else "")
+            text = f"{found.label} {recording.path}" if self._several else found.label
             begin, end = self._begins_s + found.start_s, self._begins_s + found.end_s
             self._file.write(f"{begin:.6f}\t{end:.6f}\t{one_field(text)}\n")
         self._begins_s += recording.duration_s
