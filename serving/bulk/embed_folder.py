@@ -29,7 +29,7 @@ def embed_folder(options: EmbedOptions) -> dict[str, Any]:
     """Begin or continue the job, and return the result that is printed as JSON."""
     started = time.perf_counter()
     check_options(options)
-    bundle = open_bundle(options.bundle)
+    bundle = open_bundle(options.bundle, options.trust)
     threads = options.threads or usable_cores()
     manifest = bundle.manifest
     row_maker = RowMaker(options.per, manifest.window, manifest.embedding_size, manifest.embedding_space)
@@ -41,6 +41,7 @@ def embed_folder(options: EmbedOptions) -> dict[str, Any]:
         options.backend,
         options.precision,
         threads,
+        tuple(path.resolve() for path in options.trust),
     )
     if options.ray is None:
         say(f"embedding with {source.embedder.backend}, {options.precision}, {threads} threads")

@@ -8,6 +8,7 @@ import tyro
 
 from serving.errors import UsageError
 from serving.new_folder import refuse_unwritable
+from serving.trust_option import Trusted
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class EmbedOptions:
     """run on Ray: local, or HOST:PORT of a cluster that includes this machine and sees the same folders"""
     overwrite: bool = False
     """replace the output, and discard an unfinished job"""
+    trust: Trusted = ()
 
     @property
     def errors(self) -> Path:

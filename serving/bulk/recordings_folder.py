@@ -34,7 +34,7 @@ class FolderEmbedder:
     folder       the files' names are relative to it
     row_maker    makes the rows of the Parquet file
     max_seconds  longer recordings are errors
-    bundle, backend, precision, threads   as for `Embedder.load`
+    bundle, backend, precision, threads, trusted   as for `Embedder.load`
     """
 
     folder: Path
@@ -44,11 +44,12 @@ class FolderEmbedder:
     backend: str
     precision: str
     threads: int
+    trusted: tuple[Path, ...] = ()
 
     @cached_property
     def embedder(self) -> Embedder:
         """The embedder, opened on first use; errors as `Embedder.load`."""
-        return Embedder.load(self.bundle, self.backend, self.precision, self.threads)
+        return Embedder.load(self.bundle, self.backend, self.precision, self.threads, trusted=self.trusted)
 
     def embed(self, names: Iterable[str]) -> Generator[tuple[str, FileEmbeddings | AudioError]]:
         """Yield each file in order, with its embeddings or with the error why there are none."""
