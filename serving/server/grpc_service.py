@@ -167,8 +167,10 @@ class InferenceService:
             async with asyncio.timeout(timeout_s):
                 with self._app.use() as generation:
                     keys, metrics = generation.keys, generation.pipeline.metrics
-                    is_open = keys is None or call.name in OPEN_CALLS
-                    with nullcontext() if is_open else keys.enter(key_in(call.metadata), call.log, metrics):
+                    counted = nullcontext()
+                    if keys and call.name not in OPEN_CALLS:
+                        counted = keys.enter(key_in(call.metadata), call.log, metrics)
+                    with counted:
                         return await self._calls[call.name](generation, call), 200, "", ()
         except HTTPException as error:
             retry = [(key, value) for key, value in (error.headers or {}).items() if key == "retry-after"]
