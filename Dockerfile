@@ -4,7 +4,7 @@
 #     docker run -p 8000:8000 -v "$PWD/bundles/first:/bundle:ro" unheard
 #
 # What follows the image's name replaces the last line here: /bundle --host 0.0.0.0 --backend onnxruntime ...
-# With OpenVINO as well: docker build --build-arg EXTRAS=serve,openvino -t unheard .
+# With OpenVINO, gRPC and OpenTelemetry as well: docker build --build-arg EXTRAS=serve,openvino,grpc,otel -t unheard .
 
 FROM python:3.11-slim AS packages
 ARG EXTRAS=serve

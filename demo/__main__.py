@@ -23,6 +23,7 @@ from demo.bundle_choice import BundleChoice, find_bundles
 from demo.examples import EXAMPLE_SOUNDS, pick_examples
 from serving.command_line import console, run_command
 from serving.errors import UsageError
+from serving.trust_option import Trusted
 
 if TYPE_CHECKING:
     from gradio import Blocks
@@ -43,6 +44,7 @@ class Options:
     """also create a public link through a Gradio server (needs the internet)"""
     backend: str = "auto"
     """runtime of the model: auto, onnxruntime, openvino or tensorrt"""
+    trust: Trusted = ()
     examples: Path | None = None
     """example recordings: a folder of class folders, a data set in ESC-50's layout, or any folder; default:
     synthesised sounds"""
@@ -60,7 +62,7 @@ def serve(options: Options) -> dict[str, Any] | None:
     """
     start = time.perf_counter()
     check_port(options.host, options.port)
-    bundles = BundleChoice(find_bundles(options.bundles), options.backend)
+    bundles = BundleChoice(find_bundles(options.bundles), options.backend, options.trust)
     first = bundles.open(bundles.names[0])
     if options.recordings and not options.library:
         raise UsageError("--recordings: needs --library, whose recordings are in that folder")

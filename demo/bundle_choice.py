@@ -23,13 +23,15 @@ LOCAL = Path("bundles")  # the folder to which `make demo` exports
 class BundleChoice:
     """Bundles by name. Thread-safe.
 
-    names   in the order of the page; the first is the initial choice
+    names    in the order of the page; the first is the initial choice
+    trusted  as for `Embedder.load`; the project's own bundle needs no signature
     """
 
-    def __init__(self, folders: Mapping[str, Path], backend: str = "auto"):
+    def __init__(self, folders: Mapping[str, Path], backend: str = "auto", trusted: Sequence[Path] = ()):
         self.names = list(folders)
         self._folders = dict(folders)
         self._backend = backend
+        self._trusted = trusted
         self._opened: dict[str, Embedder] = {}
         self._lock = threading.Lock()
 
@@ -42,7 +44,9 @@ class BundleChoice:
             raise UsageError(f"bundle: got {name}; wanted one of {', '.join(self.names)}")
         with self._lock:
             if name not in self._opened:
-                embedder = Embedder.load(self._folders[name], self._backend)
+                folder = self._folders[name]
+                trusted = () if folder == SHIPPED else self._trusted  # it is a part of the program
+                embedder = Embedder.load(folder, self._backend, trusted=trusted)
                 window = embedder.manifest.window
                 silence = np.zeros(window.samples, np.float32)
                 embedder.embed(silence, window.rate_hz)  # the first inference and the first log-mel are slow

@@ -24,6 +24,7 @@ from serving.bundle_files import ENGINES
 from serving.command_line import console, run_command
 from serving.errors import CudaError, UsageError
 from serving.manifest import write_manifest
+from serving.trust_option import Trusted
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,12 @@ class Options:
     """file that stores measured kernel times for later builds; tensorrt only"""
     overwrite: bool = False
     """replace existing engines"""
+    trust: Trusted = ()
 
 
 def build_engines(options: Options) -> dict[str, Any]:
     """Build an engine for each precision and return the JSON result."""
-    bundle = open_bundle(options.bundle)
+    bundle = open_bundle(options.bundle, options.trust)
     precisions = parse_precisions(options.precision)
     sources = {precision: bundle.model(precision) for precision in precisions}
     target = find_target(options)

@@ -22,6 +22,7 @@ from serving.bundle_files import ENGINES
 from serving.command_line import run_command, say
 from serving.errors import EngineError, UsageError
 from serving.new_folder import new_folder
+from serving.trust_option import Trusted
 
 BACKENDS = ("onnxruntime", "tensorrt")
 DEVICES = {"auto": "KIND_AUTO", "gpu": "KIND_GPU", "cpu": "KIND_CPU"}
@@ -54,6 +55,7 @@ class Options:
     """longest time that a request waits for others to form a batch, in microseconds"""
     overwrite: bool = False
     """replace an existing model of this name"""
+    trust: Trusted = ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class TritonModel:
 
 def write_model(options: Options) -> dict[str, Any]:
     """Write the model's folder and return the JSON result."""
-    bundle = open_bundle(options.bundle)
+    bundle = open_bundle(options.bundle, options.trust)
     name = options.name or bundle.folder.resolve().name
     check_options(options, name)
     schema = load_schema()

@@ -32,6 +32,7 @@ from serving.cores import usable_cores
 from serving.errors import UnheardError, UsageError
 from serving.manifest import write_manifest
 from serving.new_folder import new_folder
+from serving.trust_option import Trusted
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,14 @@ class Options:
     """maximum number of recordings, spread evenly over all"""
     update_card: bool = False
     """write the results into the bundle's README.md and parity.json"""
+    trust: Trusted = ()
 
 
 def check_parity(options: Options) -> dict[str, Any]:
     """Compare, print the table, and return the JSON result. ParityError, after both: a limit is not met."""
     if options.clips < 0:
         raise UsageError(f"--clips: got {options.clips}; wanted 0 or more")
-    bundle = open_bundle(options.bundle)
+    bundle = open_bundle(options.bundle, options.trust)
     judge = judge_bundle(bundle, options.run, options.data_dir, options.clips)
     results: list[ParityResult] = []
     skipped: dict[str, str] = {}

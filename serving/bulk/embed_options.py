@@ -8,6 +8,7 @@ import tyro
 
 from serving.errors import UsageError
 from serving.new_folder import refuse_unwritable
+from serving.trust_option import Trusted
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class EmbedOptions:
     """bring an existing --out up to date: embed recordings that are new or changed, keep all other rows"""
     overwrite: bool = False
     """replace the output, and discard an unfinished job"""
+    trust: Trusted = ()
 
     @property
     def errors(self) -> Path:

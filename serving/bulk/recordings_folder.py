@@ -37,11 +37,16 @@ def audio_files(folder: Path) -> Iterator[str]:
 class FolderEmbedder:
     """Embeds files of one folder. It can be pickled and sent to another process before its first use.
 
-    folder       the files' names are relative to it
-    row_maker    makes the rows of the Parquet file
-    max_seconds  longer recordings are errors; None: no limit
-    hop_seconds  as for `Embedder.embed_windows`
-    bundle, backend, precision, threads   as for `Embedder.load`
+        folder       the files' names are relative to it
+        row_maker    makes the rows of the Parquet file
+    <<<<<<< HEAD
+        max_seconds  longer recordings are errors; None: no limit
+        hop_seconds  as for `Embedder.embed_windows`
+        bundle, backend, precision, threads   as for `Embedder.load`
+    =======
+        max_seconds  longer recordings are errors
+        bundle, backend, precision, threads, trusted   as for `Embedder.load`
+    >>>>>>> t23
     """
 
     folder: Path
@@ -52,11 +57,12 @@ class FolderEmbedder:
     backend: str
     precision: str
     threads: int
+    trusted: tuple[Path, ...] = ()
 
     @cached_property
     def embedder(self) -> Embedder:
         """The embedder, opened on first use; errors as `Embedder.load`."""
-        return Embedder.load(self.bundle, self.backend, self.precision, self.threads)
+        return Embedder.load(self.bundle, self.backend, self.precision, self.threads, trusted=self.trusted)
 
     def embed(self, names: Iterable[str]) -> Generator[FileOutcome]:
         """Yield each file in order, with its embeddings or with the error why there are none."""

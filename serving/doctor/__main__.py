@@ -18,6 +18,7 @@ from serving.command_line import console, progress_console, run_command
 from serving.doctor.finding import Finding
 from serving.doctor.machine import examine_machine
 from serving.errors import UsageError
+from serving.trust_option import Trusted
 
 STYLES = {"ok": "", "absent": "dim", "broken": "red"}
 
@@ -28,9 +29,10 @@ class Options:
 
     bundle: Annotated[Path | None, tyro.conf.Positional] = None
     """bundle folder: check and time every backend with it"""
+    trust: Trusted = ()
 
 
-def examine(bundle: Path | None) -> Iterator[Finding]:
+def examine(bundle: Path | None, trusted: Sequence[Path] = ()) -> Iterator[Finding]:
     """Findings about the machine, and about a bundle if nothing on the machine is broken."""
     broken = False
     for finding in examine_machine():
@@ -41,7 +43,7 @@ def examine(bundle: Path | None) -> Iterator[Finding]:
     elif bundle is not None:
         from serving.doctor.bundle_check import examine_bundle  # imports packages that were just checked
 
-        yield from examine_bundle(bundle)
+        yield from examine_bundle(bundle, trusted)
 
 
 def work(options: Options) -> dict[str, Any]:
@@ -53,7 +55,7 @@ def work(options: Options) -> dict[str, Any]:
         raise UsageError(f"{options.bundle}: no such bundle folder; give one, or none to check the machine only")
     findings: list[Finding] = []
     with progress_console.status("checking") as status:
-        for finding in examine(options.bundle):
+        for finding in examine(options.bundle, options.trust):
             status.update(escape(f"checking; {finding.what}: {finding.state}"))
             findings.append(finding)
     _print_findings(findings)

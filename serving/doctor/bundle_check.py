@@ -1,7 +1,7 @@
 """Check a bundle on this machine: open every backend, compare it with PyTorch's embeddings, and time it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +22,10 @@ TIMED_CALLS = 5
 LEAST_COSINE = 0.99  # between centred vectors; the export requires 0.9995 before the centring, which enlarges angles
 
 
-def examine_bundle(folder: Path) -> Iterator[Finding]:
+def examine_bundle(folder: Path, trusted: Sequence[Path] = ()) -> Iterator[Finding]:
     """Check the files of a bundle, each backend in each precision, and the text model."""
     try:
-        bundle = open_bundle(folder)
+        bundle = open_bundle(folder, trusted)
     except UnheardError as error:
         yield Finding("bundle", "cannot be used", "broken", str(error))
         return

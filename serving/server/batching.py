@@ -61,7 +61,8 @@ class _BatchSlice:
 
 
 class Batcher:
-    """Runs the model on one batch at a time, first come, first served.
+    """Runs the model on one batch at a time: first come, first served, but no request has a second batch before all
+    that wait have had one.
 
     An idle model takes new windows at once, in the submitting thread if that is allowed. Windows that arrive while it
     is busy go to the batcher's own thread: they wait until there are `max_batch` of them or the first has waited for
@@ -180,6 +181,8 @@ class Batcher:
                 room -= n_windows
             if not submission.left:
                 self._queue.popleft()
+            elif not room:
+                self._queue.rotate(-1)  # the rest after the others
         self._busy = bool(slices)
         return slices
 

@@ -15,9 +15,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
-import grpc
 import structlog
-from grpc import StatusCode
 from starlette.exceptions import HTTPException
 
 from serving.server.api_keys import key_in
@@ -49,15 +47,15 @@ from serving.server.upload_slots import UploadSlots
 
 PREFIX = "/inference.GRPCInferenceService/"
 OPEN_CALLS = frozenset(("ServerLive", "ServerReady"))  # without a key, as over HTTP
-STATUS_CODES = {
-    200: StatusCode.OK,
-    400: StatusCode.INVALID_ARGUMENT,
-    401: StatusCode.UNAUTHENTICATED,
-    404: StatusCode.NOT_FOUND,
-    408: StatusCode.DEADLINE_EXCEEDED,
-    413: StatusCode.INVALID_ARGUMENT,
-    429: StatusCode.RESOURCE_EXHAUSTED,
-    503: StatusCode.UNAVAILABLE,
+STATUS_NAMES = {
+    200: "OK",
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
+    413: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED",
+    503: "UNAVAILABLE",
 }
 
 Messages = AsyncIterator[bytes]
@@ -105,7 +103,7 @@ class Call:
         return [(REQUEST_ID_HEADER, self.request_id), *trace]
 
 
-class InferenceService(grpc.GenericRpcHandler):
+class InferenceService:
     """The protocol's calls over the generation that is current when a call begins.
 
     Their messages are read by the calls themselves, so that a call can be refused before its message is in memory.
@@ -124,12 +122,14 @@ class InferenceService(grpc.GenericRpcHandler):
             "ModelInfer": self._model_infer,
         }
 
-    def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler | None:
-        """The handler of a call; None: the protocol has no such call."""
+    def service(self, handler_call_details: Any) -> Any:
+        """The handler of a call, as grpc.GenericRpcHandler has it; None: the protocol has no such call."""
+        from grpc import stream_unary_rpc_method_handler  # here, because grpcio is an extra
+
         name = handler_call_details.method.removeprefix(PREFIX)
         if name not in self._calls:
             return None
-        return grpc.stream_unary_rpc_method_handler(partial(self._answer, name))
+        return stream_unary_rpc_method_handler(partial(self._answer, name))
 
     async def _answer(self, name: str, messages: Messages, context: Any) -> bytes:
         started, pipeline = time.perf_counter(), self._app.current.pipeline
@@ -155,8 +155,9 @@ class InferenceService(grpc.GenericRpcHandler):
                 call.span.end(PREFIX.strip("/") + f"/{name}", status, about | span_attributes(fields | call.log))
         await context.send_initial_metadata(call.headers)
         if status != 200:
-            code = STATUS_CODES.get(status, StatusCode.INTERNAL)
-            await context.abort(code, message, (*call.headers, *retry))
+            from grpc import StatusCode
+
+            await context.abort(StatusCode[STATUS_NAMES.get(status, "INTERNAL")], message, (*call.headers, *retry))
         return answer
 
     async def _run(self, call: Call) -> tuple[bytes, int, str, Sequence[tuple[str, str]]]:
@@ -166,8 +167,10 @@ class InferenceService(grpc.GenericRpcHandler):
             async with asyncio.timeout(timeout_s):
                 with self._app.use() as generation:
                     keys, metrics = generation.keys, generation.pipeline.metrics
-                    is_open = keys is None or call.name in OPEN_CALLS
-                    with nullcontext() if is_open else keys.enter(key_in(call.metadata), call.log, metrics):
+                    counted = nullcontext()
+                    if keys and call.name not in OPEN_CALLS:
+                        counted = keys.enter(key_in(call.metadata), call.log, metrics)
+                    with counted:
                         return await self._calls[call.name](generation, call), 200, "", ()
         except HTTPException as error:
             retry = [(key, value) for key, value in (error.headers or {}).items() if key == "retry-after"]

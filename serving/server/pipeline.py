@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -29,6 +30,8 @@ from serving.server.tracing import Tracing
 from serving.server.upload import UploadedFile, UploadedFiles, read_files
 
 Result = TypeVar("Result")
+
+LONG_S = 30.0  # a recording beyond it is decoded beside short ones, not before them
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ class Pipeline:
         self._headers = ThreadPoolExecutor(1, "header")
         decodes = limits.max_decodes or usable_cores()
         self._decodes = ThreadPoolExecutor(decodes, "decode", lower_thread_priority)
+        # A long recording takes seconds to decode, above all one of many channels: such leave a decoder to the others.
+        self._long_decodes = asyncio.Semaphore(max(1, decodes // 2))
         # A decoder thread may also run the model if another one is left to decode.
         self._decoders_run_model = decodes > 1
         if earlier is None:
@@ -168,6 +173,7 @@ class Pipeline:
         returns  for each file the submitted recording, or the error of a file in a list
         errors   AudioError: the only file cannot be used
         """
+        known: list[float] = []
         if upload.is_list or self.admission.tickets > 1:  # a single recording in an idle server may have any length
             known = await _run_in(self._headers, lambda: [header_seconds(file.data) or 0.0 for file in upload.files])
             # A file that is too long by itself does not count here: decoding it raises DurationError.
@@ -175,15 +181,16 @@ class Pipeline:
             self._check_together(claimed, upload)
             ticket.expect_seconds(claimed)
         if not upload.is_list:
-            return [await self._submit_recording(upload.files[0], upload, ticket, pending)]
+            is_long = bool(known) and known[0] > LONG_S
+            return [await self._submit_recording(upload.files[0], is_long, upload, ticket, pending)]
 
-        async def submit(file: UploadedFile) -> PendingRecording | AudioError:
+        async def submit(file: UploadedFile, seconds: float) -> PendingRecording | AudioError:
             try:
-                return await self._submit_recording(file, upload, ticket, pending)
+                return await self._submit_recording(file, seconds > LONG_S, upload, ticket, pending)
             except AudioError as error:
                 return error
 
-        tasks = [asyncio.ensure_future(submit(file)) for file in upload.files]
+        tasks = [asyncio.ensure_future(submit(*each)) for each in zip(upload.files, known, strict=True)]
         try:
             return await asyncio.gather(*tasks)
         finally:
@@ -191,8 +198,10 @@ class Pipeline:
                 task.cancel()
 
     async def _submit_recording(
-        self, file: UploadedFile, upload: UploadedFiles, ticket: Ticket, pending: PendingRecordings
+        self, file: UploadedFile, is_long: bool, upload: UploadedFiles, ticket: Ticket, pending: PendingRecordings
     ) -> PendingRecording:
+        """is_long: it may last longer than LONG_S; of such recordings not all decoders are used."""
+
         def decode_and_submit() -> PendingRecording | None:
             recording = self.embedder.prepare_bytes(file.data, file.name, self.limits.max_seconds)
             self.admission.defer(lambda: self._count(recording, upload, ticket, pending))
@@ -200,7 +209,8 @@ class Pipeline:
             here = self._decoders_run_model and not upload.is_list
             return pending.submit(recording, lambda: self.batcher.submit(recording.inputs, here=here))
 
-        recording = await self.decode(decode_and_submit)
+        async with self._long_decodes if is_long else nullcontext():
+            recording = await self.decode(decode_and_submit)
         self.admission.run_deferred()
         if pending.refusal:
             raise pending.refusal

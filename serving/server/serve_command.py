@@ -27,6 +27,7 @@ from serving.server.process import OtherServer, address_of, free_port, listen, r
 from serving.server.reload import Generation, ReloadableApp, Reloader
 from serving.server.thread_priority import lower_thread_priority
 from serving.server.tracing import Tracing
+from serving.trust_option import Trusted
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +55,7 @@ class ServeOptions:
     api_key_file: Path | None = None
     """file with one key on each line: only requests with one of them (Authorization: Bearer KEY, or X-API-Key) are
     answered; health addresses and /docs stay open; SIGHUP reads it and the bundle again"""
-    trust: tuple[Path, ...] = ()
-    """files with public keys, see python -m export.sign: only a bundle that one of them has signed is served"""
+    trust: Trusted = ()
     cors_origin: tuple[str, ...] = ()
     """origins whose web pages may send requests, like https://example.org; * for all; default: no other origin"""
     root_path: str = ""

@@ -98,6 +98,7 @@ class Tracing:
 
         parent = Context()
         if given:
+            assert given.parent_id, "a trace that was taken up has a sender"
             ids = int(given.trace_id, 16), int(given.parent_id, 16)
             flags = trace.TraceFlags(int(given.flags, 16))
             sender = trace.SpanContext(*ids, is_remote=True, trace_flags=flags)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # imported when a text model is opened
     import tokenizers
 
 SIZE = 384
-COST_SCALE = 3  # the cost of BATCH_TOKENS is that of 2 windows of sound at most, see serving.onnx_cost
+COST_SCALE = 5  # BATCH_TOKENS in one text of 512 tokens: 77 million numbers, see serving.onnx_cost
 BATCH_TOKENS = 512  # tokens in one batch; attention takes about 10 MB for them
 LETTERS_PER_PIECE = 2  # mean length up to which a word counts as unknown; see `MiniLm.knows`
 

@@ -3,6 +3,8 @@
 import json
 import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,27 @@ def test_a_file_without_a_public_key_is_named(signed):
 def test_flags_that_make_no_sense_together_are_refused(flags, capsys):
     assert main(flags) == 2
     assert "give a bundle and --key, or --new-key alone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("serving", ["--port", "0"]),
+        ("serving.embed", ["demo/example_sounds", "--out", "sounds.parquet"]),
+        ("serving.doctor", []),
+        ("demo", ["--port", "7999"]),
+        ("export.parity", []),
+        ("export.tensorrt", []),
+        ("export.triton", ["--out", "models"]),
+    ],
+)
+def test_every_command_that_opens_a_bundle_refuses_one_of_another_key(signed, module, arguments):
+    trusting = [str(signed / "bundle"), *arguments, "--trust", str(signed / "other.key.pub")]
+    trusting = [str(signed / each) if each in ("sounds.parquet", "models") else each for each in trusting]
+    done = subprocess.run([sys.executable, "-m", module, *trusting], capture_output=True, text=True, timeout=120)
+    assert done.returncode == (1 if module == "serving.doctor" else 2), done.stderr
+    told = done.stdout if module == "serving.doctor" else done.stderr
+    assert "is not by a key that is trusted here" in told
+    assert "Traceback" not in done.stderr
+    assert not (signed / "sounds.parquet").exists()
+    assert not (signed / "models").exists()

@@ -93,17 +93,54 @@ def test_no_upload_counts_more_than_half_of_the_queue_and_claims_teach_nothing()
     assert admission.seconds == 0
 
 
+def silence(channels: int) -> bytes:
+    """290 s at 48 kHz as FLAC: 110 kB for eight channels, which would be 446 MB."""
+    file = io.BytesIO()
+    with soundfile.SoundFile(file, "w", 48_000, channels, "PCM_16", format="FLAC") as flac:
+        for _ in range(29):
+            flac.write(np.zeros((480_000, channels), np.int16))
+    return file.getvalue()
+
+
+def test_a_light_client_is_served_beside_long_recordings_of_eight_channels(tmp_path):
+    long, stop = silence(8), threading.Event()
+    long_s: list[float] = []
+    light_s: list[float] = []
+    with running(BUNDLE, tmp_path / "log") as server:
+
+        def timed(client: httpx.Client, content: bytes, times: list[float]) -> int:
+            started = time.perf_counter()
+            status = client.post(f"{server.address}/v1/embed", content=content).status_code
+            if status == 200:
+                times.append(time.perf_counter() - started)
+            return status
+
+        def attack() -> None:
+            with httpx.Client(timeout=120) as client:
+                while not stop.is_set():
+                    timed(client, long, long_s)
+
+        threads = [threading.Thread(target=attack) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        with httpx.Client(timeout=60) as light:
+            time.sleep(0.5)
+            statuses = [timed(light, SOUND, light_s) for _ in range(20)]
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert statuses == [200] * 20
+    # With all decoders taken by the long ones, the light client waited as long as they take.
+    assert np.median(light_s) < 0.25 * np.median(long_s), (light_s, long_s)
+
+
 def test_eight_channels_take_no_more_memory_than_one(server):
-    """290 s of silence at 48 kHz, 110 kB as FLAC, would be 446 MB."""
     peaks = []
     for channels in (1, 8):
-        file = io.BytesIO()
-        with soundfile.SoundFile(file, "w", 48_000, channels, "PCM_16", format="FLAC") as flac:
-            for _ in range(29):
-                flac.write(np.zeros((480_000, channels), np.int16))
+        content = silence(channels)
         with contextlib.suppress(OSError):
             Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")  # the peak starts again
-        answer = httpx.post(f"{server.address}/v1/embed", content=file.getvalue(), timeout=120)
+        answer = httpx.post(f"{server.address}/v1/embed", content=content, timeout=120)
         assert answer.status_code == 200, answer.text
         assert answer.json()["channels"] == channels
         status = Path(f"/proc/{server.process.pid}/status").read_text()
