@@ -53,49 +53,9 @@ def embed_folder(options: EmbedOptions) -> dict[str, Any]:
     """Begin, continue or update the file, and return the result that is printed as JSON."""
     started = time.perf_counter()
     check_options(options)
-<<<<<<< HEAD
-    bundle = open_bundle(options.bundle)
+    bundle = open_bundle(options.bundle, options.trust)
     done = run_job(options, bundle, folder_embedder(options, bundle))
     seconds = time.perf_counter() - started
-=======
-    bundle = open_bundle(options.bundle, options.trust)
-    threads = options.threads or usable_cores()
-    manifest = bundle.manifest
-    row_maker = RowMaker(options.per, manifest.window, manifest.embedding_size, manifest.embedding_space)
-    source = FolderEmbedder(
-        options.folder.resolve(),
-        row_maker,
-        options.max_seconds,
-        options.bundle.resolve(),
-        options.backend,
-        options.precision,
-        threads,
-        tuple(path.resolve() for path in options.trust),
-    )
-    if options.ray is None:
-        say(f"embedding with {source.embedder.backend}, {options.precision}, {threads} threads")
-    try:
-        with open_job(
-            options.parts,
-            _settings(options, bundle),
-            lambda: audio_files(options.folder),
-            FILES_PER_PART,
-            options.overwrite,
-        ) as job:
-            if job.done:
-                say(f"continuing: {job.n_files_done} of {job.n_files} files are done")
-            with _progress() as progress:
-                bar = progress.add_task("embedding", total=job.n_files, completed=job.n_files_done)
-                work = _work_here(job, source) if options.ray is None else work_on_ray(job, source, options.ray)
-                for n_files in work:
-                    progress.advance(bar, n_files)
-            n_rows, n_errors, n_warned = _finish(job, source, options.out, options.errors)
-    except OSError as error:
-        raise UsageError(
-            f"{options.out}: cannot be written ({error.strerror or error}); finished parts are kept: correct this "
-            "and give the same command again"
-        ) from error
->>>>>>> t23
     result = {
         "out": str(options.out),
         "rows": done.rows,
@@ -138,6 +98,7 @@ def folder_embedder(options: EmbedOptions, bundle: Bundle) -> FolderEmbedder:
         options.backend,
         options.precision,
         options.threads or usable_cores(),
+        tuple(path.resolve() for path in options.trust),
     )
 
 

@@ -37,16 +37,11 @@ def audio_files(folder: Path) -> Iterator[str]:
 class FolderEmbedder:
     """Embeds files of one folder. It can be pickled and sent to another process before its first use.
 
-        folder       the files' names are relative to it
-        row_maker    makes the rows of the Parquet file
-    <<<<<<< HEAD
-        max_seconds  longer recordings are errors; None: no limit
-        hop_seconds  as for `Embedder.embed_windows`
-        bundle, backend, precision, threads   as for `Embedder.load`
-    =======
-        max_seconds  longer recordings are errors
-        bundle, backend, precision, threads, trusted   as for `Embedder.load`
-    >>>>>>> t23
+    folder       the files' names are relative to it
+    row_maker    makes the rows of the Parquet file
+    max_seconds  longer recordings are errors; None: no limit
+    hop_seconds  as for `Embedder.embed_windows`
+    bundle, backend, precision, threads, trusted   as for `Embedder.load`
     """
 
     folder: Path

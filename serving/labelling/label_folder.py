@@ -29,7 +29,7 @@ def label_folder(options: LabelOptions) -> dict[str, Any]:
     """Label every recording of the folder, and return the result that is printed as JSON."""
     started = time.perf_counter()
     check_label_options(options)
-    bundle = open_bundle(options.bundle)
+    bundle = open_bundle(options.bundle, options.trust)
     source = folder_embedder(options.windows, bundle)
     labels = choose_labels(source.embedder, read_label_source(options.labels, source.embedder.zeroshot.class_names))
     rules = rules_of(options, labels)

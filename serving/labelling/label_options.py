@@ -9,6 +9,7 @@ import tyro
 from serving.bulk.embed_options import EmbedOptions, check_options
 from serving.errors import UsageError
 from serving.new_folder import refuse_unwritable
+from serving.trust_option import Trusted
 from serving.zeroshot import LARGEST_OFFSET
 
 SUFFIX_FORMATS = {".csv": "csv", ".parquet": "parquet"}
@@ -55,6 +56,7 @@ class LabelOptions:
     """CPU threads for decoding, and as many for the model; with --ray local: workers; default: the physical cores"""
     ray: str | None = None
     """run on Ray: local, or HOST:PORT of a cluster that includes this machine and sees the same folders"""
+    trust: Trusted = ()
     overwrite: bool = False
     """replace the output, and discard an unfinished job"""
 
@@ -82,6 +84,7 @@ class LabelOptions:
             threads=self.threads,
             ray=self.ray,
             update=self.update,
+            trust=self.trust,
             overwrite=self.overwrite and self.embeddings is None,
         )
 
