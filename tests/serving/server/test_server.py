@@ -99,6 +99,19 @@ def test_labels_and_offset_narrow_and_shift_the_ranking(client, embedder, record
         assert got["offset"] == 0.5
 
 
+def test_the_answer_says_whether_the_sound_is_none_of_the_labels(embedder, recordings):
+    path = recordings / "noise" / "0.wav"
+    content, sound = path.read_bytes(), read_audio(path)
+    reader = copy.copy(embedder)
+    for threshold, none in ((None, False), (-1.0, False), (1.0, True)):
+        reader.zeroshot = dataclasses.replace(embedder.zeroshot, threshold=threshold)
+        got = client_of(reader).post("/v1/classify?labels=noise,tone", content=content).json()
+        expected = reader.classify(*sound, ["noise", "tone"])
+        assert got["none_of_these"] is expected.none_of_these is none
+        assert got["threshold"] == threshold
+        assert [row["similarity"] for row in got["ranking"]] == pytest.approx(expected.similarities, abs=1e-6)
+
+
 def test_where_the_bundle_has_a_text_model_any_words_are_ranked_as_unseen(embedder, recordings):
     class Reader(Embedder):
         """Encodes a text by its letters."""
