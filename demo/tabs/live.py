@@ -88,7 +88,7 @@ def add_live(bundles: BundleChoice, bundle: gr.Radio, promise: gr.HTML, sounds: 
         ear.listening = True
         return WAITING, "", gr.Button(visible=False), gr.Timer(active=True)
 
-    def stop(ear: Ear) -> tuple[Any, ...]:
+    def end(ear: Ear) -> tuple[Any, ...]:
         if not ear.listening:  # there was no microphone
             return gr.skip(), gr.Timer(active=False)
         ear.listening = False
@@ -106,7 +106,7 @@ def add_live(bundles: BundleChoice, bundle: gr.Radio, promise: gr.HTML, sounds: 
     off = gr.Timer(active=False)
     shown = [parts.bars, parts.log, parts.save]
     handle_event(parts.sound.start_recording, begin, [ear], [*shown, timer], blank=("", gr.Button(visible=False), off))
-    handle_event(parts.sound.stop_recording, stop, [ear], [parts.bars, timer], blank=(off,))
+    handle_event(parts.sound.stop_recording, end, [ear], [parts.bars, timer], blank=(off,))
     handle_event(parts.bars.click, tell_fault, [ear], [parts.bars, timer], blank=(off,))
     parts.sound.stream(
         hear, [parts.sound, bundle, ear], None, stream_every=EVERY_S, show_progress="hidden", **PRIVATE, **MICROPHONES

@@ -4,6 +4,7 @@ import io
 from bisect import bisect_right
 from contextlib import suppress
 from itertools import accumulate
+from typing import Any
 
 from serving.audio.streams import ByteSource, Span
 
@@ -27,8 +28,9 @@ class StreamReader(io.RawIOBase):
     def seekable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview, /) -> int:
+    def readinto(self, into: Any, /) -> int:  # any buffer
         """Read up to the end of the current piece."""
+        buffer = memoryview(into).cast("B")
         number = bisect_right(self._starts, self._at) - 1
         if number >= len(self._pieces):
             return 0

@@ -13,14 +13,8 @@ import soundfile
 from serving.audio import read_audio
 from serving.bulk.resumable_job import ResumableJob
 from serving.embed import main
-from serving.embedder import Embedder
 from serving.errors import AudioError, DurationError, UsageError
 from tests.conftest import RATE_HZ, small_sound
-
-
-@pytest.fixture(scope="module")
-def embedder(bundle_folder) -> Embedder:
-    return Embedder.load(bundle_folder)
 
 
 @pytest.fixture(scope="module")
