@@ -320,15 +320,19 @@ def test_wrong_input_is_told_in_one_line(arguments, capsys, monkeypatch, tmp_pat
 
 
 def test_without_arguments_the_shipped_bundle_comes_first_and_readable_ones_nearby_after_it(
-    bundle_folder, tmp_path, capsys
+    talking, bundle_folder, tmp_path, capsys
 ):
     (tmp_path / "near" / "old").mkdir(parents=True)
     (tmp_path / "near" / "old" / "manifest.json").write_text('{"schema_version": 1}')
     (tmp_path / "near" / "mine").symlink_to(bundle_folder)
-    found = find_bundles((), shipped=bundle_folder, near=tmp_path / "near")
+    shipped = talking.bundle.folder
+    found = find_bundles((), shipped=shipped, near=tmp_path / "near", from_scratch=tmp_path)
     assert list(found) == ["shipped", "mine"]
     assert "schema version 1, wanted" in capsys.readouterr().err
-    assert list(find_bundles([bundle_folder], shipped=bundle_folder, near=tmp_path / "near")) == ["bundle", "shipped"]
+    given = find_bundles([bundle_folder], shipped=shipped, near=tmp_path / "near", from_scratch=tmp_path)
+    assert list(given) == ["bundle", "shipped"]
+    twice = find_bundles([bundle_folder], shipped=bundle_folder, near=tmp_path / "near", from_scratch=tmp_path)
+    assert list(twice) == ["bundle"]
 
 
 def test_a_missing_shipped_bundle_is_told_with_a_way_out(tmp_path):
