@@ -91,7 +91,7 @@ class ZeroShot:
         scores = self.temperature * chosen.cosines(embeddings) - offset * chosen.seen.astype(np.float32)
         if not np.isfinite(scores).all():
             raise BundleError("the scores are not finite; export the bundle again")
-        return scores
+        return np.asarray(scores, np.float32)
 
     def cosines(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """The cosine of each embedding [n, 128] and each class in the space of the comparison: [n, C] float32."""
