@@ -324,10 +324,12 @@ def test_without_arguments_the_shipped_bundle_comes_first_and_readable_ones_near
     (tmp_path / "near" / "old").mkdir(parents=True)
     (tmp_path / "near" / "old" / "manifest.json").write_text('{"schema_version": 1}')
     (tmp_path / "near" / "mine").symlink_to(bundle_folder)
-    found = find_bundles((), shipped=bundle_folder, near=tmp_path / "near")
-    assert list(found) == ["shipped", "mine"]
+    found = find_bundles((), near=tmp_path / "near")
+    assert list(found) == ["shipped", "from scratch", "mine"]
     assert "schema version 1, wanted" in capsys.readouterr().err
-    assert list(find_bundles([bundle_folder], shipped=bundle_folder, near=tmp_path / "near")) == ["bundle", "shipped"]
+    assert list(find_bundles([bundle_folder], near=tmp_path / "near")) == ["bundle", "shipped", "from scratch"]
+    # A folder is offered once, under its first name.
+    assert list(find_bundles([bundle_folder], shipped=bundle_folder, near=tmp_path)) == ["bundle", "from scratch"]
 
 
 def test_a_missing_shipped_bundle_is_told_with_a_way_out(tmp_path):
