@@ -97,7 +97,7 @@ def compare(options: CompareOptions) -> dict[str, Any]:
         if not len(rows):
             continue
         settings = _settings(calibrated, fit.zeroshot)
-        maps = [settings.choose(labels, encode_stored) for labels in (names, WORDS_WITHOUT_SOUND)]
+        maps = settings.choose(names, encode_stored), settings.choose(WORDS_WITHOUT_SOUND, encode_stored)
         own, group = column[fits.labels[rows]].tolist(), column[np.flatnonzero(judged)]
         of_recipe.add(*maps, fit.embeddings[rows], own, group)
         of_bundle.add(*bundle_maps, rows_of_other[rows], own, group)
