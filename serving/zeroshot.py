@@ -91,11 +91,12 @@ class ZeroShot:
         scores = self.temperature * chosen.cosines(embeddings) - offset * chosen.seen.astype(np.float32)
         if not np.isfinite(scores).all():
             raise BundleError("the scores are not finite; export the bundle again")
-        return scores
+        return np.asarray(scores, np.float32)
 
     def cosines(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """The cosine of each embedding [n, 128] and each class in the space of the comparison: [n, C] float32."""
-        mapped = unit_rows((embeddings - self.mean) @ self.projection)  # [n, size]
+        centred: NDArray[np.float32] = embeddings - self.mean
+        mapped = unit_rows(centred @ self.projection)  # [n, size]
         return mapped @ self._targets.T
 
     def similarities(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -106,7 +107,9 @@ class ZeroShot:
         """
         if not self.offset or not self.temperature:
             return self.cosines(embeddings)
-        return self.cosines(embeddings) - np.float32(self.offset / self.temperature) * self.seen.astype(np.float32)
+        offset = np.float32(self.offset / self.temperature)
+        cosines = self.cosines(embeddings)
+        return np.where(self.seen, cosines - offset, cosines)
 
     def none_of_these(self, embeddings: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Whether an embedding is like none of the classes: its largest similarity is below the threshold.

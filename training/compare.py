@@ -28,7 +28,7 @@ from training.run_folder import EVALUATION, ZEROSHOT
 from training.text_encoders import text_encoder
 from training.zeroshot_maps import text_vectors
 
-GIBBERISH = ("blorp", "asdf qwer", "xyzzy plugh", "income tax", "lorem ipsum", "colourless green ideas")
+WORDS_WITHOUT_SOUND = ("income tax", "green ideas", "yesterday", "a sad feeling", "seventeen", "honesty")
 CONFIDENT = 0.5
 
 
@@ -46,26 +46,26 @@ class _Answers:
 
     scores     [n, n_labels], each row with the system's own offset;  seen [n, n_labels] bool
     own        [n] index of the clip's label;  group [n] indices of labels to draw others from
-    gibberish  [n, n_gibberish] whether that label alone is refused
+    refused    [n, n_words] whether that label alone is refused
     """
 
     scores: list[NDArray[np.float64]]
     seen: list[NDArray[np.bool_]]
     own: list[int]
     groups: list[NDArray[np.int64]]
-    gibberish: list[NDArray[np.bool_]]
+    refused: list[NDArray[np.bool_]]
 
     def add(
         self, zeroshot: ZeroShot, nonsense: ZeroShot, rows: NDArray[np.float32], own: Sequence[int],
         group: NDArray[np.int64],
     ) -> None:  # fmt: skip
-        """Add clips. zeroshot: of all labels;  nonsense: of the labels in GIBBERISH."""
+        """Add clips. zeroshot: of all labels;  nonsense: of the labels in WORDS_WITHOUT_SOUND."""
         self.scores += list(zeroshot.scores(rows, offset=zeroshot.offset).astype(np.float64))
         self.seen += [zeroshot.seen] * len(rows)
         self.own += list(own)
         self.groups += [group] * len(rows)
         threshold = -np.inf if zeroshot.threshold is None else zeroshot.threshold
-        self.gibberish += list(nonsense.similarities(rows) < threshold)
+        self.refused += list(nonsense.similarities(rows) < threshold)
 
 
 def compare(options: CompareOptions) -> dict[str, Any]:
@@ -81,14 +81,14 @@ def compare(options: CompareOptions) -> dict[str, Any]:
     place = {name: i for i, name in enumerate(names)}
     classes = learner.recordings.table.classes
     column = np.array([place[name] for name in classes])
-    vectors = text_vectors([*names, *GIBBERISH], text_encoder(config.text), config.class_texts)
-    lookup = dict(zip([*names, *GIBBERISH], vectors, strict=True))
+    vectors = text_vectors([*names, *WORDS_WITHOUT_SOUND], text_encoder(config.text), config.class_texts)
+    lookup = dict(zip([*names, *WORDS_WITHOUT_SOUND], vectors, strict=True))
 
     def encode_stored(labels: Sequence[str]) -> NDArray[np.float32]:
         return np.stack([lookup[label] for label in labels])
 
     of_bundle, of_recipe = (_Answers([], [], [], [], []) for _ in range(2))
-    bundle_maps = other.choose(names), other.choose(GIBBERISH)
+    bundle_maps = other.choose(names), other.choose(WORDS_WITHOUT_SOUND)
     heard = {normalise_label(name) for name in other.manifest.seen_classes}
     unheard = np.array([normalise_label(name) not in heard for name in classes])
     for fit in fits.without_classes:
@@ -97,7 +97,7 @@ def compare(options: CompareOptions) -> dict[str, Any]:
         if not len(rows):
             continue
         settings = _settings(calibrated, fit.zeroshot)
-        maps = [settings.choose(labels, encode_stored) for labels in (names, GIBBERISH)]
+        maps = settings.choose(names, encode_stored), settings.choose(WORDS_WITHOUT_SOUND, encode_stored)
         own, group = column[fits.labels[rows]].tolist(), column[np.flatnonzero(judged)]
         of_recipe.add(*maps, fit.embeddings[rows], own, group)
         of_bundle.add(*bundle_maps, rows_of_other[rows], own, group)
@@ -134,7 +134,7 @@ def _scores(answers: _Answers) -> dict[str, float]:
     result |= {"hub_share": float(named.max() / named.sum()), "hub_gini": gini(named)}
     result |= {"never_named": float((named[np.unique(own)] == 0).mean())}
     result |= {"sure": float(sure.mean()), "right_of_sure": float((best == own)[sure].mean()) if sure.any() else 0.0}
-    result["gibberish_refused"] = float(np.stack(answers.gibberish).mean())
+    result["words_without_sound_refused"] = float(np.stack(answers.refused).mean())
     return result
 
 

@@ -70,7 +70,7 @@ def test_silence_tones_and_soft_noise_are_none_of_the_classes():
 
 def test_a_single_wrong_label_and_words_without_a_sound_are_refused(esc10):
     embedder = Embedder.load(SHIPPED)
-    for name, label in (("dog", "rain"), ("rain", "dog"), ("dog", "income tax"), ("rain", "asdf qwer")):
+    for name, label in (("dog", "rain"), ("rain", "dog"), ("dog", "income tax"), ("rain", "honesty")):
         rows = embedder.embed_files(sorted(clips_of(esc10, name))[:10])
         assert embedder.choose([label]).none_of_these(rows).mean() >= 0.8, (name, label)
         assert embedder.choose([name]).none_of_these(rows).mean() <= 0.2  # its own label is kept

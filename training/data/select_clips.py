@@ -82,7 +82,7 @@ def select(options: Options) -> dict[str, Any]:
         for path in chosen.files:
             shutil.copyfile(path, folder / "audio" / path.name)
         with (folder / TABLE).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+            writer = csv.DictWriter(file, list[str](COLUMNS))
             writer.writeheader()
             writer.writerows(chosen.rows)
         (folder / ATTRIBUTION).write_text(_attribution(chosen.rows, licences, options), encoding="utf-8")

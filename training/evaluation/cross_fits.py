@@ -77,10 +77,10 @@ def cross_fits(
     group_of = np.random.default_rng(0).permutation(n_classes) % GROUPS
     numbers = np.unique(folds).tolist()
     fit = _whitened_fit(learner, config) if config.objective == "whitening" else _trained_fit(learner, config, work)
-    pairs = [(fold, group) for group in range(GROUPS) for fold in numbers]
+    pairs: list[Job] = [(fold, group) for group in range(GROUPS) for fold in numbers]
     if config.objective != "whitening":
         pairs = [(numbers[group % len(numbers)], group) for group in range(GROUPS)]
-    jobs: list[Job] = [(fold, None) for fold in numbers] + pairs
+    jobs: list[Job] = [*((fold, None) for fold in numbers), *pairs]
     done = []
     for fold, group in track(jobs):
         unseen = group_of == group if group is not None else np.zeros(n_classes, bool)

@@ -101,8 +101,8 @@ def _best_temperature(cosines: Sequence[NDArray[np.float32]], targets: Sequence[
 
 
 def _softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    logits = logits.astype(np.float64)
-    return np.exp(logits - logsumexp(logits, axis=1, keepdims=True))
+    odds = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return odds / odds.sum(axis=1, keepdims=True)
 
 
 def _by_count(fits: CrossFits, temperature: float, scores: Scores) -> None:
