@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from demo.bundle_choice import FROM_SCRATCH
-from demo.draw_ranking import SILENT, ranking_notes
-from demo.embedded_recording import embed_recording, rank_labels
+from demo.embedded_recording import embed_recording
+from demo.heard import NOTHING
+from demo.ranked_labels import rank_labels
+from demo.verdict import NOTHING_TO_HEAR, judge
 from serving.audio import LOWEST_DBFS, SILENT_DBFS, decode_audio, is_silent, level_dbfs, read_audio, to_mono
 from serving.embedder import Embedder
 from tests.servers import client_of
@@ -53,7 +55,7 @@ def test_silence_is_called_silent_in_python_over_http_and_in_the_demo(shipped, w
     (tmp_path / "silence.wav").write_bytes(body)
     heard = embed_recording(shipped, tmp_path / "silence.wav")
     assert heard.is_silent
-    assert "This recording is silent" in ranking_notes(heard, rank_labels(shipped, heard.rows, None), 0.0)[0]
+    assert judge(rank_labels(shipped, heard.rows, None), heard.is_silent).text == NOTHING_TO_HEAR
 
 
 def test_the_idle_code_of_a_law_is_silence():
@@ -89,12 +91,11 @@ def test_each_window_has_its_level(shipped, tmp_path):
 
 
 def test_the_timeline_names_no_silence(shipped, tmp_path):
-    from demo.tabs.name_sound import _ranked
-
     wave = np.concatenate([NOISE, np.zeros(12 * RATE_HZ, np.float32)])
     (tmp_path / "noise.wav").write_bytes(encoded(wave, subtype="FLOAT"))
-    _, timeline = _ranked(shipped, embed_recording(shipped, tmp_path / "noise.wav"), "", 0.0)
-    assert f"<b>{SILENT[0]}</b></li>" in timeline
+    heard = embed_recording(shipped, tmp_path / "noise.wav")
+    named = rank_labels(shipped, heard.rows, None).named_windows(list(map(is_silent, heard.levels)))
+    assert named[-1] == NOTHING
 
 
 def test_no_real_recording_is_silent(esc10):

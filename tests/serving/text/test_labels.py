@@ -11,7 +11,8 @@ from fastapi.testclient import TestClient
 
 from demo.bundle_choice import FROM_SCRATCH
 from demo.draw_ranking import ranking_notes
-from demo.embedded_recording import embed_recording, rank_labels
+from demo.embedded_recording import embed_recording
+from demo.ranked_labels import rank_labels
 from demo.typed_labels import read_labels, write_labels
 from serving.bundle import open_bundle
 from serving.embedder import Embedder
