@@ -21,7 +21,7 @@ def folder(tmp_path_factory) -> Path:
     """A folder with one recording, and with a name longer than a line."""
     folder = tmp_path_factory.mktemp("narrow") / "recordings-of-a-long-night-in-the-field" / "with more of the same"
     folder.mkdir(parents=True)
-    shutil.copy(EXAMPLE_SOUNDS / "dog.ogg", folder)
+    shutil.copy(EXAMPLE_SOUNDS / "rain.ogg", folder)
     return folder
 
 

@@ -14,11 +14,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from demo.bundle_choice import FROM_SCRATCH
 from tests.bundle_copies import copy_bundle
 from tests.servers import Server, refused, running
 from tests.sounds import encoded, harmonics
 
-BUNDLE = Path("demo/model")
+BUNDLE = FROM_SCRATCH
 SOUND = encoded(harmonics(16_000, 1.0))
 KEY = "the-key-of-a-client"
 

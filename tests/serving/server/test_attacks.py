@@ -23,7 +23,7 @@ from tests.sounds import encoded, harmonics
 
 BUNDLE = Path("demo/model-from-scratch")
 SAMPLES = 77_040
-INFER = "/v2/models/model/infer"
+INFER = "/v2/models/model-from-scratch/infer"
 TIMEOUT_S = 2
 SOUND = encoded(harmonics(16_000, 1.0))
 

@@ -19,7 +19,16 @@ from tests.servers import refused, running
 
 BUNDLE = "demo/model-from-scratch"
 KEY = "a-key-of-some-length"
-PATHS = ("/healthz", "/readyz", "/metrics", "/v1/model", "/docs", "/openapi.json", "/v2", "/v2/models/model")
+PATHS = (
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/v1/model",
+    "/docs",
+    "/openapi.json",
+    "/v2",
+    "/v2/models/model-from-scratch",
+)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ import httpx
 import numpy as np
 import pytest
 
+from demo.bundle_choice import FROM_SCRATCH
 from serving.embedder import Embedder
 from tests.absent_packages import environment_without
 from tests.bundle_copies import copy_bundle
@@ -28,7 +29,7 @@ triton = pytest.importorskip("tritonclient.grpc", reason="tritonclient[grpc] is 
 from tritonclient.grpc import service_pb2 as schema  # noqa: E402
 from tritonclient.utils import InferenceServerException  # noqa: E402
 
-BUNDLE, MODEL, SAMPLES = Path("demo/model"), "model", 77_040
+BUNDLE, MODEL, SAMPLES = FROM_SCRATCH, FROM_SCRATCH.name, 77_040
 KEY = "a-key-of-a-grpc-client"
 SERVICE = "/inference.GRPCInferenceService/"
 

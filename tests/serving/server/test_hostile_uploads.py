@@ -270,16 +270,16 @@ def test_there_are_hundreds_of_different_ones():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_in_one_list_the_bad_files_do_not_spoil_a_good_one(embedder, family):
-    client = client_of(embedder)
-    alone = client.post("/v1/embed", content=short("WAV")).json()["embedding"]
-    files = [("files", (name, data)) for name, data in FAMILIES[family]()]
-    for start in range(0, len(files), 40):
-        sent = [*files[start : start + 40], ("files", ("good.wav", short("WAV")))]
-        answer = client.post("/v1/embed", files=sent)
-        assert answer.status_code == 200, answer.text
-        results = answer.json()["results"]
-        assert len(results) == len(sent)
-        np.testing.assert_allclose(results[-1]["embedding"], alone, rtol=0, atol=1e-5)
+    with client_of(embedder) as client:  # one event loop, as a server has
+        alone = client.post("/v1/embed", content=short("WAV")).json()["embedding"]
+        files = [("files", (name, data)) for name, data in FAMILIES[family]()]
+        for start in range(0, len(files), 40):
+            sent = [*files[start : start + 40], ("files", ("good.wav", short("WAV")))]
+            answer = client.post("/v1/embed", files=sent)
+            assert answer.status_code == 200, answer.text
+            results = answer.json()["results"]
+            assert len(results) == len(sent)
+            np.testing.assert_allclose(results[-1]["embedding"], alone, rtol=0, atol=1e-5)
 
 
 def boundary_cases() -> dict[str, bytes]:

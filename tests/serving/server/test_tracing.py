@@ -6,12 +6,12 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from demo.bundle_choice import FROM_SCRATCH
 from tests.absent_packages import environment_without
 from tests.servers import running
 from tests.sounds import encoded, harmonics
@@ -19,7 +19,7 @@ from tests.sounds import encoded, harmonics
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra otel is not installed")
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-BUNDLE = Path("demo/model")
+BUNDLE = FROM_SCRATCH
 SOUND = encoded(harmonics(16_000, 6.0))
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
