@@ -1,6 +1,8 @@
 """The tab "Name that sound": rank labels for a sound, with what is heard when and its spectrogram."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -10,19 +12,28 @@ from demo.carried_sound import add_offer
 from demo.draw_heard import draw_heard, draw_strip, spoken_list
 from demo.draw_ranking import as_json, draw_ranking, ranking_notes
 from demo.embedded_recording import EmbeddedRecording, embed_recording
-from demo.events import add_action, handle_event
+from demo.events import PRIVATE, add_action, handle_event
 from demo.examples import Example
 from demo.heard import Heard, heard
-from demo.html_elements import SPEAK_SCRIPT, fact_line, hint_card, partly_read_card
+from demo.heard_table import TABLES, write_table
+from demo.html_elements import SPEAK_SCRIPT, error_card, fact_line, hint_card, partly_read_card
 from demo.label_box import LabelBox, Sounds, add_labels
+from demo.long_recording import WAITING, Visitor, Words, draw_progress, stated_s
 from demo.ranked_labels import RankedLabels, rank_labels
 from demo.recording_input import add_examples, add_recording_input
 from demo.spectrogram import draw_spectrogram
+from demo.streamed_recording import embed_any_length, stream_recording
 from demo.typed_labels import read_descriptions, read_labels
 from demo.verdict import NOTHING_TO_HEAR, Verdict, judge
+from serving.audio import file_seconds
 from serving.embedder import Embedder
+from serving.errors import AudioError, DurationError, LabelError, UsageError
 
 NOTHING_YET = hint_card("Upload a sound, record one, or choose an example:<br>the ranking appears here.")
+OVERLAPS = ("none", "half")
+BLANK = ("", "", gr.Row(visible=False), None)  # picture, strip, tables and embeddings where there is no answer
+LONG = {"concurrency_limit": 2, "concurrency_id": "long"}  # others' short recordings do not wait for long ones
+SAVE_SCRIPT = Path(__file__).parent.with_name("save_text.js")
 
 
 def add_name_sound(
@@ -34,13 +45,36 @@ def add_name_sound(
     returns           the recording, the button that takes that of another tab, and the labels
     """
 
-    def show(path: str | None, labels: str, offset: float, bundle: str, descriptions: str) -> tuple[Any, ...]:
+    def show(
+        path: str | None, labels: str, offset: float, bundle: str, descriptions: str, overlap: str, visitor: Visitor
+    ) -> tuple[Any, ...]:
+        visitor.choose(Words(labels, offset, descriptions))
         if path is None:
-            return NOTHING_YET, "", "", None
+            return NOTHING_YET, *BLANK
         embedder = bundles.open(bundle)
-        embedded = embed_recording(embedder, path)
+        try:
+            embedded = embed_recording(embedder, path, _hop_seconds(embedder, overlap))
+        except DurationError:
+            visitor.put(path, bundle, overlap)
+            return WAITING, *BLANK
         bars, strip = _draw(embedder, embedded, labels, offset, descriptions)
-        return bars, partly_read_card(embedded.warnings) + _picture(embedder, embedded), strip, embedded
+        picture = partly_read_card(embedded.warnings) + _picture(embedder, embedded)
+        return bars, picture, strip, gr.Row(visible=True), embedded
+
+    def follow(visitor: Visitor) -> Iterator[tuple[Any, ...]]:
+        """Name a long recording while it is read, until the visitor chooses another sound."""
+        job = visitor.take()
+        if job is None:
+            yield (gr.skip(),) * 5
+            return
+        embedder = bundles.open(job.bundle)
+        stated = stated_s(file_seconds(job.path))
+        steps = stream_recording(embedder, job.path, _hop_seconds(embedder, job.overlap))
+        with closing(steps):
+            for embedded, is_last in steps:
+                if visitor.number != job.number:
+                    return
+                yield _step(embedder, embedded, visitor.words, 0.0 if is_last else stated, is_last)
 
     def rank_again(
         embedded: EmbeddedRecording | None,
@@ -49,20 +83,41 @@ def add_name_sound(
         offset: float,
         bundle: str,
         descriptions: str,
+        visitor: Visitor,
     ) -> tuple[Any, Any]:
+        visitor.words = Words(labels, offset, descriptions)
         embedder = bundles.open(bundle)
         if embedded is None or embedded.path != path or embedded.space != embedder.manifest.embedding_space:
             return gr.skip(), gr.skip()  # no recording, or `show` is embedding another one, or with another bundle
         return _draw(embedder, embedded, labels, offset, descriptions)
 
-    def classify(recording: str | None, labels: str, offset: float, bundle: str, descriptions: str) -> dict[str, Any]:
+    def classify(
+        recording: str | None, labels: str, offset: float, bundle: str, descriptions: str, overlap: str
+    ) -> dict[str, Any]:
         """Rank labels for one recording: ranking, the likeliest by window, what is heard when, milliseconds by stage.
 
         A recording or a window whose peak level is below -70 dBFS is silent: its ranking says nothing.
         """
         embedder = bundles.open(bundle)
-        embedded = embed_recording(embedder, recording)
+        embedded = embed_any_length(embedder, recording, _hop_seconds(embedder, overlap))
         return _result(embedder, embedded, _rank(embedder, embedded, labels, offset, descriptions))
+
+    def table_of(form: str) -> Callable[..., tuple[str, str]]:
+        def write(
+            embedded: EmbeddedRecording | None,
+            path: str | None,
+            labels: str,
+            offset: float,
+            bundle: str,
+            descriptions: str,
+        ) -> tuple[str, str]:
+            if embedded is None or embedded.path != path:
+                raise AudioError("recording: is still being read; download what is heard when it is shown")
+            embedder = bundles.open(bundle)
+            ranked = _rank(embedder, embedded, labels, offset, descriptions)
+            return write_table(form, embedder, embedded, ranked, _stretches(embedded, ranked))
+
+        return write
 
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=320, elem_classes="sources"):
@@ -70,19 +125,41 @@ def add_name_sound(
             offer = add_offer()
             place = gr.Column(elem_classes="examples")
             box = add_labels(bundles, bundle, promise, sounds, api_name="preset")
+            overlap = gr.Dropdown(
+                list(OVERLAPS),
+                value=OVERLAPS[0],
+                label="overlap of windows",
+                info="With half, each moment is heard in two windows, and it takes twice the time.",
+                elem_id="overlap",
+            )
         with gr.Column(scale=1, min_width=320, elem_classes="answers"):
             bars = gr.HTML(NOTHING_YET, elem_id="ranking", elem_classes="bare", js_on_load=SPEAK_SCRIPT)
     with place:
         add_examples(examples, sound, box.labels)
     strip = gr.HTML("", elem_id="timeline", elem_classes="bare")
+    with gr.Row(visible=False, elem_classes="tables") as tables:
+        buttons = {
+            form: gr.Button(
+                f"Download for {name}" if form != "csv" else f"Download as {name}", size="sm", elem_classes="save"
+            )
+            for name, form in TABLES.items()
+        }
     picture = gr.HTML("", elem_id="picture", elem_classes="bare")
+    file_name, table = gr.Textbox(visible=False), gr.Textbox(visible=False)
     embedded = gr.State(None, time_to_live=3600)
-    words = [sound, box.labels, box.offset, bundle, box.descriptions]
-    shown = [bars, picture, strip, embedded]
-    handle_event(sound.change, show, words, shown, blank=("", "", None))
-    handle_event(box.renewed.then, show, words, shown, blank=("", "", None))
+    visitor = gr.State(Visitor())  # each session has its own copy
+    words = [sound, box.labels, box.offset, bundle, box.descriptions, overlap]
+    shown = [bars, picture, strip, tables, embedded]
+    for change in (sound.change, box.renewed.then, overlap.change):
+        # "multiple": a new sound does not wait until a long one has been read; its turn ends that one.
+        ready = handle_event(change, show, [*words, visitor], shown, blank=BLANK, trigger_mode="multiple")
+        handle_event(ready.then, follow, [visitor], shown, blank=BLANK, trigger_mode="multiple", **LONG)
+    again = [embedded, *words[:-1], visitor]
     for change in (box.labels.change, box.offset.change, box.descriptions.change):
-        handle_event(change, rank_again, [embedded, *words], [bars, strip], blank=("",), trigger_mode="always_last")
+        handle_event(change, rank_again, again, [bars, strip], blank=("",), trigger_mode="always_last")
+    for form, button in buttons.items():
+        saved = handle_event(button.click, table_of(form), [embedded, *words[:-1]], [file_name, table])
+        saved.then(None, [file_name, table], None, js=SAVE_SCRIPT.read_text(), **PRIVATE)
     add_action(classify, words, "classify")
     return sound, offer, box
 
@@ -91,7 +168,26 @@ def _rank(
     embedder: Embedder, embedded: EmbeddedRecording, labels: str, offset: float, descriptions: str
 ) -> RankedLabels:
     named = read_labels(labels, embedder.zeroshot.class_names)
-    return rank_labels(embedder, embedded.rows, named, offset, read_descriptions(descriptions, embedder))
+    own = read_descriptions(descriptions, embedder)
+    return rank_labels(embedder, embedded.rows, named, offset, own, embedded.window)
+
+
+def _hop_seconds(embedder: Embedder, overlap: str) -> float | None:
+    if overlap not in OVERLAPS:
+        raise UsageError(f"overlap: got {overlap}; wanted {' or '.join(OVERLAPS)}")
+    return embedder.manifest.window.seconds / 2 if overlap == "half" else None
+
+
+def _step(
+    embedder: Embedder, embedded: EmbeddedRecording, words: Words, stated: float, is_last: bool
+) -> tuple[Any, ...]:
+    """Draw what is known of a long recording."""
+    try:
+        bars, strip = _draw(embedder, embedded, words.labels, words.offset, words.descriptions, stated)
+    except LabelError as error:  # the embeddings are right for other labels
+        bars, strip = error_card(str(error)), ""
+    picture = partly_read_card(embedded.warnings) + draw_progress(embedded, stated, is_last)
+    return bars, picture, strip, gr.Row(visible=True), embedded
 
 
 def _stretches(embedded: EmbeddedRecording, ranked: RankedLabels) -> list[Heard]:
@@ -135,9 +231,17 @@ def _result(embedder: Embedder, embedded: EmbeddedRecording, ranked: RankedLabel
 
 
 def _draw(
-    embedder: Embedder, embedded: EmbeddedRecording, labels: str, offset: float, descriptions: str
+    embedder: Embedder,
+    embedded: EmbeddedRecording,
+    labels: str,
+    offset: float,
+    descriptions: str,
+    stated: float = 0.0,
 ) -> tuple[str, str]:
-    """Draw the ranking and the strip of what is heard when; the strip is "" for one window."""
+    """Draw the ranking and the strip of what is heard when; the strip is "" for one window.
+
+    stated   duration in seconds of a recording of which only a part has been read
+    """
     ranked = _rank(embedder, embedded, labels, offset, descriptions)
     verdict = judge(ranked, embedded.is_silent)
     notes = ranking_notes(embedded, ranked, offset)
@@ -148,7 +252,9 @@ def _draw(
     if stretches:
         verdict = Verdict("", "", spoken_list(stretches))
     headline = draw_heard(stretches) if not verdict.text else ""
-    axis_s = max(embedded.sound_s, len(embedded.rows) * embedded.window.hop_samples / embedded.window.rate_hz)
+    window = embedder.manifest.window  # the spectrogram's, which has the same axis
+    padded_s = window.count(len(embedded.wave)) * window.hop_samples / window.rate_hz if len(embedded.wave) else 0.0
+    axis_s = max(embedded.sound_s, padded_s, stated)
     folded = len({stretch.label for stretch in stretches}) > 1
     return draw_ranking(embedder, ranked, verdict, notes, times, headline, folded), draw_strip(stretches, axis_s)
 

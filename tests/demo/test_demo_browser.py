@@ -191,6 +191,55 @@ PLAYER = """
 """
 
 
+@pytest.fixture(scope="module")
+def hours(recordings, tmp_path_factory):
+    """15 minutes, which the page does not decode whole: half of it noise, half of it a tone."""
+    path = tmp_path_factory.mktemp("hours") / "20240501_060000.wav"
+    halves = [np.resize(read_audio(recordings / kind / "0.wav")[0][:, 0], 450 * RATE_HZ) for kind in ("noise", "tone")]
+    soundfile.write(path, np.concatenate(halves), RATE_HZ)
+    return path
+
+
+def test_a_recording_of_minutes_is_named_while_it_is_read_played_and_saved(visit, bundles, hours):
+    slowed = bundles.open("talking").runtime.session
+    slowed.seconds = 0.25
+    try:
+        visit.upload(hours)
+        visit.page.wait_for_selector("#picture >> text=Reading.")
+        assert re.search(r"read \d+:\d\d of 15:00\s*\d+ times as fast", visit.page.inner_text("#picture .facts"))
+        assert visit.page.locator("#ranking .heard button").all_inner_texts()[0].startswith("noise 0:00-")
+    finally:
+        slowed.seconds = 0.0
+    visit.page.wait_for_selector("#picture >> text=has no spectrogram")
+    assert visit.page.locator("#timeline .strip em").all_inner_texts() == ["noise", "tone"]
+    visit.page.wait_for_function(PLAYER + " && player().duration > 890")
+    visit.page.locator("#ranking .heard button >> nth=1").click()
+    visit.page.wait_for_function(PLAYER + " && player().currentTime > 440")
+    box = visit.page.locator("#timeline .strip").bounding_box()
+    visit.page.locator("#timeline .strip").click(position={"x": box["width"] / 4, "y": 5})
+    visit.page.wait_for_function(PLAYER + " && Math.abs(player().currentTime - 225) < 10")
+    with visit.page.expect_download() as saved:
+        visit.page.get_by_role("button", name="Download as CSV").click()
+    assert saved.value.suggested_filename == "20240501_060000.csv"
+    assert "2024-05-01T06:00:00.000" in saved.value.path().read_text()
+
+
+def test_a_new_sound_ends_the_reading_of_a_long_one(visit, bundles, hours, recordings):
+    slowed = bundles.open("talking").runtime.session
+    slowed.seconds = 0.25
+    try:
+        visit.upload(hours)
+        visit.page.wait_for_selector("#picture >> text=Reading.")
+        visit.clear()
+        visit.upload(recordings / "clicks" / "0.wav")
+        visit.wait_for_first("clicks")
+        visit.page.wait_for_timeout(3000)
+        assert visit.bars()[0][0] == "clicks"
+        assert visit.page.locator("#picture img").count() == 1
+    finally:
+        slowed.seconds = 0.0
+
+
 def test_silence_is_nothing_to_hear(visit, tmp_path):
     soundfile.write(tmp_path / "silence.wav", np.zeros(4 * RATE_HZ), RATE_HZ)
     visit.upload(tmp_path / "silence.wav")
