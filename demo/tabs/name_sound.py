@@ -72,9 +72,11 @@ def add_name_sound(
         steps = stream_recording(embedder, job.path, _hop_seconds(embedder, job.overlap))
         with closing(steps):
             for embedded, is_last in steps:
+                step = _step(embedder, embedded, visitor.words, 0.0 if is_last else stated, is_last)
                 if visitor.number != job.number:
+                    yield (gr.skip(),) * 5  # at its end Gradio sends again what was yielded last
                     return
-                yield _step(embedder, embedded, visitor.words, 0.0 if is_last else stated, is_last)
+                yield step
 
     def rank_again(
         embedded: EmbeddedRecording | None,
