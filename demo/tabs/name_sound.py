@@ -7,23 +7,21 @@ from typing import Any
 
 import gradio as gr
 
+from demo.answer import as_answer, heard_in, rank_typed
 from demo.bundle_choice import BundleChoice
 from demo.carried_sound import add_offer
 from demo.draw_heard import draw_heard, draw_strip, spoken_list
-from demo.draw_ranking import as_json, draw_ranking, ranking_notes
+from demo.draw_ranking import draw_ranking, ranking_notes
 from demo.embedded_recording import EmbeddedRecording, embed_recording
 from demo.events import PRIVATE, add_action, handle_event
 from demo.examples import Example
-from demo.heard import Heard, heard
 from demo.heard_table import TABLES, write_table
 from demo.html_elements import SPEAK_SCRIPT, error_card, fact_line, hint_card, partly_read_card
 from demo.label_box import LabelBox, Sounds, add_labels
 from demo.long_recording import WAITING, Visitor, Words, draw_progress, stated_s
-from demo.ranked_labels import RankedLabels, rank_labels
 from demo.recording_input import add_examples, add_recording_input
 from demo.spectrogram import draw_spectrogram
 from demo.streamed_recording import embed_any_length, stream_recording
-from demo.typed_labels import read_descriptions, read_labels
 from demo.verdict import NOTHING_TO_HEAR, Verdict, judge
 from serving.audio import file_seconds
 from serving.embedder import Embedder
@@ -102,7 +100,7 @@ def add_name_sound(
         """
         embedder = bundles.open(bundle)
         embedded = embed_any_length(embedder, recording, _hop_seconds(embedder, overlap))
-        return _result(embedder, embedded, _rank(embedder, embedded, labels, offset, descriptions))
+        return as_answer(embedder, embedded, rank_typed(embedder, embedded, labels, offset, descriptions))
 
     def table_of(form: str) -> Callable[..., tuple[str, str]]:
         def write(
@@ -116,8 +114,8 @@ def add_name_sound(
             if embedded is None or embedded.path != path:
                 raise AudioError("recording: is still being read; download what is heard when it is shown")
             embedder = bundles.open(bundle)
-            ranked = _rank(embedder, embedded, labels, offset, descriptions)
-            return write_table(form, embedder, embedded, ranked, _stretches(embedded, ranked))
+            ranked = rank_typed(embedder, embedded, labels, offset, descriptions)
+            return write_table(form, embedder, embedded, ranked, heard_in(embedded, ranked))
 
         return write
 
@@ -166,14 +164,6 @@ def add_name_sound(
     return sound, offer, box
 
 
-def _rank(
-    embedder: Embedder, embedded: EmbeddedRecording, labels: str, offset: float, descriptions: str
-) -> RankedLabels:
-    named = read_labels(labels, embedder.zeroshot.class_names)
-    own = read_descriptions(descriptions, embedder)
-    return rank_labels(embedder, embedded.rows, named, offset, own, embedded.window)
-
-
 def _hop_seconds(embedder: Embedder, overlap: str) -> float | None:
     if overlap not in OVERLAPS:
         raise UsageError(f"overlap: got {overlap}; wanted {' or '.join(OVERLAPS)}")
@@ -192,46 +182,6 @@ def _step(
     return bars, picture, strip, gr.Row(visible=True), embedded
 
 
-def _stretches(embedded: EmbeddedRecording, ranked: RankedLabels) -> list[Heard]:
-    labels = ranked.named_windows(embedded.silent_windows)
-    return heard(embedded.starts_s, embedded.ends_s, labels, [share for _, share in ranked.by_window])
-
-
-def _result(embedder: Embedder, embedded: EmbeddedRecording, ranked: RankedLabels) -> dict[str, Any]:
-    """The API's answer for one recording."""
-    return {
-        "ranking": as_json(ranked),
-        "none_of_these": ranked.none_of_these,
-        "unknown_words": ranked.unknown_words,
-        "windows": [
-            {"label": label, "probability": share, "level_dbfs": level, "silent": silent, "none_of_these": none}
-            for (label, share), level, silent, none in zip(
-                ranked.by_window, embedded.levels, embedded.silent_windows, ranked.none_by_window, strict=True
-            )
-        ],
-        "heard": [
-            {
-                "label": stretch.label,
-                "start_s": stretch.start_s,
-                "end_s": stretch.end_s,
-                "probability": stretch.probability,
-            }
-            for stretch in _stretches(embedded, ranked)
-        ],
-        "milliseconds": {**embedded.milliseconds, "rank": ranked.milliseconds},
-        "warnings": list(embedded.warnings),
-        "clip": {
-            "seconds": embedded.seconds,
-            "rate_hz": embedded.rate_hz,
-            "channels": embedded.channels,
-            "level_dbfs": embedded.level_dbfs,
-            "silent": embedded.is_silent,
-        },
-        "backend": embedder.backend,
-        "precision": embedder.precision,
-    }
-
-
 def _draw(
     embedder: Embedder,
     embedded: EmbeddedRecording,
@@ -244,13 +194,13 @@ def _draw(
 
     stated   duration in seconds of a recording of which only a part has been read
     """
-    ranked = _rank(embedder, embedded, labels, offset, descriptions)
+    ranked = rank_typed(embedder, embedded, labels, offset, descriptions)
     verdict = judge(ranked, embedded.is_silent)
     notes = ranking_notes(embedded, ranked, offset)
     times = _times(embedder, embedded, ranked.milliseconds)
     if len(embedded.rows) == 1 or verdict.text == NOTHING_TO_HEAR:
         return draw_ranking(embedder, ranked, verdict, notes, times), ""
-    stretches = _stretches(embedded, ranked)
+    stretches = heard_in(embedded, ranked)
     if stretches:
         verdict = Verdict("", "", spoken_list(stretches))
     headline = draw_heard(stretches) if not verdict.text else ""

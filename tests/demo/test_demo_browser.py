@@ -26,14 +26,16 @@ TABS = ("Name that sound", "Live", "Find similar", "Compare")
 
 
 class Slowed:
-    """A runtime that takes `seconds` longer than it needs."""
+    """A runtime that takes `seconds` longer than it needs, and counts its calls."""
 
     def __init__(self, runtime):
         self.runtime = runtime
         self.name, self.version, self.providers = runtime.name, runtime.version, runtime.providers
         self.seconds = 0.0
+        self.calls = 0
 
     def __call__(self, batch):
+        self.calls += 1
         time.sleep(self.seconds)
         return self.runtime(batch)
 
@@ -238,6 +240,24 @@ def test_a_new_sound_ends_the_reading_of_a_long_one(visit, bundles, hours, recor
         visit.page.wait_for_timeout(3000)
         assert visit.bars()[0][0] == "clicks"
         assert visit.page.locator("#picture img").count() == 1
+    finally:
+        slowed.seconds = 0.0
+
+
+def test_a_reload_ends_the_reading_of_a_long_recording(visit, bundles, hours):
+    slowed = bundles.open("talking").runtime.network
+    slowed.seconds = 0.4
+    before = slowed.calls
+    try:
+        visit.upload(hours)
+        visit.page.wait_for_selector("#picture >> text=Reading.")
+        visit.page.reload()
+        visit.page.wait_for_selector("#sound input[type=file]", state="attached")
+        visit.page.wait_for_timeout(3000)
+        read = slowed.calls
+        visit.page.wait_for_timeout(2000)
+        assert slowed.calls == read
+        assert (read - before) * bundles.open("talking").max_batch < 180  # windows, of 188
     finally:
         slowed.seconds = 0.0
 
