@@ -63,10 +63,13 @@ def stated_s(seconds: float | None) -> float:
     return seconds if seconds and 0 < seconds <= MAX_STATED_S else 0.0
 
 
-def draw_progress(embedded: EmbeddedRecording, stated: float, finished: bool) -> str:
-    """Say how far a recording has been read, and how fast, as HTML. stated: its duration in seconds; 0: not known."""
+def draw_progress(embedded: EmbeddedRecording, stated: float | None) -> str:
+    """Say how far a recording has been read, and how fast, as HTML.
+
+    stated   its duration in seconds; 0: not known; None: all of it has been read
+    """
     speed = embedded.seconds / max(embedded.milliseconds["read and model"] / 1000, 1e-9)
-    of = f" of {clock(stated)}" if stated and not finished else ""
+    of = f" of {clock(stated)}" if stated else ""
     facts = fact_line(f"read <b>{clock(embedded.seconds)}</b>{of}", f"<b>{speed:.0f}</b> times as fast as it plays")
-    note = NO_PICTURE if finished else "Reading. What is heard so far can be played and downloaded."
+    note = NO_PICTURE if stated is None else "Reading. What is heard so far can be played and downloaded."
     return f'<div class="card progress"><p class="reason">{note}</p>{facts}</div>'

@@ -70,7 +70,7 @@ def add_name_sound(
         steps = stream_recording(embedder, job.path, _hop_seconds(embedder, job.overlap))
         with closing(steps):
             for embedded, is_last in steps:
-                step = _step(embedder, embedded, visitor.words, 0.0 if is_last else stated, is_last)
+                step = _step(embedder, embedded, visitor.words, None if is_last else stated)
                 if visitor.number != job.number:
                     yield (gr.skip(),) * 5  # at its end Gradio sends again what was yielded last
                     return
@@ -170,15 +170,13 @@ def _hop_seconds(embedder: Embedder, overlap: str) -> float | None:
     return embedder.manifest.window.seconds / 2 if overlap == "half" else None
 
 
-def _step(
-    embedder: Embedder, embedded: EmbeddedRecording, words: Words, stated: float, is_last: bool
-) -> tuple[Any, ...]:
+def _step(embedder: Embedder, embedded: EmbeddedRecording, words: Words, stated: float | None) -> tuple[Any, ...]:
     """Draw what is known of a long recording."""
     try:
         bars, strip = _draw(embedder, embedded, words.labels, words.offset, words.descriptions, stated)
     except LabelError as error:  # the embeddings are right for other labels
         bars, strip = error_card(str(error)), ""
-    picture = partly_read_card(embedded.warnings) + draw_progress(embedded, stated, is_last)
+    picture = partly_read_card(embedded.warnings) + draw_progress(embedded, stated)
     return bars, picture, strip, gr.Row(visible=True), embedded
 
 
@@ -188,11 +186,12 @@ def _draw(
     labels: str,
     offset: float,
     descriptions: str,
-    stated: float = 0.0,
+    stated: float | None = None,
 ) -> tuple[str, str]:
     """Draw the ranking and the strip of what is heard when; the strip is "" for one window.
 
-    stated   duration in seconds of a recording of which only a part has been read
+    stated   duration in seconds of a recording that is still being read; 0: not known. It is not spoken, because it
+             changes every second
     """
     ranked = rank_typed(embedder, embedded, labels, offset, descriptions)
     verdict = judge(ranked, embedded.is_silent)
@@ -202,11 +201,11 @@ def _draw(
         return draw_ranking(embedder, ranked, verdict, notes, times), ""
     stretches = heard_in(embedded, ranked)
     if stretches:
-        verdict = Verdict("", "", spoken_list(stretches))
+        verdict = Verdict("", "", spoken_list(stretches) if stated is None else "")
     headline = draw_heard(stretches) if not verdict.text else ""
     window = embedder.manifest.window  # the spectrogram's, which has the same axis
     padded_s = window.count(len(embedded.wave)) * window.hop_samples / window.rate_hz if len(embedded.wave) else 0.0
-    axis_s = max(embedded.sound_s, padded_s, stated)
+    axis_s = max(embedded.sound_s, padded_s, stated or 0.0)
     folded = len({stretch.label for stretch in stretches}) > 1
     return draw_ranking(embedder, ranked, verdict, notes, times, headline, folded), draw_strip(stretches, axis_s)
 

@@ -140,7 +140,7 @@ def test_thousands_of_stretches_are_drawn_as_what_is_heard_longest():
 
 
 def test_the_progress_says_how_much_has_been_read(embedded, long_file):
-    text = draw_progress(embedded, file_seconds(long_file) or 0.0, finished=False)
+    text = draw_progress(embedded, file_seconds(long_file) or 0.0)
     assert "read <b>15:00</b> of 15:00" in text
     assert "times as fast as it plays" in text
 
