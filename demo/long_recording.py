@@ -1,6 +1,9 @@
 """The long recording that one visitor is listening to: which one it is, and how far it has been read."""
 
 from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
 
 from demo.embedded_recording import MAX_SECONDS, EmbeddedRecording
 from demo.heard import clock
@@ -41,6 +44,7 @@ class Visitor:
         self.number = 0
         self.words = Words("", 0.0, "")
         self._job: Job | None = None
+        self._plain = False
 
     def choose(self, words: Words) -> None:
         """Count a new sound, or none; what is being read is not wanted any more."""
@@ -51,6 +55,13 @@ class Visitor:
     def put(self, path: str, bundle: str, overlap: str) -> None:
         """Leave a job for the sound that was chosen last."""
         self._job = Job(self.number, path, bundle, overlap)
+
+    def player(self, plain: bool) -> Any:
+        """The change of the player. A plain one draws no waveform; for one, the browser decodes the whole file."""
+        if plain == self._plain:
+            return gr.skip()
+        self._plain = plain
+        return gr.Audio(waveform_options=gr.WaveformOptions(show_recording_waveform=not plain))
 
     def take(self) -> Job | None:
         """The job, once."""

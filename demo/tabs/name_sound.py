@@ -48,16 +48,16 @@ def add_name_sound(
     ) -> tuple[Any, ...]:
         visitor.choose(Words(labels, offset, descriptions))
         if path is None:
-            return NOTHING_YET, *BLANK
+            return NOTHING_YET, *BLANK, gr.skip()
         embedder = bundles.open(bundle)
         try:
             embedded = embed_recording(embedder, path, _hop_seconds(embedder, overlap))
         except DurationError:
             visitor.put(path, bundle, overlap)
-            return WAITING, *BLANK
+            return WAITING, *BLANK, visitor.player(plain=True)
         bars, strip = _draw(embedder, embedded, labels, offset, descriptions)
         picture = partly_read_card(embedded.warnings) + _picture(embedder, embedded)
-        return bars, picture, strip, gr.Row(visible=True), embedded
+        return bars, picture, strip, gr.Row(visible=True), embedded, visitor.player(plain=False)
 
     def follow(visitor: Visitor) -> Iterator[tuple[Any, ...]]:
         """Name a long recording while it is read, until the visitor chooses another sound."""
@@ -152,7 +152,9 @@ def add_name_sound(
     shown = [bars, picture, strip, tables, embedded]
     for change in (sound.change, box.renewed.then, overlap.change):
         # "multiple": a new sound does not wait until a long one has been read; its turn ends that one.
-        ready = handle_event(change, show, [*words, visitor], shown, blank=BLANK, trigger_mode="multiple")
+        ready = handle_event(
+            change, show, [*words, visitor], [*shown, sound], blank=(*BLANK, gr.skip()), trigger_mode="multiple"
+        )
         handle_event(ready.then, follow, [visitor], shown, blank=BLANK, trigger_mode="multiple", **LONG)
     again = [embedded, *words[:-1], visitor]
     for change in (box.labels.change, box.offset.change, box.descriptions.change):
