@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from demo.heard import Heard, clock
+from demo.heard import Heard, clock, for_drawing
 from demo.html_elements import colour, escape_name
 
 MAX_LISTED = 40  # stretches in the list
+MAX_DRAWN = 1000  # stretches in the strip; more are narrower than a pixel
 NOTHING_HEARD = "none of these labels"
 
 
@@ -53,7 +54,7 @@ def draw_strip(stretches: Sequence[Heard], axis_s: float) -> str:
         f'--share:{10 + 18 * stretch.probability:.0f}%" title="{escape_name(stretch.label)}, '
         f'{clock(stretch.start_s)}-{clock(stretch.end_s)}, {stretch.probability:.0%}">'
         f"<em>{escape_name(stretch.label)}</em></span>"
-        for stretch in stretches
+        for stretch in for_drawing(stretches, axis_s, MAX_DRAWN)
     )
     return (
         f'<div class="timeline"><div class="strip" data-seconds="{axis_s:.3f}" role="img" aria-label="what is heard '

@@ -8,20 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.audio import Recording, Window, is_silent, level_dbfs
+from serving.audio.window import OverlappingWindow
 from serving.embedder import Embedder
 from serving.errors import AudioError
 
-MAX_SECONDS = 600  # longest recording that the page accepts
+MAX_SECONDS = 600  # longest recording that is decoded whole; `streamed_recording` reads longer ones
 
 
 @dataclass(frozen=True, eq=False)
 class EmbeddedRecording:
-    """A decoded recording and its embeddings.
+    """The embeddings of a recording, or of what has been read of it so far.
 
     path          of the file
     rows          [n_windows, 128] float32 embeddings
-    wave          [n_samples] float32 mono at the model's rate
-    window        of the model
+    wave          [n_samples] float32 mono at the model's rate; empty for a recording that is not decoded whole
+    window        of the model, at the spacing that was chosen
     levels        peak level of each window in dBFS, see `serving.audio.level_dbfs`
     milliseconds  by stage: decode, resample, model
     rate_hz, channels, seconds   of the file
@@ -58,29 +59,44 @@ class EmbeddedRecording:
 
     @property
     def sound_s(self) -> float:
-        """Duration of `wave` in seconds."""
-        return len(self.wave) / self.window.rate_hz
+        """Duration of the sound in seconds: of `wave`, if there is one."""
+        return len(self.wave) / self.window.rate_hz if len(self.wave) else self.seconds
 
     @property
     def starts_s(self) -> NDArray[np.float64]:
-        """Start of each window in seconds: [n_windows]."""
-        return np.arange(len(self.rows)) * self.window.hop_samples / self.window.rate_hz
+        """Start in seconds of the stretch that each window names: [n_windows].
+
+        It is the window's own start. Of windows that overlap it is the start of the middle part, one hop long, so that
+        the stretches follow each other; the first window's begins with the sound.
+        """
+        overlap = isinstance(self.window, OverlappingWindow)
+        before = (self.window.samples - self.window.hop_samples) / 2 if overlap else 0
+        starts = (np.arange(len(self.rows)) * self.window.hop_samples + before) / self.window.rate_hz
+        starts[:1] = 0
+        return starts
 
     @property
     def ends_s(self) -> NDArray[np.float64]:
-        """End of each window in seconds, which is the start of the next or the end of the sound: [n_windows]."""
-        return np.minimum(self.starts_s + self.window.hop_samples / self.window.rate_hz, self.sound_s)
+        """End of each stretch in seconds, which is the start of the next or the end of the sound: [n_windows]."""
+        starts = self.starts_s
+        last = starts[-1] + self.window.hop_samples / self.window.rate_hz
+        if isinstance(self.window, OverlappingWindow):
+            last = ((len(starts) - 1) * self.window.hop_samples + self.window.samples) / self.window.rate_hz
+        return np.minimum([*starts[1:], last], self.sound_s)
 
 
-def embed_recording(embedder: Embedder, path: str | Path | None) -> EmbeddedRecording:
+def embed_recording(embedder: Embedder, path: str | Path | None, hop_seconds: float | None = None) -> EmbeddedRecording:
     """Decode one file, resample and embed it.
 
-    errors   AudioError: no recording, not readable, empty, not finite, or longer than MAX_SECONDS
+    hop_seconds   from the start of a window to the start of the next one; None: the model's own
+    errors   AudioError: no recording, not readable, empty, not finite; DurationError: longer than MAX_SECONDS
     """
-    if path is None:
-        raise AudioError("recording: got none; send one audio file")
-    window = embedder.manifest.window
-    recording = Recording.from_bytes(_bytes_of(Path(path)), Path(path).name, window.rate_hz, MAX_SECONDS)
+    path = check_recording(path)
+    window = embedder.manifest.window.with_hop(hop_seconds)
+    try:
+        recording = Recording.from_file(path, window.rate_hz, MAX_SECONDS)
+    except AudioError as error:
+        raise type(error)(str(error).replace(str(path), path.name)) from error
     start = time.perf_counter()
     windows = recording.windows(window)
     rows = embedder.run(windows)
@@ -96,12 +112,15 @@ def embed_recording(embedder: Embedder, path: str | Path | None) -> EmbeddedReco
         recording.channels,
         recording.duration_s,
         embedder.manifest.embedding_space,
-        recording.warnings,
+        tuple(line.replace(str(path), path.name) for line in recording.warnings),
     )
 
 
-def _bytes_of(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise AudioError(f"{path.name}: no longer exists; send it again") from error
+def check_recording(path: str | Path | None) -> Path:
+    """The path of a recording that was sent. AudioError: there is none."""
+    if path is None:
+        raise AudioError("recording: got none; send one audio file")
+    path = Path(path)
+    if not path.is_file():
+        raise AudioError(f"{path.name}: no longer exists; send it again")
+    return path

@@ -1,7 +1,8 @@
 """Connect functions to the page's events and to its API. Wrong input gives one line of text in both."""
 
 import html
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from typing import Any
 
@@ -27,7 +28,7 @@ def handle_event(
     """Call a function when an event of the page occurs, and show its result or its error.
 
     listen   registers a function for the event, e.g. `button.click`
-    answer   values of the inputs -> new values of the outputs
+    answer   values of the inputs -> new values of the outputs; a generator gives them more than once
     blank    values of the other outputs after an error, when the first output shows an error card. None: no output can
              show a card, so the outputs stay as they are and the page shows a warning
     queue    settings of the event that differ from QUEUE
@@ -48,7 +49,19 @@ def handle_event(
         except UnheardError as error:
             return error_values(error_card(str(error)), str(error))
 
-    shown = listen(checked, list(inputs), list(outputs), **{**PRIVATE, **QUEUE, **queue})
+    @wraps(answer)
+    def checked_steps(*values: Any) -> Iterator[Any]:
+        try:
+            yield from answer(*values)
+        except UnheardError as error:
+            yield error_values(error_card(str(error)), str(error))
+
+    shown = listen(
+        checked_steps if inspect.isgeneratorfunction(answer) else checked,
+        list(inputs),
+        list(outputs),
+        **{**PRIVATE, **QUEUE, **queue},
+    )
     shown.failure(
         lambda: error_values(error_card(FAULT), FAULT), None, list(outputs), **PRIVATE, show_progress="hidden"
     )

@@ -26,7 +26,7 @@ from serving.errors import AudioError
 
 HERE = Path(__file__).parent
 MAX_WAITING = 32  # requests in the queue
-MAX_UPLOAD = "100mb"
+MAX_UPLOAD = "2gb"  # about 6 hours of 16 bits, mono, 48 kHz; a day as FLAC or MP3
 SCRIPTS = ("player.js", "microphone.js")
 UPLOADS_S = 3600  # uploads are deleted after this time and when the demo stops
 

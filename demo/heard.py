@@ -45,6 +45,26 @@ def heard(
     return joined
 
 
+def for_drawing(stretches: Sequence[Heard], axis_s: float, most: int) -> list[Heard]:
+    """Stretches that fit a picture: if there are more than `most`, each of `most` equal parts of the axis gets the
+    label that is heard longest in it.
+    """
+    if len(stretches) <= most:
+        return list(stretches)
+    cell_s = axis_s / most
+    longest: dict[int, tuple[float, Heard]] = {}
+    for stretch in stretches:
+        for cell in range(int(stretch.start_s / cell_s), min(math.ceil(stretch.end_s / cell_s), most)):
+            overlap = min(stretch.end_s, (cell + 1) * cell_s) - max(stretch.start_s, cell * cell_s)
+            if overlap > longest.get(cell, (0.0,))[0]:
+                longest[cell] = overlap, stretch
+    cells = sorted(longest)
+    chosen = [longest[cell][1] for cell in cells]
+    starts = [cell * cell_s for cell in cells]
+    ends = [(cell + 1) * cell_s for cell in cells]
+    return heard(starts, ends, [each.label for each in chosen], [each.probability for each in chosen])
+
+
 def clock(seconds: float) -> str:
     """A time in a recording, rounded to seconds: 0:05, 12:34, 1:02:03."""
     whole = math.floor(seconds + 0.5)

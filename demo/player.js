@@ -1,7 +1,8 @@
 // The player of "Name that sound": a line at the playback position, and clicks that play from a place.
 (() => {
   const player = () => {  // Gradio draws the waveform, and its audio element, inside a shadow root
-    for (const node of document.querySelectorAll("#sound [id=waveform], #sound [id=waveform] *")) {
+    // and, for a long recording, an ordinary player
+    for (const node of document.querySelectorAll("#sound audio, #sound [id=waveform], #sound [id=waveform] *")) {
       const found = node.tagName === "AUDIO" ? node : node.shadowRoot?.querySelector("audio");
       if (found) return found;
     }

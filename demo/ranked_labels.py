@@ -11,10 +11,13 @@ from demo.heard import NOTHING
 from demo.label_kinds import LabelKind, label_kinds
 from demo.smoothing import smooth_rows, windows_together
 from demo.typed_labels import choose_labels
+from serving.audio import Window
 from serving.embedder import Embedder
 from serving.label_text import normalise_label
 from serving.pooling import pool
 from serving.zeroshot import ZeroShot
+
+BLOCK = 4096  # windows that are ranked at once: with 200 labels their scores take 7 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +32,7 @@ class RankedLabels:
     none_of_these  whether the recording is like none of the labels
     by_window      (label, probability) of the most probable label of each window, averaged with its neighbours
     none_by_window whether a window is like none of the labels
+    similar_by_window  [n_windows] the largest cosine of each window and a label
     milliseconds   time for the label vectors and the ranking
     """
 
@@ -40,6 +44,7 @@ class RankedLabels:
     none_of_these: bool
     by_window: list[tuple[str, float]]
     none_by_window: list[bool]
+    similar_by_window: NDArray[np.float32]
     milliseconds: float
 
     @property
@@ -61,18 +66,20 @@ def rank_labels(
     labels: Sequence[str] | None,
     offset: float | None = None,
     own: Mapping[str, str] | None = None,
+    window: Window | None = None,
 ) -> RankedLabels:
     """Rank labels for a clip's windows [n_windows, 128].
 
     labels, offset   as for `Embedder.classify`
     own              the visitor's descriptions, see `read_descriptions`
+    window           of the rows; None: the model's own
     errors           LabelError
     """
     start = time.perf_counter()
     own = own or {}
     chosen = choose_labels(embedder, labels, own)
     clip = pool(rows)
-    smooth = smooth_rows(rows, windows_together(embedder.manifest.window))
+    smooth = smooth_rows(rows, windows_together(window or embedder.manifest.window))
     kinds = label_kinds(embedder, chosen, own)
     typed = [label for label, kind in kinds.items() if kind is LabelKind.TYPED and normalise_label(label) not in own]
     return RankedLabels(
@@ -82,7 +89,25 @@ def rank_labels(
         chosen.rank(clip, offset=offset),
         float(chosen.similarities(clip[None]).max()),
         bool(chosen.none_of_these(clip[None])[0]),
-        [chosen.rank(row, offset=offset)[0] for row in smooth],
-        chosen.none_of_these(smooth).tolist(),
+        *_name_windows(chosen, smooth, chosen.offset if offset is None else offset),
         1000 * (time.perf_counter() - start),
     )
+
+
+def _name_windows(
+    chosen: ZeroShot, rows: NDArray[np.float32], offset: float
+) -> tuple[list[tuple[str, float]], list[bool], NDArray[np.float32]]:
+    """`by_window`, `none_by_window` and `similar_by_window` of rows [n_windows, 128], a block at a time."""
+    named: list[tuple[str, float]] = []
+    none: list[bool] = []
+    similar: list[NDArray[np.float32]] = []
+    for first in range(0, len(rows), BLOCK):
+        block = rows[first : first + BLOCK]
+        scores = chosen.scores(block, offset=offset).astype(np.float64)  # [n, C]
+        odds = np.exp(scores - scores.max(axis=1, keepdims=True))
+        best = odds.argmax(axis=1)
+        shares = 1 / odds.sum(axis=1)  # the largest of the odds is 1
+        named += [(chosen.class_names[i], share) for i, share in zip(best, shares.tolist(), strict=True)]
+        none += chosen.none_of_these(block).tolist()
+        similar.append(chosen.similarities(block).max(axis=1))
+    return named, none, np.concatenate(similar)

@@ -1,28 +1,37 @@
 """The tab "Name that sound": rank labels for a sound, with what is heard when and its spectrogram."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from demo.answer import as_answer, heard_in, rank_typed
 from demo.bundle_choice import BundleChoice
 from demo.carried_sound import add_offer
 from demo.draw_heard import draw_heard, draw_strip, spoken_list
-from demo.draw_ranking import as_json, draw_ranking, ranking_notes
+from demo.draw_ranking import draw_ranking, ranking_notes
 from demo.embedded_recording import EmbeddedRecording, embed_recording
-from demo.events import add_action, handle_event
+from demo.events import PRIVATE, add_action, handle_event
 from demo.examples import Example
-from demo.heard import Heard, heard
-from demo.html_elements import SPEAK_SCRIPT, fact_line, hint_card, partly_read_card
+from demo.heard_table import TABLES, write_table
+from demo.html_elements import SPEAK_SCRIPT, error_card, fact_line, hint_card, partly_read_card
 from demo.label_box import LabelBox, Sounds, add_labels
-from demo.ranked_labels import RankedLabels, rank_labels
+from demo.long_recording import WAITING, Visitor, Words, draw_progress, stated_s
 from demo.recording_input import add_examples, add_recording_input
 from demo.spectrogram import draw_spectrogram
-from demo.typed_labels import read_descriptions, read_labels
+from demo.streamed_recording import embed_any_length, stream_recording
 from demo.verdict import NOTHING_TO_HEAR, Verdict, judge
+from serving.audio import file_seconds
 from serving.embedder import Embedder
+from serving.errors import AudioError, DurationError, LabelError, UsageError
 
 NOTHING_YET = hint_card("Upload a sound, record one, or choose an example:<br>the ranking appears here.")
+OVERLAPS = ("none", "half")
+BLANK = ("", "", gr.Row(visible=False), None)  # picture, strip, tables and embeddings where there is no answer
+LONG = {"concurrency_limit": 2, "concurrency_id": "long"}  # others' short recordings do not wait for long ones
+SAVE_SCRIPT = Path(__file__).parent.with_name("save_text.js")
 
 
 def add_name_sound(
@@ -34,13 +43,38 @@ def add_name_sound(
     returns           the recording, the button that takes that of another tab, and the labels
     """
 
-    def show(path: str | None, labels: str, offset: float, bundle: str, descriptions: str) -> tuple[Any, ...]:
+    def show(
+        path: str | None, labels: str, offset: float, bundle: str, descriptions: str, overlap: str, visitor: Visitor
+    ) -> tuple[Any, ...]:
+        visitor.choose(Words(labels, offset, descriptions))
         if path is None:
-            return NOTHING_YET, "", "", None
+            return NOTHING_YET, *BLANK, gr.skip()
         embedder = bundles.open(bundle)
-        embedded = embed_recording(embedder, path)
+        try:
+            embedded = embed_recording(embedder, path, _hop_seconds(embedder, overlap))
+        except DurationError:
+            visitor.put(path, bundle, overlap)
+            return WAITING, *BLANK, visitor.player(plain=True)
         bars, strip = _draw(embedder, embedded, labels, offset, descriptions)
-        return bars, partly_read_card(embedded.warnings) + _picture(embedder, embedded), strip, embedded
+        picture = partly_read_card(embedded.warnings) + _picture(embedder, embedded)
+        return bars, picture, strip, gr.Row(visible=True), embedded, visitor.player(plain=False)
+
+    def follow(visitor: Visitor) -> Iterator[tuple[Any, ...]]:
+        """Name a long recording while it is read, until the visitor chooses another sound."""
+        job = visitor.take()
+        if job is None:
+            yield (gr.skip(),) * 5
+            return
+        embedder = bundles.open(job.bundle)
+        stated = stated_s(file_seconds(job.path))
+        steps = stream_recording(embedder, job.path, _hop_seconds(embedder, job.overlap))
+        with closing(steps):
+            for embedded, is_last in steps:
+                step = _step(embedder, embedded, visitor.words, None if is_last else stated)
+                if visitor.number != job.number:
+                    yield (gr.skip(),) * 5  # at its end Gradio sends again what was yielded last
+                    return
+                yield step
 
     def rank_again(
         embedded: EmbeddedRecording | None,
@@ -49,20 +83,41 @@ def add_name_sound(
         offset: float,
         bundle: str,
         descriptions: str,
+        visitor: Visitor,
     ) -> tuple[Any, Any]:
+        visitor.words = Words(labels, offset, descriptions)
         embedder = bundles.open(bundle)
         if embedded is None or embedded.path != path or embedded.space != embedder.manifest.embedding_space:
             return gr.skip(), gr.skip()  # no recording, or `show` is embedding another one, or with another bundle
         return _draw(embedder, embedded, labels, offset, descriptions)
 
-    def classify(recording: str | None, labels: str, offset: float, bundle: str, descriptions: str) -> dict[str, Any]:
+    def classify(
+        recording: str | None, labels: str, offset: float, bundle: str, descriptions: str, overlap: str
+    ) -> dict[str, Any]:
         """Rank labels for one recording: ranking, the likeliest by window, what is heard when, milliseconds by stage.
 
         A recording or a window whose peak level is below -70 dBFS is silent: its ranking says nothing.
         """
         embedder = bundles.open(bundle)
-        embedded = embed_recording(embedder, recording)
-        return _result(embedder, embedded, _rank(embedder, embedded, labels, offset, descriptions))
+        embedded = embed_any_length(embedder, recording, _hop_seconds(embedder, overlap))
+        return as_answer(embedder, embedded, rank_typed(embedder, embedded, labels, offset, descriptions))
+
+    def table_of(form: str) -> Callable[..., tuple[str, str]]:
+        def write(
+            embedded: EmbeddedRecording | None,
+            path: str | None,
+            labels: str,
+            offset: float,
+            bundle: str,
+            descriptions: str,
+        ) -> tuple[str, str]:
+            if embedded is None or embedded.path != path:
+                raise AudioError("recording: is still being read; download what is heard when it is shown")
+            embedder = bundles.open(bundle)
+            ranked = rank_typed(embedder, embedded, labels, offset, descriptions)
+            return write_table(form, embedder, embedded, ranked, heard_in(embedded, ranked))
+
+        return write
 
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=320, elem_classes="sources"):
@@ -70,85 +125,89 @@ def add_name_sound(
             offer = add_offer()
             place = gr.Column(elem_classes="examples")
             box = add_labels(bundles, bundle, promise, sounds, api_name="preset")
+            overlap = gr.Dropdown(
+                list(OVERLAPS),
+                value=OVERLAPS[0],
+                label="overlap of windows",
+                info="With half, each moment is heard in two windows, and it takes twice the time.",
+                elem_id="overlap",
+            )
         with gr.Column(scale=1, min_width=320, elem_classes="answers"):
             bars = gr.HTML(NOTHING_YET, elem_id="ranking", elem_classes="bare", js_on_load=SPEAK_SCRIPT)
     with place:
         add_examples(examples, sound, box.labels)
     strip = gr.HTML("", elem_id="timeline", elem_classes="bare")
+    with gr.Row(visible=False, elem_classes="tables") as tables:
+        buttons = {
+            form: gr.Button(
+                f"Download for {name}" if form != "csv" else f"Download as {name}", size="sm", elem_classes="save"
+            )
+            for name, form in TABLES.items()
+        }
     picture = gr.HTML("", elem_id="picture", elem_classes="bare")
+    file_name, table = gr.Textbox(visible=False), gr.Textbox(visible=False)
     embedded = gr.State(None, time_to_live=3600)
-    words = [sound, box.labels, box.offset, bundle, box.descriptions]
-    shown = [bars, picture, strip, embedded]
-    handle_event(sound.change, show, words, shown, blank=("", "", None))
-    handle_event(box.renewed.then, show, words, shown, blank=("", "", None))
+    visitor = gr.State(Visitor())  # each session has its own copy
+    words = [sound, box.labels, box.offset, bundle, box.descriptions, overlap]
+    shown = [bars, picture, strip, tables, embedded]
+    for change in (sound.change, box.renewed.then, overlap.change):
+        # "multiple": a new sound does not wait until a long one has been read; its turn ends that one.
+        ready = handle_event(
+            change, show, [*words, visitor], [*shown, sound], blank=(*BLANK, gr.skip()), trigger_mode="multiple"
+        )
+        handle_event(ready.then, follow, [visitor], shown, blank=BLANK, trigger_mode="multiple", **LONG)
+    again = [embedded, *words[:-1], visitor]
     for change in (box.labels.change, box.offset.change, box.descriptions.change):
-        handle_event(change, rank_again, [embedded, *words], [bars, strip], blank=("",), trigger_mode="always_last")
+        handle_event(change, rank_again, again, [bars, strip], blank=("",), trigger_mode="always_last")
+    for form, button in buttons.items():
+        saved = handle_event(button.click, table_of(form), [embedded, *words[:-1]], [file_name, table])
+        saved.then(None, [file_name, table], None, js=SAVE_SCRIPT.read_text(), **PRIVATE)
     add_action(classify, words, "classify")
     return sound, offer, box
 
 
-def _rank(
-    embedder: Embedder, embedded: EmbeddedRecording, labels: str, offset: float, descriptions: str
-) -> RankedLabels:
-    named = read_labels(labels, embedder.zeroshot.class_names)
-    return rank_labels(embedder, embedded.rows, named, offset, read_descriptions(descriptions, embedder))
+def _hop_seconds(embedder: Embedder, overlap: str) -> float | None:
+    if overlap not in OVERLAPS:
+        raise UsageError(f"overlap: got {overlap}; wanted {' or '.join(OVERLAPS)}")
+    return embedder.manifest.window.seconds / 2 if overlap == "half" else None
 
 
-def _stretches(embedded: EmbeddedRecording, ranked: RankedLabels) -> list[Heard]:
-    labels = ranked.named_windows(embedded.silent_windows)
-    return heard(embedded.starts_s, embedded.ends_s, labels, [share for _, share in ranked.by_window])
-
-
-def _result(embedder: Embedder, embedded: EmbeddedRecording, ranked: RankedLabels) -> dict[str, Any]:
-    """The API's answer for one recording."""
-    return {
-        "ranking": as_json(ranked),
-        "none_of_these": ranked.none_of_these,
-        "unknown_words": ranked.unknown_words,
-        "windows": [
-            {"label": label, "probability": share, "level_dbfs": level, "silent": silent, "none_of_these": none}
-            for (label, share), level, silent, none in zip(
-                ranked.by_window, embedded.levels, embedded.silent_windows, ranked.none_by_window, strict=True
-            )
-        ],
-        "heard": [
-            {
-                "label": stretch.label,
-                "start_s": stretch.start_s,
-                "end_s": stretch.end_s,
-                "probability": stretch.probability,
-            }
-            for stretch in _stretches(embedded, ranked)
-        ],
-        "milliseconds": {**embedded.milliseconds, "rank": ranked.milliseconds},
-        "warnings": list(embedded.warnings),
-        "clip": {
-            "seconds": embedded.seconds,
-            "rate_hz": embedded.rate_hz,
-            "channels": embedded.channels,
-            "level_dbfs": embedded.level_dbfs,
-            "silent": embedded.is_silent,
-        },
-        "backend": embedder.backend,
-        "precision": embedder.precision,
-    }
+def _step(embedder: Embedder, embedded: EmbeddedRecording, words: Words, stated: float | None) -> tuple[Any, ...]:
+    """Draw what is known of a long recording."""
+    try:
+        bars, strip = _draw(embedder, embedded, words.labels, words.offset, words.descriptions, stated)
+    except LabelError as error:  # the embeddings are right for other labels
+        bars, strip = error_card(str(error)), ""
+    picture = partly_read_card(embedded.warnings) + draw_progress(embedded, stated)
+    return bars, picture, strip, gr.Row(visible=True), embedded
 
 
 def _draw(
-    embedder: Embedder, embedded: EmbeddedRecording, labels: str, offset: float, descriptions: str
+    embedder: Embedder,
+    embedded: EmbeddedRecording,
+    labels: str,
+    offset: float,
+    descriptions: str,
+    stated: float | None = None,
 ) -> tuple[str, str]:
-    """Draw the ranking and the strip of what is heard when; the strip is "" for one window."""
-    ranked = _rank(embedder, embedded, labels, offset, descriptions)
+    """Draw the ranking and the strip of what is heard when; the strip is "" for one window.
+
+    stated   duration in seconds of a recording that is still being read; 0: not known. It is not spoken, because it
+             changes every second
+    """
+    ranked = rank_typed(embedder, embedded, labels, offset, descriptions)
     verdict = judge(ranked, embedded.is_silent)
     notes = ranking_notes(embedded, ranked, offset)
     times = _times(embedder, embedded, ranked.milliseconds)
     if len(embedded.rows) == 1 or verdict.text == NOTHING_TO_HEAR:
         return draw_ranking(embedder, ranked, verdict, notes, times), ""
-    stretches = _stretches(embedded, ranked)
+    stretches = heard_in(embedded, ranked)
     if stretches:
-        verdict = Verdict("", "", spoken_list(stretches))
+        verdict = Verdict("", "", spoken_list(stretches) if stated is None else "")
     headline = draw_heard(stretches) if not verdict.text else ""
-    axis_s = max(embedded.sound_s, len(embedded.rows) * embedded.window.hop_samples / embedded.window.rate_hz)
+    window = embedder.manifest.window  # the spectrogram's, which has the same axis
+    padded_s = window.count(len(embedded.wave)) * window.hop_samples / window.rate_hz if len(embedded.wave) else 0.0
+    axis_s = max(embedded.sound_s, padded_s, stated or 0.0)
     folded = len({stretch.label for stretch in stretches}) > 1
     return draw_ranking(embedder, ranked, verdict, notes, times, headline, folded), draw_strip(stretches, axis_s)
 

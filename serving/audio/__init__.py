@@ -10,7 +10,7 @@ decoding    which decoder reads a file: libsndfile (with wav, mp3 and ogg, which
 """
 
 from serving.audio.level import LOWEST_DBFS, SILENT_DBFS, is_silent, level_dbfs
-from serving.audio.reading import decode_audio, header_seconds, read_audio, warn_in_python
+from serving.audio.reading import decode_audio, file_seconds, header_seconds, read_audio, warn_in_python
 from serving.audio.recording import PreparedRecording, Recording
 from serving.audio.recording_stream import PreparedWindows, RecordingStream
 from serving.audio.waveform import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, check_wave, to_mono
@@ -30,6 +30,7 @@ __all__ = [
     "check_wave",
     "cut_windows",
     "decode_audio",
+    "file_seconds",
     "header_seconds",
     "is_silent",
     "level_dbfs",

@@ -88,6 +88,19 @@ def header_seconds(data: bytes) -> float | None:
     return source_seconds(ByteSource(data))
 
 
+def file_seconds(path: str | Path) -> float | None:
+    """As `header_seconds`, for a file; None also if it cannot be opened."""
+    try:
+        source = _source_of(Path(path))
+    except (OSError, ValueError):
+        return None
+    try:
+        return source_seconds(source)
+    finally:
+        if source.fd is not None:
+            os.close(source.fd)
+
+
 def _joined(blocks: Iterator[SampleBlock], name: str, max_seconds: float | None) -> tuple[NDArray[np.float32], int]:
     samples = joined(blocks, name, max_seconds)
     if not samples.is_checked:
