@@ -160,13 +160,8 @@ def test_a_long_sound_is_answered_by_a_list_of_what_is_heard_when(visit, long_so
     visit.page.wait_for_selector("#timeline .strip")
     assert visit.page.locator("#picture .windows span").all_inner_texts() == ["window 1", "window 2", "window 3"]
     assert visit.page.locator("#timeline .strip em").all_inner_texts() == ["noise", "tone"]
-<<<<<<< HEAD
-    listed = visit.page.locator("#ranking .heard button").all_inner_texts()
-    assert [" ".join(item.split()) for item in listed] == ["noise 0:00-0:05", "tone 0:10-0:14"]
-=======
     listed = [" ".join(text.split()) for text in visit.page.locator("#ranking .heard button").all_inner_texts()]
     assert listed == ["noise 0:00-0:05", "tone 0:10-0:14"]
->>>>>>> t27d
     visit.page.wait_for_selector("[role=status] >> text=Heard: noise 0:00 to 0:05, tone 0:10 to 0:14")
 
 
