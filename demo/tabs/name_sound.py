@@ -125,7 +125,7 @@ def add_name_sound(
             offer = add_offer()
             place = gr.Column(elem_classes="examples")
             box = add_labels(bundles, bundle, promise, sounds, api_name="preset")
-            overlap = gr.Dropdown(
+            overlap = gr.Radio(
                 list(OVERLAPS),
                 value=OVERLAPS[0],
                 label="overlap of windows",
