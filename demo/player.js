@@ -1,12 +1,11 @@
 // The player of "Name that sound": a line at the playback position, and clicks that play from a place.
 (() => {
   const player = () => {  // Gradio draws the waveform, and its audio element, inside a shadow root
-    // and, for a long recording, an ordinary player
-    for (const node of document.querySelectorAll("#sound audio, #sound [id=waveform], #sound [id=waveform] *")) {
+    for (const node of document.querySelectorAll("#sound [id=waveform], #sound [id=waveform] *")) {
       const found = node.tagName === "AUDIO" ? node : node.shadowRoot?.querySelector("audio");
       if (found) return found;
     }
-    return null;
+    return document.querySelector("#sound audio");  // that of a long recording, without a waveform
   };
   const follow = () => {
     const picture = document.querySelector(".picture");

@@ -187,9 +187,9 @@ def test_a_click_plays_from_there(visit, long_sound, where, share, seconds):
 # The player's audio element: Gradio keeps it in a shadow root.
 PLAYER = """
 (window.player = () => {
-  const nodes = [...document.querySelectorAll("#sound audio, #sound [id=waveform], #sound [id=waveform] *")];
+  const nodes = [...document.querySelectorAll("#sound [id=waveform], #sound [id=waveform] *")];
   const audio = node => node.tagName === "AUDIO" ? node : node.shadowRoot?.querySelector("audio");
-  return nodes.map(audio).find(Boolean);
+  return nodes.map(audio).find(Boolean) ?? document.querySelector("#sound audio");
 }) && player()
 """
 
