@@ -50,9 +50,10 @@ $(STAMP): requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps -r requirements.lock; \
 	cp requirements.lock $(STAMP)
 
-# Tests of one file share what is made for them, so one process runs them all.
+# Tests of one file share what is made for them, so one process runs them all. Without the process that runs a file, the
+# others would wait for its tests for ever: the run ends instead.
 test: setup  ## every test
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 check: setup  ## lint, format, types, import arrows
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 import csv
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -152,24 +153,34 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_is_one_line_and_the_same_command_goes_on_with_room(
-    bundle_folder, minute, tmp_path, small_disk, monkeypatch, capsys
-):
+ONE_FILE_PER_PART = """
+import sys
+from serving.bulk import embed_folder
+
+embed_folder.FILES_PER_PART = 1
+from serving.embed import main
+raise SystemExit(main(sys.argv[1:]))
+"""
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on_with_room(bundle_folder, minute, tmp_path, small_disk):
     """Each of the ten parts is 15 kB, so that some of them fit on the disk."""
-    monkeypatch.setattr("serving.bulk.embed_folder.FILES_PER_PART", 1)
     folder = tmp_path / "many"
     folder.mkdir()
     for i in range(10):
         (folder / f"{i:02d}.wav").symlink_to(minute)
     out = small_disk / "rows.parquet"
-    options = ("--per", "window")
-    assert embed(bundle_folder, folder, out, *options) == 2
-    assert "No space left on device" in capsys.readouterr().err.strip().splitlines()[-1]
+    flags = [str(bundle_folder), str(folder), "--out", str(out), "--per", "window"]
+    command = [sys.executable, "-c", ONE_FILE_PER_PART, *flags]
+    full = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert full.returncode == 2, full.stderr
+    assert "No space left on device" in full.stderr.strip().splitlines()[-1]
     done = len(list((small_disk / "rows.parquet.parts").glob("[0-9]*.parquet")))
     assert 0 < done < 10
     assert not out.exists()
     subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
-    assert embed(bundle_folder, folder, out, *options) == 0
-    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    result = json.loads(again.stdout.splitlines()[-1])
     assert result["files_done_before"] == done
     assert result["rows"] == pyarrow.parquet.read_table(out).num_rows == 10 * 16
