@@ -262,7 +262,7 @@ def test_what_is_no_weights_file_is_one_line(suffix, weights, tmp_path, capfd, r
 
 def test_another_kind_of_file_a_folder_and_no_file_are_one_line_each(tmp_path):
     (tmp_path / "folder.pt").mkdir()
-    refused(tmp_path / "yamnet.onnx", "got .onnx", ".safetensors, .pt, .pth, .h5 or .tflite")
+    refused(tmp_path / "yamnet.ckpt", "got .ckpt", ".safetensors, .pt, .pth, .h5, .tflite or .onnx")
     refused(tmp_path / "yamnet", "got no suffix")
     refused(tmp_path / "folder.pt", "a folder")
     refused(tmp_path / "nothing.pt", "no such file")
