@@ -108,7 +108,7 @@ def test_an_example_answers_a_click_and_clear_resets_the_page(visit):
     visit.page.get_by_role("button", name="noise").click()
     assert visit.bars()[0][0] == "noise"
     visit.clear()
-    assert visit.page.inner_text("#picture").strip() == ""
+    visit.page.wait_for_function("document.querySelector('#picture').innerText.trim() === ''")
 
 
 def test_labels_typed_after_the_sound_are_ranked_at_once_and_typed_ones_marked(visit, recordings):
