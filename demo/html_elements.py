@@ -6,6 +6,7 @@ from pathlib import Path
 
 # For the js_on_load of a gr.HTML component: a status line for screen readers says what the newest card says in short.
 SPEAK_SCRIPT = Path(__file__).with_name("speak.js").read_text()
+SAVE_SCRIPT = Path(__file__).with_name("save_text.js").read_text()  # (name, text) => saves a file
 
 
 def escape_name(name: str) -> str:

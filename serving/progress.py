@@ -55,8 +55,8 @@ class ProgressBars(Progress):
             return
         self._next_line = time.monotonic() + LINE_SECONDS
         task = self._tasks[task_id]
-        of = f" of {task.total:g}" if task.total is not None else ""
-        facts = [f"{task.description}: {self._unit}{' ' if self._unit else ''}{round(task.completed, 1):g}{of}"]
+        of = f" of {_number(task.total)}" if task.total is not None else ""
+        facts = [f"{task.description}: {self._unit}{' ' if self._unit else ''}{_number(task.completed)}{of}"]
         facts += [numbers] if (numbers := task.fields.get("numbers")) else []
         facts += [f"{_clock(task.elapsed)} so far"] if task.elapsed is not None else []
         facts += [f"about {_clock(task.time_remaining)} left"] if task.time_remaining is not None else []
@@ -67,6 +67,11 @@ def track(items: Iterable[Item], title: str, total: int | None = None, quiet: bo
     """Yield the items, and show how many of them were taken. total: their number; None: what `len` says."""
     with ProgressBars(quiet=quiet) as bars:
         yield from bars.track(items, total, description=title)
+
+
+def _number(value: float) -> str:
+    """With one decimal, unless it is whole: 3.5, 12, 1,234,567."""
+    return f"{value:,.1f}".removesuffix(".0")
 
 
 def _clock(seconds: float) -> str:

@@ -17,12 +17,12 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 from numpy.typing import NDArray
-from rich.progress import track
 from rich.table import Table
 
-from serving.command_line import progress_console, run_command, show
+from serving.command_line import run_command, show
 from serving.errors import DataError, RunError, UsageError
 from serving.label_text import normalise_label
+from serving.progress import track
 from serving.zeroshot import ZeroShot
 from training.compute import ComputeOptions, choose_compute
 from training.data.clips import load_clips
@@ -67,7 +67,7 @@ def calibrate_run(options: CalibrateOptions) -> dict[str, Any]:
     config, names = recipe.config, recipe.names
     vectors = text_vectors(names, text_encoder(config.text), config.class_texts)
     stored = dict(zip(names, vectors, strict=True))
-    bar = partial(track, description="fits", console=progress_console, transient=True)
+    bar = partial(track, title="fits")
     fits = cross_fits(recipe.learner, config, options.run / EVALUATION / "cross-fits", bar)
 
     def encode(labels: Sequence[str]) -> NDArray[np.float32]:

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 from rich.table import Table
 
-from serving.command_line import progress_console, run_command, show
+from serving.command_line import run_command, show
 from serving.embedder import Embedder
 from serving.label_text import normalise_label
+from serving.progress import track
 from serving.zeroshot import ZeroShot
 from training.calibrate import CalibrateOptions, open_recipe
 from training.evaluation.cross_fits import cross_fits
@@ -72,7 +72,7 @@ def compare(options: CompareOptions) -> dict[str, Any]:
     """Score both systems and return the numbers."""
     recipe = open_recipe(options)
     learner, names, config = recipe.learner, recipe.names, recipe.config
-    bar = partial(track, description="fits", console=progress_console, transient=True)
+    bar = partial(track, title="fits")
     fits = cross_fits(learner, config, options.run / EVALUATION / "cross-fits", bar)
     calibrated = ZeroShot.load(options.run / ZEROSHOT)
     other = Embedder.load(options.bundle)

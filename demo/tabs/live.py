@@ -21,7 +21,7 @@ from demo.draw_ranking import as_json, draw_ranking, label_notes
 from demo.ear import Ear, kept_samples
 from demo.events import PRIVATE, add_action, handle_event
 from demo.heard import NOTHING
-from demo.html_elements import SPEAK_SCRIPT
+from demo.html_elements import SAVE_SCRIPT, SPEAK_SCRIPT
 from demo.label_box import LabelBox, Sounds, add_labels
 from demo.ranked_labels import RankedLabels, rank_labels
 from demo.typed_labels import read_descriptions, read_labels
@@ -38,7 +38,6 @@ QUIET_DBFS = -50.0
 MICROPHONES = {"concurrency_limit": LISTENERS, "concurrency_id": "microphones"}
 QUIET = "It is quiet: this ranking describes the noise of the microphone."
 LIVE_SCRIPT = Path(__file__).parent.with_name("live.js")
-SAVE_SCRIPT = Path(__file__).parent.with_name("save_text.js")
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def add_live(bundles: BundleChoice, bundle: gr.Radio, promise: gr.HTML, sounds: 
     )
     handle_event(timer.tick, show, words, shown, blank=(gr.skip(), gr.skip()), trigger_mode="once")
     saved = handle_event(parts.save.click, lambda ear: ear.log_as_csv(), [ear], [parts.table])
-    saved.then(None, [parts.table], None, js=f'text => ({SAVE_SCRIPT.read_text()})("heard.csv", text)', **PRIVATE)
+    saved.then(None, [parts.table], None, js=f'text => ({SAVE_SCRIPT})("heard.csv", text)', **PRIVATE)
     _add_actions(bundles, parts.sound, words, ear)
     return box
 

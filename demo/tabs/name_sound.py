@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -16,7 +15,7 @@ from demo.embedded_recording import EmbeddedRecording, embed_recording
 from demo.events import PRIVATE, add_action, handle_event
 from demo.examples import Example
 from demo.heard_table import TABLES, write_table
-from demo.html_elements import SPEAK_SCRIPT, error_card, fact_line, hint_card, partly_read_card
+from demo.html_elements import SAVE_SCRIPT, SPEAK_SCRIPT, error_card, fact_line, hint_card, partly_read_card
 from demo.label_box import LabelBox, Sounds, add_labels
 from demo.long_recording import WAITING, Visitor, Words, draw_progress, stated_s
 from demo.recording_input import add_examples, add_recording_input
@@ -31,7 +30,6 @@ NOTHING_YET = hint_card("Upload a sound, record one, or choose an example:<br>th
 OVERLAPS = ("none", "half")
 BLANK = ("", "", gr.Row(visible=False), None)  # picture, strip, tables and embeddings where there is no answer
 LONG = {"concurrency_limit": 2, "concurrency_id": "long"}  # others' short recordings do not wait for long ones
-SAVE_SCRIPT = Path(__file__).parent.with_name("save_text.js")
 
 
 def add_name_sound(
@@ -161,7 +159,7 @@ def add_name_sound(
         handle_event(change, rank_again, again, [bars, strip], blank=("",), trigger_mode="always_last")
     for form, button in buttons.items():
         saved = handle_event(button.click, table_of(form), [embedded, *words[:-1]], [file_name, table])
-        saved.then(None, [file_name, table], None, js=SAVE_SCRIPT.read_text(), **PRIVATE)
+        saved.then(None, [file_name, table], None, js=SAVE_SCRIPT, **PRIVATE)
     add_action(classify, words, "classify")
     return sound, offer, box
 

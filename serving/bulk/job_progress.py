@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from serving.bulk.resumable_job import PartSize
-from serving.command_line import progress_console
+from serving.progress import ProgressBars
 
 
 @dataclass(frozen=True)
@@ -27,19 +27,19 @@ class Worked:
 class JobProgress:
     """The bar of a job, and the sum of what was worked. Made by `show_progress`."""
 
-    def __init__(self, bar: Progress, whole: PartSize, before: PartSize):
+    def __init__(self, bar: ProgressBars, whole: PartSize, before: PartSize):
         self.worked = Worked()
         self._bar = bar
         self._whole, self._before = whole, before
         self._started = time.perf_counter()
         # Empty files have no bytes, and a bar without a total would pulse for ever.
-        self._task = bar.add_task("embedding", total=max(1, whole.bytes), completed=before.bytes, note=self._note())
+        self._task = bar.add_task("embedding", total=max(1, whole.bytes), completed=before.bytes, numbers=self._note())
 
     def count(self, work: Iterable[Worked]) -> None:
         """Do the work, and show it."""
         for done in work:
             self.worked += done
-            self._bar.update(self._task, advance=done.bytes, note=self._note())
+            self._bar.update(self._task, advance=done.bytes, numbers=self._note())
 
     @property
     def hours_per_s(self) -> float:
@@ -57,7 +57,7 @@ def show_progress(whole: PartSize, before: PartSize) -> Iterator[JobProgress]:
 
     whole, before   size of the job, and of what earlier runs finished
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"))
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[numbers]}"))
     columns = (*columns, TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=progress_console, transient=True) as bar:
+    with ProgressBars(*columns, unit="byte") as bar:
         yield JobProgress(bar, whole, before)

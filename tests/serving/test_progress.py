@@ -3,6 +3,8 @@
 import pytest
 
 from serving import progress
+from serving.bulk.job_progress import Worked, show_progress
+from serving.bulk.resumable_job import PartSize
 from serving.progress import ProgressBars, track
 
 
@@ -37,3 +39,10 @@ def test_slow_items_are_counted(clock, capsys):
     for _ in track(iter("abc"), "decoding", total=3):
         clock["s"] += progress.LINE_SECONDS
     assert "decoding: " in capsys.readouterr().err
+
+
+def test_the_bulk_job_tells_files_and_recorded_hours_in_a_pipe(clock, capsys):
+    with show_progress(PartSize(4, 4_000_000), PartSize(1, 1_000_000)) as job:
+        clock["s"] += progress.LINE_SECONDS
+        job.count([Worked(files=1, bytes=1_000_000, seconds=60.0)])
+    assert capsys.readouterr().err.startswith("embedding: byte 2,000,000 of 4,000,000, 2/4 files, ")
