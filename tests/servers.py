@@ -5,6 +5,7 @@ import copy
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,14 @@ class Server:
     def log(self) -> list[dict[str, Any]]:
         """The lines logged so far."""
         return [json.loads(line) for line in self.stderr.read_text().splitlines()]
+
+    def log_until(self, complete: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
+        """The lines logged once they are complete: a request's line is written after its response was sent."""
+        ends = time.monotonic() + 30
+        while not complete(lines := self.log()):
+            assert time.monotonic() < ends, lines
+            time.sleep(0.02)
+        return lines
 
 
 @contextlib.contextmanager

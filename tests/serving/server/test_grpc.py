@@ -220,6 +220,7 @@ def test_a_packed_message_is_not_unpacked(server):
 
 
 def test_millions_of_empty_messages_take_no_memory_and_do_not_stop_the_server(server):
+    """Read into objects, the first of them took 133 MB. gRPC may keep nine received messages of 3 MB and a copy."""
     before = memory_mb(server)
     with watched_health(server) as health:
         for content in (b"\x2a\x00", b"\x3a\x00", b"\x2a\x02\x2a\x00"):
@@ -228,7 +229,7 @@ def test_millions_of_empty_messages_take_no_memory_and_do_not_stop_the_server(se
                     infer_bytes(server, content * (3_000_000 // len(content)))
         time.sleep(0.2)
     health.assert_fast()
-    assert memory_mb(server) < before + 30
+    assert memory_mb(server) < before + 60
 
 
 def test_slow_senders_do_not_keep_a_quick_one_out(server, client, waveform):
@@ -318,9 +319,8 @@ def test_the_key_the_request_id_and_the_trace_are_in_the_metadata(tmp_path, wave
         told = dict(call.initial_metadata())
         assert told["x-request-id"] == "mine"
         assert told["traceparent"].startswith(f"00-{trace}-")
-        until = time.monotonic() + 30
-        while len(lines := [line for line in server.log() if line["event"] == "request"]) < 6:
-            assert time.monotonic() < until
+        log = server.log_until(lambda log: sum(line["event"] == "request" for line in log) == 6)
+        lines = [line for line in log if line["event"] == "request"]
         assert [line.get("key") for line in lines[2:]] == [None, None, "phone", "phone"]
         assert (lines[-1]["request_id"], lines[-1]["trace_id"], lines[-1]["parent_span_id"]) == ("mine", trace, parent)
         assert {line["client"] for line in lines} == {"127.0.0.1"}
@@ -344,10 +344,7 @@ def test_sigterm_finishes_calls_under_way_and_a_reload_fails_none(tmp_path, wave
         shutil.rmtree(folder)
         copy_bundle(BUNDLE, folder, models=["fp32"])
         server.process.send_signal(signal.SIGHUP)
-        until = time.monotonic() + 60
-        while not any(line["event"] == "reloaded" for line in server.log()):
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        server.log_until(lambda log: any(line["event"] == "reloaded" for line in log))
         time.sleep(0.3)
         ending.set()
         for client in clients:
