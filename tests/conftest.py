@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # NumPy and torch read these when they are imported, and so do the processes that tests start. By default the threads of
 # OpenMP and OpenBLAS spin while they wait: beside another busy process a training of 6 CPU-seconds took 95, and the
@@ -23,6 +24,14 @@ from tests.absent_packages import environment_without
 from tests.bundle_copies import copy_bundle
 
 RATE_HZ = 16_000
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Say how a process that runs tests ended before its tests did: nothing else tells of a signal's number."""
+    if error:
+        status = node.gateway._io.popen.wait(timeout=30)
+        print(f"\n{node.gateway.id} was lost: its exit status is {status}; below zero, a signal's number", flush=True)
 
 
 def make_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
