@@ -64,13 +64,14 @@ def rank_labels(
     embedder: Embedder,
     rows: NDArray[np.float32],
     labels: Sequence[str] | None,
-    offset: float | None = None,
+    favour: float = 0.0,
     own: Mapping[str, str] | None = None,
     window: Window | None = None,
 ) -> RankedLabels:
     """Rank labels for a clip's windows [n_windows, 128].
 
-    labels, offset   as for `Embedder.classify`
+    labels           as for `Embedder.classify`
+    favour           added to the bundle's own offset for these labels: above 0, unseen labels win more often
     own              the visitor's descriptions, see `read_descriptions`
     window           of the rows; None: the model's own
     errors           LabelError
@@ -78,6 +79,7 @@ def rank_labels(
     start = time.perf_counter()
     own = own or {}
     chosen = choose_labels(embedder, labels, own)
+    offset = chosen.own_offset + favour
     clip = pool(rows)
     smooth = smooth_rows(rows, windows_together(window or embedder.manifest.window))
     kinds = label_kinds(embedder, chosen, own)
@@ -89,7 +91,7 @@ def rank_labels(
         chosen.rank(clip, offset=offset),
         float(chosen.similarities(clip[None]).max()),
         bool(chosen.none_of_these(clip[None])[0]),
-        *_name_windows(chosen, smooth, chosen.offset if offset is None else offset),
+        *_name_windows(chosen, smooth, offset),
         1000 * (time.perf_counter() - start),
     )
 

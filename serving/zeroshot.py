@@ -7,11 +7,16 @@ An embedding and the vector of each class are projected into one space, and comp
 
 The offset is calibrated stacking (Chao 2016, arXiv:1605.04253). Without it, a ranking of seen and unseen classes
 together (generalised zero-shot learning) almost never puts an unseen class first.
+
+How large it must be depends on the numbers of labels, because among more labels of a kind the best one scores higher by
+chance. So a balanced map adds log(seen labels / unseen labels): the scores are logarithms of odds, and this gives both
+kinds the same prior probability, however many labels each has.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import log
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +38,7 @@ FORMS = {
     "text_mean": ArrayForm("f", ("text_size",), optional=True),
     "text_projection": ArrayForm("f", ("text_size", "size"), optional=True),
     "offset": ArrayForm("f", (), optional=True),
+    "balanced": ArrayForm("b", (), optional=True),
     "threshold": ArrayForm("f", (), optional=True),
 }
 NUMBERS = [name for name, form in FORMS.items() if form.kinds == "f"]
@@ -53,7 +59,8 @@ class ZeroShot:
                                                None: not known, and only the classes can be ranked
     text_projection  [text_size, size] float32  maps a class vector into the space of the comparison; None: class
                                                vectors are in it (size = text_size)
-    offset         subtracted from the scores of seen classes by `rank`, unless the caller gives another
+    offset         by which seen classes score too high: see `own_offset` and `similarities`
+    balanced       whether `own_offset` depends on the numbers of seen and unseen classes
     threshold      an embedding without a similarity of this size or more is none of the classes; None: not known
     """
 
@@ -66,7 +73,18 @@ class ZeroShot:
     text_mean: NDArray[np.float32] | None = None
     text_projection: NDArray[np.float32] | None = None
     offset: float = 0.0
+    balanced: bool = False
     threshold: float | None = None
+
+    @property
+    def own_offset(self) -> float:
+        """Subtracted from the scores of seen classes by `rank`, unless the caller gives another.
+
+        It is `offset`; for a balanced map with classes of both kinds, plus log(seen classes / unseen classes).
+        """
+        n_seen = int(self.seen.sum())
+        n_unseen = len(self.seen) - n_seen
+        return self.offset + log(n_seen / n_unseen) if self.balanced and n_seen and n_unseen else self.offset
 
     @property
     def seen_names(self) -> list[str]:
@@ -102,8 +120,8 @@ class ZeroShot:
     def similarities(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """How similar each embedding [n, 128] is to each class: [n, C] float32, the number that has the threshold.
 
-        These are the cosines, less the map's own offset for seen classes. Sounds have larger cosines to seen classes
-        than to unseen ones, right or not; the offset makes both comparable.
+        These are the cosines, less the map's `offset` for seen classes. Sounds have larger cosines to seen classes
+        than to unseen ones, right or not; the offset makes both comparable. They do not depend on the other classes.
         """
         if not self.offset or not self.temperature:
             return self.cosines(embeddings)
@@ -133,10 +151,10 @@ class ZeroShot:
     ) -> list[tuple[str, float]]:
         """Rank classes for one embedding [128], most probable first. The probabilities sum to 1 over the labels.
 
-        offset   subtracted from the scores of seen classes; None: the map's own
+        offset   subtracted from the scores of seen classes; None: `own_offset` for these labels
         """
         chosen = self if labels is None else self.choose(labels)
-        offset = self.offset if offset is None else offset
+        offset = chosen.own_offset if offset is None else offset
         scores = chosen.scores(embedding[None], offset=offset)[0].astype(np.float64)
         names = chosen.class_names
         odds = np.exp(scores - scores.max())
@@ -216,6 +234,8 @@ class ZeroShot:
             arrays["text_projection"] = self.text_projection
         if self.offset:
             arrays["offset"] = np.float32(self.offset)
+        if self.balanced:
+            arrays["balanced"] = np.bool_(True)
         if self.threshold is not None:
             arrays["threshold"] = np.float32(self.threshold)
         np.savez(path, allow_pickle=False, **arrays)
@@ -250,6 +270,7 @@ class ZeroShot:
             text_mean=stored.get("text_mean"),
             text_projection=stored.get("text_projection"),
             offset=float(stored.get("offset", 0.0)),
+            balanced=bool(stored.get("balanced", False)),
             threshold=float(stored["threshold"]) if "threshold" in stored else None,
         )
 

@@ -1,9 +1,9 @@
-"""Calibrate a run: probabilities, the threshold of "none of these", and the scores that a user can expect.
+"""Calibrate a run: probabilities, offset, the threshold of "none of these", and the scores that a user can expect.
 
     python -m training.calibrate runs/NAME --init yamnet.tflite
 
 Repeats the run's recipe without each recording fold and without groups of classes, and scores the clips that were held
-out. Writes the temperature and the threshold into RUN/zeroshot.npz, and the scores into
+out. Writes the temperature, the offset and the threshold into RUN/zeroshot.npz, and the scores into
 RUN/evaluation/calibration.json, from which export.onnx takes them.
 """
 
@@ -79,7 +79,8 @@ def calibrate_run(options: CalibrateOptions) -> dict[str, Any]:
     write_text(options.run / EVALUATION / CALIBRATION, json.dumps(asdict(chosen), indent=1) + "\n")
     save_whole(options.run / ZEROSHOT, calibrated.save)
     _show(options.run, chosen.scores)
-    return {"out": str(options.run), "temperature": chosen.temperature, "threshold": chosen.threshold, **chosen.scores}
+    settings = {"temperature": chosen.temperature, "offset": chosen.offset, "threshold": chosen.threshold}
+    return {"out": str(options.run), **settings, **chosen.scores}
 
 
 def open_recipe(options: CalibrateOptions) -> Recipe:

@@ -66,7 +66,7 @@ def name_windows(
     """
     if not len(embeddings):
         return []
-    offset = zeroshot.offset if rules.offset is None else rules.offset
+    offset = zeroshot.own_offset if rules.offset is None else rules.offset
     similarities = zeroshot.similarities(embeddings)  # [n, C]
     scores = zeroshot.scores(embeddings, offset=offset).astype(np.float64)
     odds = np.exp(scores - scores.max(axis=1, keepdims=True))
