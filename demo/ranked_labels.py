@@ -29,7 +29,7 @@ class RankedLabels:
     unknown_words  label -> its words that the text model does not know, if there are any
     ranking        (label, probability) pairs in descending order; the probabilities sum to 1
     similarity     largest cosine of the recording and a label
-    none_of_these  whether the recording is like none of the labels
+    none_of_these  whether the recording is like none of the labels;  noise: because it is even noise
     by_window      (label, probability) of the most probable label of each window, averaged with its neighbours
     none_by_window whether a window is like none of the labels
     similar_by_window  [n_windows] the largest cosine of each window and a label
@@ -42,6 +42,7 @@ class RankedLabels:
     ranking: list[tuple[str, float]]
     similarity: float
     none_of_these: bool
+    noise: bool
     by_window: list[tuple[str, float]]
     none_by_window: list[bool]
     similar_by_window: NDArray[np.float32]
@@ -91,6 +92,7 @@ def rank_labels(
         chosen.rank(clip, offset=offset),
         float(chosen.similarities(clip[None]).max()),
         bool(chosen.none_of_these(clip[None])[0]),
+        bool(chosen.is_noise(clip[None])[0]),
         *_name_windows(chosen, smooth, offset),
         1000 * (time.perf_counter() - start),
     )

@@ -30,6 +30,9 @@ def judge(ranked: RankedLabels, silent: bool) -> Verdict:
         reason = "The recording is silent, so the ranking below means nothing."
         return Verdict(NOTHING_TO_HEAR, reason, NOTHING_TO_HEAR)
     label, share = ranked.ranking[0]
+    if ranked.noise:
+        reason = "The sound is even noise, as of a fan, a radio between stations, or a recorder without a sound."
+        return Verdict(NONE_OF_THESE, reason, NONE_OF_THESE)
     if ranked.none_of_these:
         reason = f"The sound is like none of the labels. The nearest is “{words_of_label(label)}”."
         return Verdict(NONE_OF_THESE, reason, NONE_OF_THESE)

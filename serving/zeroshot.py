@@ -40,6 +40,8 @@ FORMS = {
     "offset": ArrayForm("f", (), optional=True),
     "balanced": ArrayForm("b", (), optional=True),
     "threshold": ArrayForm("f", (), optional=True),
+    "noise": ArrayForm("f", ("noises", "size"), optional=True),
+    "noise_threshold": ArrayForm("f", (), optional=True),
 }
 NUMBERS = [name for name, form in FORMS.items() if form.kinds == "f"]
 TextEncoder = Callable[[Sequence[str]], NDArray[np.float32]]  # texts -> vectors [n, text_size]
@@ -62,6 +64,8 @@ class ZeroShot:
     offset         by which seen classes score too high: see `own_offset` and `similarities`
     balanced       whether `own_offset` depends on the numbers of seen and unseen classes
     threshold      an embedding without a similarity of this size or more is none of the classes; None: not known
+    noise          [n, size] float32 unit rows: even noises in the space of the comparison; None: not known
+    noise_threshold  an embedding with a cosine of this size or more to a row of `noise` is noise
     """
 
     mean: NDArray[np.float32]
@@ -75,6 +79,8 @@ class ZeroShot:
     offset: float = 0.0
     balanced: bool = False
     threshold: float | None = None
+    noise: NDArray[np.float32] | None = None
+    noise_threshold: float = 1.0
 
     @property
     def own_offset(self) -> float:
@@ -113,9 +119,12 @@ class ZeroShot:
 
     def cosines(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """The cosine of each embedding [n, 128] and each class in the space of the comparison: [n, C] float32."""
+        return self.mapped(embeddings) @ self._targets.T
+
+    def mapped(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Embeddings [n, 128] in the space of the comparison: [n, size] float32 unit rows."""
         centred: NDArray[np.float32] = embeddings - self.mean
-        mapped = unit_rows(centred @ self.projection)  # [n, size]
-        return mapped @ self._targets.T
+        return unit_rows(centred @ self.projection)
 
     def similarities(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """How similar each embedding [n, 128] is to each class: [n, C] float32, the number that has the threshold.
@@ -130,14 +139,23 @@ class ZeroShot:
         return np.where(self.seen, cosines - offset, cosines)
 
     def none_of_these(self, embeddings: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Whether an embedding is like none of the classes: its largest similarity is below the threshold.
+        """Whether an embedding is like none of the classes: its largest similarity is below the threshold, or it is
+        noise.
 
         embeddings  [n, 128] float32
-        returns     [n] bool; always False if the map has no threshold
+        returns     [n] bool; always False if the map knows neither a threshold nor noise
         """
-        if self.threshold is None:
+        noise = self.is_noise(embeddings)
+        return noise if self.threshold is None else noise | (self.similarities(embeddings).max(axis=1) < self.threshold)
+
+    def is_noise(self, embeddings: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Whether embeddings [n, 128] are those of even noise, which no label means: [n] bool.
+
+        Noise resembles rain, waves and machines, so its similarity to them is above the threshold.
+        """
+        if self.noise is None:
             return np.zeros(len(embeddings), bool)
-        return self.similarities(embeddings).max(axis=1) < self.threshold
+        return (self.mapped(embeddings) @ self.noise.T).max(axis=1) >= self.noise_threshold
 
     @cached_property
     def _targets(self) -> NDArray[np.float32]:
@@ -238,6 +256,8 @@ class ZeroShot:
             arrays["balanced"] = np.bool_(True)
         if self.threshold is not None:
             arrays["threshold"] = np.float32(self.threshold)
+        if self.noise is not None:
+            arrays |= {"noise": self.noise, "noise_threshold": np.float32(self.noise_threshold)}
         np.savez(path, allow_pickle=False, **arrays)
 
     @classmethod
@@ -260,6 +280,7 @@ class ZeroShot:
             raise BundleError(f"{name}: has a number of {largest:g}, or a class without a name; export it again")
         if "text_projection" not in stored and stored["projection"].shape[1] != stored["class_vectors"].shape[1]:
             raise BundleError(f"{name}: projection and class_vectors have other sizes; export it again")
+        noise = stored.get("noise")
         return cls(
             mean=stored["mean"],
             projection=stored["projection"],
@@ -272,6 +293,8 @@ class ZeroShot:
             offset=float(stored.get("offset", 0.0)),
             balanced=bool(stored.get("balanced", False)),
             threshold=float(stored["threshold"]) if "threshold" in stored else None,
+            noise=noise if noise is not None and len(noise) else None,
+            noise_threshold=float(stored.get("noise_threshold", 1.0)),
         )
 
 

@@ -99,6 +99,22 @@ def test_the_balance_is_stored_and_a_file_without_it_has_one_offset_for_all_list
         assert "balanced" not in stored  # as earlier versions wrote it
 
 
+def test_noise_is_none_of_these_although_it_is_similar_to_a_label(tmp_path):
+    noise = np.array([[0.6, 0.0, 0.8]], np.float32)
+    known = replace(small_map(0.5), noise=noise, noise_threshold=0.9)
+    known.save(tmp_path / "zeroshot.npz")
+    for zeroshot in (known, ZeroShot.load(tmp_path / "zeroshot.npz"), known.choose(["dog"])):
+        ranking = rank_embedding(zeroshot, embedding(0.62, 0.0, 0.79), LOUD, {})
+        assert ranking.noise
+        assert ranking.none_of_these
+        assert ranking.similarities[0] > 0.5
+        near_the_label = rank_embedding(zeroshot, embedding(0.95, 0.0, 0.3), LOUD, {})
+        assert not near_the_label.noise
+        assert not near_the_label.none_of_these
+    np.testing.assert_array_equal(known.none_of_these(np.float32([[0.62, 0, 0.79], [1, 0, 0]])), [True, False])
+    assert not rank_embedding(small_map(0.5), embedding(0.62, 0.0, 0.79), LOUD, {}).none_of_these
+
+
 def test_silence_is_none_of_these_and_without_a_threshold_only_silence_is():
     near = embedding(1.0, 0.0, 0.0)
     assert rank_embedding(small_map(0.5), near, -90.0, {}).none_of_these
