@@ -41,7 +41,7 @@ FORMS = {
     "balanced": ArrayForm("b", (), optional=True),
     "threshold": ArrayForm("f", (), optional=True),
     "noise": ArrayForm("f", ("noises", "size"), optional=True),
-    "noise_threshold": ArrayForm("f", (), optional=True),
+    "noise_thresholds": ArrayForm("f", ("noises",), optional=True),
 }
 NUMBERS = [name for name, form in FORMS.items() if form.kinds == "f"]
 TextEncoder = Callable[[Sequence[str]], NDArray[np.float32]]  # texts -> vectors [n, text_size]
@@ -65,7 +65,7 @@ class ZeroShot:
     balanced       whether `own_offset` depends on the numbers of seen and unseen classes
     threshold      an embedding without a similarity of this size or more is none of the classes; None: not known
     noise          [n, size] float32 unit rows: even noises in the space of the comparison; None: not known
-    noise_threshold  an embedding with a cosine of this size or more to a row of `noise` is noise
+    noise_thresholds  [n] float32: an embedding with a cosine of this size or more to its row of `noise` is noise
     """
 
     mean: NDArray[np.float32]
@@ -80,7 +80,7 @@ class ZeroShot:
     balanced: bool = False
     threshold: float | None = None
     noise: NDArray[np.float32] | None = None
-    noise_threshold: float = 1.0
+    noise_thresholds: NDArray[np.float32] | None = None
 
     @property
     def own_offset(self) -> float:
@@ -155,7 +155,7 @@ class ZeroShot:
         """
         if self.noise is None:
             return np.zeros(len(embeddings), bool)
-        return (self.mapped(embeddings) @ self.noise.T).max(axis=1) >= self.noise_threshold
+        return (self.mapped(embeddings) @ self.noise.T >= self.noise_thresholds).any(axis=1)
 
     @cached_property
     def _targets(self) -> NDArray[np.float32]:
@@ -256,8 +256,8 @@ class ZeroShot:
             arrays["balanced"] = np.bool_(True)
         if self.threshold is not None:
             arrays["threshold"] = np.float32(self.threshold)
-        if self.noise is not None:
-            arrays |= {"noise": self.noise, "noise_threshold": np.float32(self.noise_threshold)}
+        if self.noise is not None and self.noise_thresholds is not None:
+            arrays |= {"noise": self.noise, "noise_thresholds": self.noise_thresholds}
         np.savez(path, allow_pickle=False, **arrays)
 
     @classmethod
@@ -280,7 +280,8 @@ class ZeroShot:
             raise BundleError(f"{name}: has a number of {largest:g}, or a class without a name; export it again")
         if "text_projection" not in stored and stored["projection"].shape[1] != stored["class_vectors"].shape[1]:
             raise BundleError(f"{name}: projection and class_vectors have other sizes; export it again")
-        noise = stored.get("noise")
+        if ("noise" in stored) != ("noise_thresholds" in stored):
+            raise BundleError(f"{name}: has only one of noise and noise_thresholds; export it again")
         return cls(
             mean=stored["mean"],
             projection=stored["projection"],
@@ -293,8 +294,8 @@ class ZeroShot:
             offset=float(stored.get("offset", 0.0)),
             balanced=bool(stored.get("balanced", False)),
             threshold=float(stored["threshold"]) if "threshold" in stored else None,
-            noise=noise if noise is not None and len(noise) else None,
-            noise_threshold=float(stored.get("noise_threshold", 1.0)),
+            noise=stored.get("noise"),
+            noise_thresholds=stored.get("noise_thresholds"),
         )
 
 

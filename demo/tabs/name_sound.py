@@ -194,7 +194,7 @@ def _draw(
              changes every second
     """
     ranked = rank_typed(embedder, embedded, labels, favour, descriptions)
-    verdict = judge(ranked, embedded.is_silent)
+    verdict = judge(ranked, embedded.is_silent, embedded.seconds)
     notes = ranking_notes(embedded, ranked, favour)
     times = _times(embedder, embedded, ranked.milliseconds)
     if len(embedded.rows) == 1 or verdict.text == NOTHING_TO_HEAR:

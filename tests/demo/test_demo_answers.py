@@ -121,6 +121,9 @@ def test_a_window_like_none_of_the_labels_or_silent_has_no_label(talking, record
     assert judge(none, silent=False).text == "none of these"
     assert judge(none, silent=True).text == "nothing to hear"
     assert judge(ranked, silent=False).text == ""
+    assert judge(ranked, silent=False, seconds=0.03).text == ""
+    one_sample = judge(ranked, silent=False, seconds=1 / RATE_HZ)
+    assert (one_sample.text, "lasts only 0.1 ms" in one_sample.reason) == ("nothing to hear", True)
 
 
 def test_the_slider_ends_where_other_labels_win(talking, recordings):

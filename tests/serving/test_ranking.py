@@ -101,7 +101,7 @@ def test_the_balance_is_stored_and_a_file_without_it_has_one_offset_for_all_list
 
 def test_noise_is_none_of_these_although_it_is_similar_to_a_label(tmp_path):
     noise = np.array([[0.6, 0.0, 0.8]], np.float32)
-    known = replace(small_map(0.5), noise=noise, noise_threshold=0.9)
+    known = replace(small_map(0.5), noise=noise, noise_thresholds=np.float32([0.9]))
     known.save(tmp_path / "zeroshot.npz")
     for zeroshot in (known, ZeroShot.load(tmp_path / "zeroshot.npz"), known.choose(["dog"])):
         ranking = rank_embedding(zeroshot, embedding(0.62, 0.0, 0.79), LOUD, {})

@@ -1,7 +1,8 @@
 """Even noise: what a network makes of it, and from which cosine a sound counts as noise.
 
 White, pink and brown noise is synthesised at several levels. Its embeddings become prototypes, beside the classes'.
-The threshold is the largest cosine of any clip of the data to a prototype: no clip of rain, waves or machines is noise.
+Each has a threshold above the largest cosine of any clip of the data, so that no clip of rain, waves or machines, and
+none with a long pause, is noise.
 """
 
 from collections.abc import Sequence
@@ -21,8 +22,11 @@ SECONDS = 5.0
 LOWEST_HZ = 20.0
 COLOURS = (0.0, 1.0, 2.0)  # white, pink, brown: power falls with this power of the frequency
 BETWEEN = (0.5, 1.5)  # other colours, to judge with
-LEVELS_DBFS = ((0, -6, -12, -20), (-30,), (-40,))  # of the peak; the front end hides more the softer a sound is
+# Of the peak. The softer the noise is, the more of it the front end's log offset hides.
+LEVELS_DBFS = ((0, -6, -12, -20), (-30,), (-40,), (-50,), (-60,))
+MARGIN = 1 / 3  # of the way from the largest cosine of a clip to 1, for clips that are not in the data
 SEEDS = (0, 1)  # of the prototypes
+JUDGED_LEVELS_DBFS = range(0, -70, -5)
 JUDGED_SEEDS = (2, 3)
 
 
@@ -51,10 +55,9 @@ def with_noise(
 
     groups = [embed([colour], levels, SEEDS) for colour in COLOURS for levels in LEVELS_DBFS]
     noise = unit_rows(np.stack([zeroshot.mapped(rows).mean(axis=0) for rows in groups]))
-    largest = float((zeroshot.mapped(clips) @ noise.T).max())
-    threshold = float(np.nextafter(np.float32(largest), np.float32(2)))
-    known = replace(zeroshot, noise=noise, noise_threshold=threshold)
-    judged = embed([*COLOURS, *BETWEEN], [level for levels in LEVELS_DBFS for level in levels], JUDGED_SEEDS)
+    largest = (zeroshot.mapped(clips) @ noise.T).max(axis=0)  # [n]
+    known = replace(zeroshot, noise=noise, noise_thresholds=largest + np.float32(MARGIN) * (1 - largest))
+    judged = embed([*COLOURS, *BETWEEN], JUDGED_LEVELS_DBFS, JUDGED_SEEDS)
     return known, float(known.is_noise(judged).mean())
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from serving.audio import level_dbfs
+from serving.errors import BundleError
 from serving.log_mel import LogMelConfig
 from serving.zeroshot import ZeroShot
 from training.evaluation.noise import coloured_noise, with_noise
@@ -34,10 +35,22 @@ def test_no_clip_of_the_data_is_noise_and_noise_far_from_them_is():
     clips = np.float32(np.random.default_rng(0).standard_normal((20, 128)))  # like no sound
     known, found = with_noise(zeroshot, network, config, clips, torch.device("cpu"))
     assert found == 1.0
-    assert known.noise.shape == (9, 128)
+    assert known.noise.shape == (15, 128)
     np.testing.assert_allclose(np.linalg.norm(known.noise, axis=1), 1, rtol=1e-5)
     assert not known.is_noise(clips).any()
-    assert known.noise_threshold == pytest.approx(float((zeroshot.mapped(clips) @ known.noise.T).max()))
-    like_noise, found = with_noise(zeroshot, network, config, known.noise, torch.device("cpu"))
-    assert found == 0.0  # such clips are sounds of the data: nothing is refused
-    assert not like_noise.is_noise(known.noise).any()
+    assert (known.noise_thresholds > (zeroshot.mapped(clips) @ known.noise.T).max(axis=0)).all()
+    assert (known.noise_thresholds < 1).all()
+
+
+def test_a_file_with_noise_but_without_its_thresholds_is_refused(tmp_path):
+    identity = np.eye(128, dtype=np.float32)
+    known = ZeroShot(
+        np.zeros(128, np.float32), identity, ["a"], identity[:1], np.array([True]), 1.0,
+        noise=identity[:2], noise_thresholds=np.float32([0.5, 0.5]),
+    )  # fmt: skip
+    known.save(tmp_path / "zeroshot.npz")
+    with np.load(tmp_path / "zeroshot.npz") as stored:
+        arrays = {name: stored[name] for name in stored if name != "noise_thresholds"}
+    np.savez(tmp_path / "half.npz", **arrays)
+    with pytest.raises(BundleError, match="only one of noise and noise_thresholds"):
+        ZeroShot.load(tmp_path / "half.npz")
