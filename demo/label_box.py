@@ -127,7 +127,7 @@ def draw_promise(embedder: Embedder, labels: str, descriptions: str) -> str:
         return ""
     text = expectation(embedder.manifest.scores, label_kinds(embedder, chosen, own))
     n = len(chosen.class_names)
-    return f'<p class="promise"><b>{n} label{"s" if n > 1 else ""} typed.</b> {text}</p>' if text else ""
+    return f'<p class="promise"><b>{n} label{"s" if n > 1 else ""}.</b> {text}</p>' if text else ""
 
 
 ADVICE_DESCRIPTIONS = (

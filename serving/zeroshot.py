@@ -153,7 +153,7 @@ class ZeroShot:
 
         Noise resembles rain, waves and machines, so its similarity to them is above the threshold.
         """
-        if self.noise is None:
+        if self.noise is None or self.noise_thresholds is None:
             return np.zeros(len(embeddings), bool)
         return (self.mapped(embeddings) @ self.noise.T >= self.noise_thresholds).any(axis=1)
 
