@@ -155,7 +155,8 @@ class ZeroShot:
         """
         if self.noise is None or self.noise_thresholds is None:
             return np.zeros(len(embeddings), bool)
-        return (self.mapped(embeddings) @ self.noise.T >= self.noise_thresholds).any(axis=1)
+        near = self.mapped(embeddings) @ self.noise.T >= self.noise_thresholds  # [n, noises]
+        return np.asarray(near.any(axis=1), np.bool_)
 
     @cached_property
     def _targets(self) -> NDArray[np.float32]:
