@@ -76,11 +76,12 @@ def expectation(scores: Mapping[str, Any], kinds: Mapping[str, LabelKind]) -> st
 
 def _expectation_of_both(scores: Mapping[str, Any], n_seen: int, n_new: int) -> str:
     """As `expectation`, for trained and other labels together."""
-    new_labels = f"{n_new} new label{'s' if n_new > 1 else ''}"
+    new_labels = f"{n_new} new labels" if n_new > 1 else "new label"
+    trained_labels = f"{n_seen} labels" if n_seen > 1 else "label"
     together = mixed_accuracy(scores, n_seen, n_new)
     if together is not None:
         return (
-            f"Sounds of the {n_seen} it was trained on: about {out_of_ten(together[0])} first answers are right. "
+            f"Sounds of the {trained_labels} that it was trained on: about {out_of_ten(together[0])} first answers are right. "
             f"Sounds of the {new_labels}: about {out_of_ten(together[1])}."
         )
     seen = seen_accuracy(scores)

@@ -36,7 +36,7 @@ def judge(ranked: RankedLabels, silent: bool, seconds: float = math.inf) -> Verd
         return Verdict(NOTHING_TO_HEAR, reason, NOTHING_TO_HEAR)
     label, share = ranked.ranking[0]
     if ranked.noise:
-        reason = "The sound is even noise, as of a fan, a radio between stations, or a recorder without a sound."
+        reason = "The sound is even noise, like that of a fan or an untuned radio."
         return Verdict(NONE_OF_THESE, reason, NONE_OF_THESE)
     if ranked.none_of_these:
         reason = f"The sound is like none of the labels. The nearest is “{words_of_label(label)}”."

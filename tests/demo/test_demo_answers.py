@@ -51,11 +51,12 @@ def test_the_expected_score_is_that_for_as_many_labels_as_are_typed():
 @pytest.mark.parametrize(("seen", "new", "words"), [(8, 1, "9 of 10"), (6, 4, "8 of 10"), (1, 1, "97 of 100")])
 def test_trained_and_new_labels_together_have_the_scores_of_the_nearest_measured_numbers(seen, new, words):
     text = expectation(SCORES | MIXED, kinds(seen, new))
-    assert f"Sounds of the {seen} it was trained on: about {words} first answers are right." in text
+    trained = f"{seen} labels" if seen > 1 else "label"
+    assert f"Sounds of the {trained} that it was trained on: about {words} first answers are right." in text
 
 
 def test_one_new_label_among_trained_ones_has_a_score_of_its_own():
-    assert "Sounds of the 1 new label: about 6 of 10." in expectation(SCORES | MIXED, kinds(9, 1))
+    assert "Sounds of the new label: about 6 of 10." in expectation(SCORES | MIXED, kinds(9, 1))
     unknown = expectation(SCORES, kinds(9, 1))  # a bundle without such scores
     assert "Sounds of its classes: about 9 of 10 first answers are right." in unknown
     assert "how often was not measured" in unknown
