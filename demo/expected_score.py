@@ -80,9 +80,10 @@ def _expectation_of_both(scores: Mapping[str, Any], n_seen: int, n_new: int) -> 
     trained_labels = f"{n_seen} labels" if n_seen > 1 else "label"
     together = mixed_accuracy(scores, n_seen, n_new)
     if together is not None:
+        of_trained, of_new = map(out_of_ten, together)
         return (
-            f"Sounds of the {trained_labels} that it was trained on: about {out_of_ten(together[0])} first answers are right. "
-            f"Sounds of the {new_labels}: about {out_of_ten(together[1])}."
+            f"Sounds of the {trained_labels} that it was trained on: about {of_trained} first answers are right. "
+            f"Sounds of the {new_labels}: about {of_new}."
         )
     seen = seen_accuracy(scores)
     if seen is None:
