@@ -12,6 +12,8 @@ import socket
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +22,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from demo.bundle_choice import BundleChoice, find_bundles
-from demo.examples import EXAMPLE_SOUNDS, pick_examples
+from demo.examples import EXAMPLE_SOUNDS, Example, pick_examples
+from demo.gradio_import import import_page
 from serving.command_line import console, run_command
 from serving.errors import UsageError
 from serving.trust_option import Trusted
@@ -63,7 +66,6 @@ def serve(options: Options) -> dict[str, Any] | None:
     start = time.perf_counter()
     check_port(options.host, options.port)
     bundles = BundleChoice(find_bundles(options.bundles), options.backend, options.trust)
-    first = bundles.open(bundles.names[0])
     if options.recordings and not options.library:
         raise UsageError("--recordings: needs --library, whose recordings are in that folder")
     examples = pick_examples(options.examples or EXAMPLE_SOUNDS)
@@ -73,32 +75,34 @@ def serve(options: Options) -> dict[str, Any] | None:
     with contextlib.suppress(KeyboardInterrupt), tempfile.TemporaryDirectory(prefix="unheard-") as uploads:
         # Gradio deletes what it stored when it ends. In a shared folder, that would be the files of other demos too.
         os.environ.setdefault("GRADIO_TEMP_DIR", uploads)
-        # These imports take seconds. They follow the checks above, so that an error is reported immediately.
-        import_start = time.perf_counter()
-        from demo.gradio_page import build_page
-        from demo.library import read_library
-        from demo.tabs.find_similar import check_space
-
-        import_seconds = time.perf_counter() - import_start
-        library = read_library(options.library, options.recordings) if options.library else None
-        if library:
-            check_space(library, first, bundles.names[0])
-        page, address = _launch(options, build_page(bundles, examples, library))
+        page, address = _launch(options, _build(options, bundles, examples))
         try:
             seconds = time.perf_counter() - start
-            ready = {
-                "address": address,
-                "start_seconds": round(seconds, 1),
-                "import_seconds": round(import_seconds, 1),
-            }
-            message = f"demo of {', '.join(bundles.names)}, ready after {seconds:.1f} s"
-            message += f" ({import_seconds:.1f} s of it for imports); Ctrl-C stops it"
+            ready = {"address": address, "start_seconds": round(seconds, 1)}
+            message = f"demo of {', '.join(bundles.names)}, ready after {seconds:.1f} s; Ctrl-C stops it"
             console.print(message, highlight=False, soft_wrap=True)
             console.print(address, highlight=False)
             threading.Event().wait()
         finally:
             page.close(verbose=False)
     return ready
+
+
+def _build(options: Options, bundles: BundleChoice, examples: Sequence[Example]) -> "Blocks":
+    """Build the page. Its import, which takes seconds, goes on while the first bundle is opened."""
+    importer = ThreadPoolExecutor(1)
+    importing = importer.submit(import_page)
+    importer.shutdown(wait=False)  # an error below is reported immediately
+    first = bundles.open(bundles.names[0])
+    page = importing.result()
+    if options.library is None:
+        return page.build_page(bundles, examples)
+    from demo.library import read_library  # PyArrow takes a while, too
+    from demo.tabs.find_similar import check_space
+
+    library = read_library(options.library, options.recordings)
+    check_space(library, first, bundles.names[0])
+    return page.build_page(bundles, examples, library)
 
 
 def _launch(options: Options, page: "Blocks") -> "tuple[Blocks, str]":

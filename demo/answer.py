@@ -11,12 +11,12 @@ from serving.embedder import Embedder
 
 
 def rank_typed(
-    embedder: Embedder, embedded: EmbeddedRecording, labels: str, offset: float, descriptions: str
+    embedder: Embedder, embedded: EmbeddedRecording, labels: str, favour: float, descriptions: str
 ) -> RankedLabels:
     """Rank labels, as they are typed, for a recording. LabelError: one cannot be used."""
     named = read_labels(labels, embedder.zeroshot.class_names)
     own = read_descriptions(descriptions, embedder)
-    return rank_labels(embedder, embedded.rows, named, offset, own, embedded.window)
+    return rank_labels(embedder, embedded.rows, named, favour, own, embedded.window)
 
 
 def heard_in(embedded: EmbeddedRecording, ranked: RankedLabels) -> list[Heard]:

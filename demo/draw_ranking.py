@@ -67,12 +67,12 @@ def _bar(embedder: Embedder, ranked: RankedLabels, label: str, share: float, alo
     )
 
 
-def ranking_notes(embedded: EmbeddedRecording, ranked: RankedLabels, offset: float) -> list[str]:
+def ranking_notes(embedded: EmbeddedRecording, ranked: RankedLabels, favour: float) -> list[str]:
     """Notes that help to read the ranking."""
     if embedded.is_silent:
         return [f"Its peak level is {embedded.level_dbfs:.0f} dBFS; below {SILENT_DBFS:.0f} nothing can be named."]
     notes = label_notes(ranked)
-    if offset and len(ranked.ranking) > 1 and (not ranked.seen or ranked.chosen.seen.all()):
+    if favour and len(ranked.ranking) > 1 and (not ranked.seen or ranked.chosen.seen.all()):
         known = "trained on" if ranked.seen else "new"
         notes.append(f"All these labels are {known}, so “favour new sounds” changes nothing.")
     return notes

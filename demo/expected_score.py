@@ -1,6 +1,7 @@
 """How often the first answer is right, in words, from the scores in a bundle's manifest."""
 
 import math
+import re
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
@@ -34,25 +35,63 @@ def unseen_accuracy(scores: Mapping[str, Any], n_labels: int) -> float | None:
     return points[-1][1] if n_labels >= points[-1][0] else points[0][1]
 
 
+def mixed_accuracy(scores: Mapping[str, Any], n_seen: int, n_new: int) -> tuple[float, float] | None:
+    """How often the first answer is right among n_seen trained and n_new other labels together, 0 to 1.
+
+    Of the measured numbers of labels, the nearest ones count, by the logarithms of both numbers.
+    returns  for sounds of the trained labels, and for sounds of the others; None: it is not known
+    """
+    of_seen, of_new = scores.get("mixed_seen"), scores.get("mixed_unseen")
+    if not (isinstance(of_seen, Mapping) and isinstance(of_new, Mapping)):
+        return None
+    measured = [key for key in of_seen if key in of_new and re.fullmatch(r"[1-9]\d*\+[1-9]\d*", key)]
+    if not measured:
+        return None
+
+    def distance(key: str) -> float:
+        seen, new = map(int, key.split("+"))
+        return math.hypot(math.log(seen / n_seen), math.log(new / n_new))
+
+    nearest = min(measured, key=distance)
+    return float(of_seen[nearest]), float(of_new[nearest])
+
+
 def expectation(scores: Mapping[str, Any], kinds: Mapping[str, LabelKind]) -> str:
     """What to expect of a ranking of these labels, in one or two sentences; "" where nothing is known."""
     n_seen = sum(kind is LabelKind.SEEN for kind in kinds.values())
     n_new = len(kinds) - n_seen
     if len(kinds) == 1:
         return "One label alone cannot be compared with others: add labels that could be meant instead."
-    sentences = []
+    if n_seen and n_new:
+        return _expectation_of_both(scores, n_seen, n_new)
     seen, new = seen_accuracy(scores), unseen_accuracy(scores, n_new)
     if n_seen and seen is not None:
-        whole = "all of its classes together" if not n_new else "its classes"
-        sentences.append(f"Sounds of {whole}: about {out_of_ten(seen)} first answers are right.")
+        return f"Sounds of all of its classes together: about {out_of_ten(seen)} first answers are right."
     if n_new and new is not None:
-        sentences.append(
-            f"With {n_new} labels it was never trained on, about {out_of_ten(new)} first answers are right"
-            + (f" (by chance: {out_of_ten(1 / n_new)})." if n_new <= 5 else ".")
+        by_chance = f" (by chance: {out_of_ten(1 / n_new)})" if n_new <= 5 else ""
+        right = f"about {out_of_ten(new)} first answers are right"
+        return f"With {n_new} labels it was never trained on, {right}{by_chance}."
+    return ""
+
+
+def _expectation_of_both(scores: Mapping[str, Any], n_seen: int, n_new: int) -> str:
+    """As `expectation`, for trained and other labels together."""
+    new_labels = f"{n_new} new labels" if n_new > 1 else "new label"
+    trained_labels = f"{n_seen} labels" if n_seen > 1 else "label"
+    together = mixed_accuracy(scores, n_seen, n_new)
+    if together is not None:
+        of_trained, of_new = map(out_of_ten, together)
+        return (
+            f"Sounds of the {trained_labels} that it was trained on: about {of_trained} first answers are right. "
+            f"Sounds of the {new_labels}: about {of_new}."
         )
-    if n_new and n_seen and sentences:
-        sentences.append("With both kinds together, sounds of the new ones are missed more often.")
-    return " ".join(sentences)
+    seen = seen_accuracy(scores)
+    if seen is None:
+        return ""
+    return (
+        f"Sounds of its classes: about {out_of_ten(seen)} first answers are right. "
+        f"Sounds of the {new_labels} are missed more often; how often was not measured for this bundle."
+    )
 
 
 def out_of_ten(share: float) -> str:

@@ -37,6 +37,11 @@ def good_and_bad(embedder: Embedder) -> list[str]:
             "Weaker on sounds that it knows only from words: the more labels, the more often the first answer is "
             f"wrong (about {out_of_ten(ten)} right among 10)."
         )
+    if embedder.zeroshot.threshold is None:
+        sentences.append(
+            "It always answers with one of the labels, even for a sound that is like none of them: this bundle has no "
+            "threshold to refuse with."
+        )
     sentences.append("It gives one name to each stretch of sound, also where several sounds overlap.")
     return sentences
 

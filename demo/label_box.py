@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from demo.bundle_choice import BundleChoice
 from demo.events import add_action, handle_event
 from demo.expected_score import expectation
-from demo.favour_new import STEP, largest_offset, start_offset
+from demo.favour_new import STEP, largest_favour
 from demo.label_kinds import label_kinds
 from demo.label_presets import OWN, presets
 from demo.typed_labels import choose_labels, read_descriptions, read_labels, write_descriptions
@@ -26,13 +26,13 @@ Sounds = Callable[[str], NDArray[np.float32] | None]
 class LabelBox:
     """The components for labels.
 
-    offset    the slider "favour new sounds": subtracted from the scores of seen classes
+    favour    the slider "favour new sounds": added to the bundle's own offset
     renewed   the event after which the box shows the labels of a newly chosen bundle
     """
 
     preset: gr.Radio
     labels: gr.Textbox
-    offset: gr.Slider
+    favour: gr.Slider
     descriptions: gr.Textbox
     renewed: Any
 
@@ -40,7 +40,7 @@ class LabelBox:
 def add_labels(
     bundles: BundleChoice, bundle: gr.Radio, promise: gr.HTML, sounds: Sounds, api_name: str | None = None
 ) -> LabelBox:
-    """Add the box for labels. Views read `labels`, `offset` and `descriptions`.
+    """Add the box for labels. Views read `labels`, `favour` and `descriptions`.
 
     bundle    the component that names the bundle; if it changes, the box is filled again
     promise   shows how often an answer among these labels is right
@@ -64,13 +64,15 @@ def add_labels(
                 elem_classes="descriptions",
                 interactive=embedder.knows_text,
             )
-        offset = gr.Slider(
-            0,
-            largest_offset(embedder.zeroshot, sounds(name)),
-            value=start_offset(embedder),
+        end = largest_favour(embedder.zeroshot, sounds(name))
+        favour = gr.Slider(
+            -end,
+            end,
+            value=0,
             step=STEP,
             label="favour new sounds",
-            info="Further right, labels without recordings in the training win more often over the others.",
+            info="0 is the bundle's own balance. Further right, labels without recordings in the training win more "
+            "often over the others; further left, less often.",
         )
 
     def fill(preset: str, bundle: str) -> str:
@@ -88,9 +90,8 @@ def add_labels(
         choices = presets(embedder)
         box = gr.Textbox(choices[OWN], info=advice(embedder))
         meanings = gr.Textbox(describe(embedder, choices[OWN], ""), interactive=embedder.knows_text)
-        slider = gr.Slider(
-            maximum=largest_offset(embedder.zeroshot, sounds(bundle)), value=start_offset(embedder), step=STEP
-        )
+        end = largest_favour(embedder.zeroshot, sounds(bundle))
+        slider = gr.Slider(minimum=-end, maximum=end, value=0, step=STEP)
         return gr.Radio(list(choices), value=OWN), box, meanings, slider
 
     def follow(labels: str, descriptions: str, bundle: str) -> tuple[Any, str, str]:
@@ -100,12 +101,12 @@ def add_labels(
         return preset, describe(embedder, labels, descriptions), draw_promise(embedder, labels, descriptions)
 
     handle_event(preset.input, fill, [preset, bundle], [labels])
-    renewed = handle_event(bundle.change, fill_again, [bundle], [preset, labels, descriptions, offset])
+    renewed = handle_event(bundle.change, fill_again, [bundle], [preset, labels, descriptions, favour])
     typed = [labels, descriptions, bundle]
     handle_event(labels.change, follow, typed, [preset, descriptions, promise], trigger_mode="always_last")
     if api_name:
         add_action(fill_for_programs, [preset, bundle], api_name)
-    return LabelBox(preset, labels, offset, descriptions, renewed)
+    return LabelBox(preset, labels, favour, descriptions, renewed)
 
 
 def describe(embedder: Embedder, labels: str, descriptions: str) -> str:
@@ -126,7 +127,7 @@ def draw_promise(embedder: Embedder, labels: str, descriptions: str) -> str:
         return ""
     text = expectation(embedder.manifest.scores, label_kinds(embedder, chosen, own))
     n = len(chosen.class_names)
-    return f'<p class="promise"><b>{n} label{"s" if n > 1 else ""} typed.</b> {text}</p>' if text else ""
+    return f'<p class="promise"><b>{n} label{"s" if n > 1 else ""}.</b> {text}</p>' if text else ""
 
 
 ADVICE_DESCRIPTIONS = (

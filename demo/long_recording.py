@@ -16,10 +16,10 @@ NO_PICTURE = f"A recording longer than {MAX_SECONDS // 60} minutes has no spectr
 
 @dataclass(frozen=True)
 class Words:
-    """What to rank: labels, offset and descriptions, as they are typed."""
+    """What to rank: labels, favour and descriptions, as they are typed."""
 
     labels: str
-    offset: float
+    favour: float
     descriptions: str
 
 

@@ -29,7 +29,7 @@ class RankedLabels:
     unknown_words  label -> its words that the text model does not know, if there are any
     ranking        (label, probability) pairs in descending order; the probabilities sum to 1
     similarity     largest cosine of the recording and a label
-    none_of_these  whether the recording is like none of the labels
+    none_of_these  whether the recording is like none of the labels;  noise: because it is even noise
     by_window      (label, probability) of the most probable label of each window, averaged with its neighbours
     none_by_window whether a window is like none of the labels
     similar_by_window  [n_windows] the largest cosine of each window and a label
@@ -42,6 +42,7 @@ class RankedLabels:
     ranking: list[tuple[str, float]]
     similarity: float
     none_of_these: bool
+    noise: bool
     by_window: list[tuple[str, float]]
     none_by_window: list[bool]
     similar_by_window: NDArray[np.float32]
@@ -64,13 +65,14 @@ def rank_labels(
     embedder: Embedder,
     rows: NDArray[np.float32],
     labels: Sequence[str] | None,
-    offset: float | None = None,
+    favour: float = 0.0,
     own: Mapping[str, str] | None = None,
     window: Window | None = None,
 ) -> RankedLabels:
     """Rank labels for a clip's windows [n_windows, 128].
 
-    labels, offset   as for `Embedder.classify`
+    labels           as for `Embedder.classify`
+    favour           added to the bundle's own offset for these labels: above 0, unseen labels win more often
     own              the visitor's descriptions, see `read_descriptions`
     window           of the rows; None: the model's own
     errors           LabelError
@@ -78,6 +80,7 @@ def rank_labels(
     start = time.perf_counter()
     own = own or {}
     chosen = choose_labels(embedder, labels, own)
+    offset = chosen.own_offset + favour
     clip = pool(rows)
     smooth = smooth_rows(rows, windows_together(window or embedder.manifest.window))
     kinds = label_kinds(embedder, chosen, own)
@@ -89,7 +92,8 @@ def rank_labels(
         chosen.rank(clip, offset=offset),
         float(chosen.similarities(clip[None]).max()),
         bool(chosen.none_of_these(clip[None])[0]),
-        *_name_windows(chosen, smooth, chosen.offset if offset is None else offset),
+        bool(chosen.is_noise(clip[None])[0]),
+        *_name_windows(chosen, smooth, offset),
         1000 * (time.perf_counter() - start),
     )
 

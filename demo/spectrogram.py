@@ -7,9 +7,9 @@ import base64
 import io
 import math
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -17,7 +17,6 @@ from PIL import Image
 from demo.heard import clock
 from serving.audio import Window
 
-COLOURS = np.round(255 * mpl.colormaps["magma"](np.arange(256))[:, :3]).astype(np.uint8)  # [256, 3]
 MAX_COLUMNS = 2_000  # of pixels in the log-mel and of points in the waveform; more than a screen shows
 MAX_NAMED_WINDOWS = 12  # more names do not fit
 MAX_LONG_NAMES = 5  # more are numbers without the word "window"
@@ -63,6 +62,14 @@ def draw_spectrogram(
     )
 
 
+@cache
+def _colours() -> NDArray[np.uint8]:
+    """The colour map: [256, 3]."""
+    from matplotlib import colormaps  # its import would delay the first sight of the page
+
+    return np.round(255 * colormaps["magma"](np.arange(256))[:, :3]).astype(np.uint8)
+
+
 def _png(frames: NDArray[np.float32], low: float, high: float) -> str:
     """Encode log-mel [n_frames, bands] as a PNG data URL: low bands at the bottom, `low` black, `high` light."""
     group = math.ceil(len(frames) / MAX_COLUMNS)
@@ -70,7 +77,7 @@ def _png(frames: NDArray[np.float32], low: float, high: float) -> str:
     columns = np.maximum.reduceat(frames, starts, axis=0)  # [n_columns, bands]; the maximum keeps a click visible
     shades = np.clip(255 * (columns - low) / (high - low), 0, 255).astype(np.uint8)
     image = Image.fromarray(np.ascontiguousarray(shades.T[::-1]))
-    image.putpalette(COLOURS.tobytes())
+    image.putpalette(_colours().tobytes())
     data = io.BytesIO()
     image.save(data, "PNG")
     return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
@@ -153,7 +160,7 @@ def _caption(n_windows: int, window_s: float, padded: bool, hatched: bool) -> st
 
 
 def _key(low: float, high: float) -> str:
-    stops = ",".join("#" + bytes(COLOURS[i]).hex() for i in range(0, 256, 51))
+    stops = ",".join("#" + bytes(_colours()[i]).hex() for i in range(0, 256, 51))
     bar = f'<i class="key" style="background:linear-gradient(90deg,{stops})"></i>'
     return f"<span>log-mel {_signed(low)} {bar} {_signed(high)}</span>"
 

@@ -1,5 +1,6 @@
 """The first line of an answer: a label, "none of these", or "nothing to hear"."""
 
+import math
 from dataclasses import dataclass
 
 from demo.ranked_labels import RankedLabels
@@ -8,6 +9,7 @@ from serving.label_text import words_of_label
 NONE_OF_THESE = "none of these"
 NOTHING_TO_HEAR = "nothing to hear"
 LIKE_IT = "sounds like it"
+SHORTEST_S = 0.025  # a frame of the front end, which a shorter sound does not fill
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,18 @@ class Verdict:
     spoken: str
 
 
-def judge(ranked: RankedLabels, silent: bool) -> Verdict:
-    """The verdict on a ranking. silent: whether the sound is too soft to be named."""
+def judge(ranked: RankedLabels, silent: bool, seconds: float = math.inf) -> Verdict:
+    """The verdict on a ranking. silent: whether the sound is too soft to be named;  seconds: its duration."""
+    if seconds < SHORTEST_S:
+        reason = f"The recording lasts only {1000 * seconds:.1f} ms, so the ranking below means nothing."
+        return Verdict(NOTHING_TO_HEAR, reason, NOTHING_TO_HEAR)
     if silent:
         reason = "The recording is silent, so the ranking below means nothing."
         return Verdict(NOTHING_TO_HEAR, reason, NOTHING_TO_HEAR)
     label, share = ranked.ranking[0]
+    if ranked.noise:
+        reason = "The sound is even noise, like that of a fan or an untuned radio."
+        return Verdict(NONE_OF_THESE, reason, NONE_OF_THESE)
     if ranked.none_of_these:
         reason = f"The sound is like none of the labels. The nearest is “{words_of_label(label)}”."
         return Verdict(NONE_OF_THESE, reason, NONE_OF_THESE)

@@ -25,6 +25,10 @@ SCORE_NAMES = {
     "gzsl_seen": "seen and unseen classes among all labels: accuracy on seen classes",
     "gzsl_unseen": "seen and unseen classes among all labels: accuracy on unseen classes",
     "gzsl_harmonic_mean": "harmonic mean of these two (GZSL)",
+    "mixed_seen": "{} seen + unseen labels: accuracy on seen classes",
+    "mixed_unseen": "{} seen + unseen labels: accuracy on unseen classes",
+    "mixed_harmonic_mean": "{} seen + unseen labels: harmonic mean of these two",
+    "calibration_error_mixed": "{} seen + unseen labels: expected calibration error",
     "hub_share": "share of the clips of unseen classes that the most frequent answer takes, all labels",
     "hub_gini": "Gini coefficient of the answers to these clips",
     "none_auroc": "none of these: area under the ROC curve (AUROC), seen and unseen labels",
@@ -34,6 +38,7 @@ SCORE_NAMES = {
     "none_kept_unseen": "a clip whose label is among three unseen labels is not refused",
     "none_found_seen": "a clip whose label is not among three seen labels is none of these",
     "none_found_unseen": "a clip whose label is not among three unseen labels is none of these",
+    "none_found_noise": "synthesised white to brown noise is none of these",
 }
 NUMBERS = {"hub_gini", "none_auroc", "none_auroc_seen", "none_auroc_unseen"}  # that are no shares
 AUDIOSET = """

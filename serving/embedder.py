@@ -236,8 +236,8 @@ class Embedder(SharedCopy):
 
         labels   classes of this bundle, or any English text ("dog barking") if the bundle has a text model; None: all
                  classes of this bundle
-        offset   subtracted from the scores of classes seen in training (generalised zero-shot); None: the offset that
-                 the training chose, which is 0 where it chose none
+        offset   subtracted from the scores of classes seen in training (generalised zero-shot); None: the bundle's own
+                 for these labels, which is 0 where the training chose none
         hop_seconds   as for `embed_windows`
         returns  (label, probability) pairs, most probable first; the probabilities sum to 1. Labels are unchanged. The
                  list also has `none_of_these`, `similarities`, `level_dbfs`, `silent` and `unknown_words`, see

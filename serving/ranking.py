@@ -19,6 +19,7 @@ class Ranking(list[tuple[str, float]]):
     unknown_words  label -> the words that the text model does not know, for labels with other, known words
     similarities   of the sound to each label, in the order of the list: see `ZeroShot.similarities`
     threshold      similarity below which a sound is not a label; None: the bundle has none
+    noise          whether the sound is even noise, which is none of the labels, see `ZeroShot.is_noise`
     """
 
     def __init__(
@@ -28,12 +29,14 @@ class Ranking(list[tuple[str, float]]):
         unknown_words: dict[str, list[str]],
         similarities: Iterable[float],
         threshold: float | None,
+        noise: bool = False,
     ):
         super().__init__(pairs)
         self.level_dbfs = level_dbfs
         self.unknown_words = unknown_words
         self.similarities = list(similarities)
         self.threshold = threshold
+        self.noise = noise
 
     @property
     def silent(self) -> bool:
@@ -42,8 +45,9 @@ class Ranking(list[tuple[str, float]]):
 
     @property
     def none_of_these(self) -> bool:
-        """Whether the sound is none of the labels: it is silent, or all its similarities are below the threshold."""
-        return self.silent or (self.threshold is not None and max(self.similarities) < self.threshold)
+        """Whether the sound is none of the labels: it is silent or noise, or no similarity reaches the threshold."""
+        unlike_all = self.threshold is not None and max(self.similarities) < self.threshold
+        return self.silent or self.noise or unlike_all
 
 
 def rank_embedding(
@@ -60,4 +64,6 @@ def rank_embedding(
     """
     pairs = zeroshot.rank(embedding, offset=offset)
     similarity = dict(zip(zeroshot.class_names, zeroshot.similarities(embedding[None])[0].tolist(), strict=True))
-    return Ranking(pairs, level_dbfs, unknown_words, [similarity[label] for label, _ in pairs], zeroshot.threshold)
+    similarities = [similarity[label] for label, _ in pairs]
+    noise = bool(zeroshot.is_noise(embedding[None])[0])
+    return Ranking(pairs, level_dbfs, unknown_words, similarities, zeroshot.threshold, noise)

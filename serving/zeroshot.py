@@ -7,11 +7,16 @@ An embedding and the vector of each class are projected into one space, and comp
 
 The offset is calibrated stacking (Chao 2016, arXiv:1605.04253). Without it, a ranking of seen and unseen classes
 together (generalised zero-shot learning) almost never puts an unseen class first.
+
+How large it must be depends on the numbers of labels, because among more labels of a kind the best one scores higher by
+chance. So a balanced map adds log(seen labels / unseen labels): the scores are logarithms of odds, and this gives both
+kinds the same prior probability, however many labels each has.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import log
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +38,10 @@ FORMS = {
     "text_mean": ArrayForm("f", ("text_size",), optional=True),
     "text_projection": ArrayForm("f", ("text_size", "size"), optional=True),
     "offset": ArrayForm("f", (), optional=True),
+    "balanced": ArrayForm("b", (), optional=True),
     "threshold": ArrayForm("f", (), optional=True),
+    "noise": ArrayForm("f", ("noises", "size"), optional=True),
+    "noise_thresholds": ArrayForm("f", ("noises",), optional=True),
 }
 NUMBERS = [name for name, form in FORMS.items() if form.kinds == "f"]
 TextEncoder = Callable[[Sequence[str]], NDArray[np.float32]]  # texts -> vectors [n, text_size]
@@ -53,8 +61,11 @@ class ZeroShot:
                                                None: not known, and only the classes can be ranked
     text_projection  [text_size, size] float32  maps a class vector into the space of the comparison; None: class
                                                vectors are in it (size = text_size)
-    offset         subtracted from the scores of seen classes by `rank`, unless the caller gives another
+    offset         by which seen classes score too high: see `own_offset` and `similarities`
+    balanced       whether `own_offset` depends on the numbers of seen and unseen classes
     threshold      an embedding without a similarity of this size or more is none of the classes; None: not known
+    noise          [n, size] float32 unit rows: even noises in the space of the comparison; None: not known
+    noise_thresholds  [n] float32: an embedding with a cosine of this size or more to its row of `noise` is noise
     """
 
     mean: NDArray[np.float32]
@@ -66,7 +77,20 @@ class ZeroShot:
     text_mean: NDArray[np.float32] | None = None
     text_projection: NDArray[np.float32] | None = None
     offset: float = 0.0
+    balanced: bool = False
     threshold: float | None = None
+    noise: NDArray[np.float32] | None = None
+    noise_thresholds: NDArray[np.float32] | None = None
+
+    @property
+    def own_offset(self) -> float:
+        """Subtracted from the scores of seen classes by `rank`, unless the caller gives another.
+
+        It is `offset`; for a balanced map with classes of both kinds, plus log(seen classes / unseen classes).
+        """
+        n_seen = int(self.seen.sum())
+        n_unseen = len(self.seen) - n_seen
+        return self.offset + log(n_seen / n_unseen) if self.balanced and n_seen and n_unseen else self.offset
 
     @property
     def seen_names(self) -> list[str]:
@@ -95,15 +119,18 @@ class ZeroShot:
 
     def cosines(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """The cosine of each embedding [n, 128] and each class in the space of the comparison: [n, C] float32."""
+        return self.mapped(embeddings) @ self._targets.T
+
+    def mapped(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Embeddings [n, 128] in the space of the comparison: [n, size] float32 unit rows."""
         centred: NDArray[np.float32] = embeddings - self.mean
-        mapped = unit_rows(centred @ self.projection)  # [n, size]
-        return mapped @ self._targets.T
+        return unit_rows(centred @ self.projection)
 
     def similarities(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """How similar each embedding [n, 128] is to each class: [n, C] float32, the number that has the threshold.
 
-        These are the cosines, less the map's own offset for seen classes. Sounds have larger cosines to seen classes
-        than to unseen ones, right or not; the offset makes both comparable.
+        These are the cosines, less the map's `offset` for seen classes. Sounds have larger cosines to seen classes
+        than to unseen ones, right or not; the offset makes both comparable. They do not depend on the other classes.
         """
         if not self.offset or not self.temperature:
             return self.cosines(embeddings)
@@ -112,14 +139,24 @@ class ZeroShot:
         return np.where(self.seen, cosines - offset, cosines)
 
     def none_of_these(self, embeddings: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Whether an embedding is like none of the classes: its largest similarity is below the threshold.
+        """Whether an embedding is like none of the classes: its largest similarity is below the threshold, or it is
+        noise.
 
         embeddings  [n, 128] float32
-        returns     [n] bool; always False if the map has no threshold
+        returns     [n] bool; always False if the map knows neither a threshold nor noise
         """
-        if self.threshold is None:
+        noise = self.is_noise(embeddings)
+        return noise if self.threshold is None else noise | (self.similarities(embeddings).max(axis=1) < self.threshold)
+
+    def is_noise(self, embeddings: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Whether embeddings [n, 128] are those of even noise, which no label means: [n] bool.
+
+        Noise resembles rain, waves and machines, so its similarity to them is above the threshold.
+        """
+        if self.noise is None or self.noise_thresholds is None:
             return np.zeros(len(embeddings), bool)
-        return self.similarities(embeddings).max(axis=1) < self.threshold
+        near = self.mapped(embeddings) @ self.noise.T >= self.noise_thresholds  # [n, noises]
+        return np.asarray(near.any(axis=1), np.bool_)
 
     @cached_property
     def _targets(self) -> NDArray[np.float32]:
@@ -133,10 +170,10 @@ class ZeroShot:
     ) -> list[tuple[str, float]]:
         """Rank classes for one embedding [128], most probable first. The probabilities sum to 1 over the labels.
 
-        offset   subtracted from the scores of seen classes; None: the map's own
+        offset   subtracted from the scores of seen classes; None: `own_offset` for these labels
         """
         chosen = self if labels is None else self.choose(labels)
-        offset = self.offset if offset is None else offset
+        offset = chosen.own_offset if offset is None else offset
         scores = chosen.scores(embedding[None], offset=offset)[0].astype(np.float64)
         names = chosen.class_names
         odds = np.exp(scores - scores.max())
@@ -216,8 +253,12 @@ class ZeroShot:
             arrays["text_projection"] = self.text_projection
         if self.offset:
             arrays["offset"] = np.float32(self.offset)
+        if self.balanced:
+            arrays["balanced"] = np.bool_(True)
         if self.threshold is not None:
             arrays["threshold"] = np.float32(self.threshold)
+        if self.noise is not None and self.noise_thresholds is not None:
+            arrays |= {"noise": self.noise, "noise_thresholds": self.noise_thresholds}
         np.savez(path, allow_pickle=False, **arrays)
 
     @classmethod
@@ -240,6 +281,8 @@ class ZeroShot:
             raise BundleError(f"{name}: has a number of {largest:g}, or a class without a name; export it again")
         if "text_projection" not in stored and stored["projection"].shape[1] != stored["class_vectors"].shape[1]:
             raise BundleError(f"{name}: projection and class_vectors have other sizes; export it again")
+        if ("noise" in stored) != ("noise_thresholds" in stored):
+            raise BundleError(f"{name}: has only one of noise and noise_thresholds; export it again")
         return cls(
             mean=stored["mean"],
             projection=stored["projection"],
@@ -250,7 +293,10 @@ class ZeroShot:
             text_mean=stored.get("text_mean"),
             text_projection=stored.get("text_projection"),
             offset=float(stored.get("offset", 0.0)),
+            balanced=bool(stored.get("balanced", False)),
             threshold=float(stored["threshold"]) if "threshold" in stored else None,
+            noise=stored.get("noise"),
+            noise_thresholds=stored.get("noise_thresholds"),
         )
 
 

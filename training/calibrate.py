@@ -1,9 +1,9 @@
-"""Calibrate a run: probabilities, the threshold of "none of these", and the scores that a user can expect.
+"""Calibrate a run: probabilities, offset, the threshold of "none of these", and the scores that a user can expect.
 
     python -m training.calibrate runs/NAME --init yamnet.tflite
 
 Repeats the run's recipe without each recording fold and without groups of classes, and scores the clips that were held
-out. Writes the temperature and the threshold into RUN/zeroshot.npz, and the scores into
+out. Writes the temperature, the offset and the threshold into RUN/zeroshot.npz, and the scores into
 RUN/evaluation/calibration.json, from which export.onnx takes them.
 """
 
@@ -28,12 +28,13 @@ from training.compute import ComputeOptions, choose_compute
 from training.data.clips import load_clips
 from training.data.known_classes import CLASS_NAMES
 from training.evaluation.cross_fits import cross_fits
+from training.evaluation.noise import with_noise
 from training.evaluation.open_labels import Scores, apply_calibration, calibrate
 from training.fit.checkpoint import save_whole, write_text
 from training.learner import Learner
 from training.published.pretrained import published_weights
 from training.recordings import load_recordings
-from training.run_folder import CALIBRATION, EVALUATION, SUMMARY, ZEROSHOT, RunConfig
+from training.run_folder import CALIBRATION, EVALUATION, SUMMARY, ZEROSHOT, RunConfig, load_network
 from training.text_encoders import text_encoder
 from training.zeroshot_maps import text_vectors
 
@@ -74,12 +75,17 @@ def calibrate_run(options: CalibrateOptions) -> dict[str, Any]:
         return np.stack([stored[label] for label in labels])
 
     chosen = calibrate(fits, names, encode)
+    learner, device = recipe.learner, recipe.learner.compute.device
+    network = load_network(options.run, config).to(device)
     calibrated = apply_calibration(ZeroShot.load(options.run / ZEROSHOT), chosen)
+    calibrated, found = with_noise(calibrated, network, config, learner.embed(network), device)
+    chosen.scores["none_found_noise"] = found
     (options.run / EVALUATION).mkdir(exist_ok=True)
     write_text(options.run / EVALUATION / CALIBRATION, json.dumps(asdict(chosen), indent=1) + "\n")
     save_whole(options.run / ZEROSHOT, calibrated.save)
     _show(options.run, chosen.scores)
-    return {"out": str(options.run), "temperature": chosen.temperature, "threshold": chosen.threshold, **chosen.scores}
+    settings = {"temperature": chosen.temperature, "offset": chosen.offset, "threshold": chosen.threshold}
+    return {"out": str(options.run), **settings, **chosen.scores}
 
 
 def open_recipe(options: CalibrateOptions) -> Recipe:

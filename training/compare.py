@@ -60,7 +60,7 @@ class _Answers:
         group: NDArray[np.int64],
     ) -> None:  # fmt: skip
         """Add clips. zeroshot: of all labels;  nonsense: of the labels in WORDS_WITHOUT_SOUND."""
-        self.scores += list(zeroshot.scores(rows, offset=zeroshot.offset).astype(np.float64))
+        self.scores += list(zeroshot.scores(rows, offset=zeroshot.own_offset).astype(np.float64))
         self.seen += [zeroshot.seen] * len(rows)
         self.own += list(own)
         self.groups += [group] * len(rows)
@@ -109,9 +109,14 @@ def compare(options: CompareOptions) -> dict[str, Any]:
 
 
 def _settings(calibrated: ZeroShot, fitted: ZeroShot) -> ZeroShot:
-    """A fit with the temperature and the threshold of the calibrated run; its offset keeps its size in cosines."""
-    offset = fitted.offset / fitted.temperature * calibrated.temperature
-    return replace(fitted, temperature=calibrated.temperature, offset=offset, threshold=calibrated.threshold)
+    """A fit with the temperature, the offset and the threshold of the calibrated run."""
+    return replace(
+        fitted,
+        temperature=calibrated.temperature,
+        offset=calibrated.offset,
+        balanced=calibrated.balanced,
+        threshold=calibrated.threshold,
+    )
 
 
 def _scores(answers: _Answers) -> dict[str, float]:

@@ -61,7 +61,8 @@ def choose_strength(
 ) -> tuple[float, float]:
     """Lambda with the best mean accuracy on pseudo-unseen classes, and the offset with the best mean harmonic mean.
 
-    returns  lambda, and the offset in cosines; the default and 0 with fewer than FEWEST_CLASSES classes
+    returns  lambda, and the offset in cosines for as many labels of each kind as in a draw, see `draw_sizes`;
+             the default and 0 with fewer than FEWEST_CLASSES classes
     """
     heard = np.unique(train[1])
     if len(heard) < FEWEST_CLASSES:
@@ -79,13 +80,19 @@ def choose_strength(
     return best, float(OFFSETS[curves.argmax()])
 
 
+def draw_sizes(n_classes: int) -> tuple[int, int]:
+    """How many of the classes are seen and pseudo-unseen in a draw of `choose_strength`."""
+    n_pseudo = max(2, round(PSEUDO_SHARE * n_classes))
+    return n_classes - n_pseudo, n_pseudo
+
+
 def _draw(
     names: Sequence[str], seen: NDArray[np.bool_], vectors: NDArray[np.float32], train: Labelled,
     heard: NDArray[np.int64], strength: float, number: int,
 ) -> _Draw:  # fmt: skip
     rng = np.random.default_rng(number)  # the same draws for each lambda
     embeddings, labels = train
-    pseudo = rng.permutation(heard)[: max(2, round(PSEUDO_SHARE * len(heard)))]
+    pseudo = rng.permutation(heard)[: draw_sizes(len(heard))[1]]
     of_pseudo = np.isin(labels, pseudo)
     scored = of_pseudo | (rng.random(len(labels)) < PSEUDO_SHARE)
     fitted = prototype_map(names, seen, vectors, (embeddings[~scored], labels[~scored]), strength)

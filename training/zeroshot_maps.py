@@ -9,6 +9,7 @@ eszsl   the bilinear classifier of Romera-Paredes & Torr 2015 (ICML): X embeddin
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import log
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from serving.text_model.text_source import CLASS_TEXTS
 from serving.zeroshot import ZeroShot, unit_rows
 from training.data.known_classes import describe_class
 from training.networks import TextHead
-from training.prototype_map import Labelled, choose_strength, prototype_map
+from training.prototype_map import Labelled, choose_strength, draw_sizes, prototype_map
 from training.text_encoders import TextEncoder
 
 # gamma regularises the embeddings' side, lambda the texts' side. lambda = infinity is ridge regression.
@@ -126,8 +127,11 @@ def _fit_prototypes(
         for rows, others in _judged(train, validation)
     ]
     temperature = float(TEMPERATURES[np.mean(losses, axis=0).argmin()])
-    fitted = prototype_map(names, seen, vectors, train, strength)
-    return replace(fitted, temperature=temperature, offset=offset * temperature)
+    fitted = replace(prototype_map(names, seen, vectors, train, strength), temperature=temperature)
+    if not offset:
+        return fitted
+    n_seen, n_unseen = draw_sizes(len(np.unique(train[1])))
+    return replace(fitted, offset=offset * temperature - log(n_seen / n_unseen), balanced=True)
 
 
 def _ridge_map(

@@ -68,7 +68,7 @@ def add_live(bundles: BundleChoice, bundle: gr.Radio, promise: gr.HTML, sounds: 
         finally:
             Path(piece).unlink(missing_ok=True)  # Gradio would keep 100 kB per second until the page closes
 
-    def show(labels: str, offset: float, bundle: str, descriptions: str, ear: Ear) -> tuple[Any, ...]:
+    def show(labels: str, favour: float, bundle: str, descriptions: str, ear: Ear) -> tuple[Any, ...]:
         if ear.fault:
             raise AudioError(ear.fault)
         embedder = bundles.open(bundle)
@@ -77,7 +77,7 @@ def add_live(bundles: BundleChoice, bundle: gr.Radio, promise: gr.HTML, sounds: 
             return gr.skip(), gr.skip(), gr.skip()
         if not ear.is_warm(window):
             return draw_warming_up(ear, kept_samples(window) / window.rate_hz), gr.skip(), gr.skip()
-        answer = _answer(embedder, ear, labels, offset, descriptions)
+        answer = _answer(embedder, ear, labels, favour, descriptions)
         if not ear.listening:  # stopped in the meantime
             return gr.skip(), gr.skip(), gr.skip()
         return answer, draw_log(ear), gr.Button(visible=bool(ear.log))
@@ -101,7 +101,7 @@ def add_live(bundles: BundleChoice, bundle: gr.Radio, promise: gr.HTML, sounds: 
     ear = gr.State(Ear())  # each session has its own copy
     timer = gr.Timer(EVERY_S, active=False)
     box = parts.box
-    words = [box.labels, box.offset, bundle, box.descriptions, ear]
+    words = [box.labels, box.favour, bundle, box.descriptions, ear]
     off = gr.Timer(active=False)
     shown = [parts.bars, parts.log, parts.save]
     handle_event(parts.sound.start_recording, begin, [ear], [*shown, timer], blank=("", gr.Button(visible=False), off))
@@ -118,15 +118,15 @@ def add_live(bundles: BundleChoice, bundle: gr.Radio, promise: gr.HTML, sounds: 
 
 
 def _add_actions(bundles: BundleChoice, sound: gr.Audio, words: list[Any], ear: gr.State) -> None:
-    """Add the API's actions. words: the components for labels, offset, bundle, descriptions and the session's sound."""
+    """Add the API's actions. words: the components for labels, favour, bundle, descriptions and the session's sound."""
 
     def listen(
-        piece: str | None, labels: str, offset: float, bundle: str, descriptions: str, ear: Ear
+        piece: str | None, labels: str, favour: float, bundle: str, descriptions: str, ear: Ear
     ) -> dict[str, Any]:
         """Append a piece of sound to this session, and rank labels for its newest sound."""
         embedder = bundles.open(bundle)
         _listen(embedder, ear, piece)
-        ranked, milliseconds = _rank(embedder, ear, labels, offset, descriptions)
+        ranked, milliseconds = _rank(embedder, ear, labels, favour, descriptions)
         return {
             "ranking": as_json(ranked),
             "none_of_these": ranked.none_of_these,
@@ -184,9 +184,9 @@ def _listen(embedder: Embedder, ear: Ear, piece: str | None) -> None:
     ear.listen(*last[1:], embedder.manifest.window)
 
 
-def _answer(embedder: Embedder, ear: Ear, labels: str, offset: float, descriptions: str) -> str:
+def _answer(embedder: Embedder, ear: Ear, labels: str, favour: float, descriptions: str) -> str:
     """Rank labels for the newest sound, log the answer and draw it."""
-    ranked, milliseconds = _rank(embedder, ear, labels, offset, descriptions)
+    ranked, milliseconds = _rank(embedder, ear, labels, favour, descriptions)
     window = embedder.manifest.window
     silent = is_silent(level_dbfs(ear.newest(window)))
     level = ear.level_dbfs(window.rate_hz)
@@ -204,11 +204,11 @@ def _answer(embedder: Embedder, ear: Ear, labels: str, offset: float, descriptio
     )
 
 
-def _rank(embedder: Embedder, ear: Ear, labels: str, offset: float, descriptions: str) -> tuple[RankedLabels, float]:
+def _rank(embedder: Embedder, ear: Ear, labels: str, favour: float, descriptions: str) -> tuple[RankedLabels, float]:
     """Rank labels for the newest sound. Returns the ranking and its time in milliseconds."""
     start = time.perf_counter()
     window = embedder.manifest.window
     rows = embedder.run(cut_windows(ear.newest(window), window))
     named = read_labels(labels, embedder.zeroshot.class_names)
-    ranked = rank_labels(embedder, rows, named, offset, read_descriptions(descriptions, embedder))
+    ranked = rank_labels(embedder, rows, named, favour, read_descriptions(descriptions, embedder))
     return ranked, 1000 * (time.perf_counter() - start)

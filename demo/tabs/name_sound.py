@@ -42,9 +42,9 @@ def add_name_sound(
     """
 
     def show(
-        path: str | None, labels: str, offset: float, bundle: str, descriptions: str, overlap: str, visitor: Visitor
+        path: str | None, labels: str, favour: float, bundle: str, descriptions: str, overlap: str, visitor: Visitor
     ) -> tuple[Any, ...]:
-        visitor.choose(Words(labels, offset, descriptions))
+        visitor.choose(Words(labels, favour, descriptions))
         if path is None:
             return NOTHING_YET, *BLANK, gr.skip()
         embedder = bundles.open(bundle)
@@ -53,7 +53,7 @@ def add_name_sound(
         except DurationError:
             visitor.put(path, bundle, overlap)
             return WAITING, *BLANK, visitor.player(plain=True)
-        bars, strip = _draw(embedder, embedded, labels, offset, descriptions)
+        bars, strip = _draw(embedder, embedded, labels, favour, descriptions)
         picture = partly_read_card(embedded.warnings) + _picture(embedder, embedded)
         return bars, picture, strip, gr.Row(visible=True), embedded, visitor.player(plain=False)
 
@@ -78,19 +78,19 @@ def add_name_sound(
         embedded: EmbeddedRecording | None,
         path: str | None,
         labels: str,
-        offset: float,
+        favour: float,
         bundle: str,
         descriptions: str,
         visitor: Visitor,
     ) -> tuple[Any, Any]:
-        visitor.words = Words(labels, offset, descriptions)
+        visitor.words = Words(labels, favour, descriptions)
         embedder = bundles.open(bundle)
         if embedded is None or embedded.path != path or embedded.space != embedder.manifest.embedding_space:
             return gr.skip(), gr.skip()  # no recording, or `show` is embedding another one, or with another bundle
-        return _draw(embedder, embedded, labels, offset, descriptions)
+        return _draw(embedder, embedded, labels, favour, descriptions)
 
     def classify(
-        recording: str | None, labels: str, offset: float, bundle: str, descriptions: str, overlap: str
+        recording: str | None, labels: str, favour: float, bundle: str, descriptions: str, overlap: str
     ) -> dict[str, Any]:
         """Rank labels for one recording: ranking, the likeliest by window, what is heard when, milliseconds by stage.
 
@@ -98,21 +98,21 @@ def add_name_sound(
         """
         embedder = bundles.open(bundle)
         embedded = embed_any_length(embedder, recording, _hop_seconds(embedder, overlap))
-        return as_answer(embedder, embedded, rank_typed(embedder, embedded, labels, offset, descriptions))
+        return as_answer(embedder, embedded, rank_typed(embedder, embedded, labels, favour, descriptions))
 
     def table_of(form: str) -> Callable[..., tuple[str, str]]:
         def write(
             embedded: EmbeddedRecording | None,
             path: str | None,
             labels: str,
-            offset: float,
+            favour: float,
             bundle: str,
             descriptions: str,
         ) -> tuple[str, str]:
             if embedded is None or embedded.path != path:
                 raise AudioError("recording: is still being read; download what is heard when it is shown")
             embedder = bundles.open(bundle)
-            ranked = rank_typed(embedder, embedded, labels, offset, descriptions)
+            ranked = rank_typed(embedder, embedded, labels, favour, descriptions)
             return write_table(form, embedder, embedded, ranked, heard_in(embedded, ranked))
 
         return write
@@ -146,7 +146,7 @@ def add_name_sound(
     file_name, table = gr.Textbox(visible=False), gr.Textbox(visible=False)
     embedded = gr.State(None, time_to_live=3600)
     visitor = gr.State(Visitor())  # each session has its own copy
-    words = [sound, box.labels, box.offset, bundle, box.descriptions, overlap]
+    words = [sound, box.labels, box.favour, bundle, box.descriptions, overlap]
     shown = [bars, picture, strip, tables, embedded]
     for change in (sound.change, box.renewed.then, overlap.change):
         # "multiple": a new sound does not wait until a long one has been read; its turn ends that one.
@@ -155,7 +155,7 @@ def add_name_sound(
         )
         handle_event(ready.then, follow, [visitor], shown, blank=BLANK, trigger_mode="multiple", **LONG)
     again = [embedded, *words[:-1], visitor]
-    for change in (box.labels.change, box.offset.change, box.descriptions.change):
+    for change in (box.labels.change, box.favour.change, box.descriptions.change):
         handle_event(change, rank_again, again, [bars, strip], blank=("",), trigger_mode="always_last")
     for form, button in buttons.items():
         saved = handle_event(button.click, table_of(form), [embedded, *words[:-1]], [file_name, table])
@@ -173,7 +173,7 @@ def _hop_seconds(embedder: Embedder, overlap: str) -> float | None:
 def _step(embedder: Embedder, embedded: EmbeddedRecording, words: Words, stated: float | None) -> tuple[Any, ...]:
     """Draw what is known of a long recording."""
     try:
-        bars, strip = _draw(embedder, embedded, words.labels, words.offset, words.descriptions, stated)
+        bars, strip = _draw(embedder, embedded, words.labels, words.favour, words.descriptions, stated)
     except LabelError as error:  # the embeddings are right for other labels
         bars, strip = error_card(str(error)), ""
     picture = partly_read_card(embedded.warnings) + draw_progress(embedded, stated)
@@ -184,7 +184,7 @@ def _draw(
     embedder: Embedder,
     embedded: EmbeddedRecording,
     labels: str,
-    offset: float,
+    favour: float,
     descriptions: str,
     stated: float | None = None,
 ) -> tuple[str, str]:
@@ -193,9 +193,9 @@ def _draw(
     stated   duration in seconds of a recording that is still being read; 0: not known. It is not spoken, because it
              changes every second
     """
-    ranked = rank_typed(embedder, embedded, labels, offset, descriptions)
-    verdict = judge(ranked, embedded.is_silent)
-    notes = ranking_notes(embedded, ranked, offset)
+    ranked = rank_typed(embedder, embedded, labels, favour, descriptions)
+    verdict = judge(ranked, embedded.is_silent, embedded.seconds)
+    notes = ranking_notes(embedded, ranked, favour)
     times = _times(embedder, embedded, ranked.milliseconds)
     if len(embedded.rows) == 1 or verdict.text == NOTHING_TO_HEAR:
         return draw_ranking(embedder, ranked, verdict, notes, times), ""

@@ -62,11 +62,12 @@ def name_windows(
     """The labels of each window [n], in the order of the windows, most probable first.
 
     embeddings   [n, 128] float32
-    A window whose peak level is below SILENT_DBFS gets none: its embedding is that of silence.
+    A window whose peak level is below SILENT_DBFS gets none: its embedding is that of silence. With a threshold, even
+    noise gets none.
     """
     if not len(embeddings):
         return []
-    offset = zeroshot.offset if rules.offset is None else rules.offset
+    offset = zeroshot.own_offset if rules.offset is None else rules.offset
     similarities = zeroshot.similarities(embeddings)  # [n, C]
     scores = zeroshot.scores(embeddings, offset=offset).astype(np.float64)
     odds = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -74,6 +75,7 @@ def name_windows(
     taken = shares >= rules.probability
     if rules.threshold is not None:
         taken &= similarities >= rules.threshold
+        taken &= ~zeroshot.is_noise(embeddings)[:, None]
     taken &= (levels_dbfs >= SILENT_DBFS)[:, None]
     ranked = np.argsort(-shares, axis=1, kind="stable")[:, : rules.top]
     return [

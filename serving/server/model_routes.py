@@ -73,7 +73,7 @@ def create_model_router(pipeline: Pipeline) -> APIRouter:
         zeroshot, unknown_words = embedder.zeroshot, {}
         if query.labels is not None:
             zeroshot, unknown_words = await choose_labels(pipeline, query.labels)
-        offset = zeroshot.offset if query.offset is None else query.offset
+        offset = zeroshot.own_offset if query.offset is None else query.offset
         seen = dict(zip(zeroshot.class_names, zeroshot.seen.tolist(), strict=True))
 
         def rank(recording: EmbeddedUpload) -> dict[str, Any]:

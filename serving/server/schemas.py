@@ -35,7 +35,7 @@ class ClassifyQuery(BaseModel):
         le=LARGEST_OFFSET,
         allow_inf_nan=False,
         description="subtracted from the scores of classes seen in training, which otherwise outrank unseen ones. "
-        "Default: the offset that the training chose, 0 where it chose none",
+        "Default: the bundle's own for these labels, 0 where the training chose none",
     )
 
 

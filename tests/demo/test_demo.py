@@ -148,10 +148,10 @@ def test_typed_labels_are_ranked_and_unseen_ones_marked(client, recordings):
     assert answer["ranking"][0]["label"] == "hiss"
 
 
-def test_the_offset_is_taken_from_the_scores_of_seen_labels(client, recordings):
-    def share(offset: float) -> dict[str, float]:
+def test_favouring_new_sounds_is_taken_from_the_scores_of_seen_labels(client, recordings):
+    def share(favour: float) -> dict[str, float]:
         path = handle_file(recordings / "noise" / "0.wav")
-        answer = client.predict(path, "noise, hiss", offset, "talking", api_name="/classify")
+        answer = client.predict(path, "noise, hiss", favour, "talking", api_name="/classify")
         return {row["label"]: row["probability"] for row in answer["ranking"]}
 
     assert share(0)["hiss"] == pytest.approx(0.5)  # the two mean the same
@@ -281,7 +281,7 @@ def test_ctrl_c_ends_the_demo_with_exit_0_and_json_on_the_last_line_and_nothing_
     assert process.returncode == 0
     told = json.loads(output.splitlines()[-1])
     assert told["address"] == address
-    assert told["start_seconds"] > told["import_seconds"] > 0
+    assert told["start_seconds"] > 0
     log = (tmp_path / "stderr").read_text()
     assert "Traceback" not in log
     assert "CONNECTS TO" not in log

@@ -8,8 +8,8 @@ import pytest
 
 from demo.ear import Ear
 from demo.examples import EXAMPLE_SOUNDS, pick_examples
-from demo.expected_score import expectation, out_of_ten, unseen_accuracy
-from demo.favour_new import largest_offset
+from demo.expected_score import expectation, mixed_accuracy, out_of_ten, unseen_accuracy
+from demo.favour_new import STEP, largest_favour
 from demo.header import good_and_bad
 from demo.heard import NOTHING, Heard
 from demo.label_kinds import LabelKind
@@ -23,6 +23,7 @@ from serving.errors import LabelError, UsageError
 from tests.talking_bundle import write_talking_bundle
 
 SCORES = {"seen_accuracy": 0.87, "unseen_top1": {"2": 0.9, "5": 0.78, "10": 0.68, "50": 0.38}}
+MIXED = {"mixed_seen": {"1+1": 0.97, "9+1": 0.9, "5+5": 0.8}, "mixed_unseen": {"1+1": 0.95, "9+1": 0.6, "5+5": 0.7}}
 RATE_HZ = 16_000
 
 
@@ -47,6 +48,25 @@ def test_the_expected_score_is_that_for_as_many_labels_as_are_typed():
     assert "cannot be compared" in expectation(SCORES, kinds(1, 0))
 
 
+@pytest.mark.parametrize(("seen", "new", "words"), [(8, 1, "9 of 10"), (6, 4, "8 of 10"), (1, 1, "97 of 100")])
+def test_trained_and_new_labels_together_have_the_scores_of_the_nearest_measured_numbers(seen, new, words):
+    text = expectation(SCORES | MIXED, kinds(seen, new))
+    trained = f"{seen} labels" if seen > 1 else "label"
+    assert f"Sounds of the {trained} that it was trained on: about {words} first answers are right." in text
+
+
+def test_one_new_label_among_trained_ones_has_a_score_of_its_own():
+    assert "Sounds of the new label: about 6 of 10." in expectation(SCORES | MIXED, kinds(9, 1))
+    unknown = expectation(SCORES, kinds(9, 1))  # a bundle without such scores
+    assert "Sounds of its classes: about 9 of 10 first answers are right." in unknown
+    assert "how often was not measured" in unknown
+
+
+@pytest.mark.parametrize("damaged", [{"5": 0.5}, {"0+1": 0.5}, {"a+b": 0.5}, {}, 0.5])
+def test_strange_numbers_of_labels_in_a_manifest_are_not_used(damaged):
+    assert mixed_accuracy({"mixed_seen": damaged, "mixed_unseen": damaged}, 3, 2) is None
+
+
 def test_nothing_is_promised_where_nothing_was_measured():
     assert expectation({}, kinds(3, 4)) == ""
     assert unseen_accuracy({"seen_accuracy": 0.9}, 10) is None
@@ -57,8 +77,15 @@ def test_a_share_is_said_in_whole_parts(share, words):
     assert out_of_ten(share) == words
 
 
-def test_the_header_never_says_none(talking):
-    assert "none" not in " ".join(good_and_bad(talking)).lower()
+def test_a_bundle_without_a_threshold_says_that_it_cannot_refuse(talking):
+    usual = talking.zeroshot
+    assert usual.threshold is None
+    assert "no threshold to refuse with" in " ".join(good_and_bad(talking))
+    talking.zeroshot = replace(usual, threshold=0.2)
+    try:
+        assert "no threshold" not in " ".join(good_and_bad(talking))
+    finally:
+        talking.zeroshot = usual
 
 
 def test_own_descriptions_are_those_that_differ_from_the_bundles(talking):
@@ -95,16 +122,34 @@ def test_a_window_like_none_of_the_labels_or_silent_has_no_label(talking, record
     assert judge(none, silent=False).text == "none of these"
     assert judge(none, silent=True).text == "nothing to hear"
     assert judge(ranked, silent=False).text == ""
+    assert judge(ranked, silent=False, seconds=0.03).text == ""
+    one_sample = judge(ranked, silent=False, seconds=1 / RATE_HZ)
+    assert (one_sample.text, "lasts only 0.1 ms" in one_sample.reason) == ("nothing to hear", True)
 
 
 def test_the_slider_ends_where_other_labels_win(talking, recordings):
     rows = talking.embed_files(sorted(recordings.rglob("*.wav")))
-    end = largest_offset(talking.zeroshot, rows)
+    end = largest_favour(talking.zeroshot, rows)
     scores = talking.zeroshot.scores(rows)
     lead = scores.max(axis=1) - np.quantile(scores, 0.75, axis=1)
     assert np.mean(lead <= end) >= 0.95
-    assert largest_offset(talking.zeroshot, None) == pytest.approx(0.7 * talking.zeroshot.temperature, abs=0.1)
-    assert largest_offset(replace(talking.zeroshot, offset=100.0), rows) == 200
+    assert largest_favour(talking.zeroshot, None) == pytest.approx(0.7 * talking.zeroshot.temperature, abs=0.1)
+    assert largest_favour(replace(talking.zeroshot, offset=2.0), rows) == pytest.approx(end - 2, abs=0.11)
+    assert largest_favour(replace(talking.zeroshot, offset=100.0), rows) == STEP
+
+
+def test_favour_is_added_to_the_offset_that_the_bundle_has_for_these_labels(talking, recordings):
+    row = talking.embed(*read_audio(recordings / "noise" / "0.wav"))[None]
+    usual = talking.zeroshot
+    talking.zeroshot = replace(usual, offset=1.0, balanced=True)
+    try:
+        shares = [dict(rank_labels(talking, row, ["noise", "tone", "hiss"], favour).ranking) for favour in (0, 2)]
+        windows = [rank_labels(talking, row, ["noise", "tone", "hiss"], favour).by_window[0] for favour in (0, 2)]
+    finally:
+        talking.zeroshot = usual
+    for favour, share in zip((0, 2), shares, strict=True):  # noise and hiss mean the same; two labels were trained on
+        assert share["hiss"] / share["noise"] == pytest.approx(2 * np.exp(1 + favour), rel=1e-3)
+    assert windows == [("hiss", pytest.approx(share["hiss"], rel=1e-3)) for share in shares]
 
 
 def test_short_windows_are_averaged_with_their_neighbours_and_long_ones_are_not():

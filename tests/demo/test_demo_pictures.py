@@ -94,7 +94,7 @@ def name_by_own_words(visit: Visit, sounds: Path) -> None:
     visit.page.locator(".meanings button").and_(visit.page.locator(":visible")).click()
     visit.type_labels("rotor blades beating the air\nsheep\nhelicopter")
     visit.upload(EXAMPLE_SOUNDS / "helicopter.ogg")
-    visit.page.wait_for_selector("#ranking .typed")
+    visit.page.wait_for_selector("#ranking .typed", state="attached")  # the bars of several sounds are folded
 
 
 def name_one_label(visit: Visit, sounds: Path) -> None:

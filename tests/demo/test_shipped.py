@@ -15,6 +15,7 @@ from serving.bundle import open_bundle
 from serving.cosine import worst_cosine
 from serving.embedder import Embedder
 from serving.probes import probe_windows
+from training.evaluation.noise import coloured_noise
 
 PRECISIONS = ("fp32", "fp16", "int8")
 LOUD = 0.3  # amplitude
@@ -66,6 +67,17 @@ def test_silence_tones_and_soft_noise_are_none_of_the_classes():
     sounds |= {f"{hz} Hz": LOUD * np.sin(2 * np.pi * hz * time) for hz in (180, 440, 700, 1000, 3000)}
     for name, wave in sounds.items():
         assert embedder.classify(wave.astype(np.float32), 16_000).none_of_these, name
+
+
+def test_loud_noise_is_none_of_the_classes_and_real_rain_and_waves_are_no_noise(esc10):
+    embedder = Embedder.load(SHIPPED)
+    for colour in (0.0, 1.0, 2.0):  # white, pink, brown
+        for level in (-3, -15, -30, -40, -60):
+            ranking = embedder.classify(coloured_noise(colour, level, 16_000, seed=9), 16_000, ["rain", "wind", "fan"])
+            assert ranking.none_of_these, (colour, level)
+    for name in ("rain", "sea_waves", "helicopter", "crackling_fire"):
+        rows = embedder.embed_files(clips_of(esc10, name))
+        assert embedder.zeroshot.is_noise(rows).mean() <= 0.03, name  # a few clips were not among the fitted ones
 
 
 def test_a_single_wrong_label_and_words_without_a_sound_are_refused(esc10):

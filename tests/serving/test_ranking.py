@@ -1,6 +1,9 @@
 """What a ranking says beside its probabilities: whether the sound is any of the labels."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from serving.ranking import rank_embedding
 from serving.zeroshot import ZeroShot
@@ -8,12 +11,12 @@ from serving.zeroshot import ZeroShot
 LOUD = -10.0
 
 
-def small_map(threshold: float | None, offset: float = 0.0) -> ZeroShot:
+def small_map(threshold: float | None, offset: float = 0.0, balanced: bool = False) -> ZeroShot:
     """Two classes along the first two axes; the first is seen."""
     identity = np.eye(3, dtype=np.float32)
     return ZeroShot(
         np.zeros(3, np.float32), identity, ["dog", "rain"], identity[:2], np.array([True, False]), 10.0,
-        offset=offset, threshold=threshold,
+        offset=offset, balanced=balanced, threshold=threshold,
     )  # fmt: skip
 
 
@@ -51,6 +54,65 @@ def test_the_offset_of_the_map_makes_similarities_of_seen_and_unseen_labels_comp
         0.8
     ) - np.float32(0.4)
     assert ranking.none_of_these
+
+
+def many_labels(n_seen: int, n_unseen: int, balanced: bool = True) -> ZeroShot:
+    """Classes that all look the same to the map, so that only the offset tells them apart."""
+    seen = np.arange(n_seen + n_unseen) < n_seen
+    vectors = np.tile(np.eye(3, dtype=np.float32)[:1], (len(seen), 1))
+    names = [f"class {i}" for i in range(len(seen))]
+    return replace(small_map(None, 1.0, balanced), class_names=names, class_vectors=vectors, seen=seen)
+
+
+@pytest.mark.parametrize(("n_seen", "n_unseen"), [(1, 1), (4, 1), (1, 4), (32, 18)])
+def test_a_balanced_map_gives_seen_and_unseen_labels_the_same_weight_however_many_they_are(n_seen, n_unseen):
+    zeroshot = many_labels(n_seen, n_unseen)
+    shares = dict(rank_embedding(zeroshot, embedding(1.0, 0.0, 0.0), LOUD, {}))
+    of_seen = sum(shares[name] for name in zeroshot.seen_names)
+    assert of_seen == pytest.approx(1 / (1 + np.exp(1)))  # what the offset of 1 says, and nothing else
+
+
+def test_the_offset_follows_the_chosen_labels():
+    zeroshot = many_labels(8, 2)
+    assert zeroshot.own_offset == pytest.approx(1 + np.log(4))
+    assert zeroshot.choose(["class 0", "class 9"]).own_offset == pytest.approx(1.0)
+    assert dict(zeroshot.rank(embedding(1.0, 0.0, 0.0), ["class 0", "class 9"]))["class 0"] == pytest.approx(
+        1 / (1 + np.exp(1))
+    )
+    for of_one_kind in (["class 0", "class 1"], ["class 8", "class 9"]):
+        assert zeroshot.choose(of_one_kind).own_offset == 1.0
+
+
+def test_similarities_do_not_depend_on_the_numbers_of_labels():
+    zeroshot, row = many_labels(8, 2), embedding(1.0, 0.0, 0.0)[None]
+    np.testing.assert_array_equal(zeroshot.similarities(row)[:, :1], zeroshot.choose(["class 0"]).similarities(row))
+
+
+def test_the_balance_is_stored_and_a_file_without_it_has_one_offset_for_all_lists(tmp_path):
+    for balanced in (True, False):
+        path = tmp_path / f"{balanced}.npz"
+        many_labels(8, 2, balanced).save(path)
+        read = ZeroShot.load(path)
+        assert read.balanced is balanced
+        assert read.own_offset == pytest.approx(1 + np.log(4) if balanced else 1.0)
+    with np.load(tmp_path / "False.npz") as stored:
+        assert "balanced" not in stored  # as earlier versions wrote it
+
+
+def test_noise_is_none_of_these_although_it_is_similar_to_a_label(tmp_path):
+    noise = np.array([[0.6, 0.0, 0.8]], np.float32)
+    known = replace(small_map(0.5), noise=noise, noise_thresholds=np.float32([0.9]))
+    known.save(tmp_path / "zeroshot.npz")
+    for zeroshot in (known, ZeroShot.load(tmp_path / "zeroshot.npz"), known.choose(["dog"])):
+        ranking = rank_embedding(zeroshot, embedding(0.62, 0.0, 0.79), LOUD, {})
+        assert ranking.noise
+        assert ranking.none_of_these
+        assert ranking.similarities[0] > 0.5
+        near_the_label = rank_embedding(zeroshot, embedding(0.95, 0.0, 0.3), LOUD, {})
+        assert not near_the_label.noise
+        assert not near_the_label.none_of_these
+    np.testing.assert_array_equal(known.none_of_these(np.float32([[0.62, 0, 0.79], [1, 0, 0]])), [True, False])
+    assert not rank_embedding(small_map(0.5), embedding(0.62, 0.0, 0.79), LOUD, {}).none_of_these
 
 
 def test_silence_is_none_of_these_and_without_a_threshold_only_silence_is():

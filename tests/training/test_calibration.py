@@ -8,7 +8,8 @@ import pytest
 
 from serving.zeroshot import unit_rows
 from training.evaluation.cross_fits import CrossFit, CrossFits
-from training.evaluation.open_labels import apply_calibration, calibrate, expected_calibration_error, gini
+from training.evaluation.open_labels import apply_calibration, calibrate, gini
+from training.evaluation.probabilities import expected_calibration_error
 from training.prototype_map import prototype_map
 
 NAMES = [f"class {i}" for i in range(16)]
@@ -69,18 +70,19 @@ def test_without_a_relation_of_sound_and_text_nothing_is_recognised():
     assert abs(chosen.scores["unseen_top1"]["2"] - 0.5) < 0.1
 
 
-def test_the_calibrated_map_keeps_the_size_of_its_offset_and_refuses_what_is_like_no_class():
+def test_the_calibrated_map_has_what_was_chosen_and_refuses_what_is_like_no_class():
     fits, texts = held_out_fits(noise=0.3)
     chosen = calibrate(fits, NAMES, lambda labels: np.stack([texts[NAMES.index(label)] for label in labels]))
     fitted = replace(fits.without_folds[0].zeroshot, temperature=10.0, offset=2.0)
     calibrated = apply_calibration(fitted, chosen)
-    assert calibrated.offset / calibrated.temperature == pytest.approx(0.2)
+    assert (calibrated.temperature, calibrated.offset) == (chosen.temperature, chosen.offset)
+    assert calibrated.balanced
     assert calibrated.threshold == chosen.threshold
     embeddings = fits.without_folds[0].embeddings
     similarities = calibrated.similarities(embeddings)
-    np.testing.assert_allclose(similarities, calibrated.cosines(embeddings) - 0.2, atol=1e-6)  # all classes are seen
+    offset = chosen.offset / chosen.temperature
+    np.testing.assert_allclose(similarities, calibrated.cosines(embeddings) - offset, atol=1e-6)  # all classes are seen
     np.testing.assert_array_equal(calibrated.none_of_these(embeddings), similarities.max(axis=1) < chosen.threshold)
-    calibrated = replace(calibrated, offset=0.0)  # these fits, which chose the threshold, have none
     away = calibrated.mean - 5 * (embeddings[fits.labels == 3].mean(axis=0) - calibrated.mean)
     assert calibrated.choose([NAMES[3]]).none_of_these(away[None])[0]
     assert not calibrated.choose([NAMES[3]]).none_of_these(embeddings[fits.labels == 3].mean(axis=0)[None])[0]

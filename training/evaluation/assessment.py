@@ -103,7 +103,9 @@ def assess(learner: Learner, config: RunConfig, network: Network, run: Path, out
         control = control_scores(learner, parts.seen, parts.train, clip_statistics(learner.recordings.frames))
         result = _among_unseen(learner, config, parts, embeddings, scores, control, result)
         if len(parts.held_back):
-            result = _among_all(parts, scores, control, labels, zeroshot.offset / zeroshot.temperature, out, result)
+            names = [name for name, asked in zip(zeroshot.class_names, parts.seen | parts.unseen, strict=True) if asked]
+            offset = zeroshot.choose(names).own_offset / zeroshot.temperature
+            result = _among_all(parts, scores, control, labels, offset, out, result)
     unseen_rows = np.flatnonzero(parts.unseen[labels])
     mapped = np.concatenate([parts.held_back, unseen_rows])
     if len(mapped) >= 3:

@@ -12,14 +12,15 @@ from scipy.special import logsumexp
 from sklearn.metrics import roc_auc_score
 
 from serving.zeroshot import TextEncoder, ZeroShot
-from training.evaluation.cross_fits import CrossFit, CrossFits
+from training.evaluation.cross_fits import CrossFits
+from training.evaluation.mixed_labels import MixedLabels, group_of, held_out_rows
+from training.evaluation.probabilities import expected_calibration_error, softmax
 from training.evaluation.scoring import class_mean_accuracy
 from training.zeroshot_maps import TEMPERATURES
 
 COUNTS = (2, 3, 5, 10)  # labels
 NONE_LABELS = 3  # labels in the question "is it one of these?"
 DRAWS = 20  # of labels for each clip
-BINS = 10  # of the calibration error
 Scores = dict[str, float | dict[str, float]]
 
 
@@ -27,10 +28,12 @@ Scores = dict[str, float | dict[str, float]]
 class Calibration:
     """What the held-out clips say: the settings for the fit of all clips, and its scores.
 
-    temperature   see `ZeroShot`;  threshold: of similarities
+    temperature, offset   see `ZeroShot`; the offset is that of a balanced map
+    threshold             of similarities
     """
 
     temperature: float
+    offset: float
     threshold: float
     scores: Scores
 
@@ -44,7 +47,7 @@ class _Known:
 
 
 def calibrate(fits: CrossFits, names: Sequence[str], encode: TextEncoder) -> Calibration:
-    """Choose the temperature and the threshold, and measure the scores.
+    """Choose the temperature, the offset and the threshold, and measure the scores.
 
     names   the labels of the question with all labels; it contains the classes of the data set
     encode  label texts -> vectors, as the class vectors were made
@@ -52,38 +55,43 @@ def calibrate(fits: CrossFits, names: Sequence[str], encode: TextEncoder) -> Cal
     scores: Scores = {}
     temperature = _seen_scores(fits, scores)
     _by_count(fits, temperature, scores)
+    mixed = MixedLabels(fits, temperature)
+    scores |= mixed.scores()
+    fits = _with_offsets(fits, mixed)
     _among_all(fits, names, encode, scores)
     threshold = _none_scores(fits, scores)
-    return Calibration(temperature, threshold, scores)
+    return Calibration(temperature, temperature * mixed.best_offset(mixed.groups), threshold, scores)
 
 
-def expected_calibration_error(probabilities: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
-    """Mean absolute difference of probability and accuracy over BINS bins of equal width (Guo 2017, arXiv:1706.04599).
+def _with_offsets(fits: CrossFits, mixed: MixedLabels) -> CrossFits:
+    """The fits without groups of classes, each with the temperature and with the offset that other groups choose."""
+    temperature = mixed.temperature
+    offsets = {
+        judged: temperature * mixed.best_offset([group for group in mixed.groups if group != judged])
+        for judged in mixed.groups
+    }
+    without_classes = [
+        replace(fit, zeroshot=_balanced(fit.zeroshot, temperature, offsets[group_of(fit)]))
+        for fit in fits.without_classes
+    ]
+    return replace(fits, without_classes=without_classes)
 
-    probabilities  [n] of the best-ranked label;  right [n]: it is the clip's
-    """
-    bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
-    gaps = [abs(probabilities[bins == i].sum() - right[bins == i].sum()) for i in range(BINS)]
-    return float(np.sum(gaps) / len(right))
 
-
-def _held_out(fits: CrossFits, fit: CrossFit) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The rows of the fold's clips of seen classes, and those of unseen classes."""
-    rows = np.flatnonzero(fits.folds == fit.fold)
-    of_unseen = fit.unseen[fits.labels[rows]]
-    return rows[~of_unseen], rows[of_unseen]
+def _balanced(zeroshot: ZeroShot, temperature: float, offset: float) -> ZeroShot:
+    return replace(zeroshot, temperature=temperature, offset=offset, balanced=True)
 
 
 def _seen_scores(fits: CrossFits, scores: Scores) -> float:
     """Accuracy and calibration over the folds, all classes seen. Returns the temperature that all folds choose."""
-    cosines = {fit.fold: fit.zeroshot.cosines(fit.embeddings[_held_out(fits, fit)[0]]) for fit in fits.without_folds}
-    targets = {fit.fold: fits.labels[_held_out(fits, fit)[0]] for fit in fits.without_folds}
+    rows = {fit.fold: held_out_rows(fits, fit)[0] for fit in fits.without_folds}
+    cosines = {fit.fold: fit.zeroshot.cosines(fit.embeddings[rows[fit.fold]]) for fit in fits.without_folds}
+    targets = {fold: fits.labels[rows[fold]] for fold in cosines}
     right = {fold: cosines[fold].argmax(axis=1) == targets[fold] for fold in cosines}
     best = []
     for fold in cosines:
         others = [other for other in cosines if other != fold]
         temperature = _best_temperature([cosines[other] for other in others], [targets[other] for other in others])
-        best.append(_softmax(temperature * cosines[fold]).max(axis=1))
+        best.append(softmax(temperature * cosines[fold]).max(axis=1))
     all_right = np.concatenate(list(right.values()))
     scores["seen_accuracy"] = float(all_right.mean())
     scores["calibration_error_seen"] = expected_calibration_error(np.concatenate(best), all_right)
@@ -100,24 +108,19 @@ def _best_temperature(cosines: Sequence[NDArray[np.float32]], targets: Sequence[
     return float(TEMPERATURES[int(np.argmin(losses))])
 
 
-def _softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    odds = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return odds / odds.sum(axis=1, keepdims=True)
-
-
 def _by_count(fits: CrossFits, temperature: float, scores: Scores) -> None:
     """Accuracy on unseen classes among a few unseen labels, and its calibration error."""
     rng = np.random.default_rng(0)
     right: dict[int, list[NDArray[np.bool_]]] = {}
     best: dict[int, list[NDArray[np.float64]]] = {}
     for fit in fits.without_classes:
-        rows, classes = _held_out(fits, fit)[1], np.flatnonzero(fit.unseen)
+        rows, classes = held_out_rows(fits, fit)[1], np.flatnonzero(fit.unseen)
         logits = temperature * fit.zeroshot.cosines(fit.embeddings[rows])
         for count in (count for count in COUNTS if count <= len(classes)):
             for row, own in zip(logits, fits.labels[rows], strict=True):
                 drawn = row[draw_labels(classes, own, count, rng)]  # [DRAWS, count]; the clip's own label comes first
                 right.setdefault(count, []).append(drawn[:, 0] >= drawn.max(axis=1))
-                best.setdefault(count, []).append(_softmax(drawn).max(axis=1))
+                best.setdefault(count, []).append(softmax(drawn).max(axis=1))
     scores["unseen_top1"] = {str(count): float(np.mean(right[count])) for count in right}
     scores["calibration_error_unseen"] = {
         str(count): expected_calibration_error(np.concatenate(best[count]), np.concatenate(right[count]))
@@ -139,12 +142,13 @@ def _among_all(fits: CrossFits, names: Sequence[str], encode: TextEncoder, score
     for fit in fits.without_classes:
         column = {name: i for i, name in enumerate(names)}
         own = np.array([column[name] for name in fit.zeroshot.class_names])[fits.labels]  # [n_clips]
-        similarities = fit.zeroshot.choose(names, encode).similarities(fit.embeddings)
-        for seen, rows in zip((True, False), _held_out(fits, fit), strict=True):
-            guesses[seen].append(similarities[rows].argmax(axis=1))
+        among_all = fit.zeroshot.choose(names, encode)
+        answers = among_all.scores(fit.embeddings, offset=among_all.own_offset)
+        for seen, rows in zip((True, False), held_out_rows(fits, fit), strict=True):
+            guesses[seen].append(answers[rows].argmax(axis=1))
             targets[seen].append(own[rows])
             if not seen:
-                order = np.argsort(-similarities[rows], axis=1)[:, :5]
+                order = np.argsort(-answers[rows], axis=1)[:, :5]
                 top5.append((order == own[rows][:, None]).any(axis=1))
     of_unseen, all_targets = np.concatenate(guesses[False]), np.concatenate(targets[False])
     count = str(len(names))
@@ -170,12 +174,12 @@ def gini(counts: NDArray[np.int64]) -> float:
 def _none_scores(fits: CrossFits, scores: Scores) -> float:
     """How well the largest similarity tells whether a clip's class is among the labels. Returns the threshold."""
     rng = np.random.default_rng(0)
-    groups = sorted({tuple(np.flatnonzero(fit.unseen).tolist()) for fit in fits.without_classes})
+    groups = sorted({group_of(fit) for fit in fits.without_classes})
     pools: dict[bool, list[list[_Known]]] = {True: [[] for _ in groups], False: [[] for _ in groups]}
     for fit in fits.without_classes:
-        group = groups.index(tuple(np.flatnonzero(fit.unseen).tolist()))
+        group = groups.index(group_of(fit))
         similarities = fit.zeroshot.similarities(fit.embeddings)
-        for seen, rows in zip((True, False), _held_out(fits, fit), strict=True):
+        for seen, rows in zip((True, False), held_out_rows(fits, fit), strict=True):
             classes = np.flatnonzero(~fit.unseen if seen else fit.unseen)
             pools[seen][group].append(_known(similarities[rows], fits.labels[rows], classes, rng))
     together = {seen: [_joined(of_group) for of_group in pools[seen]] for seen in (True, False)}
@@ -222,6 +226,5 @@ def _best_threshold(together: dict[bool, list[_Known]], groups: Sequence[int]) -
 
 
 def apply_calibration(zeroshot: ZeroShot, chosen: Calibration) -> ZeroShot:
-    """The map with the temperature and the threshold; its offset keeps its size in cosines."""
-    offset = zeroshot.offset / zeroshot.temperature * chosen.temperature
-    return replace(zeroshot, temperature=chosen.temperature, offset=offset, threshold=chosen.threshold)
+    """The map with the temperature, the offset and the threshold."""
+    return replace(_balanced(zeroshot, chosen.temperature, chosen.offset), threshold=chosen.threshold)
