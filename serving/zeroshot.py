@@ -128,6 +128,10 @@ class ZeroShot:
             return self.class_vectors
         return unit_rows(self.class_vectors @ self.text_projection)
 
+    def directions(self) -> NDArray[np.float32]:
+        """Of each class the direction in which an embedding's similarity to it grows: [C, 128] unit rows."""
+        return unit_rows(self._targets @ self.projection.T)
+
     def rank(
         self, embedding: NDArray[np.float32], labels: Sequence[str] | None = None, offset: float | None = None
     ) -> list[tuple[str, float]]:

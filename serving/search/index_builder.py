@@ -1,0 +1,137 @@
+"""Make an index from a Parquet file of embeddings."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+from numpy.typing import NDArray
+from usearch.index import Index
+
+from serving.audio.level import SILENT_DBFS
+from serving.bulk.embedding_file import EmbeddingFile
+from serving.bulk.file_facts import is_unchanged, stamp_of
+from serving.errors import UsageError
+from serving.new_folder import new_folder
+from serving.progress import ProgressBars
+from serving.search.index_folder import (
+    MANIFEST,
+    ROWS,
+    SAMPLE,
+    VECTORS,
+    IndexManifest,
+    stamps_of,
+    write_manifest,
+)
+from serving.zeroshot import unit_rows
+
+# Chosen by docs/results/search.md for a recall of 0.98 among ten.
+CONNECTIVITY = 16  # neighbours of a vector in the graph
+EXPANSION_ADD = 128  # candidates for them
+SAMPLE_ROWS = 4096  # at most
+COLUMNS = ("path", "start_s", "end_s", "duration_s", "level_dbfs", "recorded_at", "start_at", "end_at")
+TEXT, NUMBER = pyarrow.string(), pyarrow.float64()
+SCHEMA = pyarrow.schema(
+    [
+        ("path", TEXT),
+        ("start_s", NUMBER),
+        ("end_s", NUMBER),
+        ("recorded_at", TEXT),
+        ("start_at", TEXT),
+        ("end_at", TEXT),
+        ("length", pyarrow.float32()),  # of the embedding, whose direction alone is in the graph
+    ]
+)
+
+
+def build_index(source: Path, out: Path, overwrite: bool = False, threads: int = 1) -> IndexManifest:
+    """Write the index of a Parquet file of embeddings.
+
+    source     that `serving.embed` or `serving.label --embeddings` wrote, with a row for each recording or window
+    out        the index's folder
+    overwrite  replace an index
+    Rows whose sound is silent are left out, and those with an embedding of zeros, which has no direction.
+    errors     UsageError: the Parquet file cannot be used or changed meanwhile; `out` exists or cannot be written
+    """
+    with new_folder(out, overwrite, MANIFEST) as folder:
+        file = EmbeddingFile(source)
+        stamp = stamp_of(source)
+        writer = _IndexWriter(folder, file, threads)
+        writer.write()
+        made_ns = time.time_ns()
+        if not is_unchanged(source, stamp, made_ns):
+            raise UsageError(f"{source}: changed while it was read; give the same command again")
+        manifest = IndexManifest(
+            embedding_space=file.space,
+            embedding_size=file.size,
+            rows=writer.n_rows,
+            left_out=file.n_rows - writer.n_rows,
+            parquet=str(source.resolve()),
+            parquet_stamp=stamp,
+            recordings=str(file.folder) if file.folder else None,
+            files=stamps_of(folder),
+            made_ns=made_ns,
+        )
+        write_manifest(folder, manifest)
+    return manifest
+
+
+class _IndexWriter:
+    """Writes the files of an index. n_rows: in the index so far."""
+
+    def __init__(self, folder: Path, file: EmbeddingFile, threads: int):
+        self.n_rows = 0
+        self._folder, self._file, self._threads = folder, file, threads
+        self._graph = Index(
+            ndim=file.size,
+            metric="ip",
+            dtype="f16",
+            connectivity=CONNECTIVITY,
+            expansion_add=EXPANSION_ADD,
+            enable_key_lookups=False,
+        )
+        self._sample: list[NDArray[np.float32]] = []
+        self._every = -(-file.n_rows // SAMPLE_ROWS)
+
+    def write(self) -> None:
+        """Read all rows and write all files. UsageError: no row is left."""
+        with (
+            pyarrow.OSFile(str(self._folder / ROWS), "wb") as sink,
+            pyarrow.ipc.new_file(sink, SCHEMA) as rows,
+            ProgressBars(unit="row") as bar,
+        ):
+            task = bar.add_task("indexing", total=self._file.n_rows)
+            for n_read, batch, embeddings in self._usable():
+                lengths = np.linalg.norm(embeddings, axis=1)
+                keys = np.arange(self.n_rows, self.n_rows + len(embeddings))
+                self._graph.add(keys, unit_rows(embeddings), threads=self._threads)
+                self._sample.append(embeddings[keys % self._every == 0])
+                rows.write_batch(_rows(batch, lengths))
+                self.n_rows += len(embeddings)
+                bar.update(task, advance=n_read)
+        if not self.n_rows:
+            raise UsageError(f"{self._file.path}: all of its rows are silent; give one of other recordings")
+        np.save(self._folder / SAMPLE, np.concatenate(self._sample), allow_pickle=False)
+        try:
+            self._graph.save(str(self._folder / VECTORS))
+        except RuntimeError as error:  # of USearch, for every failure
+            raise OSError(0, str(error)) from error
+
+    def _usable(self) -> Iterator[tuple[int, pyarrow.RecordBatch, NDArray[np.float32]]]:
+        """The rows that are neither silent nor zero, and how many were read for them."""
+        for batch, embeddings in self._file.batches(COLUMNS):
+            used = embeddings.any(axis=1)
+            if "level_dbfs" in batch.schema.names:
+                used &= ~(batch["level_dbfs"].to_numpy(zero_copy_only=False) < SILENT_DBFS)
+            yield batch.num_rows, batch.filter(pyarrow.array(used)), embeddings[used]
+
+
+def _rows(batch: pyarrow.RecordBatch, lengths: NDArray[np.float32]) -> pyarrow.RecordBatch:
+    """The columns of SCHEMA. What an older Parquet file lacks is computed or null."""
+    known = set(batch.schema.names)
+    end = pyarrow.array(batch["start_s"].to_numpy() + batch["duration_s"].to_numpy())
+    columns = {name: batch[name] for name in SCHEMA.names if name in known} | {"length": pyarrow.array(lengths)}
+    columns.setdefault("end_s", end)
+    missing = pyarrow.nulls(batch.num_rows, TEXT)
+    return pyarrow.RecordBatch.from_arrays([columns.get(name, missing) for name in SCHEMA.names], schema=SCHEMA)

@@ -1,0 +1,88 @@
+"""What is looked for: a sound, phrases, or both, and phrases that shall not be heard."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.audio import is_silent, warn_in_python
+from serving.embedder import Embedder
+from serving.errors import AudioError, LabelError, UsageError
+from serving.label_text import check_label_length
+from serving.zeroshot import ZeroShot, unit_rows
+
+SOUND = "sound"  # name of the condition that a given sound is
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """Conditions for sounds. There is at least one that is wanted.
+
+    space      embedding_space of the model that embeds the sound and understands the phrases
+    sound      [size] float32: an embedding that found ones shall be like; None: there is none
+    phrases    a map whose classes are the phrases; None: there are none
+    unwanted   [n] bool: the condition shall not be met. The conditions are the sound, then the phrases
+    """
+
+    space: str
+    sound: NDArray[np.float32] | None
+    phrases: ZeroShot | None
+    unwanted: NDArray[np.bool_]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the conditions."""
+        return ([] if self.sound is None else [SOUND]) + (self.phrases.class_names if self.phrases else [])
+
+    def directions(self) -> NDArray[np.float32]:
+        """Of each condition the direction in which an embedding's similarity grows: [n, size] unit rows."""
+        rows = [] if self.sound is None else [unit_rows(self.sound[None])]
+        return np.concatenate([*rows, self.phrases.directions()] if self.phrases else rows)
+
+    def similarities(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """How similar embeddings [n_rows, size] are to each condition: [n_rows, n] float32.
+
+        To the sound by the cosine of the embeddings, to a phrase by `ZeroShot.similarities`.
+        """
+        columns = [] if self.sound is None else [unit_rows(embeddings) @ unit_rows(self.sound[None]).T]
+        return np.concatenate([*columns, self.phrases.similarities(embeddings)] if self.phrases else columns, axis=1)
+
+
+def make_query(space: str, sound: NDArray[np.float32] | None, phrases: ZeroShot | None, n_unwanted: int = 0) -> Query:
+    """The query for a sound and phrases, of which the last n_unwanted shall not be heard.
+
+    errors   UsageError: nothing is wanted
+    """
+    n = int(sound is not None) + (len(phrases.class_names) if phrases else 0)
+    if n <= n_unwanted:
+        raise UsageError("search: got nothing to look for; give a sound or words")
+    return Query(space, sound, phrases, np.arange(n) >= n - n_unwanted)
+
+
+def check_phrases(phrases: Sequence[str]) -> None:
+    """LabelError: a phrase is empty, or takes the text model long."""
+    for phrase in phrases:
+        if not phrase.strip():
+            raise LabelError("words: got an empty text; wanted words for a sound, like 'rain on a tin roof'")
+        check_label_length(phrase)
+
+
+def embed_sound(embedder: Embedder, path: Path) -> NDArray[np.float32]:
+    """The embedding [size] of a file of any length: the mean over its windows that are not silent.
+
+    errors   AudioError: it cannot be read, or is silent
+    warns    AudioWarning: it was read only in part
+    """
+    total, n = np.zeros(embedder.manifest.embedding_size), 0
+    with embedder.stream(path) as stream:
+        for block in stream:
+            heard = [not is_silent(level) for level in block.levels_dbfs]
+            total += block.rows[heard].sum(axis=0, dtype=np.float64)
+            n += sum(heard)
+    for warning in stream.warnings:
+        warn_in_python(warning)
+    if not n:
+        raise AudioError(f"{path}: is silent, so no sound is like it; give another")
+    return (total / n).astype(np.float32)
