@@ -16,6 +16,7 @@ import tyro
 from serving.command_line import run_command, say
 from serving.cores import usable_cores
 from serving.errors import UsageError
+from serving.search.graph import check_usearch_installed
 from serving.search.index_builder import build_index
 
 
@@ -37,6 +38,7 @@ def work(options: IndexOptions) -> dict[str, Any]:
     """Write the index, and return the result that is printed as JSON."""
     if options.threads is not None and options.threads < 1:
         raise UsageError(f"--threads: got {options.threads}; wanted 1 or more, or none for all cores")
+    check_usearch_installed()
     started = time.perf_counter()
     made = build_index(options.sounds, options.out, options.overwrite, options.threads or usable_cores())
     size = sum(file.size for file in made.files.values())

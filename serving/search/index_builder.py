@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow
 from numpy.typing import NDArray
-from usearch.index import Index
 
 from serving.audio.level import SILENT_DBFS
 from serving.bulk.embedding_file import EmbeddingFile
@@ -15,6 +14,7 @@ from serving.bulk.file_facts import is_unchanged, stamp_of
 from serving.errors import UsageError
 from serving.new_folder import new_folder
 from serving.progress import ProgressBars
+from serving.search.graph import new_graph
 from serving.search.index_folder import (
     MANIFEST,
     ROWS,
@@ -26,9 +26,6 @@ from serving.search.index_folder import (
 )
 from serving.zeroshot import unit_rows
 
-# Chosen by docs/results/search.md for a recall of 0.98 among ten.
-CONNECTIVITY = 16  # neighbours of a vector in the graph
-EXPANSION_ADD = 128  # candidates for them
 SAMPLE_ROWS = 4096  # at most
 COLUMNS = ("path", "start_s", "end_s", "duration_s", "level_dbfs", "recorded_at", "start_at", "end_at")
 TEXT, NUMBER = pyarrow.string(), pyarrow.float64()
@@ -83,14 +80,7 @@ class _IndexWriter:
     def __init__(self, folder: Path, file: EmbeddingFile, threads: int):
         self.n_rows = 0
         self._folder, self._file, self._threads = folder, file, threads
-        self._graph = Index(
-            ndim=file.size,
-            metric="ip",
-            dtype="f16",
-            connectivity=CONNECTIVITY,
-            expansion_add=EXPANSION_ADD,
-            enable_key_lookups=False,
-        )
+        self._graph = new_graph(file.size, can_get=False)
         self._sample: list[NDArray[np.float32]] = []
         self._every = -(-file.n_rows // SAMPLE_ROWS)
 

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pyarrow
 from numpy.typing import NDArray
-from usearch.index import Index
 
 from serving.embedder import Embedder
 from serving.errors import UsageError, one_line
+from serving.search.graph import new_graph
 from serving.search.index_folder import (
     MAKE_IT,
     ROWS,
@@ -28,6 +28,9 @@ from serving.search.index_folder import (
     read_manifest,
 )
 from serving.search.query import Query, check_phrases, embed_sound, make_query
+
+if TYPE_CHECKING:
+    from usearch.index import Index
 
 CANDIDATES = 256  # of each direction; the best by their exact scores are returned
 LEAST_SPREAD = 1e-3  # of similarities, so that nothing is divided by 0
@@ -62,7 +65,7 @@ class SearchIndex:
     manifest   of the index: its embedding_space, and where the recordings are
     """
 
-    def __init__(self, folder: Path, manifest: IndexManifest, graph: Index, rows: pyarrow.Table, sample: NDArray):
+    def __init__(self, folder: Path, manifest: IndexManifest, graph: "Index", rows: pyarrow.Table, sample: NDArray):
         self.folder, self.manifest = folder, manifest
         self._graph, self._rows, self._sample = graph, rows, sample
         self._lock = Lock()  # USearch gives every search the same memory to work in
@@ -78,7 +81,7 @@ class SearchIndex:
         manifest = read_manifest(folder)
         check_files(folder, manifest)
         try:
-            graph = Index(ndim=manifest.embedding_size, metric="ip", dtype="f16")
+            graph = new_graph(manifest.embedding_size, can_get=True)
             graph.view(str(folder / VECTORS))
             rows = pyarrow.ipc.open_file(pyarrow.memory_map(str(folder / ROWS))).read_all()
             sample = np.load(folder / SAMPLE, allow_pickle=False)
