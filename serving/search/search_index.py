@@ -5,7 +5,7 @@ index.find(embedder, sound="dog.ogg", top=5)
 index.find(embedder, words="rain on a tin roof", both=["thunder"], without=["a person talks"])
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -143,16 +143,20 @@ class SearchIndex:
         keys = self._candidates(query, top)
         embeddings = self._embeddings(keys)
         similarities = query.similarities(embeddings)  # [n_candidates, n]
-        scores = similarities[:, 0]
-        if len(query.unwanted) > 1:
-            of_sample = query.similarities(self._sample)
-            spread = np.maximum(of_sample.std(axis=0), LEAST_SPREAD)
-            scores = combine((similarities - of_sample.mean(axis=0)) / spread, query.unwanted)
+        scores = self.scorer(query)(similarities)
         best = np.argsort(-scores, kind="stable")[:top]
         return [
             self._found(int(keys[i]), float(scores[i]), dict(zip(query.names, similarities[i].tolist(), strict=True)))
             for i in best
         ]
+
+    def scorer(self, query: Query) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+        """What makes the scores [n_rows] of `search` from the similarities [n_rows, n] to a query's conditions."""
+        if len(query.unwanted) == 1:
+            return lambda similarities: similarities[:, 0]
+        of_sample = query.similarities(self._sample)
+        mean, spread = of_sample.mean(axis=0), np.maximum(of_sample.std(axis=0), LEAST_SPREAD)
+        return lambda similarities: combine((similarities - mean) / spread, query.unwanted)
 
     def _candidates(self, query: Query, top: int) -> NDArray[np.uint64]:
         """The rows nearest to each wanted direction, and to all directions together: [n_candidates], ascending."""

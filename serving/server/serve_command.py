@@ -37,8 +37,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """Serve a bundle over HTTP: /v1/embed, /v1/classify, /v1/search, /v1/model, /v2 (Open Inference Protocol), /healthz,
-    /readyz, /metrics. The page /docs describes them."""
+    """Serve a bundle over HTTP: /v1/embed, /v1/classify, /v1/search, /v1/model, /v2 (Open Inference Protocol),
+    /healthz, /readyz, /metrics. The page /docs describes them."""
 
     bundle: Annotated[Path, tyro.conf.Positional]
     """the bundle's folder"""
