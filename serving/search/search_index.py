@@ -63,11 +63,12 @@ class SearchIndex:
 
     folder     of the index
     manifest   of the index: its embedding_space, and where the recordings are
+    rows       what `serving.search.index_builder.SCHEMA` says of each row, mapped into memory
     """
 
     def __init__(self, folder: Path, manifest: IndexManifest, graph: "Index", rows: pyarrow.Table, sample: NDArray):
         self.folder, self.manifest = folder, manifest
-        self._graph, self._rows, self._sample = graph, rows, sample
+        self._graph, self.rows, self._sample = graph, rows, sample
         self._lock = Lock()  # USearch gives every search the same memory to work in
         self._lengths = rows["length"].to_numpy()
 
@@ -179,7 +180,7 @@ class SearchIndex:
 
     def _found(self, row: int, score: float, similarities: dict[str, float]) -> Found:
         facts = {
-            name: self._rows[name][row].as_py()
+            name: self.rows[name][row].as_py()
             for name in ("path", "start_s", "end_s", "recorded_at", "start_at", "end_at")
         }
         return Found(row, score, similarities, **facts)

@@ -1,0 +1,279 @@
+"""Search an index by a sound, by words, or by both: the command and Python."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyarrow import parquet
+
+from serving.bundle import open_bundle
+from serving.embedder import Embedder
+from serving.errors import AudioError, LabelError, UsageError
+from serving.search.__main__ import main
+from serving.search.query import make_query
+from serving.search.search_index import SearchIndex, combine
+from serving.zeroshot import unit_rows
+from tests.absent_packages import environment_without
+from tests.indexed_sounds import index_sounds, write_recording, write_sounds
+from tests.serving.test_index import refusal
+from tests.talking_bundle import write_talking_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(bundle_folder, tmp_path_factory) -> Path:
+    """The small bundle with a text model of six words."""
+    return write_talking_bundle(bundle_folder, tmp_path_factory.mktemp("talking") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def talker(bundle) -> Embedder:
+    return Embedder.load(bundle)
+
+
+@pytest.fixture(scope="module")
+def folder(bundle, tmp_path_factory) -> Path:
+    """The index of the small sounds, with sounds.parquet and the recordings beside it."""
+    place = tmp_path_factory.mktemp("indexed")
+    write_sounds(place / "sounds")
+    return index_sounds(bundle, place / "sounds", place)
+
+
+@pytest.fixture(scope="module")
+def index(folder) -> SearchIndex:
+    return SearchIndex.open(folder)
+
+
+def places(found) -> list[tuple[str, float]]:
+    return [(each.path, round(each.start_s, 1)) for each in found]
+
+
+TONES = {("a/20190318_235955.wav", 0.0), ("a/20190318_235955.wav", 14.4), ("b.flac", 4.8)}
+
+
+def test_a_sound_finds_the_windows_that_sound_like_it(index, talker, recordings):
+    found = index.find(talker, sound=recordings / "tone" / "0.wav", top=3)
+    assert set(places(found)) == TONES
+    assert all(each.similarities == {"sound": each.score} for each in found)
+    assert [each.score for each in found] == sorted((each.score for each in found), reverse=True)
+
+
+@pytest.mark.parametrize("words", ["tone", "whistle", "  Whistle "])
+def test_words_find_the_windows_that_they_describe(index, talker, words):
+    assert set(places(index.find(talker, words=words, top=3))) == TONES
+
+
+def test_scores_are_those_of_an_exact_search(index, talker, folder, recordings):
+    table = parquet.read_table(folder.with_name("sounds.parquet"))
+    table = table.filter(np.asarray(table["level_dbfs"]) >= -70)
+    rows = np.array(table["embedding"].to_pylist(), np.float32)
+    by_words = {each.row: each.score for each in index.find(talker, words="hiss")}
+    exact = talker.choose(["hiss"]).similarities(rows)[:, 0]
+    assert by_words == {row: pytest.approx(score, abs=2e-3) for row, score in enumerate(exact)}  # float16 in the index
+    embedding = talker.embed_files([recordings / "noise" / "1.wav"])[0]
+    by_sound = {
+        each.row: each.score for each in index.search(make_query(index.manifest.embedding_space, embedding, None))
+    }
+    exact = unit_rows(rows) @ unit_rows(embedding[None])[0]
+    assert by_sound == {row: pytest.approx(score, abs=2e-3) for row, score in enumerate(exact)}
+
+
+def test_a_found_row_has_its_file_its_place_and_its_times(index, talker):
+    first, *_ = [each for each in index.find(talker, words="clicks") if each.path.startswith("a/")]
+    assert (round(first.start_s, 1), round(first.end_s, 1)) == (9.6, 14.4)
+    assert first.recorded_at == "2019-03-18T23:59:55.000"
+    assert first.start_at == "2019-03-19T00:00:04.600"
+    other, *_ = [each for each in index.find(talker, words="noise") if each.path == "b.flac"]
+    assert (other.recorded_at, other.start_at, other.end_at) == (None, None, None)
+
+
+def test_silent_windows_are_never_found(index, talker):
+    found = index.find(talker, words="tone", top=100)
+    assert len(found) == len(index)
+    assert "silent.wav" not in {each.path for each in found}
+    assert ("a/20190318_235955.wav", 4.8) not in places(found)
+
+
+def test_and_wants_both_and_not_keeps_out(bundle, talker, tmp_path):
+    write_recording(tmp_path / "sounds" / "a.wav", ("tone", "tone+clicks", "clicks"), 1)
+    write_recording(tmp_path / "sounds" / "b.wav", ("noise", "clicks", "tone", "noise"), 2)
+    mixed = SearchIndex.open(index_sounds(bundle, tmp_path / "sounds", tmp_path))
+    both = mixed.find(talker, words="tone", both=["clicks"], top=1)
+    assert places(both) == [("a.wav", 4.8)]
+    assert set(both[0].similarities) == {"tone", "clicks"}
+    without = mixed.find(talker, words="tone", without=["clicks"], top=2)
+    assert set(places(without)) == {("a.wav", 0.0), ("b.wav", 9.6)}
+
+
+def test_a_sound_and_words_can_be_looked_for_together(bundle, talker, recordings, tmp_path):
+    write_recording(tmp_path / "sounds" / "a.wav", ("tone", "tone+clicks", "clicks"), 1)
+    write_recording(tmp_path / "sounds" / "b.wav", ("noise", "clicks", "tone", "noise"), 2)
+    mixed = SearchIndex.open(index_sounds(bundle, tmp_path / "sounds", tmp_path))
+    sound = recordings / "tone" / "0.wav"
+    assert places(mixed.find(talker, sound=sound, both=["ticking"], top=1)) == [("a.wav", 4.8)]
+    without = mixed.find(talker, sound=sound, without=["ticking"], top=2)
+    assert set(places(without)) == {("a.wav", 0.0), ("b.wav", 9.6)}
+    assert set(without[0].similarities) == {"sound", "ticking"}
+
+
+def test_the_combined_score_is_the_least_wanted_less_the_largest_unwanted_above_the_mean():
+    standardised = np.array([[3, 2, 1], [3, 2, -1], [1, 4, 0.5]], np.float32)
+    assert combine(standardised, np.array([False, False, False])).tolist() == [1, -1, 0.5]
+    assert combine(standardised, np.array([False, False, True])).tolist() == [1, 2, 0.5]
+    assert combine(standardised, np.array([False, True, True])).tolist() == [1, 1, -3]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error", "words"),
+    [
+        ({}, UsageError, "got nothing to look for"),
+        ({"without": ["tone"]}, UsageError, "got nothing to look for"),
+        ({"words": ""}, LabelError, "got an empty text"),
+        ({"words": "tone", "both": [" "]}, LabelError, "got an empty text"),
+        ({"words": "tone", "without": ["Tone"]}, LabelError, "more than once"),
+        ({"words": "x" * 301}, LabelError, "wanted at most 300 characters"),
+        ({"words": "zzyx"}, LabelError, "the text model knows none of its words"),
+        ({"words": "tone", "top": 0}, UsageError, "--top: got 0; wanted 1 or more"),
+        ({"sound": "gone.wav"}, AudioError, "gone.wav"),
+    ],
+)
+def test_what_cannot_be_looked_for_is_told(index, talker, wanted, error, words):
+    with pytest.raises(error, match=words):
+        index.find(talker, **wanted)
+
+
+def test_a_silent_sound_is_like_nothing(index, talker, tmp_path):
+    write_recording(tmp_path / "silent.wav", ("zeros",), 1)
+    with pytest.raises(AudioError, match=r"silent\.wav: is silent, so no sound is like it; give another"):
+        index.find(talker, sound=tmp_path / "silent.wav")
+
+
+def test_silence_within_a_sound_does_not_change_what_it_finds(index, talker, tmp_path):
+    write_recording(tmp_path / "long.wav", ("zeros", "clicks", "zeros"), 7)
+    found = index.find(talker, sound=tmp_path / "long.wav", top=3)
+    assert {each.path for each in found} == {"a/20190318_235955.wav", "c.wav"}
+
+
+def test_words_need_a_text_model(index, embedder):
+    assert index.find(embedder, words="tone", top=1)[0].path in ("a/20190318_235955.wav", "b.flac")
+    with pytest.raises(LabelError, match="has no text model to understand others with"):
+        index.find(embedder, words="whistle")
+
+
+def test_an_index_of_another_model_is_refused(index):
+    other = Embedder.load("demo/model-from-scratch")
+    with pytest.raises(UsageError, match=r"sounds\.index: holds embeddings of another model \(\w{8}\) than"):
+        index.find(other, words="dog")
+
+
+def test_several_threads_search_at_the_same_time_and_find_the_same(index, talker):
+    expected = {words: places(index.find(talker, words=words)) for words in ("tone", "hiss", "ticking")}
+    wrong = []
+
+    def work(words: str) -> None:
+        for _ in range(50):
+            if places(index.find(talker, words=words)) != expected[words]:
+                wrong.append(words)
+
+    threads = [threading.Thread(target=work, args=(words,)) for words in expected for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_the_command_shows_a_table_and_prints_json(folder, bundle, capsys):
+    assert main([str(folder), "--bundle", str(bundle), "--words", "whistle", "--top", "2"]) == 0
+    *table, line = capsys.readouterr().out.splitlines()
+    told = json.loads(line)
+    assert len(told["results"]) == 2
+    assert told["rows"] == len(SearchIndex.open(folder))
+    assert (Path(told["recordings"]) / told["results"][0]["path"]).is_file()
+    assert set(told["milliseconds"]) == {"open", "load_bundle", "find"}
+    assert any(told["results"][0]["path"] in row for row in table)
+
+
+def test_the_command_writes_csv_that_is_never_half_there(folder, bundle, tmp_path, capsys):
+    out = tmp_path / "found.csv"
+    command = [
+        str(folder),
+        "--bundle",
+        str(bundle),
+        "--words",
+        "clicks",
+        "--not",
+        "tone",
+        "--not",
+        "noise",
+        "--out",
+        str(out),
+    ]
+    assert main(command) == 0
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["path"] in ("a/20190318_235955.wav", "c.wav")
+    assert list(rows[0]) == ["path", "start_s", "end_s", "score", "start_at", "end_at", "recorded_at"]
+    assert "exists already; give another --out, or --overwrite" in refusal(capsys, command, main)
+    assert main([*command, "--overwrite"]) == 0
+
+
+def test_words_that_the_text_model_does_not_know_are_told(folder, bundle, capsys):
+    assert main([str(folder), "--bundle", str(bundle), "--words", "whistle zzyx", "--top", "1"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out.splitlines()[-1])["unknown_words"] == {"whistle zzyx": ["zzyx"]}
+    assert "the text model does not know zzyx" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], "got nothing to look for; give --sound FILE or --words TEXT"),
+        (["--not", "tone"], "got nothing to look for"),
+        (["--words", ""], "got an empty text"),
+        (["--words", "tone", "--top", "0"], "--top: got 0; wanted 1 or more"),
+        (["--words", "zzyx"], "knows none of its words"),
+        (["--sound", "no-such.wav"], "no-such.wav"),
+    ],
+)
+def test_the_command_refuses_wrong_input_in_one_line(folder, bundle, capsys, flags, words):
+    assert words in refusal(capsys, [str(folder), "--bundle", str(bundle), *flags], main)
+
+
+def test_the_command_refuses_an_index_of_another_model_in_one_line(folder, capsys):
+    line = refusal(capsys, [str(folder), "--bundle", "demo/model-from-scratch", "--words", "dog"], main)
+    assert "holds embeddings of another model" in line
+
+
+def test_the_command_refuses_an_index_that_is_cut_short_in_one_line(folder, bundle, tmp_path, capsys):
+    shutil.copytree(folder, tmp_path / "cut.index")
+    content = (tmp_path / "cut.index" / "vectors.usearch").read_bytes()
+    (tmp_path / "cut.index" / "vectors.usearch").write_bytes(content[: len(content) // 2])
+    line = refusal(capsys, [str(tmp_path / "cut.index"), "--bundle", str(bundle), "--words", "tone"], main)
+    assert "vectors.usearch: has" in line
+
+
+def test_search_runs_without_torch_and_without_usearch_it_says_what_to_install(folder, bundle, without_torch):
+    command = [sys.executable, "-m", "serving.search", str(folder), "--bundle", str(bundle), "--words", "tone"]
+    done = subprocess.run(command, env=without_torch, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    done = subprocess.run(command, env=environment_without("usearch"), capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.strip() == ("error: search needs USearch, which is not installed: pip install 'unheard[search]'")
+
+
+def test_the_direction_of_a_class_is_where_its_similarity_grows(talker):
+    zeroshot = talker.zeroshot
+    directions = zeroshot.directions()
+    np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 1, atol=1e-5)
+    start = zeroshot.mean + directions * 10
+    assert (zeroshot.cosines(start).argmax(axis=1) == np.arange(len(zeroshot.class_names))).all()
+
+
+def test_a_bundle_on_disk_has_the_space_of_its_index(folder, bundle):
+    assert SearchIndex.open(folder).manifest.embedding_space == open_bundle(bundle).manifest.embedding_space
