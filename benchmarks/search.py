@@ -37,6 +37,7 @@ from serving.bundle_files import ZEROSHOT
 from serving.command_line import run_command, say
 from serving.errors import UsageError
 from serving.search.query import Query, make_query
+from serving.search.scores import scorer
 from serving.search.search_index import SearchIndex
 from serving.zeroshot import ZeroShot, unit_rows
 
@@ -177,7 +178,7 @@ def exact_rows(
 
 
 def exact_answers(index: SearchIndex, sounds: Path, queries: Sequence[Query]) -> list[set[int]]:
-    """The ten best rows by the scores of `SearchIndex.search`, over all rows of the Parquet file.
+    """The ten best rows by the scores of `serving.search.scores`, over all rows of the Parquet file.
 
     returns   for each query, of queries by words for the first CHECKED
     """
@@ -185,10 +186,12 @@ def exact_answers(index: SearchIndex, sounds: Path, queries: Sequence[Query]) ->
         asked = np.stack([unit_rows(query.sound[None])[0] for query in queries if query.sound is not None])
         return exact_rows(sounds, lambda rows: unit_rows(rows) @ asked.T)
     queries = queries[:CHECKED]
-    scorers = [index.scorer(query) for query in queries]
+    scorers = [scorer(query, index.sample) for query in queries]
 
     def score(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.stack([scorer(query.similarities(rows)) for query, scorer in zip(queries, scorers, strict=True)], 1)
+        return np.stack(
+            [score_of(query.similarities(rows)) for query, score_of in zip(queries, scorers, strict=True)], 1
+        )
 
     return exact_rows(sounds, score)
 

@@ -9,7 +9,7 @@ import pyarrow
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from serving.bulk.parquet_rows import FIRST_COLUMNS, FOLDER, GROUP_ROWS
+from serving.bulk.parquet_rows import FIRST_COLUMNS, FOLDER, GROUP_ROWS, schema_of
 from serving.errors import UsageError, one_line
 
 MAKE_IT = "make it with: python -m serving.embed BUNDLE RECORDINGS --out FILE.parquet"
@@ -52,10 +52,11 @@ class EmbeddingFile:
     def batches(self, columns: Sequence[str]) -> Iterator[tuple[pyarrow.RecordBatch, NDArray[np.float32]]]:
         """Yield up to GROUP_ROWS rows at a time: the columns, and the embeddings [n, size] float32.
 
-        columns  names of columns; those that the file lacks are left out
+        columns  names of columns, which get the types of `schema_of`; those that the file lacks are left out
         errors   UsageError: a row lacks its path, its place or its embedding, or has one that is not finite
         """
         wanted = [name for name in columns if name in self.columns]
+        schema = pyarrow.schema([schema_of(self.size).field(name) for name in wanted])
         try:
             with parquet.ParquetFile(self.path) as file:
                 for batch in file.iter_batches(GROUP_ROWS, columns=[*wanted, "embedding"]):
@@ -66,7 +67,8 @@ class EmbeddingFile:
                     rows = np.asarray(numbers.to_numpy(), np.float32).reshape(batch.num_rows, self.size)
                     if not np.isfinite(rows).all():
                         raise UsageError(f"{self.path}: an embedding is not finite; {MAKE_IT}")
-                    yield batch, rows
+                    cast = [batch[field.name].cast(field.type) for field in schema]
+                    yield pyarrow.RecordBatch.from_arrays(cast, schema=schema), rows
         except (OSError, pyarrow.ArrowException) as error:
             raise UsageError(f"{self.path}: cannot be read ({one_line(error, 120)}); {MAKE_IT}") from error
 

@@ -22,6 +22,7 @@ from serving.csv_cells import safe_cell
 from serving.embedder import Embedder
 from serving.errors import AudioWarning, UsageError
 from serving.new_folder import refuse_unwritable
+from serving.search.graph import check_usearch_installed
 from serving.search.query import check_phrases
 from serving.search.search_index import Found, SearchIndex, check_top
 from serving.trust_option import Trusted
@@ -71,6 +72,7 @@ def check_search_options(options: SearchOptions) -> None:
 def work(options: SearchOptions) -> dict[str, Any]:
     """Search, show the results, and return them for the JSON line."""
     check_search_options(options)
+    check_usearch_installed()
     started = time.perf_counter()
     index = SearchIndex.open(options.index)
     opened = time.perf_counter()

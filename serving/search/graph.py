@@ -3,7 +3,6 @@
 USearch is imported where it is needed, because the server runs without it when it has no index.
 """
 
-import importlib.util
 from typing import TYPE_CHECKING
 
 from serving.errors import UsageError
@@ -18,9 +17,11 @@ DTYPE = "f16"  # of the stored vectors
 
 
 def check_usearch_installed() -> None:
-    """UsageError: USearch is not installed."""
-    if importlib.util.find_spec("usearch") is None:
-        raise UsageError("search needs USearch, which is not installed: pip install 'unheard[search]'")
+    """Import USearch. UsageError: it is not installed."""
+    try:
+        import usearch.index  # noqa: F401
+    except ImportError as error:
+        raise UsageError("search needs USearch, which is not installed: pip install 'unheard[search]'") from error
 
 
 def new_graph(size: int, can_get: bool) -> "Index":

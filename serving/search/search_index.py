@@ -5,7 +5,7 @@ index.find(embedder, sound="dog.ogg", top=5)
 index.find(embedder, words="rain on a tin roof", both=["thunder"], without=["a person talks"])
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -28,19 +28,19 @@ from serving.search.index_folder import (
     read_manifest,
 )
 from serving.search.query import Query, check_phrases, embed_sound, make_query
+from serving.search.scores import scorer
 
 if TYPE_CHECKING:
     from usearch.index import Index
 
 CANDIDATES = 256  # of each direction; the best by their exact scores are returned
-LEAST_SPREAD = 1e-3  # of similarities, so that nothing is divided by 0
 
 
 @dataclass(frozen=True)
 class Found:
     """A row of the index.
 
-    score         by which the rows are ordered; see `SearchIndex.search`
+    score         by which the rows are ordered; see `serving.search.scores`
     similarities  condition -> similarity
     path          of the recording, relative to the folder that was embedded, with slashes
     start_s, end_s   where it is in the recording, in seconds
@@ -63,14 +63,16 @@ class SearchIndex:
 
     folder     of the index
     manifest   of the index: its embedding_space, and where the recordings are
+    sample     [n, size] float32: embeddings of rows from the whole index
     rows       what `serving.search.index_builder.SCHEMA` says of each row, mapped into memory
     """
 
     def __init__(self, folder: Path, manifest: IndexManifest, graph: "Index", rows: pyarrow.Table, sample: NDArray):
         self.folder, self.manifest = folder, manifest
-        self._graph, self.rows, self._sample = graph, rows, sample
+        self._graph, self.rows, self.sample = graph, rows, sample
         self._lock = Lock()  # USearch gives every search the same memory to work in
-        self._lengths = rows["length"].to_numpy()
+        # By chunks, because pyarrow's own join of them imports pandas, which takes half a second.
+        self._lengths = np.concatenate([chunk.to_numpy() for chunk in rows["length"].chunks])
 
     @classmethod
     def open(cls, folder: str | Path) -> Self:
@@ -134,9 +136,7 @@ class SearchIndex:
     def search(self, query: Query, top: int = 10) -> list[Found]:
         """The rows that meet a query best, at most `top` of them, best first.
 
-        The score is the similarity if there is one condition. With several, similarities are standardised, as standard
-        deviations above the mean of the index's sounds; the score is the least of those wanted, less the largest of
-        those unwanted where that is above 0.
+        Their scores are those of `scorer`, computed for all candidates.
         errors   UsageError: `top` is below 1, or the rows are another model's
         """
         self.check_space(query.space)
@@ -144,20 +144,12 @@ class SearchIndex:
         keys = self._candidates(query, top)
         embeddings = self._embeddings(keys)
         similarities = query.similarities(embeddings)  # [n_candidates, n]
-        scores = self.scorer(query)(similarities)
+        scores = scorer(query, self.sample)(similarities)
         best = np.argsort(-scores, kind="stable")[:top]
         return [
             self._found(int(keys[i]), float(scores[i]), dict(zip(query.names, similarities[i].tolist(), strict=True)))
             for i in best
         ]
-
-    def scorer(self, query: Query) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-        """What makes the scores [n_rows] of `search` from the similarities [n_rows, n] to a query's conditions."""
-        if len(query.unwanted) == 1:
-            return lambda similarities: similarities[:, 0]
-        of_sample = query.similarities(self._sample)
-        mean, spread = of_sample.mean(axis=0), np.maximum(of_sample.std(axis=0), LEAST_SPREAD)
-        return lambda similarities: combine((similarities - mean) / spread, query.unwanted)
 
     def _candidates(self, query: Query, top: int) -> NDArray[np.uint64]:
         """The rows nearest to each wanted direction, and to all directions together: [n_candidates], ascending."""
@@ -184,14 +176,6 @@ class SearchIndex:
             for name in ("path", "start_s", "end_s", "recorded_at", "start_at", "end_at")
         }
         return Found(row, score, similarities, **facts)
-
-
-def combine(standardised: NDArray[np.float32], unwanted: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The score of rows [n_rows] from their standardised similarities [n_rows, n], see `SearchIndex.search`."""
-    wanted = standardised[:, ~unwanted].min(axis=1)
-    if not unwanted.any():
-        return wanted
-    return wanted - np.maximum(standardised[:, unwanted].max(axis=1), 0)
 
 
 def check_top(top: int) -> None:

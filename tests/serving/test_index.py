@@ -47,7 +47,7 @@ def refusal(capsys, arguments: list[str], run=main) -> str:
     return line
 
 
-def write_parquet(path: Path, embeddings: np.ndarray, **changes: list) -> Path:
+def write_parquet(file: Path, embeddings: np.ndarray, /, **changes: list) -> Path:
     """A Parquet file of embeddings with the columns of the oldest version."""
     n, size = embeddings.shape
     columns = {
@@ -57,8 +57,8 @@ def write_parquet(path: Path, embeddings: np.ndarray, **changes: list) -> Path:
         "embedding": pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(embeddings.reshape(-1)), size),
         "embedding_space": ["5" * 64] * n,
     }
-    parquet.write_table(pyarrow.table(columns | changes), path)
-    return path
+    parquet.write_table(pyarrow.table(columns | changes), file)
+    return file
 
 
 def test_the_command_tells_what_it_made_and_leaves_silent_rows_out(indexed, tmp_path, capsys):
@@ -187,6 +187,8 @@ def test_an_existing_index_is_replaced_only_when_asked(own, capsys):
         ({"embedding_space": ["a", "b"] * 4}, "has rows of 2 models"),
         ({"embedding_space": [None] * 8}, "has rows of no model"),
         ({"path": [None] * 8}, "a row has no path"),
+        ({"start_s": ["early"] * 8}, "cannot be read"),
+        ({"level_dbfs": ["loud"] * 8}, "cannot be read"),
     ],
 )
 def test_a_parquet_file_that_is_of_something_else_is_told(tmp_path, capsys, changes, reason):

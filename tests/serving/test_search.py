@@ -17,7 +17,8 @@ from serving.embedder import Embedder
 from serving.errors import AudioError, LabelError, UsageError
 from serving.search.__main__ import main
 from serving.search.query import make_query
-from serving.search.search_index import SearchIndex, combine
+from serving.search.scores import combine
+from serving.search.search_index import SearchIndex
 from serving.zeroshot import unit_rows
 from tests.absent_packages import environment_without
 from tests.indexed_sounds import index_sounds, write_recording, write_sounds
