@@ -71,8 +71,8 @@ class SearchIndex:
         self.folder, self.manifest = folder, manifest
         self._graph, self.rows, self.sample = graph, rows, sample
         self._lock = Lock()  # USearch gives every search the same memory to work in
-        # By chunks, because pyarrow's own join of them imports pandas, which takes half a second.
-        self._lengths = np.concatenate([chunk.to_numpy() for chunk in rows["length"].chunks])
+        # Not by pyarrow's to_numpy, which imports pandas where it is installed: half a second.
+        self._lengths = np.concatenate([np.from_dlpack(chunk) for chunk in rows["length"].chunks])
 
     @classmethod
     def open(cls, folder: str | Path) -> Self:
