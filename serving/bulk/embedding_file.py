@@ -35,7 +35,7 @@ class EmbeddingFile:
                 schema, self.n_rows = file.schema_arrow, file.metadata.num_rows
                 has_all = set(FIRST_COLUMNS) <= set(schema.names)
                 if not has_all or not _is_embedding(schema.field("embedding").type):
-                    raise UsageError(f"{path}: is no Parquet file of embeddings; {MAKE_IT}")
+                    raise UsageError(f"{path}: is no Parquet of embeddings; {MAKE_IT}")
             spaces = parquet.read_table(path, columns=["embedding_space"], read_dictionary=["embedding_space"])
         except (OSError, pyarrow.ArrowException) as error:
             raise UsageError(f"{path}: cannot be read ({one_line(error, 120)}); {MAKE_IT}") from error

@@ -24,7 +24,8 @@ from serving.errors import AudioWarning, UsageError
 from serving.new_folder import refuse_unwritable
 from serving.search.graph import check_usearch_installed
 from serving.search.query import check_phrases
-from serving.search.search_index import Found, SearchIndex, check_top
+from serving.search.search_index import Found, SearchIndex
+from serving.search.vector_search import check_top
 from serving.trust_option import Trusted
 
 COLUMNS = ("path", "start_s", "end_s", "score", "start_at", "end_at", "recorded_at")

@@ -19,6 +19,7 @@ from serving.search.index_folder import (
     MANIFEST,
     ROWS,
     SAMPLE,
+    SCHEMA,
     VECTORS,
     IndexManifest,
     stamps_of,
@@ -28,18 +29,6 @@ from serving.zeroshot import unit_rows
 
 SAMPLE_ROWS = 4096  # at most
 COLUMNS = ("path", "start_s", "end_s", "duration_s", "level_dbfs", "recorded_at", "start_at", "end_at")
-TEXT, NUMBER = pyarrow.string(), pyarrow.float64()
-SCHEMA = pyarrow.schema(
-    [
-        ("path", TEXT),
-        ("start_s", NUMBER),
-        ("end_s", NUMBER),
-        ("recorded_at", TEXT),
-        ("start_at", TEXT),
-        ("end_at", TEXT),
-        ("length", pyarrow.float32()),  # of the embedding, whose direction alone is in the graph
-    ]
-)
 
 
 def build_index(source: Path, out: Path, overwrite: bool = False, threads: int = 1) -> IndexManifest:
@@ -123,5 +112,5 @@ def _rows(batch: pyarrow.RecordBatch, lengths: NDArray[np.float32]) -> pyarrow.R
     end = pyarrow.array(batch["start_s"].to_numpy() + batch["duration_s"].to_numpy())
     columns = {name: batch[name] for name in SCHEMA.names if name in known} | {"length": pyarrow.array(lengths)}
     columns.setdefault("end_s", end)
-    missing = pyarrow.nulls(batch.num_rows, TEXT)
+    missing = pyarrow.nulls(batch.num_rows, pyarrow.string())
     return pyarrow.RecordBatch.from_arrays([columns.get(name, missing) for name in SCHEMA.names], schema=SCHEMA)

@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+
 from serving.bulk.file_facts import FileStamp, is_unchanged, stamp_of
 from serving.errors import UsageError, one_line
 from serving.file_record import open_regular
@@ -28,6 +30,19 @@ MAX_MANIFEST_BYTES = 100_000
 ANY_TIME = 2**63  # nobody else writes to the files before the folder has its name, so their times decide
 MAKE_IT = "make it with: python -m serving.index SOUNDS.parquet --out INDEX"
 AGAIN = f"copy the index again, or {MAKE_IT}"
+
+TEXT, NUMBER = pyarrow.string(), pyarrow.float64()
+SCHEMA = pyarrow.schema(  # of rows.arrow
+    [
+        ("path", TEXT),
+        ("start_s", NUMBER),
+        ("end_s", NUMBER),
+        ("recorded_at", TEXT),
+        ("start_at", TEXT),
+        ("end_at", TEXT),
+        ("length", pyarrow.float32()),  # of the embedding, whose direction alone is in the graph
+    ]
+)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ index.find(embedder, words="rain on a tin roof", both=["thunder"], without=["a p
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -19,37 +18,32 @@ from serving.embedder import Embedder
 from serving.errors import UsageError, one_line
 from serving.search.graph import new_graph
 from serving.search.index_folder import (
+    AGAIN,
     MAKE_IT,
     ROWS,
     SAMPLE,
+    SCHEMA,
     VECTORS,
     IndexManifest,
     check_files,
     read_manifest,
 )
 from serving.search.query import Query, check_phrases, embed_sound, make_query
-from serving.search.scores import scorer
+from serving.search.vector_search import FoundRow, Rows, VectorSearch, check_top
 
 if TYPE_CHECKING:
     from usearch.index import Index
 
-CANDIDATES = 256  # of each direction; the best by their exact scores are returned
-
 
 @dataclass(frozen=True)
-class Found:
-    """A row of the index.
+class Found(FoundRow):
+    """A row of the index, and what it stands for.
 
-    score         by which the rows are ordered; see `serving.search.scores`
-    similarities  condition -> similarity
     path          of the recording, relative to the folder that was embedded, with slashes
     start_s, end_s   where it is in the recording, in seconds
     recorded_at, start_at, end_at   when the recording and the row's sound began, and when that ended; None: not known
     """
 
-    row: int
-    score: float
-    similarities: dict[str, float]
     path: str
     start_s: float
     end_s: float
@@ -64,15 +58,18 @@ class SearchIndex:
     folder     of the index
     manifest   of the index: its embedding_space, and where the recordings are
     sample     [n, size] float32: embeddings of rows from the whole index
-    rows       what `serving.search.index_builder.SCHEMA` says of each row, mapped into memory
+    rows       what `serving.search.index_folder.SCHEMA` says of each row, mapped into memory
     """
 
     def __init__(self, folder: Path, manifest: IndexManifest, graph: "Index", rows: pyarrow.Table, sample: NDArray):
-        self.folder, self.manifest = folder, manifest
-        self._graph, self.rows, self.sample = graph, rows, sample
-        self._lock = Lock()  # USearch gives every search the same memory to work in
+        self.folder, self.manifest, self.rows, self.sample = folder, manifest, rows, sample
         # Not by pyarrow's to_numpy, which imports pandas where it is installed: half a second.
-        self._lengths = np.concatenate([np.from_dlpack(chunk) for chunk in rows["length"].chunks])
+        lengths = np.concatenate([np.from_dlpack(chunk) for chunk in rows["length"].chunks])
+
+        def embeddings_of(numbers: Rows) -> NDArray[np.float32]:
+            return np.asarray(graph.get(numbers), np.float32) * lengths[numbers, None]
+
+        self._vectors = VectorSearch(graph, manifest.rows, embeddings_of, sample)
 
     @classmethod
     def open(cls, folder: str | Path) -> Self:
@@ -90,6 +87,8 @@ class SearchIndex:
             sample = np.load(folder / SAMPLE, allow_pickle=False)
         except (OSError, RuntimeError, ValueError, pyarrow.ArrowException) as error:
             raise UsageError(f"{folder}: cannot be read ({one_line(error, 120)}); {MAKE_IT}") from error
+        if len(graph) != manifest.rows or rows.num_rows != manifest.rows or rows.schema != SCHEMA:
+            raise UsageError(f"{folder}: its files do not belong together; {AGAIN}")
         return cls(folder, manifest, graph, rows, sample)
 
     def __len__(self) -> int:
@@ -121,7 +120,7 @@ class SearchIndex:
         both      more words for what has to be heard in the same row
         without   words for what must not be heard
         top       most rows
-        returns   as `search`
+        returns   the best first
         errors    UsageError: nothing is looked for, `top` is below 1, or the rows are another model's; LabelError: the
                   words cannot be understood; AudioError: the sound cannot be read, or is silent
         """
@@ -136,49 +135,14 @@ class SearchIndex:
     def search(self, query: Query, top: int = 10) -> list[Found]:
         """The rows that meet a query best, at most `top` of them, best first.
 
-        Their scores are those of `scorer`, computed for all candidates.
         errors   UsageError: `top` is below 1, or the rows are another model's
         """
         self.check_space(query.space)
-        check_top(top)
-        keys = self._candidates(query, top)
-        embeddings = self._embeddings(keys)
-        similarities = query.similarities(embeddings)  # [n_candidates, n]
-        scores = scorer(query, self.sample)(similarities)
-        best = np.argsort(-scores, kind="stable")[:top]
-        return [
-            self._found(int(keys[i]), float(scores[i]), dict(zip(query.names, similarities[i].tolist(), strict=True)))
-            for i in best
-        ]
+        return [self._found(each) for each in self._vectors.find(query, top)]
 
-    def _candidates(self, query: Query, top: int) -> NDArray[np.uint64]:
-        """The rows nearest to each wanted direction, and to all directions together: [n_candidates], ascending."""
-        directions = query.directions()
-        signs = np.where(query.unwanted, -1, 1)
-        asked = directions[~query.unwanted]
-        if len(directions) > 1:
-            asked = np.concatenate([asked, (signs @ directions)[None].astype(np.float32)])
-        wanted = min(len(self), max(CANDIDATES, top))
-        with self._lock:
-            found = self._graph.search(asked, wanted)
-        keys = np.unique(found.keys)
-        return keys[keys < len(self)]
-
-    def _embeddings(self, keys: NDArray[np.uint64]) -> NDArray[np.float32]:
-        """The embeddings of rows [n, size], to the precision of float16."""
-        with self._lock:
-            rows = np.asarray(self._graph.get(keys), np.float32)
-        return rows * self._lengths[keys.astype(np.intp), None]
-
-    def _found(self, row: int, score: float, similarities: dict[str, float]) -> Found:
+    def _found(self, found: FoundRow) -> Found:
         facts = {
-            name: self.rows[name][row].as_py()
+            name: self.rows[name][found.row].as_py()
             for name in ("path", "start_s", "end_s", "recorded_at", "start_at", "end_at")
         }
-        return Found(row, score, similarities, **facts)
-
-
-def check_top(top: int) -> None:
-    """UsageError: a number of results below 1."""
-    if top < 1:
-        raise UsageError(f"--top: got {top}; wanted 1 or more")
+        return Found(found.row, found.score, found.similarities, **facts)

@@ -98,7 +98,10 @@ def change(table: pyarrow.Table, name: str, column: pyarrow.Array) -> pyarrow.Ta
     [
         (lambda table: table.drop(["path"]), "is no Parquet of embeddings"),
         (lambda table: change(table, "embedding", table["start_s"].combine_chunks()), "is no Parquet of embeddings"),
-        (lambda table: change(table, "path", pyarrow.nulls(24, pyarrow.string())), "is no Parquet of embeddings"),
+        (
+            lambda table: change(table, "path", pyarrow.nulls(24, pyarrow.string())),
+            "a row has no path",
+        ),
         (lambda table: table.slice(0, 0), "has no rows"),
         (lambda table: change(table, "embedding_space", pyarrow.array(["a", "b"] * 12)), "has rows of 2 models"),
     ],

@@ -182,8 +182,8 @@ def test_an_existing_index_is_replaced_only_when_asked(own, capsys):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"embedding": [1.0] * 8}, "is no Parquet file of embeddings"),
-        ({"embedding": [[1.0, 2.0]] * 8}, "is no Parquet file of embeddings"),
+        ({"embedding": [1.0] * 8}, "is no Parquet of embeddings"),
+        ({"embedding": [[1.0, 2.0]] * 8}, "is no Parquet of embeddings"),
         ({"embedding_space": ["a", "b"] * 4}, "has rows of 2 models"),
         ({"embedding_space": [None] * 8}, "has rows of no model"),
         ({"path": [None] * 8}, "a row has no path"),
@@ -225,7 +225,7 @@ def test_a_file_that_is_no_parquet_is_told(tmp_path, capsys, content):
 def test_the_labels_table_is_no_embeddings(tmp_path, capsys):
     path = tmp_path / "labels.parquet"
     parquet.write_table(pyarrow.table({"path": ["a"], "start_s": [0.0], "label": ["dog"]}), path)
-    assert "is no Parquet file of embeddings" in refusal(capsys, [str(path), "--out", str(tmp_path / "x.index")])
+    assert "is no Parquet of embeddings" in refusal(capsys, [str(path), "--out", str(tmp_path / "x.index")])
 
 
 @pytest.mark.parametrize("threads", ["0", "-1"])
