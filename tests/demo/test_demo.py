@@ -228,6 +228,35 @@ def test_silence_is_like_nothing(client, tmp_path):
         client.predict(handle_file(tmp_path / "silence.wav"), api_name="/similar")
 
 
+def test_words_find_the_recordings_that_they_describe(client):
+    answer = client.predict(None, 8, "talking", "whistle", api_name="/similar")
+    assert {row["class"] for row in answer["neighbours"]} == {"tone"}
+    assert all(-1 <= row["cosine"] <= 1 for row in answer["neighbours"])
+    assert client.predict(None, 1, "talking", "hiss zzyx", api_name="/similar")["unknown_words"] == {
+        "hiss zzyx": ["zzyx"]
+    }
+
+
+def test_a_recording_and_words_together_find_what_is_like_both(client, recordings):
+    answer = client.predict(handle_file(recordings / "tone" / "0.wav"), 3, "talking", "whistle", api_name="/similar")
+    assert {row["class"] for row in answer["neighbours"]} == {"tone"}
+    assert "score" in answer["neighbours"][0]
+
+
+@pytest.mark.parametrize(
+    ("words", "bundle", "reason"),
+    [
+        ("zzyx", "talking", "knows none of its words"),
+        ("x" * 301, "talking", "wanted at most 300 characters"),
+        ("whistle", "bundle", "has no text model"),
+        (" ", "talking", "recording: got none, and no words"),
+    ],
+)
+def test_words_that_find_nothing_say_why(client, words, bundle, reason):
+    with pytest.raises(AppError, match=reason):
+        client.predict(None, 3, bundle, words, api_name="/similar")
+
+
 def test_a_row_is_played_as_the_sound_that_it_is_about(client, recordings):
     near = client.predict(handle_file(recordings / "tone" / "3.wav"), 1, api_name="/similar")["neighbours"][0]
     answer = client.predict(near["row"], api_name="/play")
