@@ -36,6 +36,7 @@ from serving.bundle import open_bundle
 from serving.bundle_files import ZEROSHOT
 from serving.command_line import run_command, say
 from serving.errors import UsageError
+from serving.search.phrases import Phrases
 from serving.search.query import Query, make_query
 from serving.search.scores import scorer
 from serving.search.search_index import SearchIndex
@@ -135,8 +136,8 @@ def make_queries(
     """Queries by kind."""
     names = words.class_names
 
-    def some(count: int) -> ZeroShot:
-        return words.choose([names[i] for i in rng.choice(len(names), count, replace=False)])
+    def some(count: int) -> Phrases:
+        return Phrases(words, words.choose([names[i] for i in rng.choice(len(names), count, replace=False)]))
 
     queries = {
         "sound": [make_query(space, row, None) for row in synthetic.draw(n)],
@@ -189,16 +190,14 @@ def exact_answers(index: SearchIndex, sounds: Path, queries: Sequence[Query]) ->
     scorers = [scorer(query, index.sample) for query in queries]
 
     def score(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.stack(
-            [score_of(query.similarities(rows)) for query, score_of in zip(queries, scorers, strict=True)], 1
-        )
+        return np.stack([score_of(query.scores(rows)) for query, score_of in zip(queries, scorers, strict=True)], 1)
 
     return exact_rows(sounds, score)
 
 
-def build(sounds: Path, out: Path) -> dict[str, Any]:
+def build(sounds: Path, bundle: Path, out: Path) -> dict[str, Any]:
     """Make the index in a process of its own: the command's JSON, and the process's largest memory."""
-    command = [sys.executable, "-m", "serving.index", str(sounds), "--out", str(out)]
+    command = [sys.executable, "-m", "serving.index", str(sounds), "--bundle", str(bundle), "--out", str(out)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise UsageError("python -m serving.index refused the rows; its error is above")
@@ -233,7 +232,7 @@ def measure(options: Options) -> dict[str, Any]:
         sounds, out = Path(folder) / "sounds.parquet", Path(folder) / "sounds.index"
         say(f"drawing {options.rows} rows around {len(real)} embeddings")
         write_sounds(sounds, synthetic, options.rows, real_file.space, real_file.size)
-        built = build(sounds, out)
+        built = build(sounds, options.bundle, out)
         opened = list(open_times_ms(out))
         before = _resident_mb()
         index = SearchIndex.open(out)

@@ -34,9 +34,10 @@ from serving.embed import main as embed
 from serving.embedder import Embedder
 from serving.errors import DataError, UsageError
 from serving.search.index_builder import build_index
+from serving.search.phrases import Phrases
 from serving.search.query import embed_sound, make_query
 from serving.search.search_index import Found, SearchIndex
-from serving.zeroshot import ZeroShot, unit_rows
+from serving.zeroshot import unit_rows
 
 TOP = 10
 MIXED_A_PAIR = 2  # clips of each of two classes
@@ -90,14 +91,14 @@ def index_folder(embedder: Embedder, sounds: Path, folder: Path, name: str) -> S
     with redirect_stdout(io.StringIO()):
         if embed([str(embedder.bundle.folder), str(sounds), "--per", "window", "--out", str(source)]):
             raise UsageError("python -m serving.embed refused the clips; its error is above")
-    build_index(source, out)
+    build_index(source, out, embedder.bundle)
     return SearchIndex.open(out)
 
 
-def phrases_of(embedder: Embedder, name: str, kind: str) -> ZeroShot:
-    """A map with one class, from its name, its description, or both; it counts as unseen for the two first."""
+def phrases_of(embedder: Embedder, name: str, kind: str) -> Phrases:
+    """A class as a phrase: its name, its description, or both as the bundle has them."""
     if kind == "both":
-        return embedder.choose([name])
+        return Phrases(embedder.zeroshot, embedder.choose([name]))
     text = name if kind == "name" else embedder.describe(name)
     vectors = embedder.encode_labels([name], {name: text})
     if kind == "description":  # not with the name beside it
@@ -105,7 +106,8 @@ def phrases_of(embedder: Embedder, name: str, kind: str) -> ZeroShot:
     mean = embedder.zeroshot.text_mean
     assert mean is not None, "the text model is known"
     rows = unit_rows(vectors - mean)
-    return replace(embedder.zeroshot, class_names=[name], class_vectors=rows, seen=np.zeros(1, bool))
+    chosen = replace(embedder.zeroshot, class_names=[name], class_vectors=rows, seen=np.zeros(1, bool))
+    return Phrases(embedder.zeroshot, chosen)
 
 
 def precision(found: Sequence[Found], relevant: set[str]) -> float:
@@ -194,8 +196,8 @@ def by_conditions(
     for first, second, _ in pairs:
         both = mixed_with[first] & mixed_with[second]
         alone = ({clip.path.name for clip in clips if clip.label == first} | mixed_with[first]) - both
-        one = index.search(make_query(space, None, embedder.choose([first])), TOP)
-        two = embedder.choose([first, second])
+        one = index.search(make_query(space, None, Phrases(embedder.zeroshot, embedder.choose([first]))), TOP)
+        two = Phrases(embedder.zeroshot, embedder.choose([first, second]))
         values["A and B"].append(precision(index.search(make_query(space, None, two), TOP), both))
         values["A for A and B"].append(precision(one, both))
         values["A not B"].append(precision(index.search(make_query(space, None, two, 1), TOP), alone))

@@ -20,7 +20,6 @@ from serving.bulk.embedding_file import EmbeddingFile
 from serving.embedder import Embedder
 from serving.errors import AudioError, UsageError
 from serving.label_lists import ESC50, list_in_words
-from serving.search.graph import new_graph
 from serving.search.query import Query, make_query
 from serving.search.vector_search import VectorSearch
 from serving.zeroshot import unit_rows
@@ -59,14 +58,12 @@ class Library:
 
     @cached_property
     def _vectors(self) -> VectorSearch:
-        graph = new_graph(self.embeddings.shape[1], can_get=False)
-        graph.add(np.arange(len(self)), unit_rows(self.embeddings))
         sample = self.embeddings[:: -(-len(self) // SAMPLE_ROWS)]
-        return VectorSearch(graph, len(self), lambda rows: self.embeddings[rows], sample)
+        return VectorSearch(None, len(self), lambda rows: self.embeddings[rows], sample, has_claims=False)
 
     def search(self, query: Query, count: int) -> list[tuple[int, float]]:
-        """Find the rows that meet a query best: (row, score), best first."""
-        return [(each.row, each.score) for each in self._vectors.find(query, count)]
+        """Find the rows that meet a query best, by comparison with every row: (row, score), best first."""
+        return [(each.row, each.score) for each in self._vectors.find(query, count, exact=True)]
 
     def nearest(self, embedding: NDArray[np.float32], count: int) -> list[tuple[int, float]]:
         """Find the rows most similar to an embedding [size]: (row, cosine), in descending order of cosine."""

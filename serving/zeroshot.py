@@ -128,9 +128,20 @@ class ZeroShot:
             return self.class_vectors
         return unit_rows(self.class_vectors @ self.text_projection)
 
+    def claims(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """How much the classes claim each embedding [n, 128]: the soft maximum of its cosines, [n] float32.
+
+        It is log(sum of exp(temperature * cosine)) / temperature, so the cosine to a class less the claim is the
+        logarithm of the class's probability among all of them, over the temperature.
+        """
+        sharpness = np.float32(max(self.temperature, 1.0))
+        scaled = sharpness * self.cosines(embeddings)
+        largest = scaled.max(axis=1)
+        return (largest + np.log(np.exp(scaled - largest[:, None]).sum(axis=1))) / sharpness
+
     def directions(self) -> NDArray[np.float32]:
-        """Of each class the direction in which an embedding's similarity to it grows: [C, 128] unit rows."""
-        return unit_rows(self._targets @ self.projection.T)
+        """Of each class the direction [C, 128] along which the cosine of an embedding grows, not scaled."""
+        return self._targets @ self.projection.T
 
     def rank(
         self, embedding: NDArray[np.float32], labels: Sequence[str] | None = None, offset: float | None = None

@@ -18,7 +18,7 @@ from demo.recording_input import add_examples, add_recording_input
 from serving.embedder import Embedder
 from serving.errors import AudioError, UnheardError, UsageError
 from serving.pooling import pool
-from serving.search.query import Query, check_phrases, make_query
+from serving.search.query import Query, choose_phrases, make_query
 
 SHOWN = 6  # neighbours
 MAX_COUNT = 50  # neighbours of one API call
@@ -66,7 +66,7 @@ def add_find_similar(
 
     def similar(recording: str | None, count: int, bundle: str, words: str = "") -> dict[str, Any]:
         """Find the recordings of the library most similar to one, to words, or to both: row, class, start and duration
-        in seconds, and the cosine; with both a score in standard deviations."""
+        in seconds, and the cosine, with words a score."""
         if not 1 <= count <= MAX_COUNT:
             raise UsageError(f"count: got {count}; wanted 1 to {MAX_COUNT}")
         found = searched(bundle)
@@ -167,7 +167,7 @@ class _Asked:
     @property
     def measure(self) -> str:
         """What orders the rows."""
-        return "cosine" if len(self.query.names) == 1 else "score"
+        return "cosine" if self.query.phrases is None else "score"
 
 
 def ask(embedder: Embedder, path: str | None, words: str | None) -> _Asked | None:
@@ -178,10 +178,7 @@ def ask(embedder: Embedder, path: str | None, words: str | None) -> _Asked | Non
     words = (words or "").strip()
     if path is None and not words:
         return None
-    phrases = None
-    if words:
-        check_phrases([words])
-        phrases = embedder.choose([words])
+    phrases = choose_phrases(embedder, [words] if words else [])
     embedded = None if path is None else _embed(embedder, path)
     sound = None if embedded is None else pool(embedded.rows)
     query = make_query(embedder.manifest.embedding_space, sound, phrases)
@@ -223,8 +220,8 @@ def _list(library: Library, near: list[tuple[int, float]], asked: _Asked) -> str
 
 
 MEASURES = {
-    "cosine": "cosine of the embeddings, or of a recording and the words",
-    "score": "the least of both similarities, in standard deviations above the library's mean",
+    "cosine": "cosine of the embeddings",
+    "score": "how well it fits the words; with a recording, the worse of both fits, in standard deviations",
 }
 
 

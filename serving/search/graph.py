@@ -1,11 +1,19 @@
-"""USearch's graph of unit vectors, with one setting for those that make it and those that search it.
+"""USearch's graph of vectors, with one setting for those that make it and those that search it.
 
-USearch is imported where it is needed, because the server runs without it when it has no index.
+A row's vector is its unit embedding and one number more: how much the bundle's classes claim it (`ZeroShot.claims`),
+less the mean. So the product with (direction of a phrase, -1) is nearly the score of `serving.search.phrases`, and that
+with (unit embedding of a sound, 0) is the cosine.
 """
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
+# ONNX Runtime before USearch: the other way round its import ends the process (onnxruntime 1.31, usearch 2.26).
+from serving.backends import onnxruntime_library  # noqa: F401
 from serving.errors import UsageError
+from serving.zeroshot import unit_rows
 
 if TYPE_CHECKING:
     from usearch.index import Index
@@ -25,7 +33,7 @@ def check_usearch_installed() -> None:
 
 
 def new_graph(size: int, can_get: bool) -> "Index":
-    """An empty graph of vectors [size] with the inner product as similarity.
+    """An empty graph of the vectors of embeddings [size], with the inner product as similarity.
 
     can_get   vectors can be read from it by their keys
     errors    UsageError: USearch is not installed
@@ -34,10 +42,15 @@ def new_graph(size: int, can_get: bool) -> "Index":
     from usearch.index import Index
 
     return Index(
-        ndim=size,
+        ndim=size + 1,
         metric="ip",
         dtype=DTYPE,
         connectivity=CONNECTIVITY,
         expansion_add=EXPANSION_ADD,
         enable_key_lookups=can_get,
     )
+
+
+def vectors_of(embeddings: NDArray[np.float32], claims: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The vectors [n, size + 1] of embeddings [n, size] and their claims [n], less the mean."""
+    return np.hstack([unit_rows(embeddings), claims[:, None]])

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from serving.audio.level import SILENT_DBFS
 from serving.bulk.embedding_file import EmbeddingFile
 from serving.bulk.file_facts import is_unchanged, stamp_of
+from serving.bundle import Bundle
+from serving.bundle_files import ZEROSHOT
 from serving.errors import UsageError
 from serving.new_folder import new_folder
 from serving.progress import ProgressBars
-from serving.search.graph import new_graph
+from serving.search.graph import new_graph, vectors_of
 from serving.search.index_folder import (
     MANIFEST,
     ROWS,
@@ -25,17 +27,21 @@ from serving.search.index_folder import (
     stamps_of,
     write_manifest,
 )
-from serving.zeroshot import unit_rows
+from serving.zeroshot import ZeroShot
 
 SAMPLE_ROWS = 4096  # at most
 COLUMNS = ("path", "start_s", "end_s", "duration_s", "level_dbfs", "recorded_at", "start_at", "end_at")
 
 
-def build_index(source: Path, out: Path, overwrite: bool = False, threads: int = 1) -> IndexManifest:
+def build_index(
+    source: Path, out: Path, bundle: Bundle | None = None, overwrite: bool = False, threads: int = 1
+) -> IndexManifest:
     """Write the index of a Parquet file of embeddings.
 
     source     that `serving.embed` or `serving.label --embeddings` wrote, with a row for each recording or window
     out        the index's folder
+    bundle     the one that embedded them: words are then found as fast as sounds. None: words are compared with all
+               rows, which takes about a second a million
     overwrite  replace an index
     Rows whose sound is silent are left out, and those with an embedding of zeros, which has no direction.
     errors     UsageError: the Parquet file cannot be used or changed meanwhile; `out` exists or cannot be written
@@ -43,7 +49,7 @@ def build_index(source: Path, out: Path, overwrite: bool = False, threads: int =
     with new_folder(out, overwrite, MANIFEST) as folder:
         file = EmbeddingFile(source)
         stamp = stamp_of(source)
-        writer = _IndexWriter(folder, file, threads)
+        writer = _IndexWriter(folder, file, None if bundle is None else _map_of(bundle, file), threads)
         writer.write()
         made_ns = time.time_ns()
         if not is_unchanged(source, stamp, made_ns):
@@ -53,6 +59,7 @@ def build_index(source: Path, out: Path, overwrite: bool = False, threads: int =
             embedding_size=file.size,
             rows=writer.n_rows,
             left_out=file.n_rows - writer.n_rows,
+            has_claims=bundle is not None,
             parquet=str(source.resolve()),
             parquet_stamp=stamp,
             recordings=str(file.folder) if file.folder else None,
@@ -63,11 +70,24 @@ def build_index(source: Path, out: Path, overwrite: bool = False, threads: int =
     return manifest
 
 
+def _map_of(bundle: Bundle, file: EmbeddingFile) -> ZeroShot:
+    """The bundle's map. UsageError: another model than the bundle's embedded the file's rows."""
+    space = bundle.manifest.embedding_space
+    if space != file.space:
+        raise UsageError(
+            f"{file.path}: holds embeddings of another model ({file.space[:8]}) than the bundle {bundle.folder} has "
+            f"({space[:8]}); give the bundle that embedded them"
+        )
+    return ZeroShot.parse(bundle.read(ZEROSHOT), str(bundle.path(ZEROSHOT)), file.size)
+
+
 class _IndexWriter:
     """Writes the files of an index. n_rows: in the index so far."""
 
-    def __init__(self, folder: Path, file: EmbeddingFile, threads: int):
+    def __init__(self, folder: Path, file: EmbeddingFile, zeroshot: ZeroShot | None, threads: int):
         self.n_rows = 0
+        self._zeroshot = zeroshot
+        self._mean_claim: np.float32 | None = None  # of the first rows; any near it will do
         self._folder, self._file, self._threads = folder, file, threads
         self._graph = new_graph(file.size, can_get=False)
         self._sample: list[NDArray[np.float32]] = []
@@ -84,7 +104,7 @@ class _IndexWriter:
             for n_read, batch, embeddings in self._usable():
                 lengths = np.linalg.norm(embeddings, axis=1)
                 keys = np.arange(self.n_rows, self.n_rows + len(embeddings))
-                self._graph.add(keys, unit_rows(embeddings), threads=self._threads)
+                self._graph.add(keys, vectors_of(embeddings, self._claims(embeddings)), threads=self._threads)
                 self._sample.append(embeddings[keys % self._every == 0])
                 rows.write_batch(_rows(batch, lengths))
                 self.n_rows += len(embeddings)
@@ -96,6 +116,15 @@ class _IndexWriter:
             self._graph.save(str(self._folder / VECTORS))
         except RuntimeError as error:  # of USearch, for every failure
             raise OSError(0, str(error)) from error
+
+    def _claims(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Of rows [n], less the mean of the first rows; zeros without a bundle."""
+        if self._zeroshot is None or not len(embeddings):
+            return np.zeros(len(embeddings), np.float32)
+        claims = self._zeroshot.claims(embeddings)
+        if self._mean_claim is None:
+            self._mean_claim = claims.mean()
+        return claims - self._mean_claim
 
     def _usable(self) -> Iterator[tuple[int, pyarrow.RecordBatch, NDArray[np.float32]]]:
         """The rows that are neither silent nor zero, and how many were read for them."""

@@ -53,6 +53,7 @@ class IndexManifest:
     embedding_size   numbers of an embedding
     rows             in the index
     left_out         rows of the Parquet file that are silent or have no direction
+    has_claims       the graph has the rows' claims, see serving.search.graph
     parquet          path of the Parquet file that the index was made from
     parquet_stamp    by which it is known again
     recordings       the folder to which the rows' paths are relative; None: not known
@@ -64,6 +65,7 @@ class IndexManifest:
     embedding_size: int
     rows: int
     left_out: int
+    has_claims: bool
     parquet: str
     parquet_stamp: FileStamp
     recordings: str | None
@@ -106,6 +108,7 @@ def _parse(content: dict[str, Any]) -> IndexManifest:
         embedding_size=_count(content["embedding_size"]),
         rows=_count(content["rows"]),
         left_out=_count(content["left_out"]),
+        has_claims=content["has_claims"] is True,
         parquet=_text(content["parquet"]),
         parquet_stamp=_stamp(content["parquet_stamp"]),
         recordings=None if recordings is None else _text(recordings),

@@ -11,7 +11,8 @@ from serving.audio import is_silent, warn_in_python
 from serving.embedder import Embedder
 from serving.errors import AudioError, LabelError, UsageError
 from serving.label_text import check_label_length
-from serving.zeroshot import ZeroShot, unit_rows
+from serving.search.phrases import Phrases
+from serving.zeroshot import unit_rows
 
 SOUND = "sound"  # name of the condition that a given sound is
 
@@ -22,51 +23,63 @@ class Query:
 
     space      embedding_space of the model that embeds the sound and understands the phrases
     sound      [size] float32: an embedding that found ones shall be like; None: there is none
-    phrases    a map whose classes are the phrases; None: there are none
+    phrases    None: there are none
     unwanted   [n] bool: the condition shall not be met. The conditions are the sound, then the phrases
     """
 
     space: str
     sound: NDArray[np.float32] | None
-    phrases: ZeroShot | None
+    phrases: Phrases | None
     unwanted: NDArray[np.bool_]
 
     @property
     def names(self) -> list[str]:
         """Names of the conditions."""
-        return ([] if self.sound is None else [SOUND]) + (self.phrases.class_names if self.phrases else [])
+        return ([] if self.sound is None else [SOUND]) + (self.phrases.names if self.phrases else [])
 
-    def directions(self) -> NDArray[np.float32]:
-        """Of each condition the direction in which an embedding's similarity grows: [n, size] unit rows."""
-        rows = [] if self.sound is None else [unit_rows(self.sound[None])]
-        return np.concatenate([*rows, self.phrases.directions()] if self.phrases else rows)
+    def scores(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """How well embeddings [n_rows, size] meet each condition: [n_rows, n] float32.
 
-    def similarities(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """How similar embeddings [n_rows, size] are to each condition: [n_rows, n] float32.
-
-        To the sound by the cosine of the embeddings, to a phrase by `ZeroShot.similarities`.
+        The sound by the cosine of the embeddings, a phrase by `Phrases.scores`.
         """
         columns = [] if self.sound is None else [unit_rows(embeddings) @ unit_rows(self.sound[None]).T]
-        return np.concatenate([*columns, self.phrases.similarities(embeddings)] if self.phrases else columns, axis=1)
+        return np.concatenate([*columns, self.phrases.scores(embeddings)] if self.phrases else columns, axis=1)
+
+    def directions(self, sample: NDArray[np.float32]) -> NDArray[np.float32]:
+        """For each condition a vector [n, size + 1] whose product with a unit embedding and its claim is nearly the
+        score. sample: as for `Phrases.directions`."""
+        rows = []
+        if self.sound is not None:
+            rows.append(np.append(unit_rows(self.sound[None])[0], np.float32(0))[None])
+        if self.phrases:
+            of_phrases = self.phrases.directions(sample)
+            rows.append(np.hstack([of_phrases, np.full((len(of_phrases), 1), -1, np.float32)]))
+        return np.concatenate(rows)
 
 
-def make_query(space: str, sound: NDArray[np.float32] | None, phrases: ZeroShot | None, n_unwanted: int = 0) -> Query:
+def make_query(space: str, sound: NDArray[np.float32] | None, phrases: Phrases | None, n_unwanted: int = 0) -> Query:
     """The query for a sound and phrases, of which the last n_unwanted shall not be heard.
 
     errors   UsageError: nothing is wanted
     """
-    n = int(sound is not None) + (len(phrases.class_names) if phrases else 0)
+    n = int(sound is not None) + (len(phrases.names) if phrases else 0)
     if n <= n_unwanted:
         raise UsageError("search: got nothing to look for; give a sound or words")
     return Query(space, sound, phrases, np.arange(n) >= n - n_unwanted)
 
 
-def check_phrases(phrases: Sequence[str]) -> None:
-    """LabelError: a phrase is empty, or takes the text model long."""
-    for phrase in phrases:
-        if not phrase.strip():
+def choose_phrases(embedder: Embedder, texts: Sequence[str]) -> Phrases | None:
+    """The phrases for texts; None: there are none. LabelError: one cannot be understood, or is there twice."""
+    check_phrases(texts)
+    return Phrases(embedder.zeroshot, embedder.choose(texts)) if texts else None
+
+
+def check_phrases(texts: Sequence[str]) -> None:
+    """LabelError: a text is empty, or takes the text model long."""
+    for text in texts:
+        if not text.strip():
             raise LabelError("words: got an empty text; wanted words for a sound, like 'rain on a tin roof'")
-        check_label_length(phrase)
+        check_label_length(text)
 
 
 def embed_sound(embedder: Embedder, path: Path) -> NDArray[np.float32]:

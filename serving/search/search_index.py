@@ -28,7 +28,7 @@ from serving.search.index_folder import (
     check_files,
     read_manifest,
 )
-from serving.search.query import Query, check_phrases, embed_sound, make_query
+from serving.search.query import Query, choose_phrases, embed_sound, make_query
 from serving.search.vector_search import FoundRow, Rows, VectorSearch, check_top
 
 if TYPE_CHECKING:
@@ -67,9 +67,10 @@ class SearchIndex:
         lengths = np.concatenate([np.from_dlpack(chunk) for chunk in rows["length"].chunks])
 
         def embeddings_of(numbers: Rows) -> NDArray[np.float32]:
-            return np.asarray(graph.get(numbers), np.float32) * lengths[numbers, None]
+            unit = np.asarray(graph.get(numbers), np.float32)[:, :-1]  # without the claim
+            return unit * lengths[numbers, None]
 
-        self._vectors = VectorSearch(graph, manifest.rows, embeddings_of, sample)
+        self._vectors = VectorSearch(graph, manifest.rows, embeddings_of, sample, manifest.has_claims)
 
     @classmethod
     def open(cls, folder: str | Path) -> Self:
@@ -126,23 +127,21 @@ class SearchIndex:
         """
         self.check_space(embedder.manifest.embedding_space)
         check_top(top)
-        phrases = [*([] if words is None else [words]), *both, *without]
-        check_phrases(phrases)
-        chosen = embedder.choose(phrases) if phrases else None
+        phrases = choose_phrases(embedder, [*([] if words is None else [words]), *both, *without])
         embedding = None if sound is None else embed_sound(embedder, Path(sound))
-        return self.search(make_query(embedder.manifest.embedding_space, embedding, chosen, len(without)), top)
+        return self.search(make_query(embedder.manifest.embedding_space, embedding, phrases, len(without)), top)
 
-    def search(self, query: Query, top: int = 10) -> list[Found]:
-        """The rows that meet a query best, at most `top` of them, best first.
+    def search(self, query: Query, top: int = 10, exact: bool = False) -> list[Found]:
+        """The rows that meet a query best, at most `top` of them, best first. exact: compare all rows.
 
         errors   UsageError: `top` is below 1, or the rows are another model's
         """
         self.check_space(query.space)
-        return [self._found(each) for each in self._vectors.find(query, top)]
+        return [self._found(each) for each in self._vectors.find(query, top, exact)]
 
     def _found(self, found: FoundRow) -> Found:
         facts = {
             name: self.rows[name][found.row].as_py()
             for name in ("path", "start_s", "end_s", "recorded_at", "start_at", "end_at")
         }
-        return Found(found.row, found.score, found.similarities, **facts)
+        return Found(found.row, found.score, found.scores, **facts)

@@ -10,67 +10,83 @@ from numpy.typing import NDArray
 
 from serving.errors import UsageError
 from serving.search.query import Query
-from serving.search.scores import scorer
+from serving.search.scores import Scorer, scorer
 
 if TYPE_CHECKING:
     from usearch.index import Index
 
-CANDIDATES = 256  # of each direction; measured in docs/results/search.md
+CANDIDATES = 512  # of each direction; measured in docs/results/search.md
+SCANNED_ROWS = 16_384  # at a time, where all rows are compared
 Rows = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
 class FoundRow:
-    """A row. score: by which rows are ordered, see `serving.search.scores`; similarities: condition -> similarity."""
+    """A row. score: by which rows are ordered, see `serving.search.scores`; scores: condition -> its score."""
 
     row: int
     score: float
-    similarities: dict[str, float]
+    scores: dict[str, float]
 
 
 class VectorSearch:
     """Searches rows 0 to n - 1. Safe to use from several threads.
 
-    graph          the directions of the rows' embeddings, by the numbers of the rows
+    graph          of `serving.search.graph.lift`ed embeddings, by the numbers of the rows
     n_rows         in the graph, at least 1
     embeddings_of  numbers of rows [n] -> their embeddings [n, size] float32; called by one thread at a time
     sample         embeddings [n, size] of rows from everywhere
+    has_claims     the graph has the rows' claims. Otherwise a query with phrases is compared with all rows
     """
 
     def __init__(
         self,
-        graph: "Index",
+        graph: "Index | None",
         n_rows: int,
         embeddings_of: Callable[[Rows], NDArray[np.float32]],
         sample: NDArray[np.float32],
+        has_claims: bool,
     ):
         self._graph, self._n_rows, self._embeddings_of, self._sample = graph, n_rows, embeddings_of, sample
+        self._has_claims = has_claims
         self._lock = Lock()  # USearch gives every search the same memory to work in
 
-    def find(self, query: Query, top: int) -> list[FoundRow]:
+    def find(self, query: Query, top: int, exact: bool = False) -> list[FoundRow]:
         """At most `top` rows, best first. The graph finds candidates; their scores are exact.
 
+        exact    compare all rows
         errors   UsageError: `top` is below 1
         """
         check_top(top)
+        score_of = scorer(query, self._sample)
+        if exact or (query.phrases is not None and not self._has_claims):
+            parts = [np.arange(i, min(self._n_rows, i + SCANNED_ROWS)) for i in range(0, self._n_rows, SCANNED_ROWS)]
+        else:
+            parts = [self._candidates(query, top)]
+        best = [row for rows in parts for row in self._best(query, score_of, rows, top)]
+        return sorted(best, key=lambda row: -row.score)[:top]
+
+    def _best(self, query: Query, score_of: Scorer, rows: Rows, top: int) -> list[FoundRow]:
+        """The best of some rows, best first."""
         with self._lock:
-            rows = self._candidates(query, top)
             embeddings = self._embeddings_of(rows)
-        similarities = query.similarities(embeddings)  # [n_candidates, n]
-        scores = scorer(query, self._sample)(similarities)
+        by_condition = query.scores(embeddings)  # [n_rows, n]
+        scores = score_of(by_condition)
         return [
-            FoundRow(int(rows[i]), float(scores[i]), dict(zip(query.names, similarities[i].tolist(), strict=True)))
+            FoundRow(int(rows[i]), float(scores[i]), dict(zip(query.names, by_condition[i].tolist(), strict=True)))
             for i in np.argsort(-scores, kind="stable")[:top]
         ]
 
     def _candidates(self, query: Query, top: int) -> Rows:
         """The rows nearest to each wanted direction, and to all directions together, ascending."""
-        directions = query.directions()
+        directions = query.directions(self._sample)
         asked = directions[~query.unwanted]
         if len(directions) > 1:
             together = np.where(query.unwanted, -1, 1).astype(np.float32) @ directions
             asked = np.concatenate([asked, together[None]])
-        found = self._graph.search(asked, min(self._n_rows, max(CANDIDATES, top)))
+        assert self._graph is not None, "without a graph all rows are compared"
+        with self._lock:
+            found = self._graph.search(asked, min(self._n_rows, max(CANDIDATES, top)))
         rows = np.unique(found.keys)
         return rows[rows < self._n_rows].astype(np.intp)  # USearch fills up with a key that is none
 

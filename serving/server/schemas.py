@@ -160,12 +160,14 @@ class FoundSound(BaseModel):
     start_s: float = Field(description="where it is in the recording, in seconds", examples=[4.8])
     end_s: float = Field(examples=[9.6])
     score: float = Field(
-        description="by which the rows are ordered: the similarity if one thing is looked for. Else, in standard "
+        description="by which the rows are ordered: of the one thing that is looked for. Of several, in standard "
         "deviations above the mean of the index: the least of all that is wanted, less the largest of what `not` names",
-        examples=[0.62],
+        examples=[-0.02],
     )
-    similarities: dict[str, float] = Field(
-        description="to the sound and to each text, about -1 to 1", examples=[{"rain on a tin roof": 0.62}]
+    scores: dict[str, float] = Field(
+        description="for the sound the cosine; for each text the cosine less how much the bundle's classes claim the "
+        "sound: above 0 it is more like the text than like all of them",
+        examples=[{"rain on a tin roof": -0.02}],
     )
     recorded_at: str | None = Field(
         description="when the recording began, in ISO 8601; null: not known", examples=["2024-06-01T05:30:00.000Z"]

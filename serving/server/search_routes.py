@@ -26,9 +26,9 @@ from serving.server.schemas import (
     describe_errors,
 )
 from serving.server.upload import REQUEST_BODY
-from serving.zeroshot import ZeroShot
 
 if TYPE_CHECKING:
+    from serving.search.phrases import Phrases
     from serving.search.search_index import SearchIndex
 
 MAX_TEXTS = 20  # in one request
@@ -90,8 +90,8 @@ def index_of(pipeline: Pipeline) -> "SearchIndex":
     return pipeline.index
 
 
-async def choose_phrases(pipeline: Pipeline, query: SearchQuery) -> tuple[ZeroShot | None, dict[str, list[str]]]:
-    """A map whose classes are the texts of a query, and the words of each that the text model does not know.
+async def choose_phrases(pipeline: Pipeline, query: SearchQuery) -> tuple["Phrases | None", dict[str, list[str]]]:
+    """The phrases of a query, and the words of each that the text model does not know.
 
     errors   LabelError: a text is empty, too long or repeated, or there are too many, or they cannot be understood;
              HTTPException 429: too many texts of other requests wait
@@ -105,7 +105,11 @@ async def choose_phrases(pipeline: Pipeline, query: SearchQuery) -> tuple[ZeroSh
         check_label_length(text)
     if not texts:
         return None, {}
-    return await choose_texts(pipeline, texts, pipeline.embedder.zeroshot.typed(texts, pipeline.embedder.knows_text))
+    from serving.search.phrases import Phrases
+
+    zeroshot = pipeline.embedder.zeroshot
+    chosen, unknown = await choose_texts(pipeline, texts, zeroshot.typed(texts, pipeline.embedder.knows_text))
+    return Phrases(zeroshot, chosen), unknown
 
 
 async def search(
@@ -113,7 +117,7 @@ async def search(
     index: "SearchIndex",
     request: Request,
     query: SearchQuery,
-    phrases: ZeroShot | None,
+    phrases: "Phrases | None",
     sounds: "list[NDArray[Any] | None]",
 ) -> list[dict[str, Any]]:
     """Search in a decoder thread, once for each sound. Returns the fields `found` and `rows` of each response."""

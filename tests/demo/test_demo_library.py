@@ -20,6 +20,7 @@ from serving.embed import main as embed
 from serving.errors import AudioError, UsageError
 
 RATE_HZ = 16_000
+NO_PATH = "a row has no path, place or embedding"
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def change(table: pyarrow.Table, name: str, column: pyarrow.Array) -> pyarrow.Ta
         (lambda table: change(table, "embedding", table["start_s"].combine_chunks()), "is no Parquet of embeddings"),
         (
             lambda table: change(table, "path", pyarrow.nulls(24, pyarrow.string())),
-            "a row has no path",
+            NO_PATH,
         ),
         (lambda table: table.slice(0, 0), "has no rows"),
         (lambda table: change(table, "embedding_space", pyarrow.array(["a", "b"] * 12)), "has rows of 2 models"),

@@ -107,7 +107,7 @@ def test_a_file_with_one_changed_byte_is_refused(own, name):
 
 
 def test_a_copied_index_opens(own):
-    assert len(SearchIndex.open(own)) == 7
+    assert len(SearchIndex.open(own)) == 8
 
 
 @pytest.mark.parametrize("name", ["vectors.usearch", "rows.arrow", "sample.npy"])
@@ -160,7 +160,7 @@ def repointed(own: Path) -> Path:
 
 def test_an_index_whose_parquet_file_has_changed_is_refused_with_the_command_that_mends_it(own):
     source = repointed(own)
-    assert len(SearchIndex.open(own)) == 7  # touched, but the same
+    assert len(SearchIndex.open(own)) == 8  # touched, but the same
     parquet.write_table(parquet.read_table(source).slice(1), source)
     with pytest.raises(UsageError, match=r"has changed since the index was made.* --out .*sounds\.index --overwrite"):
         SearchIndex.open(own)
@@ -168,14 +168,14 @@ def test_an_index_whose_parquet_file_has_changed_is_refused_with_the_command_tha
 
 def test_an_index_works_without_its_parquet_file(own):
     repointed(own).unlink()
-    assert len(SearchIndex.open(own)) == 7
+    assert len(SearchIndex.open(own)) == 8
 
 
 def test_an_existing_index_is_replaced_only_when_asked(own, capsys):
     source = str(own.with_name("sounds.parquet"))
     assert "exists already; give another --out, or --overwrite" in refusal(capsys, [source, "--out", str(own)])
     assert main([source, "--out", str(own), "--overwrite"]) == 0
-    assert len(SearchIndex.open(own)) == 7
+    assert len(SearchIndex.open(own)) == 8
     assert "has no index.json" in refusal(capsys, [source, "--out", str(own.parent), "--overwrite"])
 
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,11 @@ from serving.bundle import open_bundle
 from serving.embedder import Embedder
 from serving.errors import AudioError, LabelError, UsageError
 from serving.search.__main__ import main
+from serving.search.phrases import Phrases
 from serving.search.query import make_query
 from serving.search.scores import combine
 from serving.search.search_index import SearchIndex
-from serving.zeroshot import unit_rows
+from serving.zeroshot import ZeroShot, unit_rows
 from tests.absent_packages import environment_without
 from tests.indexed_sounds import index_sounds, write_recording, write_sounds
 from tests.serving.test_index import refusal
@@ -60,7 +62,7 @@ TONES = {("a/20190318_235955.wav", 0.0), ("a/20190318_235955.wav", 14.4), ("b.fl
 def test_a_sound_finds_the_windows_that_sound_like_it(index, talker, recordings):
     found = index.find(talker, sound=recordings / "tone" / "0.wav", top=3)
     assert set(places(found)) == TONES
-    assert all(each.similarities == {"sound": each.score} for each in found)
+    assert all(each.scores == {"sound": each.score} for each in found)
     assert [each.score for each in found] == sorted((each.score for each in found), reverse=True)
 
 
@@ -74,7 +76,7 @@ def test_scores_are_those_of_an_exact_search(index, talker, folder, recordings):
     table = table.filter(np.asarray(table["level_dbfs"]) >= -70)
     rows = np.array(table["embedding"].to_pylist(), np.float32)
     by_words = {each.row: each.score for each in index.find(talker, words="hiss")}
-    exact = talker.choose(["hiss"]).similarities(rows)[:, 0]
+    exact = talker.choose(["noise"]).cosines(rows)[:, 0] - talker.zeroshot.claims(rows)  # which mean the same
     assert by_words == {row: pytest.approx(score, abs=2e-3) for row, score in enumerate(exact)}  # float16 in the index
     embedding = talker.embed_files([recordings / "noise" / "1.wav"])[0]
     by_sound = {
@@ -106,7 +108,7 @@ def test_and_wants_both_and_not_keeps_out(bundle, talker, tmp_path):
     mixed = SearchIndex.open(index_sounds(bundle, tmp_path / "sounds", tmp_path))
     both = mixed.find(talker, words="tone", both=["clicks"], top=1)
     assert places(both) == [("a.wav", 4.8)]
-    assert set(both[0].similarities) == {"tone", "clicks"}
+    assert set(both[0].scores) == {"tone", "clicks"}
     without = mixed.find(talker, words="tone", without=["clicks"], top=2)
     assert set(places(without)) == {("a.wav", 0.0), ("b.wav", 9.6)}
 
@@ -119,7 +121,7 @@ def test_a_sound_and_words_can_be_looked_for_together(bundle, talker, recordings
     assert places(mixed.find(talker, sound=sound, both=["ticking"], top=1)) == [("a.wav", 4.8)]
     without = mixed.find(talker, sound=sound, without=["ticking"], top=2)
     assert set(places(without)) == {("a.wav", 0.0), ("b.wav", 9.6)}
-    assert set(without[0].similarities) == {"sound", "ticking"}
+    assert set(without[0].scores) == {"sound", "ticking"}
 
 
 def test_the_combined_score_is_the_least_wanted_less_the_largest_unwanted_above_the_mean():
@@ -268,12 +270,25 @@ def test_search_runs_without_torch_and_without_usearch_it_says_what_to_install(f
     assert done.stderr.strip() == ("error: search needs USearch, which is not installed: pip install 'unheard[search]'")
 
 
-def test_the_direction_of_a_class_is_where_its_similarity_grows(talker):
+def test_the_claim_is_what_makes_a_cosine_a_log_probability(talker, recordings):
+    rows = talker.embed_files(sorted(recordings.rglob("*.wav")))
     zeroshot = talker.zeroshot
-    directions = zeroshot.directions()
-    np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 1, atol=1e-5)
-    start = zeroshot.mean + directions * 10
-    assert (zeroshot.cosines(start).argmax(axis=1) == np.arange(len(zeroshot.class_names))).all()
+    scores = zeroshot.temperature * (zeroshot.cosines(rows) - zeroshot.claims(rows)[:, None])
+    for row, logarithms in zip(rows, scores, strict=True):
+        shares = dict(zeroshot.rank(row, offset=0))
+        for name, logarithm in zip(zeroshot.class_names, logarithms, strict=True):
+            assert np.exp(logarithm) == pytest.approx(shares[name], rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize(("likeness", "is_drawn"), [(0.3, False), (0.45, True), (0.9, True)])
+def test_a_phrase_that_means_nearly_a_class_is_drawn_to_it_and_another_is_not(likeness, is_drawn):
+    size = np.eye(8, dtype=np.float32)
+    zeroshot = ZeroShot(np.zeros(8, np.float32), size, ["a", "b", "c"], size[:3], np.ones(3, bool), 10.0)
+    phrase = likeness * size[:1] + np.sqrt(1 - likeness**2) * size[7:]
+    chosen = replace(zeroshot, class_names=["phrase"], class_vectors=phrase, seen=np.zeros(1, bool))
+    cosine = Phrases(zeroshot, chosen).scores(size[:1])[0, 0] + zeroshot.claims(size[:1])[0]
+    assert (cosine > likeness + 0.05) == is_drawn
+    assert is_drawn or cosine == pytest.approx(likeness, abs=1e-6)
 
 
 def test_a_bundle_on_disk_has_the_space_of_its_index(folder, bundle):

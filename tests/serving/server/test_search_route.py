@@ -62,7 +62,7 @@ def test_words_find_what_python_finds(client, talker, index):
     expected = index.find(talker, words="whistle", both=["ticking"], without=["hiss"], top=3)
     assert rows_of(answer.json()) == [(each.path, each.start_s, each.score) for each in expected]
     first = answer.json()["found"][0]
-    assert set(first["similarities"]) == {"whistle", "ticking", "hiss"}
+    assert set(first["scores"]) == {"whistle", "ticking", "hiss"}
     assert first["recorded_at"] == expected[0].recorded_at
     assert answer.json()["rows"] == len(index)
     assert answer.json()["unknown_words"] == {}
