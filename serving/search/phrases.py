@@ -5,7 +5,8 @@
 The claim is the soft maximum of the sound's cosines to the bundle's classes (`ZeroShot.claims`). For a class of the
 bundle the score is the logarithm of its probability over the temperature. For other phrases it keeps away sounds that
 a class explains better: without the claim, the sounds nearest to an unseen phrase are mostly those of the seen class
-whose text is most like it (docs/results/search.md).
+whose text is most like it (docs/results/search.md). Where two things are wanted at the same time, the cosine alone
+counts, because each of the two claims the sound.
 
 A phrase that means nearly the same as a class ("a dog barks" and the class dog) would lose against that class. So its
 vector is drawn to the class's: by PULL parts if the cosine of both texts is NEAR or more, not at all below FAR.
@@ -37,9 +38,13 @@ class Phrases:
         vectors = unit_rows(chosen.class_vectors + parts[:, None] * zeroshot.class_vectors[nearest])
         self._phrases = replace(chosen, class_vectors=vectors.astype(np.float32))
 
-    def scores(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The score of each embedding [n_rows, size] for each phrase: [n_rows, n] float32."""
-        return self._phrases.cosines(embeddings) - self._known.claims(embeddings)[:, None]
+    def scores(self, embeddings: NDArray[np.float32], with_claim: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """The score of each embedding [n_rows, size] for each phrase: [n_rows, n] float32.
+
+        with_claim  [n]: the claim is subtracted; otherwise the score is the cosine
+        """
+        cosines = self._phrases.cosines(embeddings)
+        return cosines - self._known.claims(embeddings)[:, None] * with_claim if with_claim.any() else cosines
 
     def directions(self, sample: NDArray[np.float32]) -> NDArray[np.float32]:
         """For each phrase a vector [n, size] whose product with unit embeddings is nearly their cosine to the phrase.

@@ -37,13 +37,21 @@ class Query:
         """Names of the conditions."""
         return ([] if self.sound is None else [SOUND]) + (self.phrases.names if self.phrases else [])
 
+    @property
+    def _with_claim(self) -> NDArray[np.bool_]:
+        """Whether each phrase is scored with the claim: the only thing that is wanted, and what is not wanted."""
+        of_phrases = self.unwanted[int(self.sound is not None) :]
+        return of_phrases if (~self.unwanted).sum() > 1 else np.ones(len(of_phrases), bool)
+
     def scores(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """How well embeddings [n_rows, size] meet each condition: [n_rows, n] float32.
 
         The sound by the cosine of the embeddings, a phrase by `Phrases.scores`.
         """
         columns = [] if self.sound is None else [unit_rows(embeddings) @ unit_rows(self.sound[None]).T]
-        return np.concatenate([*columns, self.phrases.scores(embeddings)] if self.phrases else columns, axis=1)
+        if self.phrases:
+            columns.append(self.phrases.scores(embeddings, self._with_claim))
+        return np.concatenate(columns, axis=1)
 
     def directions(self, sample: NDArray[np.float32]) -> NDArray[np.float32]:
         """For each condition a vector [n, size + 1] whose product with a unit embedding and its claim is nearly the
@@ -53,7 +61,7 @@ class Query:
             rows.append(np.append(unit_rows(self.sound[None])[0], np.float32(0))[None])
         if self.phrases:
             of_phrases = self.phrases.directions(sample)
-            rows.append(np.hstack([of_phrases, np.full((len(of_phrases), 1), -1, np.float32)]))
+            rows.append(np.hstack([of_phrases, -self._with_claim[:, None].astype(np.float32)]))
         return np.concatenate(rows)
 
 

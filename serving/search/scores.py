@@ -2,8 +2,11 @@
 
 One condition    its score itself
 Several          scores by sounds and by different words have different sizes, so they are standardised: as standard
-                 deviations above the mean of a sample of the library. The score is the least of those that are wanted,
-                 less the largest of those that are not, where that is above 0
+                 deviations above the mean of a sample of the library. The score is the geometric mean of those that are
+                 wanted (their least, if one is not above 0), less what the largest of those that are not has above
+                 TOLERATED
+
+Tried on mixtures of ESC-50's clips, with what came of it: docs/results/search.md.
 """
 
 from collections.abc import Callable
@@ -14,6 +17,7 @@ from numpy.typing import NDArray
 from serving.search.query import Query
 
 LEAST_SPREAD = 1e-3  # of scores, so that nothing is divided by 0
+TOLERATED = 1.0  # of what is not wanted: so much is in many sounds of what is wanted
 Scorer = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # scores [n_rows, n] -> [n_rows]
 
 
@@ -28,7 +32,9 @@ def scorer(query: Query, sample: NDArray[np.float32]) -> Scorer:
 
 def combine(standardised: NDArray[np.float32], unwanted: NDArray[np.bool_]) -> NDArray[np.float32]:
     """The scores of rows [n_rows] from their standardised scores [n_rows, n]. unwanted: [n], not all."""
-    wanted = standardised[:, ~unwanted].min(axis=1)
+    wanted = standardised[:, ~unwanted]
+    least = wanted.min(axis=1)
+    score = np.where(least > 0, np.exp(np.log(np.maximum(wanted, LEAST_SPREAD)).mean(axis=1)), least)
     if not unwanted.any():
-        return wanted
-    return wanted - np.maximum(standardised[:, unwanted].max(axis=1), 0)
+        return score
+    return score - np.maximum(standardised[:, unwanted].max(axis=1) - TOLERATED, 0)

@@ -15,7 +15,8 @@ from serving.search.scores import Scorer, scorer
 if TYPE_CHECKING:
     from usearch.index import Index
 
-CANDIDATES = 512  # of each direction; measured in docs/results/search.md
+# Candidates of each direction, measured in docs/results/search.md. The best rows for words are further apart.
+CANDIDATES, CANDIDATES_FOR_WORDS = 128, 2048
 SCANNED_ROWS = 16_384  # at a time, where all rows are compared
 Rows = NDArray[np.intp]
 
@@ -84,9 +85,10 @@ class VectorSearch:
         if len(directions) > 1:
             together = np.where(query.unwanted, -1, 1).astype(np.float32) @ directions
             asked = np.concatenate([asked, together[None]])
+        count = CANDIDATES if query.phrases is None else CANDIDATES_FOR_WORDS
         assert self._graph is not None, "without a graph all rows are compared"
         with self._lock:
-            found = self._graph.search(asked, min(self._n_rows, max(CANDIDATES, top)))
+            found = self._graph.search(asked, min(self._n_rows, max(count, top)))
         rows = np.unique(found.keys)
         return rows[rows < self._n_rows].astype(np.intp)  # USearch fills up with a key that is none
 

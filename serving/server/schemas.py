@@ -161,7 +161,7 @@ class FoundSound(BaseModel):
     end_s: float = Field(examples=[9.6])
     score: float = Field(
         description="by which the rows are ordered: of the one thing that is looked for. Of several, in standard "
-        "deviations above the mean of the index: the least of all that is wanted, less the largest of what `not` names",
+        "deviations above the mean of the index: the geometric mean of all that is wanted, less what `not` names",
         examples=[-0.02],
     )
     scores: dict[str, float] = Field(

@@ -124,11 +124,11 @@ def test_a_sound_and_words_can_be_looked_for_together(bundle, talker, recordings
     assert set(without[0].scores) == {"sound", "ticking"}
 
 
-def test_the_combined_score_is_the_least_wanted_less_the_largest_unwanted_above_the_mean():
-    standardised = np.array([[3, 2, 1], [3, 2, -1], [1, 4, 0.5]], np.float32)
-    assert combine(standardised, np.array([False, False, False])).tolist() == [1, -1, 0.5]
-    assert combine(standardised, np.array([False, False, True])).tolist() == [1, 2, 0.5]
-    assert combine(standardised, np.array([False, True, True])).tolist() == [1, 1, -3]
+def test_the_combined_score_is_the_mean_of_what_is_wanted_less_what_is_unwanted_beyond_a_deviation():
+    standardised = np.array([[4, 1, 1], [4, 1, -1], [2, -3, 2.5]], np.float32)
+    assert combine(standardised[:, :2], np.array([False, False])).tolist() == pytest.approx([2, 2, -3])
+    assert combine(standardised, np.array([False, False, True])).tolist() == pytest.approx([2, 2, -4.5])
+    assert combine(standardised, np.array([False, True, True])).tolist() == pytest.approx([4, 4, 0.5])
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_a_phrase_that_means_nearly_a_class_is_drawn_to_it_and_another_is_not(li
     zeroshot = ZeroShot(np.zeros(8, np.float32), size, ["a", "b", "c"], size[:3], np.ones(3, bool), 10.0)
     phrase = likeness * size[:1] + np.sqrt(1 - likeness**2) * size[7:]
     chosen = replace(zeroshot, class_names=["phrase"], class_vectors=phrase, seen=np.zeros(1, bool))
-    cosine = Phrases(zeroshot, chosen).scores(size[:1])[0, 0] + zeroshot.claims(size[:1])[0]
+    cosine = Phrases(zeroshot, chosen).scores(size[:1], np.ones(1, bool))[0, 0] + zeroshot.claims(size[:1])[0]
     assert (cosine > likeness + 0.05) == is_drawn
     assert is_drawn or cosine == pytest.approx(likeness, abs=1e-6)
 
