@@ -30,7 +30,7 @@ from benchmarks.host import resident_mb
 from benchmarks.inputs import check_range
 from benchmarks.study import Study, TextTable, digits
 from benchmarks.turns import percentiles
-from serving.bulk.embedding_file import EmbeddingFile
+from serving.bulk.embedding_file import EmbeddingFile, is_heard
 from serving.bulk.parquet_rows import GROUP_ROWS
 from serving.bundle import open_bundle
 from serving.bundle_files import ZEROSHOT
@@ -223,7 +223,7 @@ def measure(options: Options) -> dict[str, Any]:
         raise UsageError(f"{options.sounds}: was not embedded with {options.bundle}; embed it again with that bundle")
     words = ZeroShot.parse(bundle.read(ZEROSHOT), str(options.bundle))
     study = Study("search", options.out)
-    real = np.concatenate([rows for _, rows in real_file.batches(())])
+    real = np.concatenate([rows[is_heard(batch, rows)] for batch, rows in real_file.batches(("level_dbfs",))])
     if len(real) < 2:
         raise UsageError(f"{options.sounds}: has {len(real)} rows; wanted 2 or more")
     rng = np.random.default_rng(options.seed)

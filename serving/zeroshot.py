@@ -134,8 +134,12 @@ class ZeroShot:
         It is log(sum of exp(temperature * cosine)) / temperature, so the cosine to a class less the claim is the
         logarithm of the class's probability among all of them, over the temperature.
         """
+        return self.soft_maximum(self.cosines(embeddings))
+
+    def soft_maximum(self, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The claims [n] for cosines [n, C]."""
         sharpness = np.float32(max(self.temperature, 1.0))
-        scaled = sharpness * self.cosines(embeddings)
+        scaled = sharpness * cosines
         largest = scaled.max(axis=1)
         return (largest + np.log(np.exp(scaled - largest[:, None]).sum(axis=1))) / sharpness
 

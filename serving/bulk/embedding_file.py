@@ -9,6 +9,7 @@ import pyarrow
 from numpy.typing import NDArray
 from pyarrow import parquet
 
+from serving.audio.level import SILENT_DBFS
 from serving.bulk.parquet_rows import FIRST_COLUMNS, FOLDER, GROUP_ROWS, schema_of
 from serving.errors import UsageError, one_line
 
@@ -71,6 +72,14 @@ class EmbeddingFile:
                     yield pyarrow.RecordBatch.from_arrays(cast, schema=schema), rows
         except (OSError, pyarrow.ArrowException) as error:
             raise UsageError(f"{self.path}: cannot be read ({one_line(error, 120)}); {MAKE_IT}") from error
+
+
+def is_heard(batch: pyarrow.RecordBatch, embeddings: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Whether each row [n] of a batch is neither silent nor an embedding of zeros, which has no direction."""
+    heard = embeddings.any(axis=1)
+    if "level_dbfs" in batch.schema.names:
+        heard &= ~(batch["level_dbfs"].to_numpy(zero_copy_only=False) < SILENT_DBFS)
+    return heard
 
 
 def _is_embedding(kind: pyarrow.DataType) -> bool:

@@ -32,10 +32,9 @@ def check_usearch_installed() -> None:
         raise UsageError("search needs USearch, which is not installed: pip install 'unheard[search]'") from error
 
 
-def new_graph(size: int, can_get: bool) -> "Index":
+def new_graph(size: int) -> "Index":
     """An empty graph of the vectors of embeddings [size], with the inner product as similarity.
 
-    can_get   vectors can be read from it by their keys
     errors    UsageError: USearch is not installed
     """
     check_usearch_installed()
@@ -47,7 +46,7 @@ def new_graph(size: int, can_get: bool) -> "Index":
         dtype=DTYPE,
         connectivity=CONNECTIVITY,
         expansion_add=EXPANSION_ADD,
-        enable_key_lookups=can_get,
+        enable_key_lookups=False,  # of vectors by their keys, for which opening would read the whole file
     )
 
 

@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow
 from numpy.typing import NDArray
 
-from serving.audio.level import SILENT_DBFS
-from serving.bulk.embedding_file import EmbeddingFile
+from serving.bulk.embedding_file import EmbeddingFile, is_heard
 from serving.bulk.file_facts import is_unchanged, stamp_of
 from serving.bundle import Bundle
 from serving.bundle_files import ZEROSHOT
@@ -18,6 +17,7 @@ from serving.new_folder import new_folder
 from serving.progress import ProgressBars
 from serving.search.graph import new_graph, vectors_of
 from serving.search.index_folder import (
+    EMBEDDINGS,
     MANIFEST,
     ROWS,
     SAMPLE,
@@ -29,7 +29,7 @@ from serving.search.index_folder import (
 )
 from serving.zeroshot import ZeroShot
 
-SAMPLE_ROWS = 4096  # at most
+SAMPLE_ROWS = 1024  # at most
 COLUMNS = ("path", "start_s", "end_s", "duration_s", "level_dbfs", "recorded_at", "start_at", "end_at")
 
 
@@ -89,7 +89,7 @@ class _IndexWriter:
         self._zeroshot = zeroshot
         self._mean_claim: np.float32 | None = None  # of the first rows; any near it will do
         self._folder, self._file, self._threads = folder, file, threads
-        self._graph = new_graph(file.size, can_get=False)
+        self._graph = new_graph(file.size)
         self._sample: list[NDArray[np.float32]] = []
         self._every = -(-file.n_rows // SAMPLE_ROWS)
 
@@ -98,13 +98,16 @@ class _IndexWriter:
         with (
             pyarrow.OSFile(str(self._folder / ROWS), "wb") as sink,
             pyarrow.ipc.new_file(sink, SCHEMA) as rows,
+            (self._folder / EMBEDDINGS).open("wb") as units,
             ProgressBars(unit="row") as bar,
         ):
             task = bar.add_task("indexing", total=self._file.n_rows)
             for n_read, batch, embeddings in self._usable():
                 lengths = np.linalg.norm(embeddings, axis=1)
                 keys = np.arange(self.n_rows, self.n_rows + len(embeddings))
-                self._graph.add(keys, vectors_of(embeddings, self._claims(embeddings)), threads=self._threads)
+                vectors = vectors_of(embeddings, self._claims(embeddings))
+                self._graph.add(keys, vectors, threads=self._threads)
+                units.write(vectors[:, :-1].astype(np.float16).tobytes())
                 self._sample.append(embeddings[keys % self._every == 0])
                 rows.write_batch(_rows(batch, lengths))
                 self.n_rows += len(embeddings)
@@ -129,9 +132,7 @@ class _IndexWriter:
     def _usable(self) -> Iterator[tuple[int, pyarrow.RecordBatch, NDArray[np.float32]]]:
         """The rows that are neither silent nor zero, and how many were read for them."""
         for batch, embeddings in self._file.batches(COLUMNS):
-            used = embeddings.any(axis=1)
-            if "level_dbfs" in batch.schema.names:
-                used &= ~(batch["level_dbfs"].to_numpy(zero_copy_only=False) < SILENT_DBFS)
+            used = is_heard(batch, embeddings)
             yield batch.num_rows, batch.filter(pyarrow.array(used)), embeddings[used]
 
 

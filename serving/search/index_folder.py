@@ -1,11 +1,12 @@
 """The index on disk: a folder with the vectors and their graph, the rows that they stand for, and index.json.
 
     index.json       what the index was made from, and the stamp of each file; it says what the folder is
-    vectors.usearch  USearch's graph (HNSW, Malkov 2018, arXiv:1603.09320) over unit embeddings in float16
+    vectors.usearch  USearch's graph (HNSW, Malkov 2018, arXiv:1603.09320), see serving.search.graph
+    embeddings.f16   unit embeddings [rows, size] in float16, for the scores of the candidates that the graph finds
     rows.arrow       the file, the place and the times of each row, in Arrow's IPC format
     sample.npy       embeddings of rows from the whole index, by which scores are standardised
 
-It is written completely or not at all (serving.new_folder). USearch and Arrow map the two large files into memory, and
+It is written completely or not at all (serving.new_folder). The large files are mapped into memory; USearch and Arrow
 follow the numbers in them without a check. So the files are opened only if they are those that were written: by size,
 and by time of change or, where that differs (after a copy), by SHA-256.
 """
@@ -23,8 +24,8 @@ from serving.errors import UsageError, one_line
 from serving.file_record import open_regular
 
 MANIFEST = "index.json"
-VECTORS, ROWS, SAMPLE = "vectors.usearch", "rows.arrow", "sample.npy"
-FILES = (VECTORS, ROWS, SAMPLE)
+VECTORS, EMBEDDINGS, ROWS, SAMPLE = "vectors.usearch", "embeddings.f16", "rows.arrow", "sample.npy"
+FILES = (VECTORS, EMBEDDINGS, ROWS, SAMPLE)
 FORMAT = 1  # of the folder; another is refused
 MAX_MANIFEST_BYTES = 100_000
 ANY_TIME = 2**63  # nobody else writes to the files before the folder has its name, so their times decide

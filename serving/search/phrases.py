@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from serving.zeroshot import ZeroShot, unit_rows
 
 FAR, NEAR, PULL = 0.4, 0.6, 4.0
+SCALED_BY = 64  # rows of the sample
 
 
 class Phrases:
@@ -37,20 +38,25 @@ class Phrases:
         parts = PULL * np.clip((alike.max(axis=1) - FAR) / (NEAR - FAR), 0, 1)
         vectors = unit_rows(chosen.class_vectors + parts[:, None] * zeroshot.class_vectors[nearest])
         self._phrases = replace(chosen, class_vectors=vectors.astype(np.float32))
+        # The bundle's classes behind the phrases, so that embeddings are mapped once for both.
+        self._all = replace(chosen, class_vectors=np.vstack([self._phrases.class_vectors, zeroshot.class_vectors]))
 
     def scores(self, embeddings: NDArray[np.float32], with_claim: NDArray[np.bool_]) -> NDArray[np.float32]:
         """The score of each embedding [n_rows, size] for each phrase: [n_rows, n] float32.
 
         with_claim  [n]: the claim is subtracted; otherwise the score is the cosine
         """
-        cosines = self._phrases.cosines(embeddings)
-        return cosines - self._known.claims(embeddings)[:, None] * with_claim if with_claim.any() else cosines
+        if not with_claim.any():
+            return self._phrases.cosines(embeddings)
+        cosines, of_classes = np.split(self._all.cosines(embeddings), [len(self.names)], axis=1)
+        return cosines - self._known.soft_maximum(of_classes)[:, None] * with_claim
 
     def directions(self, sample: NDArray[np.float32]) -> NDArray[np.float32]:
         """For each phrase a vector [n, size] whose product with unit embeddings is nearly their cosine to the phrase.
 
         sample   embeddings [n_sample, size]: what they are scaled by
         """
-        mapped = np.linalg.norm((sample - self._known.mean) @ self._known.projection, axis=1)
-        scale = np.linalg.norm(sample, axis=1) / np.maximum(mapped, 1e-12)
+        some = sample[:: -(-len(sample) // SCALED_BY)]
+        mapped = np.linalg.norm((some - self._known.mean) @ self._known.projection, axis=1)
+        scale = np.linalg.norm(some, axis=1) / np.maximum(mapped, 1e-12)
         return (self._phrases.directions() * scale.mean()).astype(np.float32)

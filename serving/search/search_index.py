@@ -19,6 +19,7 @@ from serving.errors import UsageError, one_line
 from serving.search.graph import new_graph
 from serving.search.index_folder import (
     AGAIN,
+    EMBEDDINGS,
     MAKE_IT,
     ROWS,
     SAMPLE,
@@ -61,14 +62,21 @@ class SearchIndex:
     rows       what `serving.search.index_folder.SCHEMA` says of each row, mapped into memory
     """
 
-    def __init__(self, folder: Path, manifest: IndexManifest, graph: "Index", rows: pyarrow.Table, sample: NDArray):
+    def __init__(
+        self,
+        folder: Path,
+        manifest: IndexManifest,
+        graph: "Index",
+        units: NDArray[np.float16],
+        rows: pyarrow.Table,
+        sample: NDArray[np.float32],
+    ):
         self.folder, self.manifest, self.rows, self.sample = folder, manifest, rows, sample
         # Not by pyarrow's to_numpy, which imports pandas where it is installed: half a second.
         lengths = np.concatenate([np.from_dlpack(chunk) for chunk in rows["length"].chunks])
 
         def embeddings_of(numbers: Rows) -> NDArray[np.float32]:
-            unit = np.asarray(graph.get(numbers), np.float32)[:, :-1]  # without the claim
-            return unit * lengths[numbers, None]
+            return units[numbers].astype(np.float32) * lengths[numbers, None]
 
         self._vectors = VectorSearch(graph, manifest.rows, embeddings_of, sample, manifest.has_claims)
 
@@ -82,15 +90,17 @@ class SearchIndex:
         manifest = read_manifest(folder)
         check_files(folder, manifest)
         try:
-            graph = new_graph(manifest.embedding_size, can_get=True)
+            graph = new_graph(manifest.embedding_size)
             graph.view(str(folder / VECTORS))
+            shape = (manifest.rows, manifest.embedding_size)
+            units = np.memmap(folder / EMBEDDINGS, np.float16, "r", shape=shape)
             rows = pyarrow.ipc.open_file(pyarrow.memory_map(str(folder / ROWS))).read_all()
             sample = np.load(folder / SAMPLE, allow_pickle=False)
         except (OSError, RuntimeError, ValueError, pyarrow.ArrowException) as error:
             raise UsageError(f"{folder}: cannot be read ({one_line(error, 120)}); {MAKE_IT}") from error
         if len(graph) != manifest.rows or rows.num_rows != manifest.rows or rows.schema != SCHEMA:
             raise UsageError(f"{folder}: its files do not belong together; {AGAIN}")
-        return cls(folder, manifest, graph, rows, sample)
+        return cls(folder, manifest, graph, units, rows, sample)
 
     def __len__(self) -> int:
         return self.manifest.rows
