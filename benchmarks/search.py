@@ -47,7 +47,7 @@ NOISE = 0.5  # length of the noise, in distances between the two
 ROWS_A_FILE = 600  # windows of a recording of ten minutes
 OPENED = 5  # times
 WARM_UP = 50  # queries
-CHECKED = 100  # queries by words that are compared with the exact search, which takes most of a second for each
+CHECKED = 50  # queries by words that are compared with the exact search, which takes most of a second for each
 
 
 @dataclass(frozen=True)
