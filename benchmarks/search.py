@@ -140,11 +140,11 @@ def make_queries(
         return Phrases(words, words.choose([names[i] for i in rng.choice(len(names), count, replace=False)]))
 
     queries = {
-        "sound": [make_query(space, row, None) for row in synthetic.draw(n)],
-        "words": [make_query(space, None, some(1)) for _ in range(n)],
+        "sound": [make_query(space, words, row, None) for row in synthetic.draw(n)],
+        "words": [make_query(space, words, None, some(1)) for _ in range(n)],
     }
     if len(names) >= 3:
-        queries["words, and, not"] = [make_query(space, None, some(3), 1) for _ in range(n)]
+        queries["words, and, not"] = [make_query(space, words, None, some(3), 1) for _ in range(n)]
     return queries
 
 
@@ -184,8 +184,8 @@ def exact_answers(index: SearchIndex, sounds: Path, queries: Sequence[Query]) ->
     returns   for each query, of queries by words for the first CHECKED
     """
     if queries[0].phrases is None:  # all at once: a product of matrices
-        asked = np.stack([unit_rows(query.sound[None])[0] for query in queries if query.sound is not None])
-        return exact_rows(sounds, lambda rows: unit_rows(rows) @ asked.T)
+        asked = np.stack([query.sound - query.mean for query in queries if query.sound is not None])
+        return exact_rows(sounds, lambda rows: unit_rows(rows - queries[0].mean) @ unit_rows(asked).T)
     queries = queries[:CHECKED]
     scorers = [scorer(query, index.sample) for query in queries]
 

@@ -110,6 +110,19 @@ def phrases_of(embedder: Embedder, name: str, kind: str) -> Phrases:
     return Phrases(embedder.zeroshot, chosen)
 
 
+def find(
+    index: SearchIndex,
+    embedder: Embedder,
+    sound: NDArray[np.float32] | None,
+    phrases: Phrases | None,
+    top: int = TOP,
+    n_unwanted: int = 0,
+) -> list[Found]:
+    """What the index finds for a sound and phrases, of which the last n_unwanted shall not be heard."""
+    query = make_query(embedder.manifest.embedding_space, embedder.zeroshot, sound, phrases, n_unwanted)
+    return index.search(query, top)
+
+
 def precision(found: Sequence[Found], relevant: set[str]) -> float:
     """The share of TOP rows that are of the recordings `relevant`; missing rows count as wrong."""
     return sum(each.path in relevant for each in found[:TOP]) / TOP
@@ -119,13 +132,11 @@ def by_words(index: SearchIndex, embedder: Embedder, clips: Sequence[Clip]) -> d
     """Class -> precision at ten by each of QUERIES, and chance."""
     counts = windows_of(index)
     names = sorted({clip.label for clip in clips})
-    space = index.manifest.embedding_space
     result = {}
     for name in names:
         relevant = {clip.path.name for clip in clips if clip.label == name}
         result[name] = {
-            kind: precision(index.search(make_query(space, None, phrases_of(embedder, name, kind)), TOP), relevant)
-            for kind in QUERIES
+            kind: precision(find(index, embedder, None, phrases_of(embedder, name, kind)), relevant) for kind in QUERIES
         } | {"chance": sum(counts.get(path, 0) for path in relevant) / len(index)}
     return result
 
@@ -138,7 +149,7 @@ def windows_of(index: SearchIndex) -> dict[str, int]:
 
 def by_sound(index: SearchIndex, embedder: Embedder, clips: Sequence[Clip]) -> dict[str, dict[str, float]]:
     """Class -> precision at ten by its clips, and chance."""
-    counts, space = windows_of(index), index.manifest.embedding_space
+    counts = windows_of(index)
     values: dict[str, list[float]] = {}
     chances: dict[str, list[float]] = {}
     for clip in clips:
@@ -147,7 +158,7 @@ def by_sound(index: SearchIndex, embedder: Embedder, clips: Sequence[Clip]) -> d
         if clip.path.name not in counts or not relevant:
             continue
         n_own = sum(counts.get(path, 0) for path in own)
-        found = index.search(make_query(space, embed_sound(embedder, clip.path), None), TOP + n_own)
+        found = find(index, embedder, embed_sound(embedder, clip.path), None, TOP + n_own)
         values.setdefault(clip.label, []).append(precision([row for row in found if row.path not in own], relevant))
         n_relevant = sum(counts.get(path, 0) for path in relevant)
         chances.setdefault(clip.label, []).append(n_relevant / (len(index) - n_own))
@@ -187,7 +198,6 @@ def by_conditions(
     index: SearchIndex, embedder: Embedder, clips: Sequence[Clip], pairs: Sequence[tuple[str, str, set[str]]]
 ) -> dict[str, float]:
     """Mean precision at ten of "A and B", "A not B", and of A alone for the same windows."""
-    space = index.manifest.embedding_space
     mixed_with: dict[str, set[str]] = {}
     for first, second, files in pairs:
         for name in (first, second):
@@ -196,11 +206,11 @@ def by_conditions(
     for first, second, _ in pairs:
         both = mixed_with[first] & mixed_with[second]
         alone = ({clip.path.name for clip in clips if clip.label == first} | mixed_with[first]) - both
-        one = index.search(make_query(space, None, Phrases(embedder.zeroshot, embedder.choose([first]))), TOP)
+        one = find(index, embedder, None, Phrases(embedder.zeroshot, embedder.choose([first])))
         two = Phrases(embedder.zeroshot, embedder.choose([first, second]))
-        values["A and B"].append(precision(index.search(make_query(space, None, two), TOP), both))
+        values["A and B"].append(precision(find(index, embedder, None, two), both))
         values["A for A and B"].append(precision(one, both))
-        values["A not B"].append(precision(index.search(make_query(space, None, two, 1), TOP), alone))
+        values["A not B"].append(precision(find(index, embedder, None, two, n_unwanted=1), alone))
         values["A for A not B"].append(precision(one, alone))
     return {kind: round(float(np.mean(found)), 4) for kind, found in values.items()}
 

@@ -20,7 +20,7 @@ from serving.bulk.embedding_file import EmbeddingFile
 from serving.embedder import Embedder
 from serving.errors import AudioError, UsageError
 from serving.label_lists import ESC50, list_in_words
-from serving.search.query import Query, make_query
+from serving.search.query import Query
 from serving.search.vector_search import VectorSearch
 from serving.zeroshot import unit_rows
 
@@ -64,10 +64,6 @@ class Library:
     def search(self, query: Query, count: int) -> list[tuple[int, float]]:
         """Find the rows that meet a query best, by comparison with every row: (row, score), best first."""
         return [(each.row, each.score) for each in self._vectors.find(query, count, exact=True)]
-
-    def nearest(self, embedding: NDArray[np.float32], count: int) -> list[tuple[int, float]]:
-        """Find the rows most similar to an embedding [size]: (row, cosine), in descending order of cosine."""
-        return self.search(make_query(self.space, embedding, None), count)
 
     @cached_property
     def _axes(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

@@ -181,7 +181,7 @@ def ask(embedder: Embedder, path: str | None, words: str | None) -> _Asked | Non
     phrases = choose_phrases(embedder, [words] if words else [])
     embedded = None if path is None else _embed(embedder, path)
     sound = None if embedded is None else pool(embedded.rows)
-    query = make_query(embedder.manifest.embedding_space, sound, phrases)
+    query = make_query(embedder.manifest.embedding_space, embedder.zeroshot, sound, phrases)
     unknown = embedder.unknown_words([words] if words else [])
     return _Asked(query, embedded.milliseconds if embedded else {}, embedded.warnings if embedded else (), unknown)
 
@@ -220,7 +220,7 @@ def _list(library: Library, near: list[tuple[int, float]], asked: _Asked) -> str
 
 
 MEASURES = {
-    "cosine": "cosine of the embeddings",
+    "cosine": "cosine of the embeddings less their mean",
     "score": "how well it fits the words; with a recording, the worse of both fits, in standard deviations",
 }
 

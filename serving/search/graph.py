@@ -1,8 +1,8 @@
 """USearch's graph of vectors, with one setting for those that make it and those that search it.
 
-A row's vector is its unit embedding and one number more: how much the bundle's classes claim it (`ZeroShot.claims`),
-less the mean. So the product with (direction of a phrase, -1) is nearly the score of `serving.search.phrases`, and that
-with (unit embedding of a sound, 0) is the cosine.
+A row's vector is its embedding less the map's mean, as a unit vector, and one number more: how much the bundle's
+classes claim it (`ZeroShot.claims`), less a mean of that. So the product with (direction of a phrase, -1) is nearly the
+score of `serving.search.phrases`, and that with (the unit vector of a sound, 0) is the cosine.
 """
 
 from typing import TYPE_CHECKING
@@ -51,5 +51,5 @@ def new_graph(size: int) -> "Index":
 
 
 def vectors_of(embeddings: NDArray[np.float32], claims: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The vectors [n, size + 1] of embeddings [n, size] and their claims [n], less the mean."""
+    """The vectors [n, size + 1] of embeddings [n, size], less the mean, and of their claims [n]."""
     return np.hstack([unit_rows(embeddings), claims[:, None]])

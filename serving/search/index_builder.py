@@ -87,6 +87,7 @@ class _IndexWriter:
     def __init__(self, folder: Path, file: EmbeddingFile, zeroshot: ZeroShot | None, threads: int):
         self.n_rows = 0
         self._zeroshot = zeroshot
+        self._mean = np.zeros(file.size, np.float32) if zeroshot is None else zeroshot.mean
         self._mean_claim: np.float32 | None = None  # of the first rows; any near it will do
         self._folder, self._file, self._threads = folder, file, threads
         self._graph = new_graph(file.size)
@@ -98,18 +99,17 @@ class _IndexWriter:
         with (
             pyarrow.OSFile(str(self._folder / ROWS), "wb") as sink,
             pyarrow.ipc.new_file(sink, SCHEMA) as rows,
-            (self._folder / EMBEDDINGS).open("wb") as units,
+            (self._folder / EMBEDDINGS).open("wb") as numbers,
             ProgressBars(unit="row") as bar,
         ):
             task = bar.add_task("indexing", total=self._file.n_rows)
             for n_read, batch, embeddings in self._usable():
-                lengths = np.linalg.norm(embeddings, axis=1)
                 keys = np.arange(self.n_rows, self.n_rows + len(embeddings))
-                vectors = vectors_of(embeddings, self._claims(embeddings))
+                vectors = vectors_of(embeddings - self._mean, self._claims(embeddings))
                 self._graph.add(keys, vectors, threads=self._threads)
-                units.write(vectors[:, :-1].astype(np.float16).tobytes())
+                numbers.write(embeddings.astype("<f4").tobytes())
                 self._sample.append(embeddings[keys % self._every == 0])
-                rows.write_batch(_rows(batch, lengths))
+                rows.write_batch(_rows(batch))
                 self.n_rows += len(embeddings)
                 bar.update(task, advance=n_read)
         if not self.n_rows:
@@ -136,11 +136,11 @@ class _IndexWriter:
             yield batch.num_rows, batch.filter(pyarrow.array(used)), embeddings[used]
 
 
-def _rows(batch: pyarrow.RecordBatch, lengths: NDArray[np.float32]) -> pyarrow.RecordBatch:
+def _rows(batch: pyarrow.RecordBatch) -> pyarrow.RecordBatch:
     """The columns of SCHEMA. What an older Parquet file lacks is computed or null."""
     known = set(batch.schema.names)
     end = pyarrow.array(batch["start_s"].to_numpy() + batch["duration_s"].to_numpy())
-    columns = {name: batch[name] for name in SCHEMA.names if name in known} | {"length": pyarrow.array(lengths)}
+    columns = {name: batch[name] for name in SCHEMA.names if name in known}
     columns.setdefault("end_s", end)
     missing = pyarrow.nulls(batch.num_rows, pyarrow.string())
     return pyarrow.RecordBatch.from_arrays([columns.get(name, missing) for name in SCHEMA.names], schema=SCHEMA)

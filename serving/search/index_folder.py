@@ -2,7 +2,7 @@
 
     index.json       what the index was made from, and the stamp of each file; it says what the folder is
     vectors.usearch  USearch's graph (HNSW, Malkov 2018, arXiv:1603.09320), see serving.search.graph
-    embeddings.f16   unit embeddings [rows, size] in float16, for the scores of the candidates that the graph finds
+    embeddings.f32   the embeddings [rows, size] in float32, for the scores of the candidates that the graph finds
     rows.arrow       the file, the place and the times of each row, in Arrow's IPC format
     sample.npy       embeddings of rows from the whole index, by which scores are standardised
 
@@ -24,7 +24,7 @@ from serving.errors import UsageError, one_line
 from serving.file_record import open_regular
 
 MANIFEST = "index.json"
-VECTORS, EMBEDDINGS, ROWS, SAMPLE = "vectors.usearch", "embeddings.f16", "rows.arrow", "sample.npy"
+VECTORS, EMBEDDINGS, ROWS, SAMPLE = "vectors.usearch", "embeddings.f32", "rows.arrow", "sample.npy"
 FILES = (VECTORS, EMBEDDINGS, ROWS, SAMPLE)
 FORMAT = 1  # of the folder; another is refused
 MAX_MANIFEST_BYTES = 100_000
@@ -41,7 +41,6 @@ SCHEMA = pyarrow.schema(  # of rows.arrow
         ("recorded_at", TEXT),
         ("start_at", TEXT),
         ("end_at", TEXT),
-        ("length", pyarrow.float32()),  # of the embedding, whose direction alone is in the graph
     ]
 )
 

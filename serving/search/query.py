@@ -12,7 +12,7 @@ from serving.embedder import Embedder
 from serving.errors import AudioError, LabelError, UsageError
 from serving.label_text import check_label_length
 from serving.search.phrases import Phrases
-from serving.zeroshot import unit_rows
+from serving.zeroshot import ZeroShot, unit_rows
 
 SOUND = "sound"  # name of the condition that a given sound is
 
@@ -25,17 +25,24 @@ class Query:
     sound      [size] float32: an embedding that found ones shall be like; None: there is none
     phrases    None: there are none
     unwanted   [n] bool: the condition shall not be met. The conditions are the sound, then the phrases
+    mean       [size] float32: subtracted from embeddings before they are compared with the sound
     """
 
     space: str
     sound: NDArray[np.float32] | None
     phrases: Phrases | None
     unwanted: NDArray[np.bool_]
+    mean: NDArray[np.float32]
 
     @property
     def names(self) -> list[str]:
         """Names of the conditions."""
         return ([] if self.sound is None else [SOUND]) + (self.phrases.names if self.phrases else [])
+
+    @property
+    def _sound_direction(self) -> NDArray[np.float32]:
+        assert self.sound is not None, "asked only where there is a sound"
+        return unit_rows((self.sound - self.mean)[None])[0]
 
     @property
     def _with_claim(self) -> NDArray[np.bool_]:
@@ -46,9 +53,9 @@ class Query:
     def scores(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """How well embeddings [n_rows, size] meet each condition: [n_rows, n] float32.
 
-        The sound by the cosine of the embeddings, a phrase by `Phrases.scores`.
+        The sound by the cosine of the embeddings less the mean, a phrase by `Phrases.scores`.
         """
-        columns = [] if self.sound is None else [unit_rows(embeddings) @ unit_rows(self.sound[None]).T]
+        columns = [] if self.sound is None else [unit_rows(embeddings - self.mean) @ self._sound_direction[:, None]]
         if self.phrases:
             columns.append(self.phrases.scores(embeddings, self._with_claim))
         return np.concatenate(columns, axis=1)
@@ -58,22 +65,29 @@ class Query:
         score. sample: as for `Phrases.directions`."""
         rows = []
         if self.sound is not None:
-            rows.append(np.append(unit_rows(self.sound[None])[0], np.float32(0))[None])
+            rows.append(np.append(self._sound_direction, np.float32(0))[None])
         if self.phrases:
             of_phrases = self.phrases.directions(sample)
             rows.append(np.hstack([of_phrases, -self._with_claim[:, None].astype(np.float32)]))
         return np.concatenate(rows)
 
 
-def make_query(space: str, sound: NDArray[np.float32] | None, phrases: Phrases | None, n_unwanted: int = 0) -> Query:
+def make_query(
+    space: str,
+    zeroshot: ZeroShot,
+    sound: NDArray[np.float32] | None,
+    phrases: Phrases | None,
+    n_unwanted: int = 0,
+) -> Query:
     """The query for a sound and phrases, of which the last n_unwanted shall not be heard.
 
+    space, zeroshot   of the bundle that embedded the sound
     errors   UsageError: nothing is wanted
     """
     n = int(sound is not None) + (len(phrases.names) if phrases else 0)
     if n <= n_unwanted:
         raise UsageError("search: got nothing to look for; give a sound or words")
-    return Query(space, sound, phrases, np.arange(n) >= n - n_unwanted)
+    return Query(space, sound, phrases, np.arange(n) >= n - n_unwanted, zeroshot.mean)
 
 
 def choose_phrases(embedder: Embedder, texts: Sequence[str]) -> Phrases | None:

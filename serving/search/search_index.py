@@ -30,7 +30,7 @@ from serving.search.index_folder import (
     read_manifest,
 )
 from serving.search.query import Query, choose_phrases, embed_sound, make_query
-from serving.search.vector_search import FoundRow, Rows, VectorSearch, check_top
+from serving.search.vector_search import FoundRow, VectorSearch, check_top
 
 if TYPE_CHECKING:
     from usearch.index import Index
@@ -67,18 +67,12 @@ class SearchIndex:
         folder: Path,
         manifest: IndexManifest,
         graph: "Index",
-        units: NDArray[np.float16],
+        embeddings: NDArray[np.float32],
         rows: pyarrow.Table,
         sample: NDArray[np.float32],
     ):
         self.folder, self.manifest, self.rows, self.sample = folder, manifest, rows, sample
-        # Not by pyarrow's to_numpy, which imports pandas where it is installed: half a second.
-        lengths = np.concatenate([np.from_dlpack(chunk) for chunk in rows["length"].chunks])
-
-        def embeddings_of(numbers: Rows) -> NDArray[np.float32]:
-            return units[numbers].astype(np.float32) * lengths[numbers, None]
-
-        self._vectors = VectorSearch(graph, manifest.rows, embeddings_of, sample, manifest.has_claims)
+        self._vectors = VectorSearch(graph, manifest.rows, lambda rows: embeddings[rows], sample, manifest.has_claims)
 
     @classmethod
     def open(cls, folder: str | Path) -> Self:
@@ -93,14 +87,14 @@ class SearchIndex:
             graph = new_graph(manifest.embedding_size)
             graph.view(str(folder / VECTORS))
             shape = (manifest.rows, manifest.embedding_size)
-            units = np.memmap(folder / EMBEDDINGS, np.float16, "r", shape=shape)
+            embeddings = np.memmap(folder / EMBEDDINGS, "<f4", "r", shape=shape)
             rows = pyarrow.ipc.open_file(pyarrow.memory_map(str(folder / ROWS))).read_all()
             sample = np.load(folder / SAMPLE, allow_pickle=False)
         except (OSError, RuntimeError, ValueError, pyarrow.ArrowException) as error:
             raise UsageError(f"{folder}: cannot be read ({one_line(error, 120)}); {MAKE_IT}") from error
         if len(graph) != manifest.rows or rows.num_rows != manifest.rows or rows.schema != SCHEMA:
             raise UsageError(f"{folder}: its files do not belong together; {AGAIN}")
-        return cls(folder, manifest, graph, units, rows, sample)
+        return cls(folder, manifest, graph, embeddings, rows, sample)
 
     def __len__(self) -> int:
         return self.manifest.rows
@@ -135,11 +129,12 @@ class SearchIndex:
         errors    UsageError: nothing is looked for, `top` is below 1, or the rows are another model's; LabelError: the
                   words cannot be understood; AudioError: the sound cannot be read, or is silent
         """
-        self.check_space(embedder.manifest.embedding_space)
+        space = embedder.manifest.embedding_space
+        self.check_space(space)
         check_top(top)
         phrases = choose_phrases(embedder, [*([] if words is None else [words]), *both, *without])
         embedding = None if sound is None else embed_sound(embedder, Path(sound))
-        return self.search(make_query(embedder.manifest.embedding_space, embedding, phrases, len(without)), top)
+        return self.search(make_query(space, embedder.zeroshot, embedding, phrases, len(without)), top)
 
     def search(self, query: Query, top: int = 10, exact: bool = False) -> list[Found]:
         """The rows that meet a query best, at most `top` of them, best first. exact: compare all rows.

@@ -127,7 +127,9 @@ async def search(
         answers = []
         for sound in sounds:
             started = time.perf_counter()
-            asked = make_query(index.manifest.embedding_space, sound, phrases, len(query.without))
+            asked = make_query(
+                index.manifest.embedding_space, pipeline.embedder.zeroshot, sound, phrases, len(query.without)
+            )
             rows = [asdict(each) for each in index.search(asked, query.top)]
             pipeline.metrics.search_seconds.observe(time.perf_counter() - started)
             answers.append({"found": [{name: row[name] for name in FIELDS} for row in rows], "rows": len(index)})

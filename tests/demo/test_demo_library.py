@@ -18,6 +18,7 @@ from demo.library_map import MAX_DOTS, draw_map
 from demo.tabs.find_similar import check_space
 from serving.embed import main as embed
 from serving.errors import AudioError, UsageError
+from serving.search.query import make_query
 
 RATE_HZ = 16_000
 NO_PATH = "a row has no path, place or embedding"
@@ -131,7 +132,8 @@ def test_examples_are_a_library_whose_classes_are_their_names(embedder, recordin
     examples = [Example(recordings / kind / "0.wav", kind.upper()) for kind in ("tone", "noise")]
     small = embed_examples(embedder, examples)
     assert small.classes == ["TONE", "NOISE"]
-    row, cosine = small.nearest(embedder.embed_files([examples[1].path])[0], 5)[0]
+    sound = embedder.embed_files([examples[1].path])[0]
+    row, cosine = small.search(make_query(small.space, embedder.zeroshot, sound, None), 5)[0]
     assert (row, cosine) == (1, pytest.approx(1, abs=1e-5))
     assert small.preview(0).startswith("data:audio/mpeg;base64,")
     check_space(small, embedder, "mine")

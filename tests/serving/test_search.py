@@ -8,23 +8,28 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from pyarrow import parquet
 
+from serving.audio import read_audio
 from serving.bundle import open_bundle
 from serving.embedder import Embedder
 from serving.errors import AudioError, LabelError, UsageError
+from serving.index import main as make_index
 from serving.search.__main__ import main
+from serving.search.index_builder import build_index
 from serving.search.phrases import Phrases
-from serving.search.query import make_query
+from serving.search.query import choose_phrases, embed_sound, make_query
 from serving.search.scores import combine
 from serving.search.search_index import SearchIndex
 from serving.zeroshot import ZeroShot, unit_rows
 from tests.absent_packages import environment_without
 from tests.indexed_sounds import index_sounds, write_recording, write_sounds
-from tests.serving.test_index import refusal
+from tests.serving.test_index import refusal, write_parquet
 from tests.talking_bundle import write_talking_bundle
 
 
@@ -77,13 +82,13 @@ def test_scores_are_those_of_an_exact_search(index, talker, folder, recordings):
     rows = np.array(table["embedding"].to_pylist(), np.float32)
     by_words = {each.row: each.score for each in index.find(talker, words="hiss")}
     exact = talker.choose(["noise"]).cosines(rows)[:, 0] - talker.zeroshot.claims(rows)  # which mean the same
-    assert by_words == {row: pytest.approx(score, abs=2e-3) for row, score in enumerate(exact)}  # float16 in the index
+    assert by_words == {row: pytest.approx(score, abs=1e-5) for row, score in enumerate(exact)}
     embedding = talker.embed_files([recordings / "noise" / "1.wav"])[0]
-    by_sound = {
-        each.row: each.score for each in index.search(make_query(index.manifest.embedding_space, embedding, None))
-    }
-    exact = unit_rows(rows) @ unit_rows(embedding[None])[0]
-    assert by_sound == {row: pytest.approx(score, abs=2e-3) for row, score in enumerate(exact)}
+    query = make_query(index.manifest.embedding_space, talker.zeroshot, embedding, None)
+    by_sound = {each.row: each.score for each in index.search(query)}
+    mean = talker.zeroshot.mean
+    exact = unit_rows(rows - mean) @ unit_rows((embedding - mean)[None])[0]
+    assert by_sound == {row: pytest.approx(score, abs=1e-5) for row, score in enumerate(exact)}
 
 
 def test_a_found_row_has_its_file_its_place_and_its_times(index, talker):
@@ -102,26 +107,72 @@ def test_silent_windows_are_never_found(index, talker):
     assert ("a/20190318_235955.wav", 4.8) not in places(found)
 
 
-def test_and_wants_both_and_not_keeps_out(bundle, talker, tmp_path):
-    write_recording(tmp_path / "sounds" / "a.wav", ("tone", "tone+clicks", "clicks"), 1)
-    write_recording(tmp_path / "sounds" / "b.wav", ("noise", "clicks", "tone", "noise"), 2)
-    mixed = SearchIndex.open(index_sounds(bundle, tmp_path / "sounds", tmp_path))
-    both = mixed.find(talker, words="tone", both=["clicks"], top=1)
-    assert places(both) == [("a.wav", 4.8)]
-    assert set(both[0].scores) == {"tone", "clicks"}
-    without = mixed.find(talker, words="tone", without=["clicks"], top=2)
-    assert set(places(without)) == {("a.wav", 0.0), ("b.wav", 9.6)}
+@pytest.fixture(scope="module")
+def mixed(talker, tmp_path_factory) -> SearchIndex:
+    """Rows 0 to 3: what the map takes for a tone, for clicks, for noise, and for a tone and clicks at the same time."""
+    folder, zeroshot = tmp_path_factory.mktemp("mixed"), talker.zeroshot
+    vectors = zeroshot.class_vectors[[zeroshot.class_names.index(name) for name in ("tone", "clicks", "noise")]]
+    wanted = np.vstack([vectors, vectors[0] + vectors[1]])  # [4, 3] in the space of the comparison
+    rows = (zeroshot.mean + wanted @ np.linalg.pinv(zeroshot.projection, rcond=1e-3)).astype(np.float32)
+    space = talker.manifest.embedding_space
+    build_index(
+        write_parquet(folder / "x.parquet", rows, embedding_space=[space] * 4), folder / "x.index", talker.bundle
+    )
+    return SearchIndex.open(folder / "x.index")
 
 
-def test_a_sound_and_words_can_be_looked_for_together(bundle, talker, recordings, tmp_path):
-    write_recording(tmp_path / "sounds" / "a.wav", ("tone", "tone+clicks", "clicks"), 1)
-    write_recording(tmp_path / "sounds" / "b.wav", ("noise", "clicks", "tone", "noise"), 2)
-    mixed = SearchIndex.open(index_sounds(bundle, tmp_path / "sounds", tmp_path))
-    sound = recordings / "tone" / "0.wav"
-    assert places(mixed.find(talker, sound=sound, both=["ticking"], top=1)) == [("a.wav", 4.8)]
-    without = mixed.find(talker, sound=sound, without=["ticking"], top=2)
-    assert set(places(without)) == {("a.wav", 0.0), ("b.wav", 9.6)}
-    assert set(without[0].scores) == {"sound", "ticking"}
+def test_and_wants_both_at_the_same_time(mixed, talker):
+    found = mixed.find(talker, words="tone", both=["ticking"])
+    assert found[0].row == 3
+    assert set(found[0].scores) == {"tone", "ticking"}
+    assert found[0].scores["tone"] == pytest.approx(found[0].scores["ticking"], abs=0.01)  # plain cosines
+    assert found[0].score > 0 > found[1].score
+
+
+def test_not_keeps_out(mixed, talker):
+    assert [each.row for each in mixed.find(talker, words="clicks", top=2)] == [1, 3]
+    assert mixed.find(talker, words="clicks", without=["whistle"], top=1)[0].row == 1
+    assert [each.row for each in mixed.find(talker, words="clicks", without=["whistle"])][-1] == 0
+
+
+def test_a_sound_and_words_can_be_looked_for_together(mixed, talker):
+    space, (tone, _, _, both) = talker.manifest.embedding_space, mixed.sample
+    also, but_not = (choose_phrases(talker, [words]) for words in ("ticking", "whistle"))
+    assert mixed.search(make_query(space, talker.zeroshot, tone, None))[0].row == 0
+    assert mixed.search(make_query(space, talker.zeroshot, (tone + both) / 2, also))[0].row == 3
+    found = mixed.search(make_query(space, talker.zeroshot, both, but_not, 1))
+    assert set(found[0].scores) == {"sound", "whistle"}
+    assert found[-1].row == 0
+
+
+def test_rain_and_a_dog_are_found_where_both_are_heard(esc10, tmp_path):
+    with (esc10 / "meta" / "esc50.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["fold"] == "4"]
+    clips = {
+        kind: [read_audio(esc10 / "audio" / row["filename"])[0][:, 0] for row in rows if row["category"] == kind]
+        for kind in ("rain", "dog", "sea_waves", "clock_tick", "rooster")
+    }
+    (tmp_path / "sounds").mkdir()
+    rate_hz = 44_100
+    for kind, waves in clips.items():
+        for i, wave in enumerate(waves):
+            soundfile.write(tmp_path / "sounds" / f"{kind}-{i}.flac", wave, rate_hz)
+    for i, (rain, dog) in enumerate(zip(clips["rain"], clips["dog"], strict=True)):
+        barks = int(np.abs(dog).argmax())
+        part = slice(max(0, barks - 4000), max(0, barks - 4000) + rate_hz)
+        both = 0.3 * rain[: len(dog[part])] / np.abs(rain).max() + 0.5 * dog[part] / np.abs(dog).max()
+        soundfile.write(tmp_path / "sounds" / f"both-{i}.flac", both, rate_hz)
+    embedder = Embedder.load("demo/model")
+    index = SearchIndex.open(index_sounds(Path("demo/model"), tmp_path / "sounds", tmp_path))
+
+    def share(*kinds: str, **wanted: Any) -> float:
+        """How many of the first eight are of these recordings."""
+        return sum(each.path.startswith(kinds) for each in index.find(embedder, top=8, **wanted)) / 8
+
+    assert share("rain", "both", words="rain") >= 0.8
+    assert share("both", words="rain", both=["dog"]) > share("both", words="rain")
+    assert share("both", words="dog", without=["rain"]) <= share("both", words="dog")
+    assert share("dog", "both", words="a barking hound") >= 0.6
 
 
 def test_the_combined_score_is_the_mean_of_what_is_wanted_less_what_is_unwanted_beyond_a_deviation():
@@ -156,10 +207,25 @@ def test_a_silent_sound_is_like_nothing(index, talker, tmp_path):
         index.find(talker, sound=tmp_path / "silent.wav")
 
 
-def test_silence_within_a_sound_does_not_change_what_it_finds(index, talker, tmp_path):
+def test_silence_within_a_sound_does_not_count(talker, tmp_path):
     write_recording(tmp_path / "long.wav", ("zeros", "clicks", "zeros"), 7)
-    found = index.find(talker, sound=tmp_path / "long.wav", top=3)
-    assert {each.path for each in found} == {"a/20190318_235955.wav", "c.wav"}
+    with talker.stream(tmp_path / "long.wav") as stream:
+        rows = np.concatenate([block.rows for block in stream])
+    np.testing.assert_allclose(embed_sound(talker, tmp_path / "long.wav"), rows[1], atol=1e-5)
+
+
+def test_without_the_claims_in_the_graph_words_are_found_too(folder, index, talker, tmp_path):
+    build_index(folder.with_name("sounds.parquet"), tmp_path / "plain.index")
+    plain = SearchIndex.open(tmp_path / "plain.index")
+    for wanted in ({"words": "whistle"}, {"words": "tone", "both": ["hiss"], "without": ["ticking"]}):
+        found = {each.row: each.score for each in plain.find(talker, **wanted)}
+        assert found == {each.row: pytest.approx(each.score, abs=1e-5) for each in index.find(talker, **wanted)}
+
+
+def test_an_index_with_the_claims_of_another_bundle_is_refused(folder, tmp_path, capsys):
+    source, bundle = str(folder.with_name("sounds.parquet")), "demo/model-from-scratch"
+    command = [source, "--bundle", bundle, "--out", str(tmp_path / "x")]
+    assert "holds embeddings of another model" in refusal(capsys, command, make_index)
 
 
 def test_words_need_a_text_model(index, embedder):
