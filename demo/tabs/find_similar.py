@@ -129,7 +129,7 @@ def _add_components(examples: Sequence[Example], first_map: str, info: str) -> _
             sound = add_recording_input("similar-sound")
             offer = add_offer()
             words = gr.Textbox(
-                label="words", info=info, placeholder="rain on a tin roof", elem_id="similar-words", max_lines=1
+                "", label="words", info=info, placeholder="rain on a tin roof", elem_id="similar-words", max_lines=1
             )
             add_examples(examples, sound)
         with gr.Column(scale=1, min_width=320):
