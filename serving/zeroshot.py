@@ -138,10 +138,14 @@ class ZeroShot:
 
     def soft_maximum(self, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
         """The claims [n] for cosines [n, C]."""
-        sharpness = np.float32(max(self.temperature, 1.0))
-        scaled = sharpness * cosines
+        scaled = self.sharpness * cosines
         largest = scaled.max(axis=1)
-        return (largest + np.log(np.exp(scaled - largest[:, None]).sum(axis=1))) / sharpness
+        return (largest + np.log(np.exp(scaled - largest[:, None]).sum(axis=1))) / self.sharpness
+
+    @property
+    def sharpness(self) -> np.float32:
+        """The temperature of `claims`; 1 if the map's own is smaller, because 0 has no soft maximum."""
+        return np.float32(max(self.temperature, 1.0))
 
     def directions(self) -> NDArray[np.float32]:
         """Of each class the direction [C, 128] along which the cosine of an embedding grows, not scaled."""

@@ -221,7 +221,7 @@ def _list(library: Library, near: list[tuple[int, float]], asked: _Asked) -> str
 
 MEASURES = {
     "cosine": "cosine of the embeddings less their mean",
-    "score": "how well it fits the words; with a recording, the worse of both fits, in standard deviations",
+    "score": "odds of the words against the bundle's classes; with a recording, standard deviations above the mean",
 }
 
 

@@ -51,6 +51,13 @@ class Phrases:
         cosines, of_classes = np.split(self._all.cosines(embeddings), [len(self.names)], axis=1)
         return cosines - self._known.soft_maximum(of_classes)[:, None] * with_claim
 
+    def odds(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores with the claim as odds, 0 and more: how much more likely the phrase is than all classes together.
+
+        Of a class, this is its probability among the classes.
+        """
+        return np.exp(self._known.sharpness * scores)
+
     def directions(self, sample: NDArray[np.float32]) -> NDArray[np.float32]:
         """For each phrase a vector [n, size] whose product with unit embeddings is nearly their cosine to the phrase.
 

@@ -60,6 +60,13 @@ class Query:
             columns.append(self.phrases.scores(embeddings, self._with_claim))
         return np.concatenate(columns, axis=1)
 
+    def shown(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The same scores [n_rows, n] as people read them: those with a claim as odds, see `Phrases.odds`."""
+        if self.phrases is None:
+            return scores
+        claimed = np.append([False] * int(self.sound is not None), self._with_claim).astype(bool)
+        return np.where(claimed, self.phrases.odds(scores), scores)
+
     def directions(self, sample: NDArray[np.float32]) -> NDArray[np.float32]:
         """For each condition a vector [n, size + 1] whose product with a unit embedding and its claim is nearly the
         score. sample: as for `Phrases.directions`."""

@@ -1,6 +1,6 @@
 """The score of rows from their scores by each condition of a query.
 
-One condition    its score itself
+One condition    its score itself, of a phrase as odds (`Phrases.odds`)
 Several          scores by sounds and by different words have different sizes, so they are standardised: as standard
                  deviations above the mean of a sample of the library. The score is the geometric mean of those that are
                  wanted (their least, if one is not above 0), less what the largest of those that are not has above
@@ -24,7 +24,7 @@ Scorer = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # scores [n_rows,
 def scorer(query: Query, sample: NDArray[np.float32]) -> Scorer:
     """What makes the scores of rows for a query. sample: embeddings [n_sample, size] of sounds of the library."""
     if len(query.unwanted) == 1:
-        return lambda scores: scores[:, 0]
+        return lambda scores: query.shown(scores)[:, 0]
     of_sample = query.scores(sample)
     mean, spread = of_sample.mean(axis=0), np.maximum(of_sample.std(axis=0), LEAST_SPREAD)
     return lambda scores: combine((scores - mean) / spread, query.unwanted)

@@ -72,9 +72,9 @@ class VectorSearch:
         with self._lock:
             embeddings = self._embeddings_of(rows)
         by_condition = query.scores(embeddings)  # [n_rows, n]
-        scores = score_of(by_condition)
+        scores, shown = score_of(by_condition), query.shown(by_condition)
         return [
-            FoundRow(int(rows[i]), float(scores[i]), dict(zip(query.names, by_condition[i].tolist(), strict=True)))
+            FoundRow(int(rows[i]), float(scores[i]), dict(zip(query.names, shown[i].tolist(), strict=True)))
             for i in np.argsort(-scores, kind="stable")[:top]
         ]
 

@@ -162,12 +162,12 @@ class FoundSound(BaseModel):
     score: float = Field(
         description="by which the rows are ordered: of the one thing that is looked for. Of several, in standard "
         "deviations above the mean of the index: the geometric mean of all that is wanted, less what `not` names",
-        examples=[-0.02],
+        examples=[0.72],
     )
     scores: dict[str, float] = Field(
-        description="for the sound the cosine; for each text the cosine less how much the bundle's classes claim the "
-        "sound: above 0 it is more like the text than like all of them",
-        examples=[{"rain on a tin roof": -0.02}],
+        description="for the sound the cosine; for a text the odds against all of the bundle's classes (1 and more: it "
+        "fits better than all of them; of a class its probability), or the cosine if several things are wanted",
+        examples=[{"rain on a tin roof": 0.72}],
     )
     recorded_at: str | None = Field(
         description="when the recording began, in ISO 8601; null: not known", examples=["2024-06-01T05:30:00.000Z"]
