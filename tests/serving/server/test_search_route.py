@@ -128,6 +128,12 @@ def test_words_need_a_text_model(embedder, index):
     assert "has no text model" in refused(client.get("/v1/search?words=whistle"), 422)
 
 
+def test_another_method_is_405_and_both_are_named(client):
+    answer = client.put("/v1/search")
+    assert refused(answer, 405) == "PUT is not for /v1/search; use GET, POST"
+    assert answer.headers["allow"] == "GET, POST"
+
+
 def test_a_draining_server_answers_503(talker, index):
     pipeline = Pipeline(talker, Limits(), index=index)
     client = TestClient(create_app(pipeline))
