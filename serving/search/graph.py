@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Measured in docs/results/search.md.
 CONNECTIVITY = 16  # neighbours of a vector
-EXPANSION_ADD = 128  # candidates for them
+EXPANSION_ADD = 64  # candidates for them
 DTYPE = "f16"  # of the stored vectors
 
 
