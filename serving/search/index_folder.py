@@ -150,11 +150,19 @@ def check_files(folder: Path, manifest: IndexManifest) -> None:
         if not is_unchanged(path, stamp, ANY_TIME):
             raise UsageError(f"{path}: has changed since it was made; {AGAIN}")
     source = Path(manifest.parquet)
-    if source.exists() and not is_unchanged(source, manifest.parquet_stamp, manifest.made_ns):
+    if _is_there(source) and not is_unchanged(source, manifest.parquet_stamp, manifest.made_ns):
         raise UsageError(
             f"{folder}: {source} has changed since the index was made; make it again: python -m serving.index {source} "
             f"--out {folder} --overwrite"
         )
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file, as far as this user may see."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _in_order(files: Iterable[tuple[str, FileStamp]]) -> list[tuple[str, FileStamp]]:
