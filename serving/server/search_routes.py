@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 MAX_TEXTS = 20  # in one request
 NO_INDEX = (
-    "no index to search: start the server with --index INDEX, which python -m serving.index SOUNDS.parquet --out INDEX "
-    "makes"
+    "no index to search: start the server with --index INDEX, which python -m serving.index SOUNDS.parquet --bundle "
+    "BUNDLE --out INDEX makes"
 )
 FIELDS = tuple(FoundSound.model_fields)
 

@@ -49,7 +49,8 @@ class ServeOptions:
     grpc_port: int | None = None
     """TCP port for the Open Inference Protocol over gRPC, without TLS like HTTP; 0 takes a free one; default: none"""
     index: Path | None = None
-    """index of sounds, made by python -m serving.index, for /v1/search; a reload opens it again; default: none"""
+    """index of sounds, made by python -m serving.index --bundle, for /v1/search; a reload opens it again; default:
+    none"""
     backend: str = "auto"
     """auto (the fastest that is installed and gives the right numbers), onnxruntime, openvino or tensorrt"""
     precision: str = "fp32"
@@ -176,7 +177,8 @@ def load_embedder(options: ServeOptions, folder: Path) -> Embedder:
 def load_index(options: ServeOptions, embedder: Embedder) -> "SearchIndex | None":
     """Open the index that the flag names, if it is given.
 
-    errors   UsageError: it cannot be used, or another model than the bundle's embedded its sounds
+    errors   UsageError: it cannot be used, another model than the bundle's embedded its sounds, or words would be
+             compared with all of its rows, which keeps other requests waiting
     """
     if options.index is None:
         return None
@@ -184,6 +186,12 @@ def load_index(options: ServeOptions, embedder: Embedder) -> "SearchIndex | None
 
     index = SearchIndex.open(options.index)
     index.check_space(embedder.manifest.embedding_space)
+    if not index.manifest.has_claims:
+        raise UsageError(
+            f"--index: {options.index}: was made without --bundle, so words are found too slowly for a server; make it "
+            f"again: python -m serving.index {index.manifest.parquet} --bundle {options.bundle} --out {options.index} "
+            "--overwrite"
+        )
     return index
 
 

@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 
 from serving.__main__ import main
 from serving.embedder import Embedder
+from serving.search.index_builder import build_index
 from serving.search.search_index import SearchIndex
 from serving.server.app import create_app
 from serving.server.limits import Limits
@@ -172,6 +173,13 @@ def test_the_server_refuses_what_is_no_index_at_the_start(bundle, tmp_path, caps
     assert main([str(bundle), "--index", str(tmp_path / "none"), "--port", "0"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "no such index; make it with: python -m serving.index" in line
+
+
+def test_the_server_refuses_an_index_in_which_words_are_slow(bundle, folder, tmp_path, capsys):
+    build_index(folder.with_name("sounds.parquet"), tmp_path / "plain.index")
+    assert main([str(bundle), "--index", str(tmp_path / "plain.index"), "--port", "0"]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "was made without --bundle" in line
 
 
 def test_a_reload_takes_the_new_index_and_refuses_a_bundle_of_another_model(bundle, folder, tmp_path):
