@@ -76,9 +76,9 @@ class EmbeddingFile:
 
 def is_heard(batch: pyarrow.RecordBatch, embeddings: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Whether each row [n] of a batch is neither silent nor an embedding of zeros, which has no direction."""
-    heard = embeddings.any(axis=1)
+    heard = np.asarray(embeddings.any(axis=1), np.bool_)
     if "level_dbfs" in batch.schema.names:
-        heard &= ~(batch["level_dbfs"].to_numpy(zero_copy_only=False) < SILENT_DBFS)
+        heard = heard & ~(batch["level_dbfs"].to_numpy(zero_copy_only=False) < SILENT_DBFS)
     return heard
 
 

@@ -125,9 +125,9 @@ class _IndexWriter:
         if self._zeroshot is None or not len(embeddings):
             return np.zeros(len(embeddings), np.float32)
         claims = self._zeroshot.claims(embeddings)
-        if self._mean_claim is None:
-            self._mean_claim = claims.mean()
-        return claims - self._mean_claim
+        mean = claims.mean() if self._mean_claim is None else self._mean_claim
+        self._mean_claim = mean
+        return claims - mean
 
     def _usable(self) -> Iterator[tuple[int, pyarrow.RecordBatch, NDArray[np.float32]]]:
         """The rows that are neither silent nor zero, and how many were read for them."""

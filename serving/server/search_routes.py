@@ -1,6 +1,7 @@
 """The route that searches the index: /v1/search, by words (GET), or by a recording with or without words (POST)."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -118,7 +119,7 @@ async def search(
     request: Request,
     query: SearchQuery,
     phrases: "Phrases | None",
-    sounds: "list[NDArray[Any] | None]",
+    sounds: "Sequence[NDArray[Any] | None]",
 ) -> list[dict[str, Any]]:
     """Search in a decoder thread, once for each sound. Returns the fields `found` and `rows` of each response."""
     from serving.search.query import make_query
