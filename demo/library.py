@@ -13,24 +13,23 @@ import numpy as np
 import pyarrow
 import soundfile
 from numpy.typing import NDArray
-from pyarrow import parquet
-from usearch.index import Index
 
 from demo.examples import Example
 from serving.audio import Recording
-from serving.bulk.parquet_rows import FIRST_COLUMNS, FOLDER
+from serving.bulk.embedding_file import EmbeddingFile
 from serving.embedder import Embedder
-from serving.errors import AudioError, UsageError, one_line
+from serving.errors import AudioError, UsageError
 from serving.label_lists import ESC50, list_in_words
+from serving.search.query import Query
+from serving.search.vector_search import VectorSearch
 from serving.zeroshot import unit_rows
 
 PREVIEW_S = 10.0  # longest preview of a recording
 PREVIEW_HZ = 32_000  # a sample rate of MP3
+SAMPLE_ROWS = 1024  # by which the scores of several conditions are standardised
 SEEKABLE = (".flac", ".aiff", ".aif", ".w64", ".au", ".caf")  # by libsndfile to the right sample
-SEARCHED = 128  # candidates of one query (expansion_search): more gives higher recall and is slower
 ESC50_CLASSES = list_in_words(ESC50)
 ESC50_NAME = re.compile(r"\d-\d+-[A-Z]-(\d+)")  # fold-source-take-target
-MAKE_IT = "python -m serving.embed BUNDLE RECORDINGS --out LIBRARY.parquet"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,15 +57,13 @@ class Library:
         return len(self.paths)
 
     @cached_property
-    def _index(self) -> Index:
-        index = Index(ndim=self.embeddings.shape[1], metric="ip", dtype="f32", expansion_search=SEARCHED)
-        index.add(np.arange(len(self)), unit_rows(self.embeddings))
-        return index
+    def _vectors(self) -> VectorSearch:
+        sample = self.embeddings[:: -(-len(self) // SAMPLE_ROWS)]
+        return VectorSearch(None, len(self), lambda rows: self.embeddings[rows], sample, has_claims=False)
 
-    def nearest(self, embedding: NDArray[np.float32], count: int) -> list[tuple[int, float]]:
-        """Find the rows most similar to an embedding [size]: (row, cosine), in descending order of cosine."""
-        found = self._index.search(unit_rows(embedding[None])[0], min(count, len(self)))
-        return [(int(row), 1 - float(distance)) for row, distance in zip(found.keys, found.distances, strict=True)]
+    def search(self, query: Query, count: int) -> list[tuple[int, float]]:
+        """Find the rows that meet a query best, by comparison with every row: (row, score), best first."""
+        return [(each.row, each.score) for each in self._vectors.find(query, count, exact=True)]
 
     @cached_property
     def _axes(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -127,26 +124,15 @@ def read_library(path: Path, recordings: Path | None = None) -> Library:
     errors       UsageError: the file is missing, has another format, no rows or rows of several models, or the folder
                  of the recordings is missing
     """
-    columns = FIRST_COLUMNS
-    if not path.is_file():
-        raise UsageError(f"--library: {path}: no such file; make it with: {MAKE_IT}")
     try:
-        table = parquet.read_table(path)
-    except (OSError, pyarrow.ArrowException) as error:
-        reason = one_line(error, 120)
-        raise UsageError(f"--library: {path}: cannot be read ({reason}); make it with: {MAKE_IT}") from error
-    whole = set(columns) <= set(table.column_names) and not any(table[name].null_count for name in columns)
-    if not whole or not pyarrow.types.is_fixed_size_list(table.schema.field("embedding").type):
-        raise UsageError(f"--library: {path}: is no Parquet of embeddings; make it with: {MAKE_IT}")
-    spaces = table["embedding_space"].unique().to_pylist()
-    if len(spaces) != 1:
-        got = "no rows" if not spaces else f"rows of {len(spaces)} models"
-        raise UsageError(f"--library: {path}: has {got}; make it with: {MAKE_IT}")
-    stored = (table.schema.metadata or {}).get(FOLDER)
-    root = recordings or (Path(os.fsdecode(stored)) if stored else None)
+        file = EmbeddingFile(path)
+        parts = list(file.batches(("path", "start_s", "duration_s")))
+    except UsageError as error:
+        raise UsageError(f"--library: {error}") from error
+    root = recordings or file.folder
     if root is None or not root.is_dir():
         raise UsageError(f"--recordings: {root or 'the folder that was embedded'}: is not there; say where it is now")
-    column = table["embedding"].combine_chunks()
+    table = pyarrow.Table.from_batches([batch for batch, _ in parts])
     paths = table["path"].to_pylist()
     return Library(
         path.name,
@@ -155,8 +141,8 @@ def read_library(path: Path, recordings: Path | None = None) -> Library:
         [class_of(name) for name in paths],
         table["start_s"].to_numpy(),
         table["duration_s"].to_numpy(),
-        column.flatten().to_numpy().reshape(len(table), -1),
-        spaces[0],
+        np.concatenate([rows for _, rows in parts]),
+        file.space,
     )
 
 

@@ -165,6 +165,29 @@ class ZeroShot:
             return self.class_vectors
         return unit_rows(self.class_vectors @ self.text_projection)
 
+    def claims(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """How much the classes claim each embedding [n, 128]: the soft maximum of its cosines, [n] float32.
+
+        It is log(sum of exp(temperature * cosine)) / temperature, so the cosine to a class less the claim is the
+        logarithm of the class's probability among all of them, over the temperature.
+        """
+        return self.soft_maximum(self.cosines(embeddings))
+
+    def soft_maximum(self, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The claims [n] for cosines [n, C]."""
+        scaled = self.sharpness * cosines
+        largest = scaled.max(axis=1)
+        return (largest + np.log(np.exp(scaled - largest[:, None]).sum(axis=1))) / self.sharpness
+
+    @property
+    def sharpness(self) -> np.float32:
+        """The temperature of `claims`; 1 if the map's own is smaller, because 0 has no soft maximum."""
+        return np.float32(max(self.temperature, 1.0))
+
+    def directions(self) -> NDArray[np.float32]:
+        """Of each class the direction [C, 128] along which the cosine of an embedding grows, not scaled."""
+        return self._targets @ self.projection.T
+
     def rank(
         self, embedding: NDArray[np.float32], labels: Sequence[str] | None = None, offset: float | None = None
     ) -> list[tuple[str, float]]:

@@ -1,11 +1,10 @@
-"""The tab "Find similar": find the recordings of a library that are most similar to a sound, and play them."""
+"""The tab "Find similar": find the recordings of a library that are like a sound or like words, and play them."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-import numpy as np
-from numpy.typing import NDArray
 
 from demo.bundle_choice import BundleChoice
 from demo.carried_sound import add_offer
@@ -19,10 +18,15 @@ from demo.recording_input import add_examples, add_recording_input
 from serving.embedder import Embedder
 from serving.errors import AudioError, UnheardError, UsageError
 from serving.pooling import pool
+from serving.search.query import Query, choose_phrases, make_query
 
 SHOWN = 6  # neighbours
 MAX_COUNT = 50  # neighbours of one API call
-NOTHING_YET = hint_card("Upload a sound, record one, or choose an example.<br>The most similar recordings appear here.")
+NOTHING_YET = hint_card(
+    "Upload a sound, record one, choose an example, or describe a sound.<br>The most similar recordings appear here."
+)
+TYPE_WORDS = "English words, with Enter at the end; with a recording too, sounds are found that are like both"
+TYPE_CLASS = "This bundle came without its text model: type the name of one of its classes"
 NO_LIBRARY = "library: there is none; start the demo with --library X.parquet or --examples"
 
 
@@ -48,31 +52,35 @@ def add_find_similar(
         check_space(found, bundles.open(bundle), bundle)
         return found
 
-    def show(path: str | None, bundle: str) -> tuple[str, str]:
+    def show(path: str | None, words: str, bundle: str) -> tuple[str, str]:
         found = searched(bundle)
-        if path is None:
+        asked = ask(bundles.open(bundle), path, words)
+        if asked is None:
             return NOTHING_YET, draw_map(found)
-        embedding, embedded = _embed(bundles.open(bundle), path)
-        near = found.nearest(embedding, SHOWN)
-        shown = partly_read_card(embedded.warnings) + _list(found, near, embedded.milliseconds)
-        return shown, draw_map(found, embedding, [row for row, _ in near])
+        near = found.search(asked.query, SHOWN)
+        shown = partly_read_card(asked.warnings) + unknown_words_note(asked) + _list(found, near, asked)
+        return shown, draw_map(found, asked.query.sound, [row for row, _ in near])
 
     def play_dot(event: gr.EventData, bundle: str) -> str:
         return _player(searched(bundle), int(event.row), autoplay=True)
 
-    def similar(recording: str | None, count: int, bundle: str) -> dict[str, Any]:
-        """Find the recordings of the library most similar to one: row, class, cosine, start and duration in seconds."""
+    def similar(recording: str | None, count: int, bundle: str, words: str = "") -> dict[str, Any]:
+        """Find the recordings of the library most similar to one, to words, or to both: row, class, start and duration
+        in seconds, and the cosine, with words a score."""
         if not 1 <= count <= MAX_COUNT:
             raise UsageError(f"count: got {count}; wanted 1 to {MAX_COUNT}")
         found = searched(bundle)
-        embedding, embedded = _embed(bundles.open(bundle), recording)
-        near = found.nearest(embedding, int(count))
+        asked = ask(bundles.open(bundle), recording, words)
+        if asked is None:
+            raise AudioError("recording: got none, and no words; send one audio file, or words")
+        near = found.search(asked.query, int(count))
         return {
             "library": found.name,
             "rows": len(found),
-            "neighbours": [{**_row(found, row), "cosine": cosine} for row, cosine in near],
-            "milliseconds": embedded.milliseconds,
-            "warnings": list(embedded.warnings),
+            "neighbours": [{**_row(found, row), asked.measure: score} for row, score in near],
+            "milliseconds": asked.milliseconds,
+            "warnings": list(asked.warnings),
+            "unknown_words": asked.unknown_words,
         }
 
     def play(row: int, bundle: str) -> dict[str, Any]:
@@ -80,13 +88,20 @@ def add_find_similar(
         found = searched(bundle)
         return {"audio": found.preview(int(row)), **_row(found, int(row))}
 
-    sound, offer, near, playing, dots = _add_components(examples, _first_map(searched, bundles.names[0]))
-    handle_event(sound.change, show, [sound, bundle], [near, dots], blank=("",))
-    handle_event(bundle.change, show, [sound, bundle], [near, dots], blank=("",))
+    def renew_advice(bundle: str) -> gr.Textbox:
+        return gr.Textbox(info=advice(bundles.open(bundle)))
+
+    first = bundles.names[0]
+    parts = _add_components(examples, _first_map(searched, first), advice(bundles.open(first)))
+    sound, words, near, playing, dots = parts.sound, parts.words, parts.near, parts.playing, parts.dots
+    for listen in (sound.change, words.submit, words.blur, bundle.change):
+        handle_event(listen, show, [sound, words, bundle], [near, dots], blank=("",))
+    handle_event(bundle.change, renew_advice, [bundle], [words])
     handle_event(dots.click, play_dot, [bundle], [playing], blank=())
-    add_action(similar, [sound, gr.Number(SHOWN, label="count", visible=False, precision=0), bundle], "similar")
+    count = gr.Number(SHOWN, label="count", visible=False, precision=0)
+    add_action(similar, [sound, count, bundle, words], "similar")
     add_action(play, [gr.Number(0, label="row", visible=False, precision=0), bundle], "play")
-    return sound, offer
+    return sound, parts.offer
 
 
 def _first_map(searched: Callable[[str], Library], bundle: str) -> str:
@@ -96,20 +111,37 @@ def _first_map(searched: Callable[[str], Library], bundle: str) -> str:
         return error_card(str(error))
 
 
-def _add_components(
-    examples: Sequence[Example], first_map: str
-) -> tuple[gr.Audio, gr.Button, gr.HTML, gr.HTML, gr.HTML]:
-    """The recording, the button that takes that of another tab, its neighbours, the player of a dot, and the map."""
+@dataclass(frozen=True)
+class _Components:
+    """offer: the button that takes the recording of another tab; playing: the player of a dot; dots: the map."""
+
+    sound: gr.Audio
+    offer: gr.Button
+    words: gr.Textbox
+    near: gr.HTML
+    playing: gr.HTML
+    dots: gr.HTML
+
+
+def _add_components(examples: Sequence[Example], first_map: str, info: str) -> _Components:
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=320):
             sound = add_recording_input("similar-sound")
             offer = add_offer()
+            words = gr.Textbox(
+                "", label="words", info=info, placeholder="rain on a tin roof", elem_id="similar-words", max_lines=1
+            )
             add_examples(examples, sound)
         with gr.Column(scale=1, min_width=320):
             near = gr.HTML(NOTHING_YET, elem_id="neighbours", elem_classes="bare", js_on_load=SPEAK_SCRIPT)
     playing = gr.HTML("", elem_id="playing", elem_classes="bare")
     dots = gr.HTML(first_map, elem_id="map", elem_classes="bare", js_on_load=MAP_SCRIPT.read_text())
-    return sound, offer, near, playing, dots
+    return _Components(sound, offer, words, near, playing, dots)
+
+
+def advice(embedder: Embedder) -> str:
+    """What can be typed for this bundle."""
+    return TYPE_WORDS if embedder.knows_text else TYPE_CLASS
 
 
 def check_space(library: Library, embedder: Embedder, bundle: str) -> None:
@@ -123,11 +155,48 @@ def check_space(library: Library, embedder: Embedder, bundle: str) -> None:
         )
 
 
-def _embed(embedder: Embedder, path: str | None) -> tuple[NDArray[np.float32], EmbeddedRecording]:
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """A recording, words, or both, as a query. milliseconds, warnings: of the recording."""
+
+    query: Query
+    milliseconds: dict[str, float]
+    warnings: tuple[str, ...]
+    unknown_words: dict[str, list[str]]
+
+    @property
+    def measure(self) -> str:
+        """What orders the rows."""
+        return "cosine" if self.query.phrases is None else "score"
+
+
+def ask(embedder: Embedder, path: str | None, words: str | None) -> _Asked | None:
+    """The query for a recording and words; None: both are missing.
+
+    errors   AudioError: the recording cannot be read, or is silent; LabelError: the words cannot be understood
+    """
+    words = (words or "").strip()
+    if path is None and not words:
+        return None
+    phrases = choose_phrases(embedder, [words] if words else [])
+    embedded = None if path is None else _embed(embedder, path)
+    sound = None if embedded is None else pool(embedded.rows)
+    query = make_query(embedder.manifest.embedding_space, embedder.zeroshot, sound, phrases)
+    unknown = embedder.unknown_words([words] if words else [])
+    return _Asked(query, embedded.milliseconds if embedded else {}, embedded.warnings if embedded else (), unknown)
+
+
+def unknown_words_note(asked: _Asked) -> str:
+    """A note about words that the text model does not know, as HTML; "" if it knows all."""
+    words = ", ".join(word for words in asked.unknown_words.values() for word in words)
+    return f'<p class="note">The text model does not know: {escape_name(words)}.</p>' if words else ""
+
+
+def _embed(embedder: Embedder, path: str) -> EmbeddedRecording:
     embedded = embed_recording(embedder, path)
     if embedded.is_silent:
         raise AudioError("recording: is silent, so it has no similar sounds; send another one")
-    return pool(embedded.rows), embedded
+    return embedded
 
 
 def _row(library: Library, row: int) -> dict[str, Any]:
@@ -140,25 +209,33 @@ def _row(library: Library, row: int) -> dict[str, Any]:
     }
 
 
-def _list(library: Library, near: list[tuple[int, float]], milliseconds: dict[str, float]) -> str:
-    items = "".join(f"<li>{_player(library, row, cosine=cosine)}</li>" for row, cosine in near)
+def _list(library: Library, near: list[tuple[int, float]], asked: _Asked) -> str:
+    items = "".join(f"<li>{_player(library, row, score, asked.measure)}</li>" for row, score in near)
     times = fact_line(
-        *(f"{stage} <b>{ms:.1f} ms</b>" for stage, ms in milliseconds.items()),
+        *(f"{stage} <b>{ms:.1f} ms</b>" for stage, ms in asked.milliseconds.items()),
         f"searched <b>{len(library)}</b> rows of {escape_name(library.name)}",
     )
     spoken = f"nearest: {escape_name(library.classes[near[0][0]]) or 'no class'}" if near else "no recordings"
     return f'<div class="card" data-spoken="{spoken}"><ol class="neighbours">{items}</ol>{times}</div>'
 
 
-def _player(library: Library, row: int, cosine: float | None = None, autoplay: bool = False) -> str:
-    """Draw a row: class, file, cosine, and a player if the recording can be read."""
+MEASURES = {
+    "cosine": "cosine of the embeddings less their mean",
+    "score": "odds of the words against the bundle's classes; with a recording, standard deviations above the mean",
+}
+
+
+def _player(
+    library: Library, row: int, score: float | None = None, measure: str = "cosine", autoplay: bool = False
+) -> str:
+    """Draw a row: class, file, score, and a player if the recording can be read. measure: one of MEASURES."""
     name = escape_name(library.classes[row]) or "no class"
     start = library.starts_s[row]
     place = escape_name(library.paths[row]) + (f", {start:.1f} s" if start else "")
-    score = "" if cosine is None else f'<span class="share" title="cosine of the embeddings">{cosine:.3f}</span>'
+    number = "" if score is None else f'<span class="share" title="{MEASURES[measure]}">{score:.3f}</span>'
     try:
         attributes = f'{"autoplay " if autoplay else ""}controls preload="metadata" aria-label="{name}, {place}"'
         sound = f'<audio {attributes} src="{library.preview(row)}"></audio>'
     except AudioError as error:
         sound = f'<p class="note">{escape_name(str(error))}</p>'
-    return f'<div class="player"><b>{name}</b>{score}<small>{place}</small>{sound}</div>'
+    return f'<div class="player"><b>{name}</b>{number}<small>{place}</small>{sound}</div>'

@@ -18,6 +18,7 @@ from serving.server.operation_routes import create_operation_router
 from serving.server.pipeline import Pipeline
 from serving.server.request_middleware import RequestMiddleware
 from serving.server.response_bodies import RAW_HEADERS
+from serving.server.search_routes import create_search_router
 
 DESCRIPTION = """Turns recordings into embeddings of 128 numbers and into ranked labels, unseen classes included.
 
@@ -66,6 +67,7 @@ def create_app(
         )
     _ = pipeline.readiness  # before the first request
     app.include_router(create_model_router(pipeline))
+    app.include_router(create_search_router(pipeline))
     app.include_router(create_operation_router(pipeline))
     app.include_router(create_inference_router(pipeline))
     page = render_docs(app.openapi(), with_keys=keys is not None)

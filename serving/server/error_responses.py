@@ -67,12 +67,20 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _(request: Request, error: Any) -> JSONResponse:
-        message = error.detail
+        message, headers = error.detail, error.headers
         if error.status_code == 404 and message == "Not Found":  # Starlette's own message
             message = f"no such address: {request.url.path}; see /docs"
         elif error.status_code == 405:
-            message = f"{request.method} is not for {request.url.path}; use {error.headers['Allow']}"
-        return error_response(request, error.status_code, message, error.headers)
+            headers = {"Allow": _methods(request, error.headers["Allow"])}
+            message = f"{request.method} is not for {request.url.path}; use {headers['Allow']}"
+        return error_response(request, error.status_code, message, headers)
+
+
+def _methods(request: Request, of_first_route: str) -> str:
+    """The methods of an address, of all routes that have it: Starlette names those of the first."""
+    path = getattr(request.scope.get("route"), "path", "")
+    described = request.app.openapi()["paths"].get(path)
+    return ", ".join(sorted(map(str.upper, described))) if described else of_first_route
 
 
 def _describe_invalid(error: Mapping[str, Any]) -> str:

@@ -39,6 +39,7 @@ class Metrics:
         self.decode_seconds = self._histogram("decode_seconds", "decoding, resampling and front end of one recording")
         self.queue_seconds = self._histogram("queue_seconds", "how long a request's windows waited for the model")
         self.model_seconds = self._histogram("model_seconds", "one call of the model")
+        self.search_seconds = self._histogram("search_seconds", "one search in the index")
         self.batch_windows = Histogram(
             "unheard_batch_windows", "windows in one call of the model", buckets=WINDOWS_BUCKETS, registry=self.registry
         )

@@ -114,6 +114,14 @@ async def choose_labels(pipeline: Pipeline, values: Sequence[str]) -> tuple[Zero
         return labels, typed
 
     labels, typed = await pipeline.decode(read)  # in a thread: a query may have 16 000 commas
+    return await choose_texts(pipeline, labels, typed)
+
+
+async def choose_texts(
+    pipeline: Pipeline, labels: Sequence[str], typed: Sequence[str]
+) -> tuple[ZeroShot, dict[str, list[str]]]:
+    """As `choose_labels`, for labels that were checked. typed: those of them that are not the names of classes."""
+    zeroshot = pipeline.embedder.zeroshot
     if not typed:
         return zeroshot.choose(labels), {}
     encoded = await pipeline.text.encode(typed)

@@ -7,7 +7,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ from serving.server.text_worker import TextWorker
 from serving.server.thread_priority import lower_thread_priority
 from serving.server.tracing import Tracing
 from serving.server.upload import UploadedFile, UploadedFiles, read_files
+
+if TYPE_CHECKING:
+    from serving.search.search_index import SearchIndex
 
 Result = TypeVar("Result")
 
@@ -70,6 +73,7 @@ class Pipeline:
 
     earlier  the pipeline that this one takes over from: they share the admission, the metrics and the tracing
     tracing  None: no spans are sent
+    index    of sounds that the embedder's model embedded; None: there is none to search
     """
 
     def __init__(
@@ -78,8 +82,10 @@ class Pipeline:
         limits: Limits,
         earlier: "Pipeline | None" = None,
         tracing: Tracing | None = None,
+        index: "SearchIndex | None" = None,
     ):
         self.embedder = embedder
+        self.index = index
         self.limits = limits
         self.admission = earlier.admission if earlier else Admission(limits)
         self.metrics = earlier.metrics if earlier else Metrics(self.admission)

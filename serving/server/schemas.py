@@ -39,6 +39,31 @@ class ClassifyQuery(BaseModel):
     )
 
 
+class SearchQuery(BaseModel):
+    """Parameters of /v1/search."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    words: str | None = Field(
+        None,
+        description="what is looked for: a class of the bundle, or any English words if it has a text model. With a "
+        "recording it may be left out",
+        examples=["rain on a tin roof"],
+    )
+    also: list[str] = Field(
+        [], alias="and", description="what has to be heard at the same time; may be repeated", examples=[["thunder"]]
+    )
+    without: list[str] = Field(
+        [], alias="not", description="what must not be heard; may be repeated", examples=[["a person talks"]]
+    )
+    top: int = Field(10, ge=1, le=1000, description="most results")
+
+    @property
+    def texts(self) -> list[str]:
+        """All texts, with those that must not be heard at the end."""
+        return [*([] if self.words is None else [self.words]), *self.also, *self.without]
+
+
 class Timings(BaseModel):
     """The time of each stage, in milliseconds."""
 
@@ -128,6 +153,49 @@ class ClassifyResponse(RecordingFields):
     )
 
 
+class FoundSound(BaseModel):
+    """A row of the index."""
+
+    path: str = Field(description="of the recording, relative to its folder", examples=["june/20240601_053000.wav"])
+    start_s: float = Field(description="where it is in the recording, in seconds", examples=[4.8])
+    end_s: float = Field(examples=[9.6])
+    score: float = Field(
+        description="by which the rows are ordered: of the one thing that is looked for. Of several, in standard "
+        "deviations above the mean of the index: the geometric mean of all that is wanted, less what `not` names",
+        examples=[0.72],
+    )
+    scores: dict[str, float] = Field(
+        description="for the sound the cosine; for a text the odds against all of the bundle's classes (1 and more: it "
+        "fits better than all of them; of a class its probability), or the cosine if several things are wanted",
+        examples=[{"rain on a tin roof": 0.72}],
+    )
+    recorded_at: str | None = Field(
+        description="when the recording began, in ISO 8601; null: not known", examples=["2024-06-01T05:30:00.000Z"]
+    )
+    start_at: str | None = Field(description="when the row's sound began", examples=["2024-06-01T05:30:04.800Z"])
+    end_at: str | None = Field(description="when it ended", examples=["2024-06-01T05:30:09.600Z"])
+
+
+class SearchResponse(BaseModel):
+    """The rows of the index that were found, best first."""
+
+    found: list[FoundSound]
+    rows: int = Field(description="of the index", examples=[1_000_000])
+    unknown_words: dict[str, list[str]] = Field(
+        description="texts that contain words unknown to the text model, with these words", examples=[{}]
+    )
+
+
+class SoundSearchResponse(RecordingFields, SearchResponse):
+    """What was found for a recording."""
+
+
+class FileSearch(SoundSearchResponse):
+    """One file of several."""
+
+    file: str = Field(description="its name in the form", examples=["dog.ogg"])
+
+
 class FileFailure(BaseModel):
     """One file of several that could not be used."""
 
@@ -158,6 +226,12 @@ class ClassifyResponses(BaseModel):
     """The results of a list of files, in their order. A file that cannot be used does not stop the others."""
 
     results: list[FileRanking | FileFailure]
+
+
+class SearchResponses(BaseModel):
+    """The results of a list of files, in their order. A file that cannot be used does not stop the others."""
+
+    results: list[FileSearch | FileFailure]
 
 
 class ModelClass(BaseModel):
@@ -214,7 +288,7 @@ class ErrorResponse(BaseModel):
 ERROR_CAUSES = {
     400: "empty, an incomplete multipart form, or not compressed as declared",
     401: "no valid API key, if the server wants one",
-    404: "another model or version",
+    404: "another model or version, or no index to search",
     408: "the upload took too long",
     413: "too large, or too long",
     415: "not a readable audio file, or an unknown compression",

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -29,13 +29,16 @@ from serving.server.thread_priority import lower_thread_priority
 from serving.server.tracing import Tracing
 from serving.trust_option import Trusted
 
+if TYPE_CHECKING:
+    from serving.search.search_index import SearchIndex
+
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """Serve a bundle over HTTP: /v1/embed, /v1/classify, /v1/model, /v2 (Open Inference Protocol), /healthz, /readyz,
-    /metrics. The page /docs describes them."""
+    """Serve a bundle over HTTP: /v1/embed, /v1/classify, /v1/search, /v1/model, /v2 (Open Inference Protocol),
+    /healthz, /readyz, /metrics. The page /docs describes them."""
 
     bundle: Annotated[Path, tyro.conf.Positional]
     """the bundle's folder"""
@@ -45,6 +48,9 @@ class ServeOptions:
     """address to listen on; 0.0.0.0 for all networks of this machine"""
     grpc_port: int | None = None
     """TCP port for the Open Inference Protocol over gRPC, without TLS like HTTP; 0 takes a free one; default: none"""
+    index: Path | None = None
+    """index of sounds, made by python -m serving.index --bundle, for /v1/search; a reload opens it again; default:
+    none"""
     backend: str = "auto"
     """auto (the fastest that is installed and gives the right numbers), onnxruntime, openvino or tensorrt"""
     precision: str = "fp32"
@@ -103,9 +109,10 @@ def run_server(options: ServeOptions) -> None:
         # A backend's own threads inherit the priority of the thread that loads it.
         with ThreadPoolExecutor(1, "load", lower_thread_priority) as thread:
             embedder = thread.submit(load_embedder, options, options.bundle).result()
+        index = load_index(options, embedder)
         log.set_up(options.log_level)
         warn_of_open_access(options, host)
-        app = ReloadableApp(make_generation(options, keys, Pipeline(embedder, options.limits, tracing=tracing)))
+        app = ReloadableApp(make_generation(options, keys, Pipeline(embedder, options.limits, None, tracing, index)))
         pipeline = app.current.pipeline
         reloader = Reloader(app, partial(next_generation, options), app.replace_from_thread)
         others: list[OtherServer] = []
@@ -145,7 +152,8 @@ def next_generation(options: ServeOptions, present: Generation, bundle: Path | N
     """The generation after a reload. bundle: its folder; None: the present one."""
     folder = bundle or present.pipeline.embedder.bundle.folder
     keys, embedder = read_keys(options), load_embedder(options, folder)
-    return make_generation(options, keys, Pipeline(embedder, options.limits, earlier=present.pipeline))
+    index = load_index(options, embedder)
+    return make_generation(options, keys, Pipeline(embedder, options.limits, present.pipeline, index=index))
 
 
 def make_generation(options: ServeOptions, keys: ApiKeys | None, pipeline: Pipeline) -> Generation:
@@ -164,6 +172,27 @@ def load_embedder(options: ServeOptions, folder: Path) -> Embedder:
     if embedder.text_source == "bundle":  # that of the packages needs no file of the bundle
         embedder.open_text_model()
     return embedder
+
+
+def load_index(options: ServeOptions, embedder: Embedder) -> "SearchIndex | None":
+    """Open the index that the flag names, if it is given.
+
+    errors   UsageError: it cannot be used, another model than the bundle's embedded its sounds, or words would be
+             compared with all of its rows, which keeps other requests waiting
+    """
+    if options.index is None:
+        return None
+    from serving.search.search_index import SearchIndex
+
+    index = SearchIndex.open(options.index)
+    index.check_space(embedder.manifest.embedding_space)
+    if not index.manifest.has_claims:
+        raise UsageError(
+            f"--index: {options.index}: was made without --bundle, so words are found too slowly for a server; make it "
+            f"again: python -m serving.index {index.manifest.parquet} --bundle {options.bundle} --out {options.index} "
+            "--overwrite"
+        )
+    return index
 
 
 def warn_of_open_access(options: ServeOptions, host: str) -> None:

@@ -30,6 +30,7 @@ from serving.audio import read_audio
 from serving.embed import main as embed
 from serving.embedder import Embedder
 from serving.errors import AudioError, LabelError, UsageError
+from serving.zeroshot import unit_rows
 from tests.talking_bundle import write_talking_bundle
 
 ROOT = Path(__file__).parents[2]
@@ -205,7 +206,7 @@ def test_the_nearest_are_those_that_a_comparison_with_every_row_finds(client, re
     answer = client.predict(handle_file(recordings / "tone" / "0.wav"), 24, api_name="/similar")
     paths = sorted(str(path.relative_to(recordings)) for path in recordings.rglob("*.wav"))
     rows = embedder.embed_files([recordings / path for path in paths])
-    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    unit = unit_rows(rows - embedder.zeroshot.mean)
     cosines = unit @ unit[paths.index("tone/0.wav")]
     wanted = dict(zip(paths, cosines.tolist(), strict=True))
     assert answer["rows"] == 24
@@ -226,6 +227,36 @@ def test_silence_is_like_nothing(client, tmp_path):
     soundfile.write(tmp_path / "silence.wav", np.zeros(RATE_HZ), RATE_HZ)
     with pytest.raises(AppError, match="is silent"):
         client.predict(handle_file(tmp_path / "silence.wav"), api_name="/similar")
+
+
+def test_words_find_the_recordings_that_they_describe(client):
+    answer = client.predict(None, 8, "talking", "whistle", api_name="/similar")
+    assert {row["class"] for row in answer["neighbours"]} == {"tone"}
+    scores = [row["score"] for row in answer["neighbours"]]
+    assert scores == sorted(scores, reverse=True)
+    assert client.predict(None, 1, "talking", "hiss zzyx", api_name="/similar")["unknown_words"] == {
+        "hiss zzyx": ["zzyx"]
+    }
+
+
+def test_a_recording_and_words_together_find_what_is_like_both(client, recordings):
+    answer = client.predict(handle_file(recordings / "tone" / "0.wav"), 3, "talking", "whistle", api_name="/similar")
+    assert {row["class"] for row in answer["neighbours"]} == {"tone"}
+    assert "score" in answer["neighbours"][0]
+
+
+@pytest.mark.parametrize(
+    ("words", "bundle", "reason"),
+    [
+        ("zzyx", "talking", "knows none of its words"),
+        ("x" * 301, "talking", "wanted at most 300 characters"),
+        ("whistle", "bundle", "has no text model"),
+        (" ", "talking", "recording: got none, and no words"),
+    ],
+)
+def test_words_that_find_nothing_say_why(client, words, bundle, reason):
+    with pytest.raises(AppError, match=reason):
+        client.predict(None, 3, bundle, words, api_name="/similar")
 
 
 def test_a_row_is_played_as_the_sound_that_it_is_about(client, recordings):

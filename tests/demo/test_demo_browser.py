@@ -433,6 +433,27 @@ def test_similar_sounds_are_listed_and_played(visit, recordings):
     visit.page.wait_for_function("document.querySelector('#neighbours audio').currentTime > 0.1")
 
 
+def test_words_find_recordings_alone_and_together_with_a_sound(visit, recordings):
+    visit.open("Find similar")
+    words = visit.page.locator("#similar-words input, #similar-words textarea")
+    words.fill("ticking")
+    words.press("Enter")
+    visit.page.wait_for_selector("#neighbours audio")
+    assert visit.page.locator("#neighbours b").all_inner_texts()[:6] == ["clicks"] * 6
+    assert visit.page.locator("#map .near").count() == 6
+    assert visit.page.locator("#map .query").count() == 0
+    visit.upload(recordings / "clicks" / "0.wav", "#similar-sound")
+    visit.page.wait_for_selector("#map .query")
+    assert "standard deviations" in visit.page.locator("#neighbours .share").first.get_attribute("title")
+    words.fill("zzyx")
+    words.press("Enter")
+    visit.page.wait_for_selector("#neighbours [role=alert] >> text=knows none of its words")
+    words.fill("")
+    words.press("Enter")
+    visit.page.wait_for_selector("#neighbours audio")
+    assert "1.000" in visit.page.locator("#neighbours li").first.inner_text()
+
+
 def test_the_map_plays_a_recording_by_click_and_by_keys(visit):
     visit.open("Find similar")
     visit.page.locator("#map .dot").nth(3).click(force=True)

@@ -18,8 +18,10 @@ from demo.library_map import MAX_DOTS, draw_map
 from demo.tabs.find_similar import check_space
 from serving.embed import main as embed
 from serving.errors import AudioError, UsageError
+from serving.search.query import make_query
 
 RATE_HZ = 16_000
+NO_PATH = "a row has no path, place or embedding"
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +100,10 @@ def change(table: pyarrow.Table, name: str, column: pyarrow.Array) -> pyarrow.Ta
     [
         (lambda table: table.drop(["path"]), "is no Parquet of embeddings"),
         (lambda table: change(table, "embedding", table["start_s"].combine_chunks()), "is no Parquet of embeddings"),
-        (lambda table: change(table, "path", pyarrow.nulls(24, pyarrow.string())), "is no Parquet of embeddings"),
+        (
+            lambda table: change(table, "path", pyarrow.nulls(24, pyarrow.string())),
+            NO_PATH,
+        ),
         (lambda table: table.slice(0, 0), "has no rows"),
         (lambda table: change(table, "embedding_space", pyarrow.array(["a", "b"] * 12)), "has rows of 2 models"),
     ],
@@ -127,7 +132,8 @@ def test_examples_are_a_library_whose_classes_are_their_names(embedder, recordin
     examples = [Example(recordings / kind / "0.wav", kind.upper()) for kind in ("tone", "noise")]
     small = embed_examples(embedder, examples)
     assert small.classes == ["TONE", "NOISE"]
-    row, cosine = small.nearest(embedder.embed_files([examples[1].path])[0], 5)[0]
+    sound = embedder.embed_files([examples[1].path])[0]
+    row, cosine = small.search(make_query(small.space, embedder.zeroshot, sound, None), 5)[0]
     assert (row, cosine) == (1, pytest.approx(1, abs=1e-5))
     assert small.preview(0).startswith("data:audio/mpeg;base64,")
     check_space(small, embedder, "mine")

@@ -140,6 +140,14 @@ def similar(visit: Visit, sounds: Path) -> None:
     visit.page.wait_for_selector("#neighbours audio")
 
 
+def similar_to_words(visit: Visit, sounds: Path) -> None:
+    visit.open("Find similar")
+    words = visit.page.locator("#similar-words input, #similar-words textarea")
+    words.fill("rain on a tin roof")
+    words.press("Enter")
+    visit.page.wait_for_selector("#neighbours audio")
+
+
 def compare(visit: Visit, sounds: Path) -> None:
     example(visit, "rain")
     visit.open("Compare")
@@ -165,6 +173,7 @@ STATES: tuple[Callable[[Visit, Path], None], ...] = (
     live_stopped,
     live_without_microphone,
     similar,
+    similar_to_words,
     compare,
 )
 

@@ -238,7 +238,12 @@ def test_docs_show_all_addresses_and_fetch_nothing_from_anywhere(client):
     assert '"decode": 1.9' in answer.text.replace("&quot;", '"')
     assert "`" not in answer.text
     assert not re.findall(r"<(?:script|link|img|iframe)|\bsrc=|@import|url\(", answer.text)
-    assert set(re.findall(r'(?:href|action)="([^"]*)"', answer.text)) == {"openapi.json", "v1/embed", "v1/classify"}
+    assert set(re.findall(r'(?:href|action)="([^"]*)"', answer.text)) == {
+        "openapi.json",
+        "v1/embed",
+        "v1/classify",
+        "v1/search",
+    }
 
 
 def test_docs_of_a_server_with_keys_show_where_the_key_goes_and_no_form(locked):

@@ -1,0 +1,72 @@
+"""Make an index of embedded sounds, to search it by sounds and by words.
+
+    python -m serving.index sounds.parquet --bundle bundles/first --out sounds.index
+
+sounds.parquet is what serving.embed wrote, or serving.label --embeddings. The work is in serving.search.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from serving.bundle import open_bundle
+from serving.command_line import run_command, say
+from serving.cores import usable_cores
+from serving.errors import UsageError
+from serving.search.graph import check_usearch_installed
+from serving.search.index_builder import build_index
+from serving.trust_option import Trusted
+
+
+@dataclass(frozen=True)
+class IndexOptions:
+    """Make an index of embedded sounds, to search it by sounds and by words."""
+
+    sounds: Annotated[Path, tyro.conf.Positional]
+    """the Parquet file that serving.embed wrote, or serving.label --embeddings: one row for each recording or window"""
+    out: Path
+    """the index's folder"""
+    bundle: Path | None = None
+    """the bundle that embedded them: words are then found as fast as sounds; without it, a search by words compares
+    all rows, about a second a million"""
+    threads: int | None = None
+    """CPU threads; default: the physical cores"""
+    overwrite: bool = False
+    """replace the index if it is there"""
+    trust: Trusted = ()
+
+
+def work(options: IndexOptions) -> dict[str, Any]:
+    """Write the index, and return the result that is printed as JSON."""
+    if options.threads is not None and options.threads < 1:
+        raise UsageError(f"--threads: got {options.threads}; wanted 1 or more, or none for all cores")
+    check_usearch_installed()
+    started = time.perf_counter()
+    bundle = None if options.bundle is None else open_bundle(options.bundle, options.trust)
+    made = build_index(options.sounds, options.out, bundle, options.overwrite, options.threads or usable_cores())
+    size = sum(file.size for file in made.files.values())
+    seconds = time.perf_counter() - started
+    say(f"{options.out}: {made.rows} rows, {size / 1e6:.1f} MB, in {seconds:.1f} s")
+    if made.left_out:
+        say(f"{made.left_out} rows were left out, because they are silent")
+    return {
+        "out": str(options.out),
+        "rows": made.rows,
+        "left_out": made.left_out,
+        "bytes": size,
+        "seconds": round(seconds, 3),
+        "embedding_space": made.embedding_space,
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command. Returns the exit code."""
+    return run_command(IndexOptions, work, "python -m serving.index", argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

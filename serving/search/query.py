@@ -1,0 +1,130 @@
+"""What is looked for: a sound, phrases, or both, and phrases that shall not be heard."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.audio import is_silent, warn_in_python
+from serving.embedder import Embedder
+from serving.errors import AudioError, LabelError, UsageError
+from serving.label_text import check_label_length
+from serving.search.phrases import Phrases
+from serving.zeroshot import ZeroShot, unit_rows
+
+SOUND = "sound"  # name of the condition that a given sound is
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """Conditions for sounds. There is at least one that is wanted.
+
+    space      embedding_space of the model that embeds the sound and understands the phrases
+    sound      [size] float32: an embedding that found ones shall be like; None: there is none
+    phrases    None: there are none
+    unwanted   [n] bool: the condition shall not be met. The conditions are the sound, then the phrases
+    mean       [size] float32: subtracted from embeddings before they are compared with the sound
+    """
+
+    space: str
+    sound: NDArray[np.float32] | None
+    phrases: Phrases | None
+    unwanted: NDArray[np.bool_]
+    mean: NDArray[np.float32]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the conditions."""
+        return ([] if self.sound is None else [SOUND]) + (self.phrases.names if self.phrases else [])
+
+    @property
+    def _sound_direction(self) -> NDArray[np.float32]:
+        assert self.sound is not None, "asked only where there is a sound"
+        return unit_rows((self.sound - self.mean)[None])[0]
+
+    @property
+    def _with_claim(self) -> NDArray[np.bool_]:
+        """Whether each phrase is scored with the claim: the only thing that is wanted, and what is not wanted."""
+        of_phrases = self.unwanted[int(self.sound is not None) :]
+        return of_phrases if (~self.unwanted).sum() > 1 else np.ones(len(of_phrases), bool)
+
+    def scores(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """How well embeddings [n_rows, size] meet each condition: [n_rows, n] float32.
+
+        The sound by the cosine of the embeddings less the mean, a phrase by `Phrases.scores`.
+        """
+        columns = [] if self.sound is None else [unit_rows(embeddings - self.mean) @ self._sound_direction[:, None]]
+        if self.phrases:
+            columns.append(self.phrases.scores(embeddings, self._with_claim))
+        return np.concatenate(columns, axis=1)
+
+    def shown(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The same scores [n_rows, n] as people read them: those with a claim as odds, see `Phrases.odds`."""
+        if self.phrases is None:
+            return scores
+        claimed = np.append([False] * int(self.sound is not None), self._with_claim).astype(bool)
+        return np.where(claimed, self.phrases.odds(scores), scores)
+
+    def directions(self, sample: NDArray[np.float32]) -> NDArray[np.float32]:
+        """For each condition a vector [n, size + 1] whose product with a unit embedding and its claim is nearly the
+        score. sample: as for `Phrases.directions`."""
+        rows = []
+        if self.sound is not None:
+            rows.append(np.append(self._sound_direction, np.float32(0))[None])
+        if self.phrases:
+            of_phrases = self.phrases.directions(sample)
+            rows.append(np.hstack([of_phrases, -self._with_claim[:, None].astype(np.float32)]))
+        return np.concatenate(rows)
+
+
+def make_query(
+    space: str,
+    zeroshot: ZeroShot,
+    sound: NDArray[np.float32] | None,
+    phrases: Phrases | None,
+    n_unwanted: int = 0,
+) -> Query:
+    """The query for a sound and phrases, of which the last n_unwanted shall not be heard.
+
+    space, zeroshot   of the bundle that embedded the sound
+    errors   UsageError: nothing is wanted
+    """
+    n = int(sound is not None) + (len(phrases.names) if phrases else 0)
+    if n <= n_unwanted:
+        raise UsageError("search: got nothing to look for; give a sound or words")
+    return Query(space, sound, phrases, np.arange(n) >= n - n_unwanted, zeroshot.mean)
+
+
+def choose_phrases(embedder: Embedder, texts: Sequence[str]) -> Phrases | None:
+    """The phrases for texts; None: there are none. LabelError: one cannot be understood, or is there twice."""
+    check_phrases(texts)
+    return Phrases(embedder.zeroshot, embedder.choose(texts)) if texts else None
+
+
+def check_phrases(texts: Sequence[str]) -> None:
+    """LabelError: a text is empty, or takes the text model long."""
+    for text in texts:
+        if not text.strip():
+            raise LabelError("words: got an empty text; wanted words for a sound, like 'rain on a tin roof'")
+        check_label_length(text)
+
+
+def embed_sound(embedder: Embedder, path: Path) -> NDArray[np.float32]:
+    """The embedding [size] of a file of any length: the mean over its windows that are not silent.
+
+    errors   AudioError: it cannot be read, or is silent
+    warns    AudioWarning: it was read only in part
+    """
+    total, n = np.zeros(embedder.manifest.embedding_size), 0
+    with embedder.stream(path) as stream:
+        for block in stream:
+            heard = [not is_silent(level) for level in block.levels_dbfs]
+            total += block.rows[heard].sum(axis=0, dtype=np.float64)
+            n += sum(heard)
+    for warning in stream.warnings:
+        warn_in_python(warning)
+    if not n:
+        raise AudioError(f"{path}: is silent, so no sound is like it; give another")
+    return (total / n).astype(np.float32)
