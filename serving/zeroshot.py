@@ -7,6 +7,13 @@ An embedding and the vector of each class are projected into one space, and comp
 
 The offset is calibrated stacking (Chao 2016, arXiv:1605.04253). Without it, a ranking of seen and unseen classes
 together (generalised zero-shot learning) almost never puts an unseen class first.
+
+A class that was taught by examples (serving.teaching) is compared with the mean direction of its text and its examples:
+
+    prior_weight * unit(class vector @ text_projection) + sum over the examples of unit((embedding - mean) @ projection)
+
+This is the posterior mode of a von Mises-Fisher distribution's mean direction whose prior is centred on the text
+(Mardia & El-Atoum 1976): the text counts as much as `prior_weight` examples.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,6 +41,8 @@ FORMS = {
     "text_projection": ArrayForm("f", ("text_size", "size"), optional=True),
     "offset": ArrayForm("f", (), optional=True),
     "threshold": ArrayForm("f", (), optional=True),
+    "example_sums": ArrayForm("f", ("classes", "size"), optional=True),
+    "prior_weight": ArrayForm("f", (), optional=True),
 }
 NUMBERS = [name for name, form in FORMS.items() if form.kinds == "f"]
 TextEncoder = Callable[[Sequence[str]], NDArray[np.float32]]  # texts -> vectors [n, text_size]
@@ -47,7 +56,8 @@ class ZeroShot:
     projection     [128, size] float32         maps an embedding into the space of the comparison
     class_names    C names
     class_vectors  [C, text_size] float32      text vectors less the mean of the seen classes' ones, scaled to length 1
-    seen           [C] bool                    whether the network was trained on the class
+    seen           [C] bool                    whether scores of the class are as large as those of classes that the
+                                               network was trained on: it was, or the class was taught by examples
     temperature    fitted on validation clips, so that the softmax of the scores is a calibrated probability
     text_mean      [text_size] float32         the mean subtracted from the text vectors; needed to rank typed labels.
                                                None: not known, and only the classes can be ranked
@@ -55,6 +65,9 @@ class ZeroShot:
                                                vectors are in it (size = text_size)
     offset         subtracted from the scores of seen classes by `rank`, unless the caller gives another
     threshold      an embedding without a similarity of this size or more is none of the classes; None: not known
+    example_sums   [C, size] float32           sum of the examples of each class, each as a unit row in the space of the
+                                               comparison; zeros: the class has none. None: no class has any
+    prior_weight   number of examples that the text of a class with examples counts for
     """
 
     mean: NDArray[np.float32]
@@ -67,6 +80,8 @@ class ZeroShot:
     text_projection: NDArray[np.float32] | None = None
     offset: float = 0.0
     threshold: float | None = None
+    example_sums: NDArray[np.float32] | None = None
+    prior_weight: float = 0.0
 
     @property
     def seen_names(self) -> list[str]:
@@ -95,9 +110,12 @@ class ZeroShot:
 
     def cosines(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """The cosine of each embedding [n, 128] and each class in the space of the comparison: [n, C] float32."""
+        return self.place(embeddings) @ self.targets.T
+
+    def place(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Embeddings [n, 128] in the space of the comparison: [n, size] float32 unit rows."""
         centred: NDArray[np.float32] = embeddings - self.mean
-        mapped = unit_rows(centred @ self.projection)  # [n, size]
-        return mapped @ self._targets.T
+        return unit_rows(centred @ self.projection)
 
     def similarities(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """How similar each embedding [n, 128] is to each class: [n, C] float32, the number that has the threshold.
@@ -122,8 +140,16 @@ class ZeroShot:
         return self.similarities(embeddings).max(axis=1) < self.threshold
 
     @cached_property
-    def _targets(self) -> NDArray[np.float32]:
-        """The class vectors in the space of the comparison: [C, size] unit rows."""
+    def targets(self) -> NDArray[np.float32]:
+        """The classes in the space of the comparison: [C, size] unit rows."""
+        if self.example_sums is None:
+            return self.text_targets
+        taught = unit_rows(self.prior_weight * self.text_targets + self.example_sums)
+        return np.where(self.example_sums.any(axis=1, keepdims=True), taught, self.text_targets)
+
+    @cached_property
+    def text_targets(self) -> NDArray[np.float32]:
+        """The class vectors in the space of the comparison: [C, size] unit rows; zeros: the class has no text."""
         if self.text_projection is None:
             return self.class_vectors
         return unit_rows(self.class_vectors @ self.text_projection)
@@ -158,7 +184,10 @@ class ZeroShot:
         if encode is not None and self.text_mean is not None and typed:
             vectors[rows < 0] = unit_rows(encode(typed) - self.text_mean)
         seen = np.where(rows < 0, False, self.seen[rows])
-        return replace(self, class_names=list(labels), class_vectors=vectors, seen=seen)
+        sums = self.example_sums
+        if sums is not None:
+            sums = np.where(rows[:, None] < 0, np.float32(0), sums[rows])
+        return replace(self, class_names=list(labels), class_vectors=vectors, seen=seen, example_sums=sums)
 
     def typed(self, labels: Sequence[str], knows_text: bool = True) -> list[str]:
         """The labels that are not names of classes, in their order. knows_text, errors: as `encode` of `choose`."""
@@ -218,6 +247,9 @@ class ZeroShot:
             arrays["offset"] = np.float32(self.offset)
         if self.threshold is not None:
             arrays["threshold"] = np.float32(self.threshold)
+        if self.example_sums is not None:
+            arrays["example_sums"] = self.example_sums
+            arrays["prior_weight"] = np.float32(self.prior_weight)
         np.savez(path, allow_pickle=False, **arrays)
 
     @classmethod
@@ -251,6 +283,8 @@ class ZeroShot:
             text_projection=stored.get("text_projection"),
             offset=float(stored.get("offset", 0.0)),
             threshold=float(stored["threshold"]) if "threshold" in stored else None,
+            example_sums=stored.get("example_sums"),
+            prior_weight=float(stored.get("prior_weight", 0.0)),
         )
 
 
