@@ -36,15 +36,18 @@ def unseen_accuracy(scores: Mapping[str, Any], n_labels: int) -> float | None:
 
 def expectation(scores: Mapping[str, Any], kinds: Mapping[str, LabelKind]) -> str:
     """What to expect of a ranking of these labels, in one or two sentences; "" where nothing is known."""
-    n_seen = sum(kind is LabelKind.SEEN for kind in kinds.values())
-    n_new = len(kinds) - n_seen
+    n_seen, n_taught = (sum(kind is each for kind in kinds.values()) for each in (LabelKind.SEEN, LabelKind.TAUGHT))
+    n_new = len(kinds) - n_seen - n_taught
     if len(kinds) == 1:
         return "One label alone cannot be compared with others: add labels that could be meant instead."
     sentences = []
     seen, new = seen_accuracy(scores), unseen_accuracy(scores, n_new)
     if n_seen and seen is not None:
-        whole = "all of its classes together" if not n_new else "its classes"
+        whole = "all of its classes together" if not n_new and not n_taught else "its classes"
         sentences.append(f"Sounds of {whole}: about {out_of_ten(seen)} first answers are right.")
+    taught = scores.get("taught_accuracy")
+    if n_taught and isinstance(taught, float):
+        sentences.append(f"Sounds of its taught classes: about {out_of_ten(taught)} held-out examples are named right.")
     if n_new and new is not None:
         sentences.append(
             f"With {n_new} labels it was never trained on, about {out_of_ten(new)} first answers are right"

@@ -144,7 +144,7 @@ class ExampleFile:
             digest = record_of(self._path).sha256
         except OSError as error:  # it was a pipe, or is gone by now
             raise AudioError(f"{self._path}: cannot be read again ({error.strerror}); give a file") from error
-        self.keys = [f"{digest} {example.start_s:g} {example.end_s}" for example in self._examples]
+        self.keys = [key_of(digest, example.start_s, example.end_s) for example in self._examples]
 
     def _whole(self) -> Iterator[PreparedWindows]:
         stream = self._embedder.open_recording(self._path)
@@ -191,6 +191,11 @@ class ExampleFile:
                 )
         self.duration_s, self.warnings = duration_s, tuple(warnings)
         return [np.concatenate(part) for part in parts]
+
+
+def key_of(sha256: str, start_s: float, end_s: float | None) -> str:
+    """The key of a stretch of a recording, to the millisecond: see `EmbeddedExamples.keys`."""
+    return f"{sha256} {start_s:.3f} {'end' if end_s is None else f'{end_s:.3f}'}"
 
 
 def report_skipped(skipped: Sequence[str], most: int = 10) -> None:

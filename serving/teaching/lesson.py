@@ -11,7 +11,7 @@ from serving.errors import LabelError, UsageError
 from serving.label_text import check_label_length, join_labels, normalise_label
 from serving.teaching.embedded_examples import EmbeddedExamples, embed_examples
 from serving.teaching.examples import Example, check_labels
-from serving.teaching.posterior import PlacedExamples, choose_weight, held_out_cosines, with_examples
+from serving.teaching.posterior import PlacedExamples, choose_weight, counts_as_seen, held_out_cosines, with_examples
 from serving.teaching.taught_record import TaughtClass, read_record
 from serving.zeroshot import ZeroShot, unit_rows
 
@@ -162,26 +162,14 @@ def _lesson(
         own = np.flatnonzero(labels == row)
         before = classes.get(names[row], TaughtClass())
         classes[names[row]] = replace(before, keys=(*before.keys, *(embedded.keys[i] for i in own)))
-    taught = replace(taught, seen=_seen(taught, classes, weight))
+    counts = np.array([len(classes[name].keys) if name in classes else 0 for name in names])
+    taught = replace(taught, seen=prior.seen | counts_as_seen(taught, counts, weight))
     scores, by_class = _judge(prior, taught, placed, weight)
     classes |= {
         names[row]: replace(classes[names[row]], held_out=len(right), right=int(right.sum()))
         for row, right in by_class.items()
     }
     return Lesson(taught, classes, described, scores, skipped, _doubts(prior, placed))
-
-
-def _seen(taught: ZeroShot, classes: Mapping[str, TaughtClass], weight: float) -> NDArray[np.bool_]:
-    """Which classes' scores are as large as those of classes of the training: see docs/results/few-shot.md.
-
-    A class counts as seen once its examples outweigh its text, at once if it has no text.
-    """
-    seen = taught.seen.copy()
-    has_text = taught.text_targets.any(axis=1)
-    for row, name in enumerate(taught.class_names):
-        if name in classes and classes[name].keys:
-            seen[row] |= len(classes[name].keys) > weight or not has_text[row]
-    return seen
 
 
 def _judge(

@@ -89,6 +89,18 @@ def choose_weight(prior: ZeroShot, examples: PlacedExamples) -> float:
     return WEIGHTS[int(np.argmin(losses))]
 
 
+def counts_as_seen(taught: ZeroShot, counts: NDArray[np.integer], weight: float) -> NDArray[np.bool_]:
+    """Which classes' scores are as large as those of classes of the training: see docs/results/few-shot.md.
+
+    A class counts as seen once its examples outweigh its text, at once if it has no text.
+
+    counts   [C] number of examples of each class
+    returns  [C] bool
+    """
+    has_text = taught.text_targets.any(axis=1)
+    return (counts > 0) & ((counts > weight) | ~has_text)
+
+
 def cross_entropies(scores: NDArray[np.float32], own: NDArray[np.intp]) -> NDArray[np.float64]:
     """Of softmax probabilities: -log of the share of each row's own column. scores [n, C], own [n] -> [n]."""
     shifted = scores.astype(np.float64) - scores.max(axis=1, keepdims=True)
