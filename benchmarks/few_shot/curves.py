@@ -76,9 +76,14 @@ def _all_classes(problem: Problem, count: int, draw: int) -> dict[str, tuple[flo
 
     def shares(map_: ZeroShot) -> tuple[float, float]:
         right = map_.similarities(clips.embeddings[test]).argmax(axis=1) == labels[test]
-        return float(right[~new].mean()), float(right[new].mean())
+        return _share(right[~new]), _share(right[new])
 
     return {rule: shares(replace(taught, seen=seen)) for rule, seen in offsets.items()}
+
+
+def _share(right: NDArray[np.bool_]) -> float:
+    """Their mean; NaN: there is none."""
+    return float(right.mean()) if len(right) else float("nan")
 
 
 def harmonic(shares: Values) -> Values:

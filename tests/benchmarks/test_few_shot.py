@@ -77,8 +77,8 @@ def test_the_statistics_are_those_of_the_controls_of_the_training():
 
 
 def test_an_offset_for_taught_classes_moves_answers_to_the_classes_of_the_training():
-    problem = problem_of(0.35, 0.3)
-    problem = replace(problem, whole=replace(problem.whole, offset=6.0))
+    problem = problem_of(0.6, 0.3)
+    problem = replace(problem, whole=replace(problem.whole, offset=4.0))
     found = among_all_classes([problem], [4], draws=3)
     seen, taught = (found[rule][:, 0].mean(axis=0) for rule in ("as seen", "as unseen"))
     assert seen[0] > taught[0]
