@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import tyro
 
 from serving.atomic_write import write_atomically
@@ -25,6 +26,7 @@ from serving.errors import UsageError
 from serving.labelling.label_source import choose_labels, read_label_source
 from serving.teaching.embedded_library import EmbeddedLibrary, read_embedded_library
 from serving.teaching.review_choice import choose_rows
+from serving.teaching.taught_record import read_record
 from serving.trust_option import Trusted
 from serving.zeroshot import ZeroShot
 
@@ -61,7 +63,13 @@ def review(options: ReviewOptions) -> dict[str, Any]:
     embedder = Embedder.load(options.bundle, trusted=options.trust)
     labels = choose_labels(embedder, read_label_source(options.labels, embedder.zeroshot.class_names))
     library = read_embedded_library(options.library, embedder.manifest.embedding_space, options.recordings)
-    rows = choose_rows(labels, library.embeddings, options.top)
+    taught = {key for each in read_record(embedder.bundle).values() for key in each.keys}
+    is_known = library.among(taught)
+    left = np.flatnonzero(~is_known)
+    if not len(left):
+        raise UsageError(f"{options.library}: the bundle was taught all its rows; give another library")
+    chosen = choose_rows(labels, library.embeddings[left], options.top, library.embeddings[is_known])
+    rows = left[chosen].tolist()
     text = list_text(library, labels, rows)
     if options.out is None:
         sys.stdout.write(text)

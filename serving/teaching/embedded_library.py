@@ -1,6 +1,7 @@
 """A library that `serving.embed` wrote, read to choose from its rows."""
 
 import os
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pyarrow import parquet
 from serving.audio import SILENT_DBFS
 from serving.bulk.parquet_rows import FIRST_COLUMNS, FOLDER
 from serving.errors import UsageError, one_line
+from serving.teaching.embedded_examples import key_of
 
 MAKE_IT = "python -m serving.embed BUNDLE RECORDINGS --per window --out LIBRARY.parquet"
 
@@ -23,6 +25,7 @@ class EmbeddedLibrary:
     root             folder of the recordings; paths are relative to it
     starts_s, ends_s  [n] float64: of each row's sound in its recording, in seconds
     embeddings       [n, 128] float32
+    sha256           of each row's recording; "": not known
     """
 
     root: Path
@@ -30,9 +33,15 @@ class EmbeddedLibrary:
     starts_s: NDArray[np.float64]
     ends_s: NDArray[np.float64]
     embeddings: NDArray[np.float32]
+    sha256: list[str]
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def among(self, keys: AbstractSet[str]) -> NDArray[np.bool_]:
+        """[n] bool: whether a row, or the whole recording that it is of, is one of these examples, see `key_of`."""
+        places = zip(self.sha256, self.starts_s.tolist(), self.ends_s.tolist(), strict=True)
+        return np.array([not keys.isdisjoint((key_of(d, s, e), key_of(d, 0.0, None))) for d, s, e in places], bool)
 
 
 def read_embedded_library(path: Path, space: str, recordings: Path | None = None) -> EmbeddedLibrary:
@@ -64,4 +73,6 @@ def read_embedded_library(path: Path, space: str, recordings: Path | None = None
     starts = table["start_s"].to_numpy()
     rows = table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
     ends = starts + table["duration_s"].to_numpy()
-    return EmbeddedLibrary(root, table["path"].to_pylist(), starts, ends, np.ascontiguousarray(rows, np.float32))
+    digests = table["file_sha256"].to_pylist() if "file_sha256" in names else [""] * len(table)
+    paths = table["path"].to_pylist()
+    return EmbeddedLibrary(root, paths, starts, ends, np.ascontiguousarray(rows, np.float32), digests)
