@@ -47,6 +47,8 @@ class ReviewOptions:
     """number of sounds to list"""
     out: Path | None = None
     """CSV file to write, with the columns file, start, end, label (empty), guess and probability; default: stdout"""
+    reviewed: tuple[Path, ...] = ()
+    """lists that were reviewed before: their sounds, also those without a label, are not asked about again"""
     recordings: Path | None = None
     """folder of the recordings; default: the one that was embedded"""
     trust: Trusted = ()
@@ -64,10 +66,10 @@ def review(options: ReviewOptions) -> dict[str, Any]:
     labels = choose_labels(embedder, read_label_source(options.labels, embedder.zeroshot.class_names))
     library = read_embedded_library(options.library, embedder.manifest.embedding_space, options.recordings)
     taught = {key for each in read_record(embedder.bundle).values() for key in each.keys}
-    is_known = library.among(taught)
+    is_known = library.among(taught) | library.listed(read_stretches(options.reviewed))
     left = np.flatnonzero(~is_known)
     if not len(left):
-        raise UsageError(f"{options.library}: the bundle was taught all its rows; give another library")
+        raise UsageError(f"{options.library}: all its rows were taught or reviewed; give another library")
     chosen = choose_rows(labels, library.embeddings[left], options.top, library.embeddings[is_known])
     rows = left[chosen].tolist()
     text = list_text(library, labels, rows)
@@ -84,6 +86,18 @@ def review(options: ReviewOptions) -> dict[str, Any]:
     return {"out": out, "rows": len(rows), "library_rows": len(library), "labels": len(labels.class_names)}
 
 
+def read_stretches(lists: Sequence[Path]) -> set[tuple[str, float]]:
+    """The file and the start in seconds of each row of earlier lists. UsageError: one is no such list."""
+    found: set[tuple[str, float]] = set()
+    for path in lists:
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                found |= {(row["file"], round(float(row["start"]), 3)) for row in csv.DictReader(file)}
+        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+            raise UsageError(f"--reviewed: {path}: is no list of this command ({error}); give its CSV files") from error
+    return found
+
+
 def list_text(library: EmbeddedLibrary, labels: ZeroShot, rows: Sequence[int]) -> str:
     """The list as CSV, with absolute paths, in the order of the review."""
     text = io.StringIO()
@@ -91,7 +105,7 @@ def list_text(library: EmbeddedLibrary, labels: ZeroShot, rows: Sequence[int]) -
     lines.writerow(COLUMNS)
     for row in rows:
         label, probability = labels.rank(library.embeddings[row])[0]
-        file = str((library.root / library.paths[row]).absolute())
+        file = library.file(row)
         times = (round(float(library.starts_s[row]), 6), round(float(library.ends_s[row]), 6))
         lines.writerow([safe_cell(file), *times, "", safe_cell(label), round(probability, 4)])
     return text.getvalue()

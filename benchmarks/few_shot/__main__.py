@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
+from numpy.typing import NDArray
 from rich.table import Table
 
 from benchmarks.few_shot.clips import load_clips
@@ -62,12 +63,11 @@ def measure(options: Options) -> dict[str, Any]:
         )
     if options.draws < 1 or options.review_rounds < 0 or min(options.counts, default=-1) < 0:
         raise UsageError("--draws, --review-rounds, --counts: wanted 1 or more draws, and no negative numbers")
-    problems = [
-        _problem(bundle, fold, options) for bundle, fold in zip(options.bundles, options.test_folds, strict=True)
-    ]
+    problems = load_problems(options)
     curves = accuracy_curves(problems, options.counts, options.draws)
     everything = among_all_classes(problems, options.counts, options.draws)
     reviews = review_curves(problems, options.review_rounds, options.draws)
+    with_others = review_curves(problems, options.review_rounds, options.draws, others=True)
     result = {
         "bundles": [str(bundle) for bundle in options.bundles],
         "classes": [problem.prior.class_names for problem in problems],
@@ -85,19 +85,29 @@ def measure(options: Options) -> dict[str, Any]:
         },
         "review": {name: _summary(values) for name, values in reviews.items()},
         "review_less_random": _summary(reviews[REVIEW] - reviews[RANDOM]),
+        "review_with_others": {name: _summary(values) for name, values in with_others.items()},
+        "review_less_random_with_others": _summary(with_others[REVIEW] - with_others[RANDOM]),
     }
     _show(result)
     if options.plot is not None:
         size = len(problems[0].prior.class_names)
         budgets = [size * number for number in range(options.review_rounds + 1)]
-        draw_curves(options.plot, curves, options.counts, reviews, budgets)
+        draw_curves(options.plot, curves, options.counts, reviews, with_others, budgets)
     return result
 
 
-def _problem(bundle: Path, test_fold: int, options: Options) -> Problem:
-    embedder = Embedder.load(bundle, options.backend)
-    say(f"{bundle}: embedding the clips")
-    return make_problem(embedder.zeroshot, load_clips(embedder, options.data_dir), test_fold, max(options.counts))
+def load_problems(options: Options) -> list[Problem]:
+    """The problem of each bundle. The statistics are computed once for all bundles of one front end."""
+    statistics: dict[str, NDArray[np.float32]] = {}
+    problems = []
+    for bundle, test_fold in zip(options.bundles, options.test_folds, strict=True):
+        embedder = Embedder.load(bundle, options.backend)
+        say(f"{bundle}: embedding the clips")
+        front_end = str(embedder.manifest.front_end)
+        clips = load_clips(embedder, options.data_dir, statistics.get(front_end))
+        statistics[front_end] = clips.statistics
+        problems.append(make_problem(embedder.zeroshot, clips, test_fold, max(options.counts)))
+    return problems
 
 
 def _summary(values: Values) -> list[dict[str, float] | None]:
@@ -129,11 +139,12 @@ def _show(result: Mapping[str, Any]) -> None:
         for kind, values in kinds.items():
             everything.add_row(rule, kind.replace("_", " "), *_cells(values))
     show(everything, "accuracy (%) among all classes of the bundle")
-    rounds = [str(number) for number in range(len(result["review_less_random"]))]
-    review = Table("choice", *rounds)
-    for name, values in (*result["review"].items(), (f"{REVIEW} less {RANDOM}", result["review_less_random"])):
-        review.add_row(name, *_cells(values))
-    show(review, "accuracy (%) after rounds of labelling, as many sounds in each as there are classes")
+    for suffix, pool in (("", "of these classes"), ("_with_others", "of these and other classes")):
+        difference = result[f"review_less_random{suffix}"]
+        review = Table("choice", *map(str, range(len(difference))))
+        for name, values in (*result[f"review{suffix}"].items(), (f"{REVIEW} less {RANDOM}", difference)):
+            review.add_row(name, *_cells(values))
+        show(review, f"accuracy (%) after rounds of labelling sounds {pool}, in each as many as there are classes")
 
 
 def _cells(values: Sequence[Mapping[str, float] | None]) -> list[str]:

@@ -13,6 +13,7 @@ from serving.errors import DataError, UsageError
 from serving.log_mel import LogMelConfig
 from serving.progress import track
 
+FILES_AT_ONCE = 64  # between two steps of the progress
 SILENCE = 1e-4  # above the log-mel of digital silence
 
 
@@ -48,13 +49,19 @@ def read_list(data_dir: Path) -> list[tuple[Path, str, int]]:
     return rows
 
 
-def load_clips(embedder: Embedder, data_dir: Path) -> Clips:
-    """Embed every clip once, and compute its statistics."""
+def load_clips(embedder: Embedder, data_dir: Path, statistics: NDArray[np.float32] | None = None) -> Clips:
+    """Embed every clip once.
+
+    statistics   of the clips, from another embedder with the same front end; None: compute them
+    """
     listed = read_list(data_dir)
-    embeddings = embedder.embed_files([path for path, _, _ in track(listed, "listed")])
-    statistics = [clip_statistics(embedder, path) for path, _, _ in track(listed, "log-mel statistics")]
+    paths = [path for path, _, _ in listed]
+    parts = np.array_split(np.arange(len(paths)), -(-len(paths) // FILES_AT_ONCE))
+    rows = [embedder.embed_files([paths[i] for i in part]) for part in track(parts, "embeddings")]
+    if statistics is None:
+        statistics = np.stack([clip_statistics(embedder, path) for path in track(paths, "log-mel statistics")])
     classes = np.array([name for _, name, _ in listed])
-    return Clips(embeddings, np.stack(statistics), classes, np.array([fold for _, _, fold in listed]))
+    return Clips(np.concatenate(rows), statistics, classes, np.array([fold for _, _, fold in listed]))
 
 
 def clip_statistics(embedder: Embedder, path: Path) -> NDArray[np.float32]:

@@ -22,24 +22,30 @@ def draw_curves(
     curves: Mapping[str, Values],
     counts: Sequence[int],
     reviews: Mapping[str, Values],
+    with_others: Mapping[str, Values],
     budgets: Sequence[int],
 ) -> None:
-    """Draw accuracy by number of examples on the left, and by number of reviewed sounds on the right.
+    """Draw accuracy by number of examples, and by number of sounds that were labelled.
 
-    curves   method -> [draws, n_counts];  reviews   choice -> [draws, n_budgets]
+    curves   method -> [draws, n_counts];  reviews, with_others   choice -> [draws, n_budgets], see `review_curves`
     """
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 5), layout="constrained")
+    figure, panels = pyplot.subplots(1, 3, figsize=(17, 5), layout="constrained")
+    left, middle, right = panels
     places = np.arange(len(counts))
     for (name, values), style in zip(curves.items(), STYLES, strict=False):
         _line(left, places, values, name, style)
     left.set_xticks(places, [str(count) for count in counts])
     left.set_xlabel("examples of each class")
     left.set_title("Unseen classes after a few examples")
-    for name, values in reviews.items():
-        _line(right, np.array(budgets), values, name, "-")
-    right.set_xlabel("sounds that a person labelled, of 10 classes together")
-    right.set_title("Which sounds to label")
-    for axes in (left, right):
+    for axes, choices, title in (
+        (middle, reviews, "Which sounds to label"),
+        (right, with_others, "Which sounds to label, with other classes among them"),
+    ):
+        for name, values in choices.items():
+            _line(axes, np.array(budgets), values, name, "-")
+        axes.set_xlabel("sounds that a person was asked about")
+        axes.set_title(title)
+    for axes in panels:
         axes.set_ylabel("accuracy (%)")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, loc="lower right")

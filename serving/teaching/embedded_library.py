@@ -38,6 +38,18 @@ class EmbeddedLibrary:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def file(self, row: int) -> str:
+        """The absolute path of a row's recording."""
+        return str((self.root / self.paths[row]).absolute())
+
+    def listed(self, stretches: AbstractSet[tuple[str, float]]) -> NDArray[np.bool_]:
+        """[n] bool: whether a row's file and start in seconds, to the millisecond, are among these."""
+        if not stretches:
+            return np.zeros(len(self), bool)
+        return np.array(
+            [(self.file(row), round(float(self.starts_s[row]), 3)) in stretches for row in range(len(self))]
+        )
+
     def among(self, keys: AbstractSet[str]) -> NDArray[np.bool_]:
         """[n] bool: whether a row, or the whole recording that it is of, is one of these examples, see `key_of`."""
         places = zip(self.sha256, self.starts_s.tolist(), self.ends_s.tolist(), strict=True)

@@ -89,6 +89,20 @@ def test_a_filled_list_is_taught_and_not_asked_about_again(library, tmp_path, ca
     assert not new & {(row["file"], row["start"]) for row in rows[:-1]}
 
 
+def test_sounds_of_earlier_lists_are_not_asked_about_again(library, tmp_path):
+    seen: set[tuple[str, str]] = set()
+    lists: list[str] = []
+    for number in range(3):
+        out = tmp_path / f"{number}.csv"
+        words = [str(library), "--bundle", str(SHIPPED), "--top", "3", "--out", str(out)]
+        assert main([*words, *(["--reviewed", *lists] if lists else [])]) == 0
+        rows = {(row["file"], row["start"]) for row in csv.DictReader(out.open())}
+        assert len(rows) == 3
+        assert not rows & seen
+        seen |= rows
+        lists.append(str(out))
+
+
 def test_the_chosen_rows_are_spread_over_the_kinds_of_sound():
     """Of three clusters, one of them ten times as large, each is asked about."""
     rng = np.random.default_rng(0)
@@ -117,7 +131,10 @@ def test_wrong_libraries_and_flags_are_refused_in_one_line(library, tmp_path, ca
     assert "--top: got 0" in fails(capsys, library, "--bundle", SHIPPED, "--top", "0")
     (tmp_path / "there.csv").touch()
     assert "exists already" in fails(capsys, library, "--bundle", SHIPPED, "--out", tmp_path / "there.csv")
-    assert "dog" in fails(capsys, library, "--bundle", SHIPPED, "--labels", "dog,Dog")
+    assert "more than once" in fails(capsys, library, "--bundle", SHIPPED, "--labels", "dog,Dog")
+    assert "is no list of this command" in fails(
+        capsys, library, "--bundle", SHIPPED, "--reviewed", tmp_path / "gone.csv"
+    )
 
 
 def test_a_silent_library_is_refused(tmp_path, capsys):
