@@ -69,7 +69,7 @@ def add_teach(
                 label="recordings (default: the library of “Find similar”)",
                 elem_id="teach-files",
             )
-            begun = gr.Button("Start", variant="primary", elem_id="teach-start")
+            begun = gr.Button("Start", elem_id="teach-start")
             save = gr.Button("Download the answers for serving.teach", visible=False, size="sm", elem_classes="save")
         with gr.Column(scale=1, min_width=320, elem_classes="answers"):
             script = f"{SPEAK_SCRIPT}\n{SCRIPT.read_text()}"

@@ -140,6 +140,16 @@ def similar(visit: Visit, sounds: Path) -> None:
     visit.page.wait_for_selector("#neighbours audio")
 
 
+def teach(visit: Visit, sounds: Path) -> None:
+    visit.open("Teach")
+    visit.page.locator("#teach-labels textarea").fill("rain, siren, chirping birds")
+    visit.page.click("#teach-start")
+    visit.page.wait_for_selector("#question audio")
+    for answered in range(1, 4):
+        visit.page.click("#question [data-answer=yes]")
+        visit.page.wait_for_selector(f"#question .facts >> text={answered} of")
+
+
 def compare(visit: Visit, sounds: Path) -> None:
     example(visit, "rain")
     visit.open("Compare")
@@ -165,6 +175,7 @@ STATES: tuple[Callable[[Visit, Path], None], ...] = (
     live_stopped,
     live_without_microphone,
     similar,
+    teach,
     compare,
 )
 
