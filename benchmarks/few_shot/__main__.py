@@ -28,6 +28,7 @@ from benchmarks.few_shot.methods import BOTH, DESCRIPTION, EXAMPLES
 from benchmarks.few_shot.plot import draw_curves
 from benchmarks.few_shot.problem import Problem, make_problem
 from benchmarks.few_shot.review_curves import RANDOM, REVIEW, review_curves
+from benchmarks.few_shot.sureness import sureness
 from serving.command_line import run_command, say, show
 from serving.embedder import Embedder
 from serving.errors import UsageError
@@ -47,6 +48,8 @@ class Options:
     """numbers of examples of each class"""
     draws: int = 20
     """how often the examples are drawn"""
+    threshold: float = 0.165
+    """least similarity of a sound and its label: that of the project's own bundle"""
     review_rounds: int = 8
     """rounds of labelling; in each, as many sounds are labelled as there are classes"""
     plot: Path | None = None
@@ -65,6 +68,7 @@ def measure(options: Options) -> dict[str, Any]:
         raise UsageError("--draws, --review-rounds, --counts: wanted 1 or more draws, and no negative numbers")
     problems = load_problems(options)
     curves = accuracy_curves(problems, options.counts, options.draws)
+    sure = sureness(problems, options.counts, options.draws, options.threshold)
     everything = among_all_classes(problems, options.counts, options.draws)
     reviews = review_curves(problems, options.review_rounds, options.draws)
     with_others = review_curves(problems, options.review_rounds, options.draws, others=True)
@@ -75,6 +79,7 @@ def measure(options: Options) -> dict[str, Any]:
         "draws": options.draws,
         "accuracy": {name: _summary(values) for name, values in curves.items()},
         "below_the_better_one": _below(curves),
+        "sureness": {name: _summary(values) for name, values in sure.items()},
         "among_all_classes": {
             rule: {
                 "seen": _summary(values[..., 0]),
@@ -134,6 +139,10 @@ def _show(result: Mapping[str, Any]) -> None:
         table.add_row(name, *_cells(values))
     table.add_row("description and examples less the better alone", *_cells(result["below_the_better_one"]))
     show(table, "accuracy (%) on unseen classes by the number of examples of each class")
+    sure = Table("of the test clips", *counts)
+    for name, values in result["sureness"].items():
+        sure.add_row(name, *_cells(values))
+    show(sure, "calibration error (%) of the answers, and clips (%) that are none of three labels or are not")
     everything = Table("offset of taught classes", "classes", *counts)
     for rule, kinds in result["among_all_classes"].items():
         for kind, values in kinds.items():
