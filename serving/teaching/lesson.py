@@ -210,8 +210,7 @@ def _doubts(prior: ZeroShot, placed: PlacedExamples) -> list[str]:
         if len(columns) > 1 and rank > (len(columns) + 1) / 2:
             nearest = names[columns[int(cosines.mean(axis=0).argmax())]]
             warnings.append(
-                f"{names[row]}: its examples contradict its description: of {len(columns)} descriptions it is number "
-                f"{rank:.1f} by similarity on average, and that of {nearest} is the most similar; check the labels and "
-                "the text"
+                f"{names[row]}: its examples contradict its description, which is number {rank:.1f} of {len(columns)} "
+                f"by similarity on average; they are nearest to that of {nearest}: check the labels and the text"
             )
     return warnings

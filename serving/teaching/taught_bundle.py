@@ -71,8 +71,8 @@ def section(lesson: Lesson) -> str:
     return f"""{SECTION}
 
 After the export, these classes were taught by examples, by descriptions, or by both, with `python -m serving.teach`.
-The network and the embeddings are the same as before. A description of a class counts as much as
-{weight:g} examples. Each recording was held out in turn, and its examples were named by what the others taught.
+The network and the embeddings are the same as before. The weight of a description, in examples, is {weight:g}.
+Each recording was held out in turn, and its examples were named by what the others taught.
 
 {measured}
 | class | examples | recordings | held out | right among the taught classes | description |

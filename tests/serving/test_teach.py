@@ -15,10 +15,15 @@ import pytest
 import soundfile
 
 from demo.bundle_choice import FROM_SCRATCH, SHIPPED
+from demo.expected_score import expectation
+from demo.label_kinds import LabelKind, label_kinds
+from export.triton import main as triton_main
 from serving.bundle import open_bundle
+from serving.doctor.bundle_check import examine_bundle
 from serving.embedder import Embedder
 from serving.errors import LabelError, UsageError
 from serving.label import main as label_main
+from serving.server.operation_routes import describe_model
 from serving.teach import main
 from serving.teaching.posterior import PlacedExamples, choose_weight, held_out_cosines, with_examples
 from serving.zeroshot import ZeroShot, unit_rows
@@ -157,6 +162,20 @@ def test_it_runs_without_torch_and_without_a_text_model(bundle_folder, lesson_fo
     done = subprocess.run(command, env=without_torch, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert open_bundle(tmp_path / "a").manifest.files["taught.json"]
+
+
+def test_a_taught_bundle_is_served_shown_exported_and_examined(taught_folder, tmp_path, capsys):
+    taught = Embedder.load(taught_folder, "onnxruntime")
+    assert {"label": "my tone", "seen": True} in describe_model(taught)["classes"]
+    labels = ["my tone", "rain", "a whistle"] if taught.knows_text else ["my tone", "rain"]
+    kinds = label_kinds(taught, taught.choose(labels), {})
+    assert [kinds[label] for label in labels[:2]] == [LabelKind.TAUGHT, LabelKind.SEEN]
+    assert "held-out examples" in expectation(taught.manifest.scores, kinds)
+    findings = {each.what: each for each in examine_bundle(taught_folder)}
+    assert findings["text model"].state != "broken"
+    pytest.importorskip("tritonclient", reason="tritonclient is not installed")
+    assert triton_main([str(taught_folder), "--out", str(tmp_path), "--name", "mine"]) == 0
+    assert (tmp_path / "mine" / "config.pbtxt").is_file()
 
 
 def test_a_signature_is_not_carried_over(lesson_folder, tmp_path):
