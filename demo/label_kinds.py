@@ -52,9 +52,7 @@ def label_kinds(embedder: Embedder, chosen: ZeroShot, own: Mapping[str, str]) ->
         described = embedder.describe(label) != words_of_label(label)
         return LabelKind.UNSEEN if described or embedder.zeroshot.has(label) else LabelKind.TYPED
 
-    sums = chosen.example_sums
-    taught = chosen.seen & False if sums is None else sums.any(axis=1)
     return {
         label: kind(label, bool(seen), bool(heard))
-        for label, seen, heard in zip(chosen.class_names, chosen.seen, taught, strict=True)
+        for label, seen, heard in zip(chosen.class_names, chosen.seen, chosen.has_examples, strict=True)
     }

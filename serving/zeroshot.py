@@ -145,7 +145,18 @@ class ZeroShot:
         if self.example_sums is None:
             return self.text_targets
         taught = unit_rows(self.prior_weight * self.text_targets + self.example_sums)
-        return np.where(self.example_sums.any(axis=1, keepdims=True), taught, self.text_targets)
+        return np.where(self.has_examples[:, None], taught, self.text_targets)
+
+    @property
+    def has_text(self) -> NDArray[np.bool_]:
+        """[C]: whether a class has a class vector; one that was taught by examples alone has none, but zeros."""
+        return np.asarray(self.class_vectors.any(axis=1), bool)
+
+    @property
+    def has_examples(self) -> NDArray[np.bool_]:
+        """[C]: whether a class was taught by examples."""
+        sums = self.example_sums
+        return np.zeros(len(self.class_names), bool) if sums is None else np.asarray(sums.any(axis=1), bool)
 
     @cached_property
     def text_targets(self) -> NDArray[np.float32]:

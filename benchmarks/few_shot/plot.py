@@ -9,6 +9,7 @@ import numpy as np
 matplotlib.use("agg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
 from benchmarks.few_shot.curves import Values
 from benchmarks.few_shot.methods import DESCRIPTION
@@ -53,7 +54,7 @@ def draw_curves(
     pyplot.close(figure)
 
 
-def _line(axes: Axes, places: Values, values: Values, name: str, style: str) -> None:
+def _line(axes: Axes, places: NDArray[np.integer], values: Values, name: str, style: str) -> None:
     """A method's mean with a band of one standard error."""
     known = ~np.isnan(values).any(axis=0)
     mean = 100 * values[:, known].mean(axis=0)

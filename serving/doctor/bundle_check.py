@@ -83,12 +83,11 @@ def _check_text_model(bundle: Bundle) -> Finding:
     place = {"bundle": "the bundle", "packages": "installed packages"}[source]
     try:
         model = TextModel.load(bundle)
-        with_text = zeroshot.class_vectors.any(axis=1)  # a class that was taught by examples may have none
-        names = [name for name, has in zip(zeroshot.class_names, with_text, strict=True) if has]
+        names = [name for name, has in zip(zeroshot.class_names, zeroshot.has_text, strict=True) if has]
         vectors = unit_rows(model.encode_labels(names) - zeroshot.text_mean)
     except Exception as error:  # a library may raise any type
         return Finding("text model", f"from {place}: cannot be loaded", "broken", f"{reason_of(error)}; {WAY_OUT}")
-    worst = float((vectors * zeroshot.class_vectors[with_text]).sum(axis=1).min())
+    worst = float((vectors * zeroshot.class_vectors[zeroshot.has_text]).sum(axis=1).min())
     if not worst >= LEAST_COSINE:
         found = f"{model.encoder} from {place} gives other vectors than training's: least cosine {worst:.4f}"
         return Finding("text model", found, "broken", WAY_OUT)

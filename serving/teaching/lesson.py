@@ -82,9 +82,7 @@ def with_classes(embedder: "Embedder", descriptions: Descriptions, labels: Seque
         zeroshot.choose(descriptions.labels)  # explains what is missing, unless all are classes
     texts = dict(descriptions.texts)
     with_text = {
-        normalise_label(name)
-        for name, row in zip(zeroshot.class_names, zeroshot.class_vectors, strict=True)
-        if row.any()
+        normalise_label(name) for name, has in zip(zeroshot.class_names, zeroshot.has_text, strict=True) if has
     }
     given = [label for label in descriptions.labels if label in texts or normalise_label(label) not in with_text]
     vectors = {}
@@ -200,8 +198,8 @@ def _judge(
 def _doubts(prior: ZeroShot, placed: PlacedExamples) -> list[str]:
     """A warning for each class whose text ranks its own examples worse than chance among the taught classes' texts."""
     names, texts = prior.class_names, prior.text_targets
-    taught = [int(row) for row in np.unique(placed.classes) if texts[row].any()]
-    columns = taught if len(taught) > 1 else [row for row in range(len(names)) if texts[row].any()]
+    taught = [int(row) for row in np.unique(placed.classes) if prior.has_text[row]]
+    columns = taught if len(taught) > 1 else np.flatnonzero(prior.has_text).tolist()
     warnings = []
     for row in taught:
         cosines = placed.rows[placed.classes == row] @ texts[columns].T  # [n, n_columns]

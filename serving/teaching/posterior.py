@@ -74,7 +74,7 @@ def choose_weight(prior: ZeroShot, examples: PlacedExamples) -> float:
 
     Only examples that can be held out and whose class has a text count; with none of them it is DEFAULT_WEIGHT.
     """
-    counted = examples.can_be_held_out() & prior.text_targets.any(axis=1)[examples.classes]
+    counted = examples.can_be_held_out() & prior.has_text[examples.classes]
     columns = np.unique(examples.classes)
     if not counted.any():
         return DEFAULT_WEIGHT
@@ -97,8 +97,7 @@ def counts_as_seen(taught: ZeroShot, counts: NDArray[np.integer], weight: float)
     counts   [C] number of examples of each class
     returns  [C] bool
     """
-    has_text = taught.text_targets.any(axis=1)
-    return (counts > 0) & ((counts > weight) | ~has_text)
+    return (counts > 0) & ((counts > weight) | ~taught.has_text)
 
 
 def cross_entropies(scores: NDArray[np.float32], own: NDArray[np.intp]) -> NDArray[np.float64]:
