@@ -16,7 +16,7 @@ import tyro
 from numpy.typing import NDArray
 from rich.table import Table
 
-from benchmarks.few_shot.clips import load_clips
+from benchmarks.few_shot.clips import Clips, load_clips
 from benchmarks.few_shot.curves import (
     Values,
     accuracy_curves,
@@ -32,6 +32,8 @@ from benchmarks.few_shot.sureness import sureness
 from serving.command_line import run_command, say, show
 from serving.embedder import Embedder
 from serving.errors import UsageError
+from serving.teaching.lesson import Descriptions, with_classes
+from serving.zeroshot import ZeroShot
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,16 @@ def load_problems(options: Options) -> list[Problem]:
         front_end = str(embedder.manifest.front_end)
         clips = load_clips(embedder, options.data_dir, statistics.get(front_end))
         statistics[front_end] = clips.statistics
-        problems.append(make_problem(embedder.zeroshot, clips, test_fold, max(options.counts)))
+        problems.append(make_problem(_whole_map(embedder, clips), clips, test_fold, max(options.counts)))
     return problems
+
+
+def _whole_map(embedder: Embedder, clips: Clips) -> ZeroShot:
+    """The bundle's map, with the data set's classes that it lacks if it understands text: they are unseen."""
+    missing = [name for name in dict.fromkeys(clips.classes.tolist()) if not embedder.zeroshot.has(name)]
+    if not missing or not embedder.knows_text:
+        return embedder.zeroshot
+    return with_classes(embedder, Descriptions(missing), missing)
 
 
 def _summary(values: Values) -> list[dict[str, float] | None]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.audio.file_names import SUFFIXES, is_hidden, walk_recordings
+from serving.command_line import say
 from serving.errors import DataError, LabelError, UsageError
 from serving.label_text import check_label_length, join_labels, normalise_label
 
@@ -92,6 +93,9 @@ def _read_folder(folder: Path) -> list[Example]:
     classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name))
     if not classes:
         raise UsageError(f"{folder}: holds no folder; give a folder that has a folder of recordings for each class")
+    beside = [name for name in walk_recordings(folder, deep=False) if name]
+    if beside:
+        say(f"warning: {len(beside)} recordings beside the class folders are left out, such as {folder / beside[0]}")
     examples: list[Example] = []
     for place in classes:
         names = [name for name in walk_recordings(place) if name and not name.endswith("/")]

@@ -57,6 +57,8 @@ def teach(embedder: "Embedder", examples: Sequence[Example], descriptions: Descr
     if not examples and not descriptions.labels:
         raise UsageError("examples: got none, and no description; give one or both")
     check_labels([*descriptions.labels, *(example.label for example in examples)])
+    if repeated := [label for i, label in enumerate(descriptions.labels) if label in descriptions.labels[:i]]:
+        raise LabelError(f"descriptions: got {join_labels(repeated)} more than once; give each label once")
     for text in descriptions.texts.values():
         check_label_length(text)
     earlier = read_record(embedder.bundle)

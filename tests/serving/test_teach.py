@@ -327,6 +327,15 @@ def test_unreadable_and_silent_examples_are_skipped_with_a_warning(lesson_folder
     assert any("silent.wav: is silent" in line for line in warnings)
 
 
+def test_recordings_beside_the_class_folders_are_left_out_with_a_warning(lesson_folder, tmp_path, capsys):
+    folder = shutil.copytree(lesson_folder, tmp_path / "examples")
+    shutil.copy(folder / "my tone" / "0.wav", folder / "lost.wav")
+    assert main([str(FROM_SCRATCH), str(folder), "--out", str(tmp_path / "a")]) == 0
+    told = capsys.readouterr()
+    assert "1 recordings beside the class folders are left out" in told.err
+    assert sum(each["examples"] for each in json.loads(told.out.splitlines()[-1])["taught"].values()) == 12
+
+
 def test_examples_that_contradict_their_description_are_named(scratch, lesson_folder, tmp_path, capsys):
     if not scratch.knows_text:
         pytest.skip("the packages of the text model are not installed")
@@ -415,6 +424,10 @@ def test_wrong_flags_are_refused(bundle_folder, lesson_folder, tmp_path, capsys)
         capsys, bundle_folder, lesson_folder, "--descriptions", tmp_path / "classes.csv", "--out", tmp_path / "out"
     )
     assert "text model" in line
+    (tmp_path / "twice.csv").write_text("label,description\nowl,a hoot\nowl,a shriek\n")
+    assert "got owl more than once" in fails(
+        capsys, FROM_SCRATCH, "--descriptions", tmp_path / "twice.csv", "--out", tmp_path / "out"
+    )
     assert "--descriptions" in fails(
         capsys, FROM_SCRATCH, "--descriptions", tmp_path / "gone.csv", "--out", tmp_path / "out"
     )
