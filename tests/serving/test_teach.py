@@ -27,6 +27,7 @@ from serving.server.operation_routes import describe_model
 from serving.teach import main
 from serving.teaching.posterior import PlacedExamples, choose_weight, held_out_cosines, with_examples
 from serving.zeroshot import ZeroShot, unit_rows
+from tests.bundle_copies import copy_bundle
 from tests.conftest import RATE_HZ, small_sound
 from tests.small_bundle import small_zeroshot
 
@@ -52,6 +53,12 @@ def source(request) -> Embedder:
 @pytest.fixture(scope="module")
 def scratch() -> Embedder:
     return Embedder.load(FROM_SCRATCH, "onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def textless_folder(tmp_path_factory) -> Path:
+    """A bundle without a text model, whatever is installed."""
+    return copy_bundle(FROM_SCRATCH, tmp_path_factory.mktemp("textless") / "bundle", text=False)
 
 
 @pytest.fixture(scope="module")
@@ -149,12 +156,12 @@ def test_the_last_line_of_the_command_is_json_with_each_class(lesson_folder, tmp
     assert "4 of 4" in told.out
 
 
-def test_it_runs_without_torch_and_without_a_text_model(bundle_folder, lesson_folder, tmp_path, without_torch):
+def test_it_runs_without_torch_and_without_a_text_model(textless_folder, lesson_folder, tmp_path, without_torch):
     command = [
         sys.executable,
         "-m",
         "serving.teach",
-        str(bundle_folder),
+        str(textless_folder),
         str(lesson_folder),
         "--out",
         str(tmp_path / "a"),
@@ -411,7 +418,7 @@ def test_a_wrong_list_is_refused_with_the_row(lesson_folder, tmp_path, capsys, l
     assert not (tmp_path / "out").exists()
 
 
-def test_wrong_flags_are_refused(bundle_folder, lesson_folder, tmp_path, capsys):
+def test_wrong_flags_are_refused(textless_folder, lesson_folder, tmp_path, capsys):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.txt").touch()
     assert "exists already" in fails(capsys, FROM_SCRATCH, lesson_folder, "--out", tmp_path / "taken")
@@ -421,7 +428,7 @@ def test_wrong_flags_are_refused(bundle_folder, lesson_folder, tmp_path, capsys)
     assert "give examples, --descriptions, or both" in fails(capsys, FROM_SCRATCH, "--out", tmp_path / "out")
     (tmp_path / "classes.csv").write_text("label,description\nmy tone,a whistle\n")
     line = fails(
-        capsys, bundle_folder, lesson_folder, "--descriptions", tmp_path / "classes.csv", "--out", tmp_path / "out"
+        capsys, textless_folder, lesson_folder, "--descriptions", tmp_path / "classes.csv", "--out", tmp_path / "out"
     )
     assert "text model" in line
     (tmp_path / "twice.csv").write_text("label,description\nowl,a hoot\nowl,a shriek\n")
