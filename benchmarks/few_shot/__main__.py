@@ -97,9 +97,7 @@ def measure(options: Options) -> dict[str, Any]:
     }
     _show(result)
     if options.plot is not None:
-        size = len(problems[0].prior.class_names)
-        budgets = [size * number for number in range(options.review_rounds + 1)]
-        draw_curves(options.plot, curves, options.counts, reviews, with_others, budgets)
+        draw_curves(options.plot, result, len(problems[0].prior.class_names))
     return result
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -9,41 +10,34 @@ import numpy as np
 matplotlib.use("agg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
-from numpy.typing import NDArray
 
-from benchmarks.few_shot.curves import Values
-from benchmarks.few_shot.methods import DESCRIPTION
 from serving.atomic_write import write_atomically
 
 STYLES = ("-", "-", "--", "-", "-", ":", ":")
+Summary = Sequence[Mapping[str, float] | None]  # mean and standard error of each point; None: there is none
 
 
-def draw_curves(
-    path: Path,
-    curves: Mapping[str, Values],
-    counts: Sequence[int],
-    reviews: Mapping[str, Values],
-    with_others: Mapping[str, Values],
-    budgets: Sequence[int],
-) -> None:
+def draw_curves(path: Path, result: Mapping[str, Any], size: int) -> None:
     """Draw accuracy by number of examples, and by number of sounds that were labelled.
 
-    curves   method -> [draws, n_counts];  reviews, with_others   choice -> [draws, n_budgets], see `review_curves`
+    result   of the benchmark;  size: sounds that are labelled in a round
     """
     figure, panels = pyplot.subplots(1, 3, figsize=(17, 5), layout="constrained")
-    left, middle, right = panels
-    places = np.arange(len(counts))
-    for (name, values), style in zip(curves.items(), STYLES, strict=False):
-        _line(left, places, values, name, style)
-    left.set_xticks(places, [str(count) for count in counts])
+    left, *others = panels
+    counts = result["counts"]
+    for (name, values), style in zip(result["accuracy"].items(), STYLES, strict=False):
+        _line(left, range(len(counts)), values, name, style)
+    left.set_xticks(range(len(counts)), [str(count) for count in counts])
     left.set_xlabel("examples of each class")
     left.set_title("Unseen classes after a few examples")
-    for axes, choices, title in (
-        (middle, reviews, "Which sounds to label"),
-        (right, with_others, "Which sounds to label, with other classes among them"),
+    for axes, key, title in zip(
+        others,
+        ("review", "review_with_others"),
+        ("Which sounds to label", "Which sounds to label, with other classes among them"),
+        strict=True,
     ):
-        for name, values in choices.items():
-            _line(axes, np.array(budgets), values, name, "-")
+        for name, values in result[key].items():
+            _line(axes, range(0, size * len(values), size), values, name, "-")
         axes.set_xlabel("sounds that a person was asked about")
         axes.set_title(title)
     for axes in panels:
@@ -54,12 +48,11 @@ def draw_curves(
     pyplot.close(figure)
 
 
-def _line(axes: Axes, places: NDArray[np.integer], values: Values, name: str, style: str) -> None:
+def _line(axes: Axes, places: Sequence[int], values: Summary, name: str, style: str) -> None:
     """A method's mean with a band of one standard error."""
-    known = ~np.isnan(values).any(axis=0)
-    mean = 100 * values[:, known].mean(axis=0)
-    error = 100 * values[:, known].std(axis=0, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0 * mean
-    if name == DESCRIPTION:
-        error = 0 * mean
-    (line,) = axes.plot(places[known], mean, style, marker="o", markersize=3, label=name)
-    axes.fill_between(places[known], mean - error, mean + error, alpha=0.2, color=line.get_color())
+    known = [(place, each) for place, each in zip(places, values, strict=True) if each is not None]
+    where = [place for place, _ in known]
+    mean = 100 * np.array([each["mean"] for _, each in known])
+    error = 100 * np.array([each["standard_error"] for _, each in known])
+    (line,) = axes.plot(where, mean, style, marker="o", markersize=3, label=name)
+    axes.fill_between(where, mean - error, mean + error, alpha=0.2, color=line.get_color())

@@ -18,6 +18,7 @@ from serving.zeroshot import ZeroShot, unit_rows
 WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 # Few held-out examples cannot choose a weight, so a candidate's loss grows with its distance from DEFAULT_WEIGHT.
 DEFAULT_WEIGHT = 1.0  # the best one for 1, 2 and 4 examples, see docs/results/few-shot.md
+TEMPERATURES = np.geomspace(0.5, 64.0, 29, dtype=np.float32)  # in steps of the fourth root of 2
 STEP_PENALTY = 1.0  # in nats, for the square of each factor of 2
 
 
@@ -72,6 +73,8 @@ def held_out_cosines(prior: ZeroShot, examples: PlacedExamples, weight: float) -
 def choose_weight(prior: ZeroShot, examples: PlacedExamples) -> float:
     """The weight of WEIGHTS with the least cross-entropy of the held-out examples among the classes with examples.
 
+    Each weight is judged at its own best temperature: at one for all, a map that is too sure of itself would choose a
+    weight that blurs the classes.
     Only examples that can be held out and whose class has a text count; with none of them it is DEFAULT_WEIGHT.
     """
     counted = examples.can_be_held_out() & prior.has_text[examples.classes]
@@ -85,7 +88,7 @@ def choose_weight(prior: ZeroShot, examples: PlacedExamples) -> float:
     for weight in WEIGHTS:
         cosines = held_out_cosines(prior, examples, weight)[np.ix_(counted, columns)]
         steps = np.log2(weight / DEFAULT_WEIGHT)
-        losses.append(cross_entropies(prior.temperature * cosines, own).sum() + STEP_PENALTY * steps**2)
+        losses.append(_least_loss(cosines, own) + STEP_PENALTY * steps**2)
     return WEIGHTS[int(np.argmin(losses))]
 
 
@@ -98,6 +101,11 @@ def counts_as_seen(taught: ZeroShot, counts: NDArray[np.integer], weight: float)
     returns  [C] bool
     """
     return (counts > 0) & ((counts > weight) | ~taught.has_text)
+
+
+def _least_loss(cosines: NDArray[np.float32], own: NDArray[np.intp]) -> float:
+    """The sum of `cross_entropies` at the best of TEMPERATURES."""
+    return min(float(cross_entropies(temperature * cosines, own).sum()) for temperature in TEMPERATURES)
 
 
 def cross_entropies(scores: NDArray[np.float32], own: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -260,6 +260,24 @@ def test_held_out_examples_choose_the_weight_of_the_descriptions():
     assert weight(centres) > weight(centres[[1, 2, 0]])
 
 
+def test_a_map_that_is_too_sure_of_itself_does_not_give_texts_a_large_weight():
+    """With one temperature for all it did: between text and examples cosines are smaller, so it looks less sure."""
+    rng = np.random.default_rng(2)
+    centres, texts = (unit_rows(rng.standard_normal((3, 8)).astype(np.float32)) for _ in range(2))
+    labels = np.repeat(np.arange(3), 20)
+    rows = unit_rows(centres[labels] + 2.0 * rng.standard_normal((60, 8)).astype(np.float32))
+    examples = PlacedExamples(rows, labels, np.arange(60))
+    zeroshot = small_zeroshot()
+    sure, unsure = (
+        choose_weight(
+            ZeroShot(zeroshot.mean, zeroshot.projection, zeroshot.class_names, texts, zeroshot.seen, temperature),
+            examples,
+        )
+        for temperature in (50.0, 1.0)
+    )
+    assert sure == unsure <= 2.0
+
+
 def test_an_example_that_is_a_stretch_embeds_as_the_window_there(scratch, tmp_path):
     rng = np.random.default_rng(2)
     window = scratch.manifest.window
