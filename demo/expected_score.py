@@ -58,15 +58,24 @@ def mixed_accuracy(scores: Mapping[str, Any], n_seen: int, n_new: int) -> tuple[
 
 def expectation(scores: Mapping[str, Any], kinds: Mapping[str, LabelKind]) -> str:
     """What to expect of a ranking of these labels, in one or two sentences; "" where nothing is known."""
-    n_seen = sum(kind is LabelKind.SEEN for kind in kinds.values())
-    n_new = len(kinds) - n_seen
+    n_seen, n_taught = (sum(kind is each for kind in kinds.values()) for each in (LabelKind.SEEN, LabelKind.TAUGHT))
+    n_new = len(kinds) - n_seen - n_taught
     if len(kinds) == 1:
         return "One label alone cannot be compared with others: add labels that could be meant instead."
+    sentences = [_expectation_of_untaught(scores, n_seen, n_new, "its classes" if n_taught else "all of its classes")]
+    taught = scores.get("taught_accuracy")
+    if n_taught and isinstance(taught, float):
+        sentences.append(f"Sounds of its taught classes: about {out_of_ten(taught)} held-out examples are named right.")
+    return " ".join(filter(None, sentences))
+
+
+def _expectation_of_untaught(scores: Mapping[str, Any], n_seen: int, n_new: int, classes: str) -> str:
+    """As `expectation`, for trained and new labels. classes: words for the trained ones."""
     if n_seen and n_new:
         return _expectation_of_both(scores, n_seen, n_new)
     seen, new = seen_accuracy(scores), unseen_accuracy(scores, n_new)
     if n_seen and seen is not None:
-        return f"Sounds of all of its classes together: about {out_of_ten(seen)} first answers are right."
+        return f"Sounds of {classes} together: about {out_of_ten(seen)} first answers are right."
     if n_new and new is not None:
         by_chance = f" (by chance: {out_of_ten(1 / n_new)})" if n_new <= 5 else ""
         right = f"about {out_of_ten(new)} first answers are right"

@@ -22,6 +22,7 @@ from demo.tabs.compare_runtimes import add_compare_runtimes
 from demo.tabs.find_similar import add_find_similar
 from demo.tabs.live import add_live
 from demo.tabs.name_sound import add_name_sound
+from demo.tabs.teach import add_teach
 from serving.errors import AudioError
 
 HERE = Path(__file__).parent
@@ -77,6 +78,8 @@ def build_page(bundles: BundleChoice, examples: Sequence[Example] = (), library:
                 live_box = add_live(bundles, bundle, promise, sounds)
             with gr.Tab("Find similar"):
                 similar = add_find_similar(bundles, bundle, examples, library, of_examples)
+            with gr.Tab("Teach"):
+                add_teach(bundles, bundle, examples, library, of_examples)
             with gr.Tab("Compare"):
                 compared = add_compare_runtimes(bundles, bundle, examples)
         carry_sounds({"Name that sound": (named, name_offer), "Find similar": similar, "Compare": compared})

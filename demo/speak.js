@@ -9,4 +9,5 @@ const speak = () => {
   const text = element.querySelector("[data-spoken]")?.dataset.spoken ?? "";
   if (status.textContent !== text) status.textContent = text;
 };
-new MutationObserver(speak).observe(element, { childList: true, subtree: true });
+// Gradio changes the content in place where it can.
+new MutationObserver(speak).observe(element, { childList: true, subtree: true, attributeFilter: ["data-spoken"] });

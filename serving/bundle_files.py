@@ -12,6 +12,7 @@ PROBES = "probes.npz"
 PARITY = "parity.json"
 MODEL_CARD = "README.md"
 ATTRIBUTION = "ATTRIBUTION.txt"  # the authors of the recordings
+TAUGHT = "taught.json"  # the classes that were taught by examples (serving.teaching.taught_record)
 ENGINES = "engines"  # folder of TensorRT engines
 
 TEXT_FOLDER = "text/"
@@ -26,8 +27,8 @@ ALLOWED_FILES = re.compile(
     "|".join(
         re.escape(name)
         for name in (
-            *PRECISIONS.values(), FRONT_END_MODEL, ZEROSHOT, PROBES, PARITY, MODEL_CARD, ATTRIBUTION, TEXT_CONFIG,
-            DESCRIPTIONS, MINILM_MODEL, MINILM_TOKENIZER, GLOVE_WORDS,
+            *PRECISIONS.values(), FRONT_END_MODEL, ZEROSHOT, PROBES, PARITY, MODEL_CARD, ATTRIBUTION, TAUGHT,
+            TEXT_CONFIG, DESCRIPTIONS, MINILM_MODEL, MINILM_TOKENIZER, GLOVE_WORDS,
         )
     )
     + rf"|{ENGINES}/[A-Za-z0-9][A-Za-z0-9._-]{{0,200}}\.(engine|json)"

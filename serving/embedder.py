@@ -6,11 +6,12 @@ embedder.classify(wave, rate_hz)                                # [("dog", 0.93)
 embedder.classify(wave, rate_hz, ["dog", "a creaking door"])    # also classes that it was not trained on
 """
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from serving.bulk.embed_files import embed_each, file_size, list_paths
 from serving.bundle import Bundle, open_bundle, reopen_bundle
 from serving.bundle_files import ZEROSHOT
 from serving.embedding_stream import EmbeddingStream
-from serving.errors import AudioError, BundleError
+from serving.errors import AudioError, BundleError, UsageError
 from serving.manifest import Manifest
 from serving.memory import trim_memory
 from serving.pooling import pool
@@ -33,6 +34,9 @@ from serving.shared_copy import SharedCopy
 from serving.text_model.text_model import TextModel
 from serving.text_model.text_source import text_source
 from serving.zeroshot import ZeroShot
+
+if TYPE_CHECKING:
+    from serving.teaching.lesson import Lesson
 
 # Windows in one call of the runtime. On a CPU a larger batch is not faster, and each window needs up to 13 MB.
 MAX_BATCH = 8
@@ -48,6 +52,7 @@ class Embedder(SharedCopy):
     """
 
     _choice: RuntimeChoice | None = None  # None: not made by `load`
+    lesson: "Lesson | None" = None  # what `teach` taught it
 
     def __init__(self, bundle: Bundle, runtime: Runtime, precision: str, threads: int):
         self.bundle = bundle
@@ -92,15 +97,22 @@ class Embedder(SharedCopy):
         return embedder
 
     @classmethod
-    def _reopen(cls, bundle: Bundle, choice: RuntimeChoice) -> Self:
-        return cls._open(reopen_bundle(bundle), choice)
+    def _reopen(cls, bundle: Bundle, choice: RuntimeChoice, lesson: "Lesson | None" = None) -> Self:
+        embedder = cls._open(reopen_bundle(bundle), choice)
+        return embedder if lesson is None else embedder._after(lesson)
+
+    def _after(self, lesson: "Lesson") -> Self:
+        """A copy that knows what was taught; it shares the runtime."""
+        other = copy.copy(self)
+        other.lesson, other.zeroshot = lesson, lesson.zeroshot
+        return other
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._choice is None:
             raise TypeError(
                 "only an Embedder that Embedder.load has made can be pickled: others do not know their backend"
             )
-        return type(self)._reopen, (self.bundle.at_absolute_path(), self._choice)
+        return type(self)._reopen, (self.bundle.at_absolute_path(), self._choice, self.lesson)
 
     @property
     def manifest(self) -> Manifest:
@@ -248,6 +260,36 @@ class Embedder(SharedCopy):
         windows = self.windows(wave, rate_hz, hop_seconds)
         unknown_words = self.unknown_words(chosen.class_names)
         return rank_embedding(chosen, pool(self.run(windows)), level_dbfs(windows), unknown_words, offset)
+
+    def teach(
+        self,
+        examples: Mapping[str, Sequence[str | Path | tuple[NDArray[np.floating], float]]],
+        descriptions: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Teach classes by examples, descriptions or both. Nothing is trained: the embeddings stay as they are.
+
+        examples      label -> paths of recordings, or (samples, rate in Hz) as for `embed`
+        descriptions  label -> what it sounds like; needs a text model. Labels need not have examples
+        returns       a new Embedder that ranks the new classes too; it shares the runtime. Its `lesson` has the scores
+                      on held-out examples, and warnings; `save` writes it as a bundle
+        errors        see `serving.teaching.lesson.teach`
+        """
+        from serving.teaching.examples import listed_examples  # they need this module
+        from serving.teaching.lesson import Descriptions, teach
+
+        given = dict(descriptions or {})
+        return self._after(teach(self, listed_examples(examples), Descriptions(tuple(given), given)))
+
+    def save(self, out: str | Path, overwrite: bool = False) -> None:
+        """Write what `teach` returned as a bundle, whole or not at all.
+
+        errors   UsageError: nothing was taught, or `out` exists and must not be replaced
+        """
+        from serving.teaching.taught_bundle import write_taught_bundle  # it needs this module
+
+        if self.lesson is None:
+            raise UsageError(f"{self.bundle.folder}: was taught nothing; copy the folder instead")
+        write_taught_bundle(self.bundle, self.lesson, Path(out), overwrite)
 
     def choose(self, labels: Sequence[str] | None = None) -> ZeroShot:
         """The zero-shot map for these labels, see `classify`: it ranks embeddings and knows which classes were seen.

@@ -11,6 +11,13 @@ together (generalised zero-shot learning) almost never puts an unseen class firs
 How large it must be depends on the numbers of labels, because among more labels of a kind the best one scores higher by
 chance. So a balanced map adds log(seen labels / unseen labels): the scores are logarithms of odds, and this gives both
 kinds the same prior probability, however many labels each has.
+
+A class that was taught by examples (serving.teaching) is compared with the mean direction of its text and its examples:
+
+    prior_weight * unit(class vector @ text_projection) + sum over the examples of unit((embedding - mean) @ projection)
+
+This is the posterior mode of a von Mises-Fisher distribution's mean direction whose prior is centred on the text
+(Mardia & El-Atoum 1976): the text counts as much as `prior_weight` examples.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,6 +49,8 @@ FORMS = {
     "threshold": ArrayForm("f", (), optional=True),
     "noise": ArrayForm("f", ("noises", "size"), optional=True),
     "noise_thresholds": ArrayForm("f", ("noises",), optional=True),
+    "example_sums": ArrayForm("f", ("classes", "size"), optional=True),
+    "prior_weight": ArrayForm("f", (), optional=True),
 }
 NUMBERS = [name for name, form in FORMS.items() if form.kinds == "f"]
 TextEncoder = Callable[[Sequence[str]], NDArray[np.float32]]  # texts -> vectors [n, text_size]
@@ -55,7 +64,8 @@ class ZeroShot:
     projection     [128, size] float32         maps an embedding into the space of the comparison
     class_names    C names
     class_vectors  [C, text_size] float32      text vectors less the mean of the seen classes' ones, scaled to length 1
-    seen           [C] bool                    whether the network was trained on the class
+    seen           [C] bool                    whether scores of the class are as large as those of classes that the
+                                               network was trained on: it was, or the class was taught by examples
     temperature    fitted on validation clips, so that the softmax of the scores is a calibrated probability
     text_mean      [text_size] float32         the mean subtracted from the text vectors; needed to rank typed labels.
                                                None: not known, and only the classes can be ranked
@@ -66,6 +76,9 @@ class ZeroShot:
     threshold      an embedding without a similarity of this size or more is none of the classes; None: not known
     noise          [n, size] float32 unit rows: even noises in the space of the comparison; None: not known
     noise_thresholds  [n] float32: an embedding with a cosine of this size or more to its row of `noise` is noise
+    example_sums   [C, size] float32           sum of the examples of each class, each as a unit row in the space of the
+                                               comparison; zeros: the class has none. None: no class has any
+    prior_weight   number of examples that the text of a class with examples counts for
     """
 
     mean: NDArray[np.float32]
@@ -81,6 +94,8 @@ class ZeroShot:
     threshold: float | None = None
     noise: NDArray[np.float32] | None = None
     noise_thresholds: NDArray[np.float32] | None = None
+    example_sums: NDArray[np.float32] | None = None
+    prior_weight: float = 0.0
 
     @property
     def own_offset(self) -> float:
@@ -119,9 +134,9 @@ class ZeroShot:
 
     def cosines(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """The cosine of each embedding [n, 128] and each class in the space of the comparison: [n, C] float32."""
-        return self.mapped(embeddings) @ self._targets.T
+        return self.place(embeddings) @ self.targets.T
 
-    def mapped(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    def place(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Embeddings [n, 128] in the space of the comparison: [n, size] float32 unit rows."""
         centred: NDArray[np.float32] = embeddings - self.mean
         return unit_rows(centred @ self.projection)
@@ -155,12 +170,31 @@ class ZeroShot:
         """
         if self.noise is None or self.noise_thresholds is None:
             return np.zeros(len(embeddings), bool)
-        near = self.mapped(embeddings) @ self.noise.T >= self.noise_thresholds  # [n, noises]
+        near = self.place(embeddings) @ self.noise.T >= self.noise_thresholds  # [n, noises]
         return np.asarray(near.any(axis=1), np.bool_)
 
     @cached_property
-    def _targets(self) -> NDArray[np.float32]:
-        """The class vectors in the space of the comparison: [C, size] unit rows."""
+    def targets(self) -> NDArray[np.float32]:
+        """The classes in the space of the comparison: [C, size] unit rows."""
+        if self.example_sums is None:
+            return self.text_targets
+        taught = unit_rows(self.prior_weight * self.text_targets + self.example_sums)
+        return np.where(self.has_examples[:, None], taught, self.text_targets)
+
+    @property
+    def has_text(self) -> NDArray[np.bool_]:
+        """[C]: whether a class has a class vector; one that was taught by examples alone has none, but zeros."""
+        return np.asarray(self.class_vectors.any(axis=1), bool)
+
+    @property
+    def has_examples(self) -> NDArray[np.bool_]:
+        """[C]: whether a class was taught by examples."""
+        sums = self.example_sums
+        return np.zeros(len(self.class_names), bool) if sums is None else np.asarray(sums.any(axis=1), bool)
+
+    @cached_property
+    def text_targets(self) -> NDArray[np.float32]:
+        """The class vectors in the space of the comparison: [C, size] unit rows; zeros: the class has no text."""
         if self.text_projection is None:
             return self.class_vectors
         return unit_rows(self.class_vectors @ self.text_projection)
@@ -218,7 +252,10 @@ class ZeroShot:
         if encode is not None and self.text_mean is not None and typed:
             vectors[rows < 0] = unit_rows(encode(typed) - self.text_mean)
         seen = np.where(rows < 0, False, self.seen[rows])
-        return replace(self, class_names=list(labels), class_vectors=vectors, seen=seen)
+        sums = self.example_sums
+        if sums is not None:
+            sums = np.where(rows[:, None] < 0, np.float32(0), sums[rows])
+        return replace(self, class_names=list(labels), class_vectors=vectors, seen=seen, example_sums=sums)
 
     def typed(self, labels: Sequence[str], knows_text: bool = True) -> list[str]:
         """The labels that are not names of classes, in their order. knows_text, errors: as `encode` of `choose`."""
@@ -282,6 +319,9 @@ class ZeroShot:
             arrays["threshold"] = np.float32(self.threshold)
         if self.noise is not None and self.noise_thresholds is not None:
             arrays |= {"noise": self.noise, "noise_thresholds": self.noise_thresholds}
+        if self.example_sums is not None:
+            arrays["example_sums"] = self.example_sums
+            arrays["prior_weight"] = np.float32(self.prior_weight)
         np.savez(path, allow_pickle=False, **arrays)
 
     @classmethod
@@ -320,6 +360,8 @@ class ZeroShot:
             threshold=float(stored["threshold"]) if "threshold" in stored else None,
             noise=stored.get("noise"),
             noise_thresholds=stored.get("noise_thresholds"),
+            example_sums=stored.get("example_sums"),
+            prior_weight=float(stored.get("prior_weight", 0.0)),
         )
 
 

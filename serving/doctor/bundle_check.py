@@ -83,10 +83,11 @@ def _check_text_model(bundle: Bundle) -> Finding:
     place = {"bundle": "the bundle", "packages": "installed packages"}[source]
     try:
         model = TextModel.load(bundle)
-        vectors = unit_rows(model.encode_labels(zeroshot.class_names) - zeroshot.text_mean)
+        names = [name for name, has in zip(zeroshot.class_names, zeroshot.has_text, strict=True) if has]
+        vectors = unit_rows(model.encode_labels(names) - zeroshot.text_mean)
     except Exception as error:  # a library may raise any type
         return Finding("text model", f"from {place}: cannot be loaded", "broken", f"{reason_of(error)}; {WAY_OUT}")
-    worst = float((vectors * zeroshot.class_vectors).sum(axis=1).min())
+    worst = float((vectors * zeroshot.class_vectors[zeroshot.has_text]).sum(axis=1).min())
     if not worst >= LEAST_COSINE:
         found = f"{model.encoder} from {place} gives other vectors than training's: least cosine {worst:.4f}"
         return Finding("text model", found, "broken", WAY_OUT)

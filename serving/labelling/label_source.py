@@ -44,11 +44,21 @@ def read_label_source(text: str | None, class_names: Sequence[str]) -> LabelSour
         if _plain(text) == _plain(name):
             return LabelSource(list_in_words(classes))
     if text.startswith("@"):
-        source = _read_file(Path(text[1:]))
-    elif Path(text).suffix.lower() in FILES:
-        source = _read_file(Path(text))
-    else:
-        source = LabelSource(split_labels(text, class_names, flag="--labels"))
+        return read_label_file(Path(text[1:]))
+    if Path(text).suffix.lower() in FILES:
+        return read_label_file(Path(text))
+    return _checked(LabelSource(split_labels(text, class_names, flag="--labels")))
+
+
+def read_label_file(path: Path, flag: str = "--labels") -> LabelSource:
+    """Labels of a file, and descriptions of some: see `_read_file`. flag: the option that names the file, for messages.
+
+    errors   as `read_label_source`
+    """
+    return _checked(_read_file(path, flag))
+
+
+def _checked(source: LabelSource) -> LabelSource:
     for label in (*(source.labels or ()), *source.descriptions.values()):
         check_label_length(label)
     return source
@@ -77,16 +87,16 @@ def _plain(name: str) -> str:
     return normalise_label(name).replace("-", "").replace(" ", "")
 
 
-def _read_file(path: Path) -> LabelSource:
+def _read_file(path: Path, flag: str) -> LabelSource:
     """Labels of a file in UTF-8: .csv and .tsv with the columns label and description, otherwise one label a line."""
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise UsageError(f"--labels: {path}: is larger than 1 MB; give a file with one label a line")
+            raise UsageError(f"{flag}: {path}: is larger than 1 MB; give a file with one label a line")
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a zero byte in the path
         reason = getattr(error, "strerror", None) or "not UTF-8"
         raise UsageError(
-            f"--labels: {path}: cannot be read ({reason}); give a text file with one label a line, or a CSV file with "
+            f"{flag}: {path}: cannot be read ({reason}); give a text file with one label a line, or a CSV file with "
             "the columns label and description"
         ) from error
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
@@ -98,6 +108,6 @@ def _read_file(path: Path) -> LabelSource:
         rows = rows[1:]
     labels = [row[0].strip() for row in rows]
     if not labels or not all(labels):
-        raise UsageError(f"--labels: {path}: {'a row has' if labels else 'it holds'} no label; give one label a line")
+        raise UsageError(f"{flag}: {path}: {'a row has' if labels else 'it holds'} no label; give one label a line")
     described = {row[0].strip(): row[1].strip() for row in rows if len(row) > 1 and row[1].strip()}
     return LabelSource(labels, described)

@@ -22,7 +22,7 @@ from tests.talking_bundle import write_talking_bundle
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio")]
 
 RATE_HZ = 16_000
-TABS = ("Name that sound", "Live", "Find similar", "Compare")
+TABS = ("Name that sound", "Live", "Find similar", "Teach", "Compare")
 
 
 class Slowed:
@@ -522,7 +522,7 @@ def test_a_phone_scrolls_up_and_down_only_on_every_tab(browser, address, recordi
     for tab, where, answer in (
         (TABS[0], "#sound", "#picture img"),
         (TABS[2], "#similar-sound", "#neighbours audio"),
-        (TABS[3], "#compare-sound", "#comparison table"),
+        (TABS[4], "#compare-sound", "#comparison table"),
         (TABS[1], "", ""),
     ):
         visit.open(tab)

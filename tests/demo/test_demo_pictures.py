@@ -146,6 +146,14 @@ def similar_to_words(visit: Visit, sounds: Path) -> None:
     words.fill("rain on a tin roof")
     words.press("Enter")
     visit.page.wait_for_selector("#neighbours audio")
+def teach(visit: Visit, sounds: Path) -> None:
+    visit.open("Teach")
+    visit.page.locator("#teach-labels textarea").fill("rain, siren, chirping birds")
+    visit.page.click("#teach-start")
+    visit.page.wait_for_selector("#question audio")
+    for answered in range(1, 4):
+        visit.page.click("#question [data-answer=yes]")
+        visit.page.wait_for_selector(f"#question .facts >> text={answered} of")
 
 
 def compare(visit: Visit, sounds: Path) -> None:
@@ -174,6 +182,7 @@ STATES: tuple[Callable[[Visit, Path], None], ...] = (
     live_without_microphone,
     similar,
     similar_to_words,
+    teach,
     compare,
 )
 

@@ -54,8 +54,8 @@ def with_noise(
         return np.stack([_embed(network, config, wave, device) for wave in waves])
 
     groups = [embed([colour], levels, SEEDS) for colour in COLOURS for levels in LEVELS_DBFS]
-    noise = unit_rows(np.stack([zeroshot.mapped(rows).mean(axis=0) for rows in groups]))
-    largest = (zeroshot.mapped(clips) @ noise.T).max(axis=0)  # [n]
+    noise = unit_rows(np.stack([zeroshot.place(rows).mean(axis=0) for rows in groups]))
+    largest = (zeroshot.place(clips) @ noise.T).max(axis=0)  # [n]
     known = replace(zeroshot, noise=noise, noise_thresholds=largest + np.float32(MARGIN) * (1 - largest))
     judged = embed([*COLOURS, *BETWEEN], JUDGED_LEVELS_DBFS, JUDGED_SEEDS)
     return known, float(known.is_noise(judged).mean())

@@ -38,7 +38,7 @@ def test_no_clip_of_the_data_is_noise_and_noise_far_from_them_is():
     assert known.noise.shape == (15, 128)
     np.testing.assert_allclose(np.linalg.norm(known.noise, axis=1), 1, rtol=1e-5)
     assert not known.is_noise(clips).any()
-    assert (known.noise_thresholds > (zeroshot.mapped(clips) @ known.noise.T).max(axis=0)).all()
+    assert (known.noise_thresholds > (zeroshot.place(clips) @ known.noise.T).max(axis=0)).all()
     assert (known.noise_thresholds < 1).all()
 
 

@@ -1,0 +1,73 @@
+"""Whether a taught map may keep its source's temperature and its threshold of "none of these"."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.few_shot.curves import Values
+from benchmarks.few_shot.methods import taught
+from benchmarks.few_shot.problem import Problem
+from serving.teaching.posterior import counts_as_seen
+from serving.zeroshot import ZeroShot
+
+BINS = 10  # of probabilities
+LABELS = 3  # that a sound is or is not one of, as in docs/results/shipped-model.md
+ERROR, KEPT, REFUSED = "calibration error", "kept, if its label is among them", "refused, if not"
+
+
+def sureness(problems: Sequence[Problem], counts: Sequence[int], draws: int, threshold: float) -> dict[str, Values]:
+    """Name -> [draws, n_counts]: the expected calibration error among the unseen classes, and shares of clips.
+
+    threshold   least similarity of a clip and one of LABELS random classes; below it the clip is none of them
+    """
+    found = {name: np.zeros((draws, len(counts))) for name in (ERROR, KEPT, REFUSED)}
+    for draw in range(draws):
+        for column, count in enumerate(counts):
+            maps = [_map(problem, count, draw) for problem in problems]
+            best = [_best(problem, zeroshot) for problem, zeroshot in zip(problems, maps, strict=True)]
+            found[ERROR][draw, column] = calibration_error(*(np.concatenate(part) for part in zip(*best, strict=True)))
+            shares = [_none(problem, each, threshold, draw) for problem, each in zip(problems, maps, strict=True)]
+            found[KEPT][draw, column], found[REFUSED][draw, column] = np.mean(shares, axis=0)
+    return found
+
+
+def _map(problem: Problem, count: int, draw: int) -> ZeroShot:
+    if not count:
+        return problem.prior
+    train = problem.draw(count, np.random.default_rng(draw))
+    zeroshot = taught(problem.prior, problem.clips, train, problem.labels)
+    counted = counts_as_seen(zeroshot, np.full(len(zeroshot.class_names), count), zeroshot.prior_weight)
+    return replace(zeroshot, seen=counted)
+
+
+def _best(problem: Problem, zeroshot: ZeroShot) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The largest probability of each test clip, and whether it is its own class's."""
+    scores = zeroshot.scores(problem.clips.embeddings[problem.test]).astype(np.float64)
+    odds = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return 1 / odds.sum(axis=1), scores.argmax(axis=1) == problem.labels[problem.test]
+
+
+def _none(problem: Problem, zeroshot: ZeroShot, threshold: float, draw: int) -> tuple[float, float]:
+    """Share of clips that are kept, of those whose class is among the labels; of those refused, of the others."""
+    similarities = zeroshot.similarities(problem.clips.embeddings[problem.test])
+    own = problem.labels[problem.test]
+    rng = np.random.default_rng(draw)
+    kept, refused = [], []
+    for _ in range(len(zeroshot.class_names)):
+        labels = rng.choice(len(zeroshot.class_names), min(LABELS, len(zeroshot.class_names) - 1), replace=False)
+        like, inside = similarities[:, labels].max(axis=1) >= threshold, np.isin(own, labels)
+        kept.append(like[inside].mean())
+        refused.append(1 - like[~inside].mean())
+    return float(np.mean(kept)), float(np.mean(refused))
+
+
+def calibration_error(probabilities: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
+    """The expected calibration error (Guo 2017, arXiv:1706.04599) of the best answers: [n], [n], in BINS even bins."""
+    bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
+    error = 0.0
+    for each in np.unique(bins):
+        own = bins == each
+        error += abs(probabilities[own].mean() - right[own].mean()) * own.mean()
+    return float(error)

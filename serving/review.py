@@ -1,0 +1,120 @@
+"""List the sounds of a library whose labels would teach a bundle most.
+
+    python -m serving.embed bundles/first recordings/ --per window --out library.parquet
+    python -m serving.review library.parquet --bundle bundles/first --labels "frog, owl, rain" --out review.csv
+
+Listen to the sounds, write their labels into the column `label`, and give the file to `python -m serving.teach`. Rows
+that stay without a label are left out there.
+"""
+
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from serving.atomic_write import write_atomically
+from serving.command_line import run_command, say
+from serving.csv_cells import safe_cell
+from serving.embedder import Embedder
+from serving.errors import UsageError
+from serving.labelling.label_source import choose_labels, read_label_source
+from serving.teaching.embedded_library import EmbeddedLibrary, read_embedded_library
+from serving.teaching.review_choice import choose_rows
+from serving.teaching.taught_record import read_record
+from serving.trust_option import Trusted
+from serving.zeroshot import ZeroShot
+
+COLUMNS = ("file", "start", "end", "label", "guess", "probability")
+
+
+@dataclass(frozen=True)
+class ReviewOptions:
+    """List the sounds of a library whose labels would teach a bundle most, for a person to label."""
+
+    library: Annotated[Path, tyro.conf.Positional]
+    """Parquet file that `serving.embed` wrote, with --per window to review windows"""
+    bundle: Path
+    """the bundle's folder"""
+    labels: str | None = None
+    """what the sounds may be, as for `serving.label`; default: the bundle's classes"""
+    top: int = 20
+    """number of sounds to list"""
+    out: Path | None = None
+    """CSV file to write, with the columns file, start, end, label (empty), guess and probability; default: stdout"""
+    reviewed: tuple[Path, ...] = ()
+    """lists that were reviewed before: their sounds, also those without a label, are not asked about again"""
+    recordings: Path | None = None
+    """folder of the recordings; default: the one that was embedded"""
+    trust: Trusted = ()
+    overwrite: bool = False
+    """replace an existing --out"""
+
+
+def review(options: ReviewOptions) -> dict[str, Any]:
+    """Choose the sounds, write the list, and return the result that is printed as JSON."""
+    if options.top < 1:
+        raise UsageError(f"--top: got {options.top}; wanted 1 or more")
+    if options.out is not None and options.out.exists() and not options.overwrite:
+        raise UsageError(f"{options.out}: exists already; give another --out, or --overwrite to replace it")
+    embedder = Embedder.load(options.bundle, trusted=options.trust)
+    labels = choose_labels(embedder, read_label_source(options.labels, embedder.zeroshot.class_names))
+    library = read_embedded_library(options.library, embedder.manifest.embedding_space, options.recordings)
+    taught = {key for each in read_record(embedder.bundle).values() for key in each.keys}
+    is_known = library.among(taught) | library.listed(read_stretches(options.reviewed))
+    left = np.flatnonzero(~is_known)
+    if not len(left):
+        raise UsageError(f"{options.library}: all its rows were taught or reviewed; give another library")
+    chosen = choose_rows(labels, library.embeddings[left], options.top, library.embeddings[is_known])
+    rows = left[chosen].tolist()
+    text = list_text(library, labels, rows)
+    if options.out is None:
+        sys.stdout.write(text)
+    else:
+        try:
+            write_atomically(options.out, lambda path: path.write_text(text, encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(f"--out: {options.out} cannot be written ({error.strerror}); give another") from error
+        say(f"listen to the {len(rows)} sounds of {options.out}, and write their labels into its column label")
+        say(f"next: python -m serving.teach {options.bundle} {options.out} --out BUNDLE")
+    out = str(options.out) if options.out else None
+    return {"out": out, "rows": len(rows), "library_rows": len(library), "labels": len(labels.class_names)}
+
+
+def read_stretches(lists: Sequence[Path]) -> set[tuple[str, float]]:
+    """The file and the start in seconds of each row of earlier lists. UsageError: one is no such list."""
+    found: set[tuple[str, float]] = set()
+    for path in lists:
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                found |= {(row["file"], round(float(row["start"]), 3)) for row in csv.DictReader(file)}
+        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+            raise UsageError(f"--reviewed: {path}: is no list of this command ({error}); give its CSV files") from error
+    return found
+
+
+def list_text(library: EmbeddedLibrary, labels: ZeroShot, rows: Sequence[int]) -> str:
+    """The list as CSV, with absolute paths, in the order of the review."""
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(COLUMNS)
+    for row in rows:
+        label, probability = labels.rank(library.embeddings[row])[0]
+        file = library.file(row)
+        times = (round(float(library.starts_s[row]), 6), round(float(library.ends_s[row]), 6))
+        lines.writerow([safe_cell(file), *times, "", safe_cell(label), round(probability, 4)])
+    return text.getvalue()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command. Returns the exit code."""
+    return run_command(ReviewOptions, review, "python -m serving.review", argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,216 @@
+"""Teach a zero-shot map classes by examples and descriptions, and judge the result on examples that were held out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.errors import LabelError, UsageError
+from serving.label_text import check_label_length, join_labels, normalise_label
+from serving.teaching.embedded_examples import EmbeddedExamples, embed_examples
+from serving.teaching.examples import Example, check_labels
+from serving.teaching.posterior import PlacedExamples, choose_weight, counts_as_seen, held_out_cosines, with_examples
+from serving.teaching.taught_record import TaughtClass, read_record
+from serving.zeroshot import ZeroShot, unit_rows
+
+if TYPE_CHECKING:
+    from serving.embedder import Embedder
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What was taught, and how well it works.
+
+    zeroshot        the map that knows the classes
+    classes         name -> facts of each class that was taught, now or in an earlier lesson
+    descriptions    name -> the description that was given
+    scores          shares of the held-out examples, 0 to 1, by name; empty if none could be held out
+    skipped         why some examples were not used, one line each
+    doubts          warnings about examples that contradict their description, one line each
+    """
+
+    zeroshot: ZeroShot
+    classes: Mapping[str, TaughtClass]
+    descriptions: Mapping[str, str]
+    scores: Mapping[str, float]
+    skipped: Sequence[str] = ()
+    doubts: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Descriptions:
+    """What labels sound like. labels: all of them; texts: label -> its description, where that is not the label."""
+
+    labels: Sequence[str] = ()
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+
+def teach(embedder: "Embedder", examples: Sequence[Example], descriptions: Descriptions, quiet: bool = True) -> Lesson:
+    """Teach the classes of the examples and of the descriptions. Nothing is written.
+
+    quiet    show no progress
+    errors   UsageError: there is nothing to teach, or one sound has two labels; LabelError: a label is unfit, or
+             there are descriptions and the bundle has no text model; those of `embed_examples`
+    """
+    if not examples and not descriptions.labels:
+        raise UsageError("examples: got none, and no description; give one or both")
+    check_labels([*descriptions.labels, *(example.label for example in examples)])
+    if repeated := [label for i, label in enumerate(descriptions.labels) if label in descriptions.labels[:i]]:
+        raise LabelError(f"descriptions: got {join_labels(repeated)} more than once; give each label once")
+    for text in descriptions.texts.values():
+        check_label_length(text)
+    earlier = read_record(embedder.bundle)
+    prior = with_classes(embedder, descriptions, [example.label for example in examples])
+    skipped: list[str] = []
+    embedded = None
+    if examples:
+        known = {key for each in earlier.values() for key in each.keys}
+        embedded = _without(embed_examples(embedder, examples, quiet), known)
+        _refuse_lost_classes(examples, embedded, descriptions.labels)
+        skipped = embedded.skipped
+    described = {label: descriptions.texts.get(label, embedder.describe(label)) for label in descriptions.labels}
+    return _lesson(prior, embedded, described, earlier, skipped)
+
+
+def with_classes(embedder: "Embedder", descriptions: Descriptions, labels: Sequence[str]) -> ZeroShot:
+    """The embedder's map with the classes that it lacks, and with the vectors of these descriptions.
+
+    A class without a description has the vector 0: examples alone say where it is. errors: LabelError, see `teach`
+    """
+    zeroshot = embedder.zeroshot
+    if descriptions.labels and not embedder.knows_text:
+        zeroshot.choose(descriptions.labels)  # explains what is missing, unless all are classes
+    texts = dict(descriptions.texts)
+    with_text = {
+        normalise_label(name) for name, has in zip(zeroshot.class_names, zeroshot.has_text, strict=True) if has
+    }
+    given = [label for label in descriptions.labels if label in texts or normalise_label(label) not in with_text]
+    vectors = {}
+    if given:
+        if zeroshot.text_mean is None or not embedder.knows_text:
+            raise LabelError(
+                f"--descriptions: got {join_labels(given)}, but {embedder.bundle.folder} has no text model"
+            )
+        rows = unit_rows(embedder.encode_labels(given, texts) - zeroshot.text_mean)
+        vectors = {normalise_label(label): row for label, row in zip(given, rows, strict=True)}
+    wanted = {normalise_label(label): label for label in (*descriptions.labels, *labels)}
+    new = [label for label in wanted.values() if not zeroshot.has(label)]
+    names = [*zeroshot.class_names, *new]
+    blank = np.zeros(zeroshot.class_vectors.shape[1], np.float32)
+    stored = dict(zip(map(normalise_label, zeroshot.class_names), zeroshot.class_vectors, strict=True))
+    stored |= vectors
+    sums = zeroshot.example_sums
+    if sums is not None:
+        sums = np.concatenate([sums, np.zeros((len(new), sums.shape[1]), np.float32)])
+    return replace(
+        zeroshot,
+        class_names=names,
+        class_vectors=np.stack([stored.get(normalise_label(name), blank) for name in names]),
+        seen=np.concatenate([zeroshot.seen, np.zeros(len(new), bool)]),
+        example_sums=sums,
+    )
+
+
+def _without(embedded: EmbeddedExamples, known: set[str]) -> EmbeddedExamples:
+    """The examples whose keys are not known from an earlier lesson."""
+    new = [i for i, key in enumerate(embedded.keys) if key not in known]
+    n_known = len(embedded.keys) - len(new)
+    if not n_known:
+        return embedded
+    if not new:
+        raise UsageError(f"examples: the bundle was taught all {n_known} of them before; give others")
+    return EmbeddedExamples(
+        [embedded.labels[i] for i in new],
+        embedded.embeddings[new],
+        [embedded.keys[i] for i in new],
+        [*embedded.skipped, f"{n_known} examples were left out: the bundle was taught them before"],
+    )
+
+
+def _refuse_lost_classes(examples: Sequence[Example], embedded: EmbeddedExamples, described: Sequence[str]) -> None:
+    left = {normalise_label(label) for label in (*embedded.labels, *described)}
+    lost = [label for label in dict.fromkeys(each.label for each in examples) if normalise_label(label) not in left]
+    if lost:
+        raise UsageError(
+            f"no example of {join_labels(lost)} can be used (first reason: {embedded.skipped[0]}); give others, or "
+            "leave the class out"
+        )
+
+
+def _lesson(
+    prior: ZeroShot,
+    embedded: EmbeddedExamples | None,
+    texts: Mapping[str, str],
+    earlier: Mapping[str, TaughtClass],
+    skipped: Sequence[str],
+) -> Lesson:
+    names = prior.class_names
+    rows = {normalise_label(name): row for row, name in enumerate(names)}
+    described = {names[rows[normalise_label(label)]]: text for label, text in texts.items()}
+    classes = dict(earlier)
+    for name, text in described.items():
+        classes[name] = replace(classes.get(name, TaughtClass()), description=text)
+    if embedded is None:
+        return Lesson(prior, classes, described, {}, skipped)
+    labels = np.array([rows[normalise_label(label)] for label in embedded.labels])
+    placed = PlacedExamples(prior.place(embedded.embeddings), labels, embedded.recordings)
+    weight = choose_weight(prior, placed)
+    taught = with_examples(prior, placed, weight)
+    for row in np.unique(labels):
+        own = np.flatnonzero(labels == row)
+        before = classes.get(names[row], TaughtClass())
+        classes[names[row]] = replace(before, keys=(*before.keys, *(embedded.keys[i] for i in own)))
+    counts = np.array([len(classes[name].keys) if name in classes else 0 for name in names])
+    taught = replace(taught, seen=prior.seen | counts_as_seen(taught, counts, weight))
+    scores, by_class = _judge(prior, taught, placed, weight)
+    classes |= {
+        names[row]: replace(classes[names[row]], held_out=len(right), right=int(right.sum()))
+        for row, right in by_class.items()
+    }
+    return Lesson(taught, classes, described, scores, skipped, _doubts(prior, placed))
+
+
+def _judge(
+    prior: ZeroShot, taught: ZeroShot, placed: PlacedExamples, weight: float
+) -> tuple[dict[str, float], dict[int, NDArray[np.bool_]]]:
+    """Scores of the held-out examples, and for each class which of its held-out examples are right among the taught."""
+    counted = placed.can_be_held_out()
+    if not counted.any():
+        return {}, {}
+    own = placed.classes[counted]
+    cosines = held_out_cosines(prior, placed, weight)[counted]
+    offset = np.float32(taught.offset / taught.temperature) if taught.temperature else np.float32(0)
+    similarities = cosines - offset * taught.seen
+    columns = np.unique(placed.classes)
+    right = columns[cosines[:, columns].argmax(axis=1)] == own
+    scores = {}
+    if len(columns) > 1:
+        scores["taught_accuracy"] = float(right.mean())
+    if len(taught.class_names) > len(columns):
+        scores["taught_accuracy_all"] = float((similarities.argmax(axis=1) == own).mean())
+        if len(columns) == 1:  # alone, it has no competition
+            right = similarities.argmax(axis=1) == own
+    if taught.threshold is not None:
+        scores["taught_kept"] = float((similarities[:, columns].max(axis=1) >= taught.threshold).mean())
+    return scores, {int(row): right[own == row] for row in np.unique(own)}
+
+
+def _doubts(prior: ZeroShot, placed: PlacedExamples) -> list[str]:
+    """A warning for each class whose text ranks its own examples worse than chance among the taught classes' texts."""
+    names, texts = prior.class_names, prior.text_targets
+    taught = [int(row) for row in np.unique(placed.classes) if prior.has_text[row]]
+    columns = taught if len(taught) > 1 else np.flatnonzero(prior.has_text).tolist()
+    warnings = []
+    for row in taught:
+        cosines = placed.rows[placed.classes == row] @ texts[columns].T  # [n, n_columns]
+        own = columns.index(row)
+        rank = 1 + float((cosines > cosines[:, [own]]).sum(axis=1).mean())
+        if len(columns) > 1 and rank > (len(columns) + 1) / 2:
+            nearest = names[columns[int(cosines.mean(axis=0).argmax())]]
+            warnings.append(
+                f"{names[row]}: its examples contradict its description, which is number {rank:.1f} of {len(columns)} "
+                f"by similarity on average; they are nearest to that of {nearest}: check the labels and the text"
+            )
+    return warnings

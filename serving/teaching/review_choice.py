@@ -1,0 +1,59 @@
+"""Which sounds of a library to ask a person about: those whose labels would teach a map most.
+
+The choice is greedy facility location (Wei 2015, ICML; Nemhauser 1978): each chosen sound adds as much as possible to
+
+    sum over the library's sounds of uncertainty * similarity to the nearest sound that has or will have a label
+
+So it is near many sounds that the map is uncertain of, and far from those that have labels or are chosen already.
+Uncertainty alone chooses outliers and many sounds of one kind: docs/results/few-shot.md.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.zeroshot import ZeroShot
+
+# Of larger libraries the most uncertain rows compete, and rows at even distances count. 32 MB of similarities.
+MOST_CANDIDATES = 2000
+MOST_COUNTED = 4000
+
+
+def choose_rows(
+    zeroshot: ZeroShot,
+    embeddings: NDArray[np.float32],
+    count: int,
+    labelled: NDArray[np.float32] | None = None,
+) -> list[int]:
+    """Choose rows to ask about, the first ones first.
+
+    zeroshot    the map of the labels that a person chooses among
+    embeddings  [n, 128] float32;  labelled  [n_labelled, 128] float32: rows that were answered, also with none of these
+    returns     indices of `count` rows, or of all if there are fewer
+    """
+    rows = zeroshot.place(embeddings)
+    uncertain = uncertainties(zeroshot, embeddings)
+    candidates = np.argsort(-uncertain, kind="stable")[: max(MOST_CANDIDATES, count)]
+    counted = np.linspace(0, len(rows) - 1, min(len(rows), MOST_COUNTED)).astype(np.intp)
+    near = np.maximum(rows[counted] @ rows[candidates].T, 0)  # [n_counted, n_candidates]
+    nearest = np.zeros(len(counted), np.float32)
+    if labelled is not None and len(labelled):
+        nearest = np.maximum(nearest, (rows[counted] @ zeroshot.place(labelled).T).max(axis=1))
+    weights = uncertain[counted]
+    chosen: list[int] = []
+    while len(chosen) < min(count, len(rows)):
+        gains = weights @ np.maximum(near - nearest[:, None], 0)
+        gains[chosen] = -1
+        best = int(gains.argmax())
+        chosen.append(best)
+        nearest = np.maximum(nearest, near[:, best])
+    return candidates[chosen].tolist()
+
+
+def uncertainties(zeroshot: ZeroShot, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The entropy of the labels' probabilities for each row, in nats: [n]; 1 for each row if there is one label."""
+    scores = zeroshot.scores(embeddings, offset=zeroshot.offset)
+    if scores.shape[1] == 1:
+        return np.ones(len(scores), np.float32)
+    odds = np.exp(scores - scores.max(axis=1, keepdims=True))
+    shares = odds / odds.sum(axis=1, keepdims=True)
+    return -(shares * np.log(np.maximum(shares, 1e-12))).sum(axis=1)

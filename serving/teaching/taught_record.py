@@ -1,0 +1,65 @@
+"""taught.json of a bundle: which classes were taught by examples, by which ones, and how well that worked."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from serving.bundle import Bundle
+from serving.bundle_files import TAUGHT
+from serving.errors import BundleError
+
+MOST_KEYS = 1_000_000
+
+
+@dataclass(frozen=True)
+class TaughtClass:
+    """A class that was taught.
+
+    description  that was given for it; "": none
+    keys         of its examples, see `EmbeddedExamples.keys`
+    held_out     number of its examples that were scored by what the other recordings taught
+    right        how many of them were named right among the taught classes
+    """
+
+    description: str = ""
+    keys: tuple[str, ...] = ()
+    held_out: int = 0
+    right: int = 0
+
+    @property
+    def recordings(self) -> int:
+        """Number of recordings that its examples come from."""
+        return len({key.partition(" ")[0] for key in self.keys})
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of the held-out examples that were named right; None: none could be held out."""
+        return self.right / self.held_out if self.held_out else None
+
+
+def read_record(bundle: Bundle) -> dict[str, TaughtClass]:
+    """The classes that a bundle was taught: name -> facts. BundleError: taught.json is something else."""
+    if TAUGHT not in bundle.manifest.files:
+        return {}
+    try:
+        return {str(name): _class_of(fields) for name, fields in json.loads(bundle.read(TAUGHT))["classes"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BundleError(f"{bundle.path(TAUGHT)}: is damaged ({type(error).__name__}); teach it again") from error
+
+
+def _class_of(fields: Mapping[str, Any]) -> TaughtClass:
+    keys = fields["keys"]
+    if not isinstance(keys, list) or len(keys) > MOST_KEYS or not all(isinstance(key, str) for key in keys):
+        raise ValueError("keys")
+    return TaughtClass(str(fields["description"]), tuple(keys), int(fields["held_out"]), int(fields["right"]))
+
+
+def record_text(classes: Mapping[str, TaughtClass], prior_weight: float, source: str) -> str:
+    """The content of taught.json. source: embedding space and manifest digest are the source bundle's; its folder."""
+    content = {
+        "source": source,
+        "prior_weight": prior_weight,
+        "classes": {name: asdict(each) for name, each in classes.items()},
+    }
+    return json.dumps(content, indent=1) + "\n"

@@ -1,0 +1,145 @@
+"""Which sounds of a library a person is asked about, and how the answers are taught."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from demo.bundle_choice import FROM_SCRATCH, SHIPPED
+from serving.embed import main as embed
+from serving.review import main
+from serving.teach import main as teach
+from serving.teaching.review_choice import choose_rows
+from serving.zeroshot import ZeroShot, unit_rows
+from tests.conftest import RATE_HZ, small_sound
+
+KINDS = ("tone", "noise", "clicks")
+
+
+@pytest.fixture(scope="module")
+def recordings_folder(tmp_path_factory) -> Path:
+    """Three recordings of five windows each, one kind of sound in each, and one silent recording."""
+    folder = tmp_path_factory.mktemp("night")
+    for seed, kind in enumerate(KINDS):
+        soundfile.write(folder / f"{kind}.wav", small_sound(kind, np.random.default_rng(seed), 5.0), RATE_HZ)
+    soundfile.write(folder / "silence.wav", np.zeros(3 * RATE_HZ), RATE_HZ)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def library(recordings_folder, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("library") / "library.parquet"
+    assert embed([str(SHIPPED), str(recordings_folder), "--per", "window", "--out", str(out)]) == 0
+    return out
+
+
+def fails(capsys, *arguments: object) -> str:
+    capsys.readouterr()
+    assert main([str(argument) for argument in arguments]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    return told.err.strip().splitlines()[-1]
+
+
+def test_the_list_has_windows_without_labels_that_are_not_silent(library, recordings_folder, tmp_path):
+    out = tmp_path / "review.csv"
+    assert main([str(library), "--bundle", str(SHIPPED), "--top", "6", "--out", str(out)]) == 0
+    rows = list(csv.DictReader(out.open()))
+    assert len(rows) == 6
+    assert len({(row["file"], row["start"]) for row in rows}) == 6
+    for row in rows:
+        assert Path(row["file"]).parent == recordings_folder
+        assert not row["file"].endswith("silence.wav")
+        assert 0 <= float(row["start"]) < float(row["end"]) <= 5.0
+        assert row["label"] == ""
+        assert row["guess"]
+        assert 0 < float(row["probability"]) <= 1
+
+
+def test_stdout_is_the_list_with_the_json_after_it(library, capsys):
+    assert main([str(library), "--bundle", str(SHIPPED), "--top", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "file,start,end,label,guess,probability"
+    assert len(lines) == 4
+    assert json.loads(lines[-1])["rows"] == 2
+
+
+def test_a_filled_list_is_taught_and_not_asked_about_again(library, tmp_path, capsys):
+    out = tmp_path / "review.csv"
+    assert main([str(library), "--bundle", str(SHIPPED), "--top", "8", "--out", str(out)]) == 0
+    rows = list(csv.DictReader(out.open()))
+    for row in rows[:-1]:
+        row["label"] = f"my {Path(row['file']).stem}"
+    with out.open("w", newline="") as file:
+        lines = csv.DictWriter(file, rows[0])
+        lines.writeheader()
+        lines.writerows(rows)
+    capsys.readouterr()
+    assert teach([str(SHIPPED), str(out), "--out", str(tmp_path / "mine")]) == 0
+    taught = json.loads(capsys.readouterr().out.splitlines()[-1])["taught"]
+    assert sum(each["examples"] for each in taught.values()) == 7  # the last row has no label
+    again = tmp_path / "again.csv"
+    words = ",".join(taught)
+    assert main([str(library), "--bundle", str(tmp_path / "mine"), "--labels", words, "--out", str(again)]) == 0
+    new = {(row["file"], row["start"]) for row in csv.DictReader(again.open())}
+    assert new
+    assert not new & {(row["file"], row["start"]) for row in rows[:-1]}
+
+
+def test_sounds_of_earlier_lists_are_not_asked_about_again(library, tmp_path):
+    seen: set[tuple[str, str]] = set()
+    lists: list[str] = []
+    for number in range(3):
+        out = tmp_path / f"{number}.csv"
+        words = [str(library), "--bundle", str(SHIPPED), "--top", "3", "--out", str(out)]
+        assert main([*words, *(["--reviewed", *lists] if lists else [])]) == 0
+        rows = {(row["file"], row["start"]) for row in csv.DictReader(out.open())}
+        assert len(rows) == 3
+        assert not rows & seen
+        seen |= rows
+        lists.append(str(out))
+
+
+def test_the_chosen_rows_are_spread_over_the_kinds_of_sound():
+    """Of three clusters, one of them ten times as large, each is asked about."""
+    rng = np.random.default_rng(0)
+    centres = unit_rows(rng.standard_normal((3, 8)).astype(np.float32))
+    sizes = (200, 20, 20)
+    of = np.repeat(np.arange(3), sizes)
+    rows = unit_rows(centres[of] + 0.05 * rng.standard_normal((240, 8)).astype(np.float32))
+    eye = np.eye(8, dtype=np.float32)
+    texts = unit_rows(rng.standard_normal((3, 8)).astype(np.float32))
+    zeroshot = ZeroShot(np.zeros(8, np.float32), eye, ["a", "b", "c"], texts, np.zeros(3, bool), 10.0)
+    chosen = choose_rows(zeroshot, rows, 3)
+    assert sorted(of[chosen]) == [0, 1, 2]
+    assert len(set(choose_rows(zeroshot, rows, 240))) == 240
+    assert len(choose_rows(zeroshot, rows, 1000)) == 240
+    left = choose_rows(zeroshot, rows[of != 0], 2, rows[of == 0][:3])
+    assert sorted(of[of != 0][left]) == [1, 2]
+
+
+def test_wrong_libraries_and_flags_are_refused_in_one_line(library, tmp_path, capsys):
+    assert "is of embedding space 9d01793a7e1cafd8, the bundle of 067c0aebf1e30714" in fails(
+        capsys, library, "--bundle", FROM_SCRATCH
+    )
+    assert "no such file" in fails(capsys, tmp_path / "gone.parquet", "--bundle", SHIPPED)
+    (tmp_path / "text.parquet").write_text("no parquet")
+    assert "cannot be read" in fails(capsys, tmp_path / "text.parquet", "--bundle", SHIPPED)
+    assert "--top: got 0" in fails(capsys, library, "--bundle", SHIPPED, "--top", "0")
+    (tmp_path / "there.csv").touch()
+    assert "exists already" in fails(capsys, library, "--bundle", SHIPPED, "--out", tmp_path / "there.csv")
+    assert "more than once" in fails(capsys, library, "--bundle", SHIPPED, "--labels", "dog,Dog")
+    assert "is no list of this command" in fails(
+        capsys, library, "--bundle", SHIPPED, "--reviewed", tmp_path / "gone.csv"
+    )
+
+
+def test_a_silent_library_is_refused(tmp_path, capsys):
+    (tmp_path / "night").mkdir()
+    soundfile.write(tmp_path / "night" / "silence.wav", np.zeros(RATE_HZ), RATE_HZ)
+    out = tmp_path / "library.parquet"
+    assert embed([str(SHIPPED), str(tmp_path / "night"), "--out", str(out)]) == 0
+    assert "all its rows are silent" in fails(capsys, out, "--bundle", SHIPPED)
