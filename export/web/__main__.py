@@ -12,7 +12,6 @@ from typing import Annotated, Any
 
 import tyro
 
-from export.web.browser import NoBrowserError
 from export.web.page_build import ROOT, build_page
 from export.web.site_files import SITE, write_service_worker, write_site_files
 from export.web.site_parity import prove_site
@@ -20,6 +19,7 @@ from serving.bundle import Bundle, open_bundle
 from serving.bundle_files import PARITY
 from serving.command_line import run_command, say
 from serving.errors import UsageError
+from serving.headless_chromium import NoBrowserError
 from serving.new_folder import new_folder, refuse_existing
 from serving.trust_option import Trusted
 

@@ -1,13 +1,8 @@
 """Open a site in headless Chromium, and call what its page offers to scripts (web/src/scripting.ts)."""
 
 import base64
-import importlib
-import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import BackendError
+from serving.headless_chromium import open_chromium, serve_folder
 
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
 PATIENCE_MS = 120_000
-
-
-class NoBrowserError(BackendError):
-    """There is no browser on this machine that a program can open."""
 
 
 class SitePage:
@@ -67,41 +57,16 @@ class SitePage:
 def open_site(folder: Path, embedding_size: int) -> Iterator[SitePage]:
     """Serve a site's folder on this machine and open its page in Chromium, once its model is loaded.
 
-    errors   NoBrowserError: no Chromium, or Playwright is not installed; BackendError: the page does not start
+    errors   as `open_chromium`; BackendError: the page does not start
     """
-    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
-    if program is None:
-        raise NoBrowserError("no Chromium on this machine; install it, for example with: apt-get install chromium")
-    try:
-        playwright = importlib.import_module("playwright.sync_api")
-    except ImportError as error:
-        raise NoBrowserError("Playwright is not installed; pip install playwright") from error
-    with _serve(folder) as address, playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=program, args=list(FLAGS))
+    with serve_folder(folder) as server, open_chromium() as chromium:
+        page = chromium.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.goto(server.address)
         try:
-            page = chromium.new_page()
-            page.set_default_timeout(PATIENCE_MS)
-            page.goto(address)
-            try:
-                page.wait_for_function("() => window.unheard || document.querySelector('[role=alert]')")
-            except Exception as error:
-                raise BackendError(f"the page does not start ({str(error).splitlines()[0]})") from error
-            if fault := page.evaluate("() => document.querySelector('[role=alert]')?.innerText"):
-                raise BackendError(f"the page does not start: {' '.join(fault.split())}")
-            yield SitePage(page, f"Chromium {chromium.version}", embedding_size)
-        finally:
-            chromium.close()
-
-
-@contextmanager
-def _serve(folder: Path) -> Iterator[str]:
-    """Serve a folder at a free port of this machine, as `python -m http.server` does, without a log."""
-    handler = type("Handler", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
-    finally:
-        server.shutdown()
-        server.server_close()
+            page.wait_for_function("() => window.unheard || document.querySelector('[role=alert]')")
+        except Exception as error:
+            raise BackendError(f"the page does not start ({str(error).splitlines()[0]})") from error
+        if fault := page.evaluate("() => document.querySelector('[role=alert]')?.innerText"):
+            raise BackendError(f"the page does not start: {' '.join(fault.split())}")
+        yield SitePage(page, f"Chromium {chromium.version}", embedding_size)

@@ -16,7 +16,15 @@ from serving.errors import UsageError
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "web"
 STYLE = ROOT / "demo" / "style.css"  # the page uses the demo's style sheet
-SOURCES = ("package-lock.json", "package.json", "tsconfig.json", "vite.config.ts", "index.html", "src/**/*", "licences/*")
+SOURCES = (
+    "package-lock.json",
+    "package.json",
+    "tsconfig.json",
+    "vite.config.ts",
+    "index.html",
+    "src/**/*",
+    "licences/*",
+)
 STAMP = "built-from"  # in dist/ and node_modules/: a hash of what they were made of
 LEAST_NODE = (20, 19)  # Vite 8's requirement
 WAY_OUT = "install Node.js 20.19 or later with npm, or copy web/dist from a machine where it was built"
@@ -34,8 +42,7 @@ def build_page() -> Path:
         if _stamp(dist) == wanted:
             return dist
         install_packages()
-        say("building the page (vite)")
-        run_npm("run", "build")
+        run_npm("building the page", "run", "build")
         for path in sorted((dist / "runtime").glob("*.wasm")):
             say(f"packing {path.name}")
             path.with_name(path.name + SUFFIX).write_bytes(pack(path.read_bytes()) or path.read_bytes())
@@ -49,13 +56,12 @@ def install_packages() -> None:
     modules, wanted = WEB / "node_modules", _hash_of([WEB / "package-lock.json"])
     if _stamp(modules) == wanted:
         return
-    say("installing the page's packages (npm ci)")
-    run_npm("ci")
+    run_npm("installing the page's packages", "ci")
     (modules / STAMP).write_text(wanted)
 
 
-def run_npm(*arguments: str) -> str:
-    """Run npm in web/ and return what it prints. UsageError: Node.js is missing or too old, or npm fails."""
+def run_npm(purpose: str, *arguments: str) -> None:
+    """Run npm in web/. UsageError: Node.js is missing or too old, or npm fails."""
     npm, node = shutil.which("npm"), shutil.which("node")
     if npm is None or node is None:
         raise UsageError(f"the page is not built, and Node.js with npm is not installed; {WAY_OUT}")
@@ -63,12 +69,12 @@ def run_npm(*arguments: str) -> str:
     found = re.match(r"v(\d+)\.(\d+)", version)
     if not found or (int(found[1]), int(found[2])) < LEAST_NODE:
         raise UsageError(f"the page is not built, and Node.js is {version or 'not usable'}; {WAY_OUT}")
+    say(f"{purpose} (npm {' '.join(arguments)})")
     done = subprocess.run([npm, *arguments], capture_output=True, text=True, cwd=WEB, check=False)
     if done.returncode:
         lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         told = next((line for line in lines if "error" in line.lower()), lines[0] if lines else "no message")
         raise UsageError(f"npm {' '.join(arguments)} failed in {WEB}: {told.strip()[:300]}; {WAY_OUT}")
-    return done.stdout
 
 
 def _sources() -> list[Path]:

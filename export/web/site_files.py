@@ -154,7 +154,9 @@ def _zeroshot_arrays(zeroshot: ZeroShot) -> dict[str, NDArray[np.float32]]:
 def _add_text_model(writer: SiteWriter, bundle: Bundle) -> dict[str, Any]:
     """Add the text model, and return the page's facts about it."""
     if TEXT_CONFIG not in bundle.manifest.files:
-        raise UsageError(f"--text-model: {bundle.folder} names no text encoder; export it again without --no-text-model")
+        raise UsageError(
+            f"--text-model: {bundle.folder} names no text encoder; export it again without --no-text-model"
+        )
     encoder, max_tokens, names = read_config(bundle.read)
     with tempfile.TemporaryDirectory(prefix="unheard-text-") as place:
         read = bundle.read

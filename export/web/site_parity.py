@@ -20,6 +20,10 @@ from serving.bundle import Bundle
 from serving.command_line import console
 from serving.progress import track
 
+# Where the browser decodes and the page resamples. Measured with the shipped bundle in FP32 on ESC-10: 0.99999 and 1e-3
+# in WAV at seven rates, FLAC, OGG and Opus; 0.997 and 2.2e-2 in MP3, whose decoders differ at the ends of a file. The
+# browser's own resampler gives 0.75 and 2.2e-1 (docs/results/web.md).
+FILE_BOUND = Bound(cosine=0.995, difference=5e-2, ranking=0.99)
 BATCHES = (1, 8)  # the page runs up to 8 windows at once
 RUNTIME = "onnxruntime-web"
 
@@ -46,9 +50,7 @@ def prove_site(folder: Path, bundle: Bundle, precision: str, recordings: Path | 
     return {"browser": page.browser, "engine": page.facts, "precision": precision, **record}
 
 
-def _judge_files(
-    judge: Judge, page: SitePage, paths: Sequence[Path], backend: str, precision: str
-) -> ParityResult:
+def _judge_files(judge: Judge, page: SitePage, paths: Sequence[Path], backend: str, precision: str) -> ParityResult:
     """Judge the way from a sound file to its embedding."""
     n_probes = judge.samples.n_probes
     parts = [judge.reference.embeddings[:n_probes]]  # the other comparisons judge the probes, which are no files
@@ -64,6 +66,3 @@ def file_bound(precision: str) -> Bound:
     """The limits where the browser decodes and the page resamples. The reference is decoded and resampled by Python."""
     bound = BOUNDS[precision]
     return Bound(min(bound.cosine, FILE_BOUND.cosine), max(bound.difference, FILE_BOUND.difference), bound.ranking)
-
-
-FILE_BOUND = Bound(cosine=0.9995, difference=2e-2, ranking=0.99)

@@ -86,5 +86,8 @@ export const WORDS = {
 
 /** A text of WORDS with its places filled in. */
 export function say(text: string, ...values: (string | number)[]): string {
-  return values.reduce<string>((said, value) => said.replace("{}", () => String(value)), text);
+  return text
+    .split("{}")
+    .map((part, i) => (i ? `${values[i - 1] ?? ""}${part}` : part))
+    .join("");
 }

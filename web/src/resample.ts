@@ -1,12 +1,20 @@
 /**
- * Resample one channel with a Kaiser-windowed sinc: the filter of serving/audio/resampling.py, for all pairs of rates.
+ * Resample one channel with a Kaiser-windowed sinc: the filters of serving/audio/resampling.py.
  *
- * The passband reaches to 15/16 of half the lower rate, the stopband begins at 17/16 and is 100 dB down. A browser's own
- * resampler (an OfflineAudioContext at 16 kHz) is another one in each browser: docs/results/web.md has the difference.
+ * The rates for which Python has a filter bank get the same one here, the others a filter with the bands of soxr's HQ,
+ * which Python uses for them. A browser's own resampler (an OfflineAudioContext at 16 kHz) is far from both:
+ * docs/results/web.md.
  */
 
-const PASSBAND = 15 / 16;
-const STOPBAND_DB = 100;
+interface Bands {
+  pass: number; // end of the passband, as a share of half the lower rate
+  stop: number; // begin of the stopband
+  decibels: number; // its attenuation
+}
+
+const FILTER_BANK: Bands = { pass: 15 / 16, stop: 17 / 16, decibels: 100 };
+const SOXR: Bands = { pass: 0.9136, stop: 1, decibels: 120 };
+const STEEPEST = 6; // largest ratio of the rates for which Python has a filter bank
 const MOST_PHASES = 640; // between two old samples; a rate that needs more is interpolated between this many
 
 interface FilterBank {
@@ -27,11 +35,15 @@ function filterBank(rateHz: number, targetHz: number): FilterBank {
   const period = targetHz / gcd(rateHz, targetHz);
   const exact = period <= MOST_PHASES;
   const phases = exact ? period : MOST_PHASES;
-  const cutoff = 0.5 * Math.min(1, targetHz / rateHz); // in cycles an old sample
-  const half = Math.ceil((STOPBAND_DB - 7.95) / (14.36 * 2 * (1 - PASSBAND) * cutoff) / 2);
+  const ratio = rateHz / targetHz;
+  const isBank = ratio > 1 && ratio <= STEEPEST && rateHz % targetHz !== 0 && exact;
+  const { pass, stop, decibels } = isBank ? FILTER_BANK : SOXR;
+  const lower = 0.5 * Math.min(1, 1 / ratio); // half the lower rate, in cycles an old sample
+  const cutoff = (lower * (pass + stop)) / 2;
+  const half = Math.ceil((decibels - 7.95) / (14.36 * (stop - pass) * lower) / 2); // Kaiser 1974
   const taps = 2 * half + 1;
   const rows = new Float32Array((phases + 1) * taps);
-  const beta = 0.1102 * (STOPBAND_DB - 8.7);
+  const beta = 0.1102 * (decibels - 8.7);
   for (let phase = 0; phase <= phases; phase++) {
     const row = new Float64Array(taps);
     let sum = 0;
