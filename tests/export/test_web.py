@@ -322,13 +322,24 @@ def test_another_content_is_another_cache(site, tmp_path):
     assert cache(tmp_path / "one") == cache(tmp_path / "same") != cache(site)
 
 
+def write_small_glove(path: Path, words: list[str]) -> None:
+    """GloVe with a few words, whose vectors are random."""
+    np.savez(
+        path,
+        vectors=np.random.default_rng(0).integers(-127, 128, (len(words), 50)).astype(np.int8),
+        scales=np.full(len(words), 0.01, np.float32),
+        sorted_words=np.frombuffer("".join(words).encode(), np.uint8),
+        lengths=np.array([len(word) for word in words], np.uint8),
+    )
+
+
 @pytest.mark.browser
 def test_typed_labels_get_pythons_vectors(built_page, chromium, tmp_path, monkeypatch):
-    from export.text_model_writer import write_glove, write_minilm
+    from export.text_model_writer import write_minilm
 
     folder = copy_bundle(FROM_SCRATCH, tmp_path / "bundle", models=["fp32", "int8"])
     text = folder / TEXT_CONFIG
-    write_glove(text.with_name("glove.npz"), ["helicopter"])
+    write_small_glove(text.with_name("glove.npz"), ["air", "blades", "cafe", "cups", "rotor", "wolf"])
     write_minilm(text.with_name("minilm.onnx"), text.with_name("tokenizer.json"))
     write_manifest(folder, open_bundle_unchecked(folder))
     monkeypatch.setattr(headless_chromium, "PROGRAMS", ())  # the proof of parity is another test's

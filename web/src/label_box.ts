@@ -62,21 +62,28 @@ export class LabelBox {
     for (const radio of this.place.querySelectorAll<HTMLInputElement>("input[type=radio]")) {
       radio.checked = this.presets.get(radio.value) === this.text.value;
     }
+    void this.showPromise();
     this.changed();
   }
 
   private choose(): Promise<ChosenLabels> {
-    const chosen = this.models.choose(this.text.value);
-    chosen.then(
-      ({ map, kinds }) => {
-        const text = expectation(this.models.site.scores, kinds);
-        const count = map.classNames.length;
-        const counted = `<b>${count} label${count > 1 ? "s" : ""} typed.</b>`;
-        this.promise.innerHTML = text ? `<p class="promise">${counted} ${escape(text)}</p>` : "";
-      },
-      () => (this.promise.innerHTML = ""), // the ranking says what is wrong
-    );
-    return chosen;
+    return this.models.choose(this.text.value);
+  }
+
+  /** Say what to expect of a ranking of these labels. */
+  async showPromise(): Promise<void> {
+    const chosen = this.chosen;
+    let html = "";
+    try {
+      const { map, kinds } = await chosen;
+      const text = expectation(this.models.site.scores, kinds);
+      const count = map.classNames.length;
+      const counted = `<b>${count} label${count > 1 ? "s" : ""} typed.</b>`;
+      if (text) html = `<p class="promise">${counted} ${escape(text)}</p>`;
+    } catch {
+      // the ranking says what is wrong
+    }
+    if (chosen === this.chosen) this.promise.innerHTML = html;
   }
 
   private draw(): string {

@@ -61,10 +61,10 @@ async function start(): Promise<void> {
   const models = await Models.load(site, Number(query.get("threads")) || navigator.hardwareConcurrency || 1);
   find("#page").innerHTML = LAYOUT;
   find("#header").innerHTML = drawHeader(site, "");
-  bindTabs(find("[role=tablist]"));
   const [name, live] = [new NameTab(find("#panel-name"), models), new LiveTab(find("#panel-live"), models)];
   name.box = new LabelBox(find("#labels-name"), models, find("#promise"), () => void name.rankAgain(name.box));
   live.box = new LabelBox(find("#labels-live"), models, find("#promise"), () => undefined);
+  bindTabs(find("[role=tablist]"), (id) => (id === "tab-live" ? live : name).box.showPromise());
   name.addExamples(site.examples, name.box);
   speakAnswers(find("#ranking"), find("#live"));
   addScripting(models);

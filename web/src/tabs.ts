@@ -1,5 +1,5 @@
-/** Tabs by the ARIA pattern: arrow keys move between them, Tab leaves them. */
-export function bindTabs(list: HTMLElement): void {
+/** Tabs by the ARIA pattern: arrow keys move between them, Tab leaves them. opened: is told the id of a tab. */
+export function bindTabs(list: HTMLElement, opened: (id: string) => void): void {
   const tabs = [...list.querySelectorAll<HTMLButtonElement>("[role=tab]")];
   const open = (tab: HTMLButtonElement) => {
     for (const each of tabs) {
@@ -9,6 +9,7 @@ export function bindTabs(list: HTMLElement): void {
       each.tabIndex = chosen ? 0 : -1;
       document.getElementById(each.getAttribute("aria-controls")!)!.hidden = !chosen;
     }
+    opened(tab.id);
   };
   tabs.forEach((tab, i) => {
     tab.addEventListener("click", () => open(tab));
