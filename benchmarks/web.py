@@ -4,7 +4,8 @@
     python -m benchmarks.web site/ --sound demo/example_sounds/helicopter.ogg
 
 A plain server of this machine serves the site. On the first visit the page runs in one thread; on the second one its
-service worker has made it cross-origin isolated, so it has several. Bytes are counted as they come over the wire.
+service worker has made it cross-origin isolated, so it can have as many as there are cores. Bytes are counted as they
+come over the wire.
 """
 
 import json
@@ -114,11 +115,11 @@ def _time_windows(browser: Any, address: str, repeats: int) -> tuple[list[WebRow
     page.evaluate("() => navigator.serviceWorker.ready")
     page.reload()
     page.wait_for_function("() => window.unheard")
-    facts = page.evaluate("() => window.unheard.ready()")
+    facts = page.evaluate("() => window.unheard.use('wasm', navigator.hardwareConcurrency)")
     if facts["threads"] > 1:
         rows += _time_engine(page, facts, repeats)
     else:
-        not_measured["WebAssembly with threads"] = "the page is not cross-origin isolated"
+        not_measured["WebAssembly with threads"] = "one core, or the page is not cross-origin isolated"
     if page.evaluate("async () => Boolean(await navigator.gpu?.requestAdapter())"):
         rows += _time_engine(page, page.evaluate("() => window.unheard.use('webgpu')"), repeats)
     else:

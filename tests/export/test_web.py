@@ -183,19 +183,13 @@ def test_a_long_file_is_answered_by_what_is_heard_when_and_a_click_plays(site, c
 
 
 @pytest.mark.browser
-def test_the_microphone_is_named_live_and_recorded(site, chromium):
+def test_a_sound_is_recorded_and_named(site, chromium):
     with serve_folder(site) as server, visit(chromium, server.address) as page:
         page.click("#record")
         page.wait_for_selector("#record.on")
         page.wait_for_timeout(700)
         page.click("#record")
         bars(page)
-        page.get_by_role("tab", name="Live").click()
-        page.click("#listen")
-        page.wait_for_selector("#live .warming")
-        page.wait_for_selector("#live .bars li, #live .verdict", state="attached")
-        page.click("#listen")
-        page.wait_for_selector("#live .stopped")
 
 
 @pytest.mark.browser
@@ -203,7 +197,7 @@ def test_after_the_first_visit_it_works_without_a_network_and_in_threads(site, c
     context = chromium.new_context()
     page = context.new_page()
     with serve_folder(site) as server:
-        page.goto(server.address)
+        page.goto(f"{server.address}?threads=2")
         page.wait_for_function("() => window.unheard")
         assert page.evaluate("() => window.unheard.ready()")["threads"] == 1  # http.server sends no headers for more
         page.evaluate("() => navigator.serviceWorker.ready")
@@ -213,7 +207,7 @@ def test_after_the_first_visit_it_works_without_a_network_and_in_threads(site, c
     page.wait_for_function("() => window.unheard")
     facts = page.evaluate("() => window.unheard.ready()")
     assert page.evaluate("() => crossOriginIsolated")
-    assert facts["threads"] == min(4, page.evaluate("() => navigator.hardwareConcurrency"))
+    assert facts["threads"] == 2
     page.get_by_role("button", name="helicopter", exact=True).click()
     assert bars(page)[0][0] == "helicopter"
     page.wait_for_selector("#picture img")
@@ -244,19 +238,13 @@ def change_sign(model: onnx.ModelProto) -> None:
     tensor.CopyFrom(numpy_helper.from_array(scale, tensor.name))
 
 
-def forget_bias(model: onnx.ModelProto) -> None:
-    tensor = next(each for each in model.graph.initializer if each.name.endswith("bias"))
-    tensor.CopyFrom(numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(tensor)), tensor.name))
-
-
 @pytest.mark.browser
 @pytest.mark.usefixtures("browser_here", "built_page")
-@pytest.mark.parametrize("damage", [change_sign, forget_bias])
-def test_a_damaged_model_is_caught_and_nothing_is_written(tmp_path, capsys, damage: Callable[[onnx.ModelProto], None]):
+def test_a_changed_sign_in_the_model_is_caught_and_nothing_is_written(tmp_path, capsys):
     folder = copy_bundle(FROM_SCRATCH, tmp_path / "bundle", models=["fp32", "int8"])
     path = folder / "embedder.int8.onnx"
     model = onnx.load(path)
-    damage(model)
+    change_sign(model)
     onnx.save(model, path)
     write_manifest(folder, open_bundle_unchecked(folder))
     assert export(str(folder), "--out", str(tmp_path / "site"), "--clips", "2") == 1

@@ -16,6 +16,13 @@ import { bindTabs } from "./tabs";
 
 const find = <T extends HTMLElement = HTMLElement>(selector: string) => document.querySelector<T>(selector)!;
 
+const KEEP_AFTER_MS = 3000;
+
+/** Half of the logical cores, as ONNX Runtime Web takes: threads that share a core, or wait for one, slow it down. */
+function usualThreads(): number {
+  return Math.ceil((navigator.hardwareConcurrency || 1) / 2);
+}
+
 /** Follow the system's colours; ?theme=dark or light chooses. */
 function followTheme(chosen: string | null): void {
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -58,7 +65,7 @@ async function start(): Promise<void> {
   const query = new URLSearchParams(location.search);
   followTheme(query.get("theme"));
   const site = await readSite();
-  const models = await Models.load(site, Number(query.get("threads")) || navigator.hardwareConcurrency || 1);
+  const models = await Models.load(site, Number(query.get("threads")) || usualThreads());
   find("#page").innerHTML = LAYOUT;
   find("#header").innerHTML = drawHeader(site, "");
   const [name, live] = [new NameTab(find("#panel-name"), models), new LiveTab(find("#panel-live"), models)];
@@ -70,7 +77,8 @@ async function start(): Promise<void> {
   addScripting(models);
   find("#header").innerHTML = drawHeader(site, await runsOn(models));
   await offerWebGpu(models);
-  await navigator.serviceWorker?.register("service-worker.js"); // after the models, which it does not load twice
+  // It loads all files of the site, so it waits until the first sound is probably named.
+  setTimeout(() => void navigator.serviceWorker?.register("service-worker.js"), KEEP_AFTER_MS);
 }
 
 start().catch((error: Error) => {
