@@ -152,9 +152,18 @@ def test_the_page_ranks_a_file_as_python_ranks_it(site, chromium, tmp_path):
 
 
 @pytest.mark.browser
+@pytest.mark.usefixtures("browser_here", "built_page")
+def test_a_model_that_takes_log_mel_gets_the_front_end_of_its_bundle(log_mel_bundle, tmp_path):
+    assert export(str(log_mel_bundle), "--out", str(tmp_path / "site"), "--precision", "fp32", "--clips", "1") == 0
+    record = json.loads((tmp_path / "site" / "parity.json").read_text())
+    assert min(row["worst_cosine"] for row in record["results"]) > 0.9999
+
+
+@pytest.mark.browser
 def test_a_visitor_names_an_example_a_file_and_other_labels(site, chromium, tmp_path):
     soundfile.write(tmp_path / "silence.wav", np.zeros(4 * RATE_HZ), RATE_HZ)
     (tmp_path / "bad.wav").write_text("this is no sound")
+    soundfile.write(tmp_path / "long.wav", np.zeros(31 * 60 * 8_000), 8_000, subtype="PCM_U8")
     with serve_folder(site) as server, visit(chromium, server.address) as page:
         page.get_by_role("button", name="helicopter", exact=True).click()
         assert bars(page)[0][0] == "helicopter"
@@ -169,6 +178,8 @@ def test_a_visitor_names_an_example_a_file_and_other_labels(site, chromium, tmp_
         assert page.inner_text("#spoken") == "nothing to hear"
         page.set_input_files("#sound input[type=file]", tmp_path / "bad.wav")
         page.wait_for_selector("#ranking [role=alert] >> text=bad.wav: this browser cannot read it")
+        page.set_input_files("#sound input[type=file]", tmp_path / "long.wav")
+        page.wait_for_selector("#ranking [role=alert] >> text=long.wav: has 31 minutes; a browser decodes up to 30")
 
 
 @pytest.mark.browser
