@@ -17,21 +17,17 @@ export interface ChosenLabels {
 }
 
 export class Models {
-  private opened: Promise<[Engine, EngineFacts]>;
-  private backend: Backend = "wasm";
-
   private constructor(
     readonly site: Site,
     readonly zeroshot: ZeroShot,
     private readonly threads: number,
-  ) {
-    this.opened = Engine.open(site, this.backend, threads);
-    this.opened.catch(() => undefined); // is told to whoever waits for it
-  }
+    private opened: Promise<[Engine, EngineFacts]>,
+  ) {}
 
   static async load(site: Site, threads: number): Promise<Models> {
-    const arrays = download(siteFile(site, "zeroshot"), document.baseURI).then(Tensors.parse);
-    return new Models(site, ZeroShot.parse(site.zeroshot, await arrays), threads);
+    const opened = openEngine(site, "wasm", threads); // loads meanwhile
+    const arrays = Tensors.parse(await download(siteFile(site, "zeroshot"), document.baseURI));
+    return new Models(site, ZeroShot.parse(site.zeroshot, arrays), threads, opened);
   }
 
   /** The engine, once its model is loaded. */
@@ -46,9 +42,7 @@ export class Models {
   /** Run on another backend from now on. */
   async use(backend: Backend, threads = this.threads): Promise<EngineFacts> {
     const old = this.opened;
-    this.backend = backend;
-    this.opened = Engine.open(this.site, backend, threads);
-    this.opened.catch(() => undefined);
+    this.opened = openEngine(this.site, backend, threads);
     void old.then(([engine]) => engine.close(), () => undefined);
     return this.facts();
   }
@@ -70,4 +64,10 @@ export class Models {
     const kinds = labelKinds(this.site, this.zeroshot, map);
     return { map, kinds, unknown: unknown.filter(([label]) => kinds.get(label) === "typed") };
   }
+}
+
+function openEngine(site: Site, backend: Backend, threads: number): Promise<[Engine, EngineFacts]> {
+  const opened = Engine.open(site, backend, threads);
+  opened.catch(() => undefined); // is told to whoever waits for it
+  return opened;
 }
