@@ -8,7 +8,7 @@ import type { LabelBox } from "./label_box";
 import { LiveLog } from "./live_log";
 import { LastSamples, Microphone } from "./microphone";
 import type { Models } from "./models";
-import { runsOn } from "./name_tab";
+import { runsOn } from "./embedded";
 import { rankLabels } from "./ranked_labels";
 import { resample } from "./resample";
 import { levelDbfs, LOWEST_DBFS, windowsTogether } from "./windows";

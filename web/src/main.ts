@@ -3,13 +3,14 @@
 import "../../demo/style.css";
 import "./page.css";
 import { drawHeader } from "./draw_header";
+import { runsOn } from "./embedded";
 import type { Backend } from "./engine_messages";
 import { errorCard } from "./html";
 import { LabelBox } from "./label_box";
 import { LAYOUT } from "./layout";
 import { LiveTab } from "./live_tab";
 import { Models } from "./models";
-import { NameTab, runsOn } from "./name_tab";
+import { NameTab } from "./name_tab";
 import { addScripting } from "./scripting";
 import { readSite } from "./site";
 import { bindTabs } from "./tabs";

@@ -1,10 +1,11 @@
 /** "Name that sound": rank labels for a sound, with what is heard when and its spectrogram (demo/tabs/name_sound.py). */
 
-import { decodeSound, MOST_SECONDS, SoundError, statedSeconds, toWav, type Sound } from "./decode";
+import { decodeSound, MOST_SECONDS, SoundError, statedSeconds, toWav } from "./decode";
 import { say, WORDS } from "./demo_words";
 import { drawHeard, drawStrip, spokenList } from "./draw_heard";
 import { drawRanking, judge, labelNotes } from "./draw_ranking";
 import { drawSpectrogram } from "./draw_spectrogram";
+import { embedSound, runsOn, type Embedded } from "./embedded";
 import { heard } from "./heard";
 import { errorCard, factLine, hintCard } from "./html";
 import type { LabelBox } from "./label_box";
@@ -14,16 +15,7 @@ import type { Models } from "./models";
 import { Player } from "./player";
 import { rankLabels } from "./ranked_labels";
 import type { Example } from "./site";
-import { countWindows, windowEnds, windowLevels, windowStarts } from "./windows";
-
-/** The embeddings of a recording. wave: at the model's rate. */
-export interface Embedded {
-  sound: Omit<Sound, "wave">;
-  wave: Float32Array;
-  rows: Float32Array[];
-  levels: number[];
-  milliseconds: Record<string, number>;
-}
+import { windowEnds, windowStarts } from "./windows";
 
 const MOST_RECORDED_S = 600;
 
@@ -232,28 +224,3 @@ export class NameTab {
     return this.place.querySelector<T>(selector)!;
   }
 }
-
-/** Resample and embed a decoded sound. */
-export async function embedSound(models: Models, sound: Sound, progress?: (share: number) => void): Promise<Embedded> {
-  const engine = await models.engine();
-  const { wave, rateHz } = sound;
-  const { rows, wave: resampled, milliseconds } = await engine.ask("embedSound", { wave, rateHz }, progress);
-  const size = models.site.embedding_size;
-  const count = countWindows(resampled.length, models.site.window);
-  const { wave: _, ...facts } = sound;
-  return {
-    sound: facts,
-    wave: resampled,
-    rows: Array.from({ length: count }, (_, i) => rows.subarray(i * size, (i + 1) * size)),
-    levels: windowLevels(resampled, models.site.window),
-    milliseconds,
-  };
-}
-
-/** "WebAssembly, 2 threads, int8" */
-export async function runsOn(models: Models): Promise<string> {
-  const { backend, threads } = await models.facts();
-  const where = backend === "webgpu" ? "WebGPU" : `WebAssembly, ${threads} thread${threads > 1 ? "s" : ""}`;
-  return `${where}, ${models.site.precision}`;
-}
-

@@ -3,7 +3,7 @@
 import { decodeSound } from "./decode";
 import type { EngineFacts } from "./engine_messages";
 import type { Models } from "./models";
-import { embedSound } from "./name_tab";
+import { embedSound } from "./embedded";
 import { pool } from "./windows";
 
 export interface Scripting {

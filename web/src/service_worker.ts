@@ -48,7 +48,9 @@ async function answer(request: Request): Promise<Response> {
 }
 
 self.addEventListener("install", (event) => {
-  (event as ExtendableEvent).waitUntil(caches.open(CACHE).then((cache) => cache.addAll(self.SITE.files)));
+  // The browser's own cache may have files of an older export: ask the server whether they are the newest.
+  const files = self.SITE.files.map((file) => new Request(file, { cache: "no-cache" }));
+  (event as ExtendableEvent).waitUntil(caches.open(CACHE).then((cache) => cache.addAll(files)));
 });
 
 self.addEventListener("activate", (event) => {

@@ -52,7 +52,7 @@ export interface Site {
 }
 
 export async function readSite(): Promise<Site> {
-  const reply = await fetch("site.json");
+  const reply = await fetch("site.json", { cache: "no-cache" }); // it names the files of one export
   if (!reply.ok) throw new Error(`site.json: the server answered ${reply.status}`);
   return reply.json();
 }
