@@ -28,7 +28,7 @@ BENCH_FLAGS ?=
 # Processes that run tests, each with up to 3 GB of memory; 0: the one of pytest itself. More on more cores.
 WORKERS ?= 2
 
-.PHONY: help setup test check demo bench shipped synthesise lock clean FORCE
+.PHONY: help setup test check demo web bench shipped synthesise lock clean FORCE
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
@@ -76,6 +76,10 @@ runs/.$(NAME).asked: FORCE
 	@mkdir -p runs; asked="$(DATASET) $(DATA_DIR) $(OBJECTIVE) $(EPOCHS) $(TEST_FOLD)"; \
 	test "$$asked" = "$$(cat $@ 2>/dev/null)" || echo "$$asked" > $@
 FORCE:
+
+# FP32 is the only precision of demo/model: 6.1 MB before the first name. A bundle with INT8 takes 3 MB.
+web: setup  ## the shipped bundle as a static site in site/ (needs Node.js)
+	$(BIN)/python -m export.web demo/model --out site --overwrite
 
 bench: setup $(if $(filter bundles/bench-%,$(BUNDLES)),$(BENCH_NETWORKS:%=bundles/bench-%/manifest.json))  ## measure all, write docs/results/benchmarks.md (BUNDLES="..." for yours, BENCH_FLAGS=--full for more)
 	$(BIN)/python -m benchmarks.suite $(BUNDLES) $(BENCH_FLAGS)

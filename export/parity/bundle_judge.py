@@ -31,7 +31,7 @@ def judge_bundle(bundle: Bundle, run: Path | None, data_dir: Path | None, max_cl
     """
     trained = _find_run(bundle, run)
     if trained is None:
-        return _judge_without_run(bundle, find_recordings(data_dir), max_clips)
+        return judge_stored(bundle, spread(find_recordings(data_dir), max_clips))
     clips = trained.clips(data_dir)
     if clips is None:
         trained.warn_that_recordings_are_missing()
@@ -65,9 +65,9 @@ def open_run(bundle: Bundle, run: Path) -> "TrainedRun":
     return trained
 
 
-def _judge_without_run(bundle: Bundle, recordings: list[Path], max_clips: int) -> Judge:
+def judge_stored(bundle: Bundle, recordings: list[Path]) -> Judge:
     """Compare with PyTorch's stored embeddings of the probes, and with FP32 in ONNX Runtime for recordings."""
-    samples = collect_samples(bundle.manifest.window, spread(recordings, max_clips))
+    samples = collect_samples(bundle.manifest.window, recordings)
     with np.load(bundle.path(PROBES), allow_pickle=False) as stored:
         if stored["names"].tolist() != samples.names[: samples.n_probes]:
             raise BundleError(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.parity.comparison import BOUNDS, Comparison, compare_rows, neighbours_kept
+from export.parity.comparison import BOUNDS, Bound, Comparison, compare_rows, neighbours_kept
 from export.parity.samples import Samples
 from serving.errors import UnheardError
 from serving.progress import track
@@ -57,7 +57,13 @@ class Judge:
         """Run the samples in batches of this size and compare the embeddings with the reference."""
         title = f"{backend}, {precision}, batch {batch}"
         embeddings = run_in_batches(runtime, self.samples.windows, batch, title)
-        bound, reference = BOUNDS[precision], self.reference.embeddings
+        return self.judge_rows(embeddings, backend, precision, batch, BOUNDS[precision])
+
+    def judge_rows(
+        self, embeddings: NDArray[np.float32], backend: str, precision: str, batch: int, bound: Bound
+    ) -> "ParityResult":
+        """Compare embeddings [n, 128] of the samples with the reference."""
+        reference = self.reference.embeddings
         # The allowance for FP32 rounding applies to FP32 only: the other bounds are much wider.
         rounding = self.reference.rounding if precision == "fp32" else None
         comparison = compare_rows(self.samples.names, reference, embeddings, bound, rounding)

@@ -85,7 +85,7 @@ def test_the_picture_of_the_architecture_shows_the_code_as_it_is():
     assert picture == structure, "draw it again: python docs/draw_architecture.py"
 
 
-@pytest.mark.parametrize("target", ["demo", "bench", "test", "check", "help", "setup"])
+@pytest.mark.parametrize("target", ["demo", "web", "bench", "test", "check", "help", "setup"])
 def test_make_knows_its_targets(target):
     done = subprocess.run(["make", "--dry-run", target], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,41 @@
+/** Rank labels for the windows of one recording, as demo/ranked_labels.py does. */
+
+import { NOTHING } from "./heard";
+import { pool, smoothRows, windowsTogether, type Window } from "./windows";
+import { softmax, type ZeroShot } from "./zeroshot";
+
+export interface RankedLabels {
+  chosen: ZeroShot;
+  /** [label, probability], most probable first. */
+  ranking: [string, number][];
+  /** The largest similarity of the recording and a label. */
+  similarity: number;
+  noneOfThese: boolean;
+  /** The label of each window, averaged with its neighbours; NOTHING where it is silent or like none of the labels. */
+  named: string[];
+  shares: number[];
+}
+
+export function rankLabels(
+  chosen: ZeroShot,
+  rows: readonly Float32Array[],
+  silent: readonly boolean[],
+  offset: number,
+  window: Window,
+): RankedLabels {
+  const clip = pool(rows);
+  const windows = smoothRows(rows, windowsTogether(window)).map((row, i) => {
+    const shares = softmax(chosen.scores(row, offset));
+    const best = shares.indexOf(Math.max(...shares));
+    const nothing = silent[i] || chosen.noneOfThese(row);
+    return { label: nothing ? NOTHING : chosen.classNames[best]!, share: shares[best]! };
+  });
+  return {
+    chosen,
+    ranking: chosen.rank(clip, offset),
+    similarity: Math.max(...chosen.similarities(clip)),
+    noneOfThese: chosen.noneOfThese(clip),
+    named: windows.map(({ label }) => label),
+    shares: windows.map(({ share }) => share),
+  };
+}

@@ -1,0 +1,76 @@
+import { expect, test } from "vitest";
+import { toWav } from "../src/decode";
+import { say, WORDS } from "../src/demo_words";
+import { LiveLog } from "../src/live_log";
+import { LastSamples } from "../src/microphone";
+import { resample } from "../src/resample";
+import { sampleRate } from "../src/sample_rate";
+import { Tensors } from "../src/tensors";
+import { cutWindows } from "../src/windows";
+
+test("the header of a recorded WAV states its rate", () => {
+  expect(sampleRate(toWav(Float32Array.of(0, 0.5, -0.5), 48_000))).toBe(48_000);
+});
+
+test("the rates of FLAC, Vorbis, Opus and MP3 are read from their headers, and unknown ones are told", () => {
+  const file = (...parts: (string | number[])[]) => {
+    const bytes = parts.flatMap((part) => (typeof part === "string" ? [...part].map((c) => c.charCodeAt(0)) : part));
+    return Uint8Array.from([...bytes, ...Array<number>(64).fill(0)]).buffer;
+  };
+  const page: (string | number[])[] = ["OggS", [...Array<number>(22).fill(0), 1, 30]];
+  expect(sampleRate(file("fLaC", Array<number>(14).fill(0), [0x0a, 0xc4, 0x42, 0xf0]))).toBe(44_100);
+  expect(sampleRate(file(...page, "\x01vorbis", [0, 0, 0, 0, 2, 0x22, 0x56, 0, 0]))).toBe(22_050);
+  expect(sampleRate(file(...page, "OpusHead"))).toBe(48_000);
+  expect(sampleRate(file("ID3", [4, 0, 0, 0, 0, 0, 2, 0, 0], [0xff, 0xf3, 0x94, 0]))).toBe(24_000);
+  expect(sampleRate(file([0, 0, 0, 24], "ftypM4A "))).toBeNull();
+});
+
+test("a tone keeps its level and place at another rate", () => {
+  const wave = (rate: number) => Float32Array.from({ length: rate / 2 }, (_, i) => Math.sin((2 * Math.PI * 1000 * i) / rate));
+  for (const rate of [8_000, 22_050, 44_100, 48_000]) {
+    const [got, wanted] = [resample(wave(rate), rate, 16_000), wave(16_000)];
+    for (let i = 500; i < 7_500; i++) expect(Math.abs(got[i]! - wanted[i]!)).toBeLessThan(1e-4);
+  }
+});
+
+test("what is above the new rate's band is gone", () => {
+  const tone = Float32Array.from({ length: 44_100 }, (_, i) => Math.sin((2 * Math.PI * 10_000 * i) / 44_100));
+  const inner = resample(tone, 44_100, 16_000).subarray(500, -500);
+  expect(Math.max(...inner.map(Math.abs))).toBeLessThan(2e-5); // -94 dB
+});
+
+test("the last window is padded with silence", () => {
+  const window = { rate_hz: 4, samples: 4, hop_samples: 4 };
+  expect([...cutWindows(Float32Array.of(1, 2, 3, 4, 5, 6), window)]).toEqual([1, 2, 3, 4, 5, 6, 0, 0]);
+  expect([...cutWindows(Float32Array.of(1, 2, 3, 4, 5, 6), window, 1, 8)]).toEqual([5, 6, 0, 0]);
+});
+
+test("the microphone keeps the newest samples only", () => {
+  const last = new LastSamples(5);
+  for (const block of [[1, 2, 3], [4, 5, 6], [7]]) last.push(Float32Array.from(block));
+  expect([...last.wave()]).toEqual([3, 4, 5, 6, 7]);
+  expect(last.heard).toBe(7);
+});
+
+test("the log joins stretches of one label, and silence ends one", () => {
+  const log = new LiveLog();
+  for (const [label, end] of [["rain", 1], ["rain", 2], ["", 3], ["rain", 4], ['a "b", c', 5]] as const) log.note(label, 0.5, end);
+  expect(log.csv()).toBe(
+    'start_s,end_s,label,probability\n0.0,2.0,rain,0.500\n3.0,4.0,rain,0.500\n4.0,5.0,"a ""b"", c",0.500\n',
+  );
+});
+
+test("a safetensors file is read", () => {
+  const header = JSON.stringify({ a: { dtype: "F32", shape: [2], data_offsets: [0, 8] } });
+  const content = new Uint8Array(8 + header.length + 8);
+  new DataView(content.buffer).setBigUint64(0, BigInt(header.length), true);
+  content.set(new TextEncoder().encode(header), 8);
+  new DataView(content.buffer).setFloat32(8 + header.length + 4, 2.5, true);
+  const tensors = Tensors.parse(content.buffer);
+  expect([...tensors.floats("a")]).toEqual([0, 2.5]);
+  expect(() => tensors.floats("b")).toThrow("no Float32Array b");
+});
+
+test("places in a text are filled in their order, and what is filled in is not read again", () => {
+  expect(say(WORDS.unknownWords, "{}", "$&")).toContain("{} (in “$&”)");
+});
