@@ -150,8 +150,11 @@ class Embedder(SharedCopy):
         return self.runtime.network
 
     def run_prepared(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Embed prepared windows [n >= 1, ...] -> [n, 128] float32, at most max_batch of them at a time."""
-        if len(inputs) <= self.max_batch:
+        """Embed prepared windows [n >= 1, ...] -> [n, 128] float32, at most max_batch of them at a time.
+
+        A network that splits batches itself gets all of them.
+        """
+        if len(inputs) <= self.max_batch or getattr(self.network, "splits_batches", False):
             return self.network(inputs)
         return np.concatenate(
             [self.network(part) for part in np.array_split(inputs, -(-len(inputs) // self.max_batch))]
@@ -293,6 +296,11 @@ class Embedder(SharedCopy):
     def describe(self, label: str) -> str:
         """The text that stands for a label: the bundle's description of that class, or the label itself."""
         return self._text_model.describe(label) if self.knows_text else label
+
+    def warm_up(self) -> None:
+        """Let the runtime open now what its first calls would open: on a GPU, batches of each size."""
+        if warm_up := getattr(self.network, "warm_up", None):
+            warm_up()
 
     @property
     def knows_text(self) -> bool:
