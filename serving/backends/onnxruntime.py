@@ -228,10 +228,10 @@ def _provider_options(
 def _cuda_options(model: str | bytes, settings: CudaSettings) -> dict[str, str]:
     """Options of the cuda provider, for FP32 that is FP32 and FP16 that is fast.
 
-    TF32 multiplies FP32 numbers with 10 bits of mantissa. Without `use_tf32` the provider excludes all plans with tensor
-    cores for a convolution, also in FP16, where cuDNN often has no other plan: it then prints an error and plans again,
-    for each convolution and batch size (onnxruntime/core/providers/cuda/nn/conv.cc). So graphs in FP16 have it. There,
-    NVIDIA_TF32_OVERRIDE, which NVIDIA's libraries read, keeps TF32 from what is computed in FP32.
+    TF32 multiplies FP32 numbers with 10 bits of mantissa. Without `use_tf32` the provider excludes all plans with
+    tensor cores for a convolution, also in FP16, where cuDNN often has no other plan: it then prints an error and plans
+    again, for each convolution and batch size (onnxruntime/core/providers/cuda/nn/conv.cc). So graphs in FP16 have it.
+    There, NVIDIA_TF32_OVERRIDE, which NVIDIA's libraries read, keeps TF32 from what is computed in FP32.
     """
     os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
     return {
