@@ -129,8 +129,8 @@ class OnnxRuntime:
                 raise BackendError("ONNX Runtime left the cuda provider out")
             return session
 
-        tensors = (Tensor(each.name, tuple(each.shape[1:])) for each in (source, target))
-        return FixedBatches(cuda, open_session, self._run, *tensors, settings)
+        inputs, outputs = (Tensor(each.name, tuple(each.shape[1:])) for each in (source, target))
+        return FixedBatches(cuda, open_session, self._run, inputs, outputs, settings)
 
 
 def _session_options(threads: int, spinning: bool) -> onnxruntime.SessionOptions:

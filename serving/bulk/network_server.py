@@ -21,6 +21,14 @@ REMOTE_ROWS = 16  # windows in one call of a worker; 16 workers fill a batch of 
 TOGETHER_ROWS = 256  # most windows that are run together
 
 
+def socket_pair() -> tuple[Connection, Connection]:
+    """Two ends of a connection, for objects in both directions."""
+    ours, theirs = Pipe()
+    assert isinstance(ours, Connection)  # not so on Windows, where a process cannot inherit them either
+    assert isinstance(theirs, Connection)
+    return ours, theirs
+
+
 @dataclass(frozen=True)
 class NetworkLink:
     """A worker's end of a connection to the server, until the worker has inherited it."""
@@ -81,7 +89,7 @@ class NetworkServer:
 
     def connect(self) -> NetworkLink:
         """A connection for one worker, with its block of shared memory."""
-        ours, theirs = Pipe()
+        ours, theirs = socket_pair()
         memory = os.memfd_create("unheard-windows")
         os.ftruncate(memory, 4 * REMOTE_ROWS * int(np.prod(self._shape)))
         block = np.frombuffer(mmap.mmap(memory, 0), np.float32).reshape(REMOTE_ROWS, *self._shape)

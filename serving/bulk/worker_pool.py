@@ -13,12 +13,11 @@ import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
-from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from serving.bulk.network_server import NetworkServer, RemoteNetwork
+from serving.bulk.network_server import NetworkServer, RemoteNetwork, socket_pair
 from serving.command_line import say
 from serving.errors import BackendError
 
@@ -111,7 +110,7 @@ class _Pool(Generic[Result]):
                 self._give(source)
 
     def _start(self) -> _Worker:
-        ours, theirs = Pipe()
+        ours, theirs = socket_pair()
         with theirs:
             descriptors = [theirs.fileno()]
             link = self._server.connect() if self._server else None
