@@ -96,8 +96,8 @@ def scaling_tables(parts: Parts) -> list[dict[str, Any]]:
     ]
     notes = [
         f"computed, not measured, from: {parts.source}",
-        f"step {parts.step_ms:.3g} ms of {parts.batch} half windows for each GPU, {parts.gradient_mb:g} MB of gradients "
-        f"at {parts.link_gb_per_s:g} GB/s, {parts.batch_norms} BatchNorms with 4 collectives of "
+        f"step {parts.step_ms:.3g} ms of {parts.batch} half windows for each GPU, {parts.gradient_mb:g} MB of "
+        f"gradients at {parts.link_gb_per_s:g} GB/s, {parts.batch_norms} BatchNorms with 4 collectives of "
         f"{parts.collective_ms:g} ms (the speed of the links is assumed)",
     ]
     bulk_notes = [
