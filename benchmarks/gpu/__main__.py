@@ -114,7 +114,7 @@ def gpu_names() -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, write the page, print one JSON object as the last line. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help=f"page to write; default with a GPU: {PAGE.relative_to(ROOT)}")
+    parser.add_argument("--out", type=Path, help="page to write; default with a GPU: docs/results/gpu.md")
     parser.add_argument("--seconds", type=float, default=345.0, help="all pieces together; default: 345")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: to try it without a GPU")
     parser.add_argument("--quick", action="store_true", help="few repeats and small batches: to try the program")

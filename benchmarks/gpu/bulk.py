@@ -53,9 +53,11 @@ def main() -> None:
                 except Exception as error:  # of any kind: the other ways are measured all the same
                     rows.append([name, "-", "-", one_line(error)])
                     continue
-                rates[name] = (many - few) * len(paths) / max(1e-9, long - short)
-                with_start = many * len(paths) / long
-                rows.append([name, number(rates[name]), number(with_start), f"{many * len(paths):,} in {long:.1f} s"])
+                files = f"{many * len(paths):,} in {long:.1f} s"
+                if long > short:
+                    rates[name] = (many - few) * len(paths) / (long - short)
+                rate = number(rates[name]) if name in rates else "-"
+                rows.append([name, rate, number(many * len(paths) / long), files])
     bars = {name: [(0.0, rate)] for name, rate in rates.items()}
     head = ["way", "files/s", "with the start", "files"]
     notes = (

@@ -31,7 +31,9 @@ VARIANTS = {
 }
 
 
-def ways(bundle: Bundle, precision: str, device: str) -> Iterator[tuple[str, Callable[[], tuple[Run, str]]]]:
+def ways(
+    bundle: Bundle, precision: str, device: str, quick: bool
+) -> Iterator[tuple[str, Callable[[], tuple[Run, str]]]]:
     """Each way to run the model: its name, and what opens it and says what is special."""
     model = bundle.model(precision)
 
@@ -42,12 +44,13 @@ def ways(bundle: Bundle, precision: str, device: str) -> Iterator[tuple[str, Cal
         return run, "; ".join(f"{size}: {why}" for size, why in refused.items())
 
     for name, settings in VARIANTS.items():
-        yield f"CUDA provider, {name}", lambda settings=settings: cuda(settings)
+        yield f"{device.upper()} provider, {name}", lambda settings=settings: cuda(settings)
     if is_installed("tensorrt") or is_installed("tensorrt_rtx"):
         yield "TensorRT engine", lambda: _tensorrt(bundle, precision)
     if is_installed("torch"):
-        for name in ("eager", "compiled"):
-            yield f"PyTorch, {name}", lambda name=name: _torch(bundle, precision, device, name == "compiled")
+        yield "PyTorch, eager", lambda: _torch(bundle, precision, device, compiled=False)
+        if not quick:  # the last one: it compiles anew for each size
+            yield "PyTorch, compiled", lambda: _torch(bundle, precision, device, compiled=True)
 
 
 def _tensorrt(bundle: Bundle, precision: str) -> tuple[Run, str]:
@@ -98,7 +101,7 @@ def main() -> None:
     notes = ("NumPy in, NumPy out; median of a quarter of a second of calls",)
     rows: list[list[str]] = []
     lines: dict[str, list[tuple[float, float]]] = {}
-    for name, open_way in ways(bundle, options.precision, options.device):
+    for name, open_way in ways(bundle, options.precision, options.device, options.quick):
         try:
             started = time.perf_counter()
             run, note = open_way()
