@@ -119,6 +119,7 @@ class OnnxRuntime:
 
         def open_session(rows: int, graphs: bool) -> onnxruntime.InferenceSession:
             options = _session_options(threads, spinning=False)
+            options.log_severity_level = 3  # errors: that a graph is captured is said as a warning
             if isinstance(source.shape[0], str):
                 options.add_free_dimension_override_by_name(source.shape[0], rows)
             provider = _cuda_options(model, settings) | ({"enable_cuda_graph": "1"} if graphs else {})
@@ -235,7 +236,6 @@ def _cuda_options(model: str | bytes, settings: CudaSettings) -> dict[str, str]:
     """
     os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
     return {
-        "device_id": "0",
         "use_tf32": "1" if has_half_weights(model) else "0",
         "cudnn_conv_algo_search": settings.search,  # the provider's own default tries all kernels at each batch size
         "prefer_nhwc": "1" if settings.nhwc else "0",

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.backends.runtime import Graph
+from serving.errors import BackendError, UnheardError, one_line
 
 REMOTE_ROWS = 16  # windows in one call of a worker; 16 workers fill a batch of 256
 TOGETHER_ROWS = 256  # most windows that are run together
@@ -135,8 +136,12 @@ class NetworkServer:
             rows = self._network(parts[0] if len(parts) == 1 else np.concatenate(parts))
             ends = np.cumsum([len(part) for part in parts])
             answers = [rows[end - len(part) : end] for part, end in zip(parts, ends, strict=True)]
-        except Exception as error:  # of any kind: the workers must receive it, and this thread go on
+        except UnheardError as error:
             answers = [error] * len(calls)
+        except Exception as error:  # of any kind, perhaps one that cannot be sent: the workers must get an answer
+            answers = [
+                BackendError(f"{self._network.name} failed ({type(error).__name__}: {one_line(error, 300)})")
+            ] * len(calls)
         for (connection, _), answer in zip(calls, answers, strict=True):
             with contextlib.suppress(OSError):  # the worker has ended
                 connection.send(answer)

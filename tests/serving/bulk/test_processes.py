@@ -179,10 +179,15 @@ def test_with_a_gpu_one_network_serves_all_processes(bundle_folder, recordings_o
     np.testing.assert_allclose(by_processes, embedder.embed_files(paths, processes=1), rtol=0, atol=1e-5)
 
 
-def test_what_the_shared_network_raises_ends_the_job(bundle_folder, recordings_of_many_lengths, on_a_gpu, monkeypatch):
+@pytest.mark.parametrize("unsendable", [False, True])
+def test_what_the_shared_network_raises_ends_the_job(
+    bundle_folder, recordings_of_many_lengths, on_a_gpu, monkeypatch, unsendable
+):
     embedder = Embedder.load(bundle_folder, "onnxruntime", threads=2)
 
     def out_of_memory(self, batch):
+        if unsendable:
+            raise type("LibraryError", (Exception,), {})("the GPU is out of memory")
         raise BackendError("the GPU is out of memory")
 
     monkeypatch.setattr(type(embedder.network), "__call__", out_of_memory)
