@@ -113,7 +113,9 @@ def gpu_names() -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, write the page, print one JSON object as the last line. Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu", description="Measure an NVIDIA GPU and write one page."
+    )
     parser.add_argument("--out", type=Path, help="page to write; default with a GPU: docs/results/gpu.md")
     parser.add_argument("--seconds", type=float, default=345.0, help="all pieces together; default: 345")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: to try it without a GPU")

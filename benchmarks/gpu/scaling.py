@@ -125,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print the tables in Markdown, and the parts as one JSON object."""
     from benchmarks.gpu.page import table_lines
 
-    about = __doc__.splitlines()[0]
+    about = "What 1, 4 and 8 GPUs would do, computed from measured parts."
     argparse.ArgumentParser(prog="python -m benchmarks.gpu.scaling", description=about).parse_args(argv)
     parts = Parts()
     for table in scaling_tables(parts):

@@ -108,9 +108,10 @@ class OnnxRuntime:
             return np.asarray(self._session.run([self._output], {self._input: batch})[0])
 
     def _fixed_batches(self, model: str | bytes, threads: int, settings: CudaSettings) -> FixedBatches | None:
-        """None: cuda-python is not installed, or a dimension other than the batch is not fixed."""
+        """None: cuda-python is not installed, or not the batch alone is dynamic."""
         source, target = self._session.get_inputs()[0], self._session.get_outputs()[0]
-        if not all(isinstance(size, int) for size in (*source.shape[1:], *target.shape[1:])):
+        others = (*source.shape[1:], *target.shape[1:])
+        if not (isinstance(source.shape[0], str) and others and all(isinstance(size, int) for size in others)):
             return None
         try:
             cuda = load_cuda()
@@ -120,8 +121,7 @@ class OnnxRuntime:
         def open_session(rows: int, graphs: bool) -> onnxruntime.InferenceSession:
             options = _session_options(threads, spinning=False)
             options.log_severity_level = 3  # errors: that a graph is captured is said as a warning
-            if isinstance(source.shape[0], str):
-                options.add_free_dimension_override_by_name(source.shape[0], rows)
+            options.add_free_dimension_override_by_name(source.shape[0], rows)
             provider = _cuda_options(model, settings) | ({"enable_cuda_graph": "1"} if graphs else {})
             session = onnxruntime.InferenceSession(
                 model, options, providers=[(PROVIDERS["cuda"], provider)], enable_fallback=0

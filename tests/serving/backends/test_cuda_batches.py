@@ -16,6 +16,8 @@ from serving.backends import onnxruntime as backend
 from serving.backends.cuda_api import CaptureGate
 from serving.backends.cuda_batches import CudaSettings, FixedBatches, Tensor, plan_parts
 from serving.backends.onnxruntime import OnnxRuntime
+from serving.bundle import open_bundle
+from serving.errors import UsageError
 from serving.onnx_precision import has_half_weights
 from tests.fake_gpu import FakeCuda
 from tests.gpu import needs_gpu
@@ -257,6 +259,71 @@ def test_fp16_may_use_tensor_cores_and_fp32_stays_fp32(tmp_path, monkeypatch, dt
     OnnxRuntime(model, 1, ["cuda", "cpu"])
     assert asked[0][1]["use_tf32"] == tensor_cores
     assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0"
+
+
+class CudaSession:
+    """A real session on the CPU that passes for one on a GPU: its bound memory is the fake GPU's, which is the host's."""
+
+    opened = ()
+
+    def __init__(self, model, options, providers, **others):
+        CudaSession.opened += ((options, providers),)
+        self._session = REAL_SESSION(model, options, providers=["CPUExecutionProvider"], **others)
+
+    def get_providers(self):
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    def io_binding(self):
+        binding = self._session.io_binding()
+
+        def on_cpu(bind):
+            return lambda name, device, *rest: bind(name, {"cuda": "cpu"}[device], *rest)
+
+        binding.bind_input, binding.bind_output = on_cpu(binding.bind_input), on_cpu(binding.bind_output)
+        return binding
+
+    def __getattr__(self, name):
+        return getattr(self._session, name)
+
+
+REAL_SESSION = onnxruntime.InferenceSession
+
+
+@pytest.fixture
+def fake_gpu(monkeypatch) -> FakeCuda:
+    """ONNX Runtime with a CUDA provider that works, and its CUDA."""
+    cuda = FakeCuda()
+    CudaSession.opened = ()
+    monkeypatch.setattr(onnxruntime, "InferenceSession", CudaSession)
+    monkeypatch.setattr(backend, "missing_for", lambda provider: None)
+    monkeypatch.setattr(backend, "load_cuda", lambda: cuda)
+    return cuda
+
+
+def test_a_bundles_model_runs_in_fixed_batches_on_the_cuda_provider(bundle_folder, fake_gpu, capfd):
+    bundle = open_bundle(bundle_folder)
+    run = OnnxRuntime(bundle.model("fp32"), 1, ["cuda"], strict=True)
+    waves = 0.1 * np.random.default_rng(0).standard_normal((6, bundle.manifest.window.samples)).astype(np.float32)
+    cpu = REAL_SESSION(bundle.model("fp32"), providers=["CPUExecutionProvider"])
+    expected = cpu.run(None, {cpu.get_inputs()[0].name: waves})[0]
+    np.testing.assert_allclose(run(waves), expected, rtol=0, atol=1e-5)
+    assert run.splits_batches
+    assert not run.batches.refused
+    options = dict(CudaSession.opened[1][1])["CUDAExecutionProvider"]
+    assert options["enable_cuda_graph"] == "1"
+    assert "cudaMemcpyAsync" in fake_gpu.calls
+    assert capfd.readouterr().err == ""
+
+
+def test_without_cuda_python_each_batch_runs_as_it_comes(bundle_folder, fake_gpu, monkeypatch):
+    def not_installed():
+        raise UsageError("cuda-python is not installed")
+
+    monkeypatch.setattr(backend, "load_cuda", not_installed)
+    bundle = open_bundle(bundle_folder)
+    run = OnnxRuntime(bundle.model("fp32"), 1, ["cuda"], strict=True)
+    assert not run.splits_batches
+    assert run(np.zeros((3, bundle.manifest.window.samples), np.float32)).shape == (3, 128)
 
 
 @pytest.mark.gpu
