@@ -262,7 +262,7 @@ def test_fp16_may_use_tensor_cores_and_fp32_stays_fp32(tmp_path, monkeypatch, dt
 
 
 class CudaSession:
-    """A real session on the CPU that passes for one on a GPU: its bound memory is the fake GPU's, which is the host's."""
+    """A real session on the CPU that passes for one on a GPU. The fake GPU's memory, which is bound, is the host's."""
 
     opened = ()
 
