@@ -19,7 +19,8 @@ from serving.runtime_choice import RuntimeChoice
 MOST_THREADED_CORES = 4
 # A process takes 2 to 3 s of a core to start. A job of fewer windows ends sooner without.
 FEWEST_WINDOWS = 4000
-PROCESS_BYTES = 600_000_000  # twice what a process with OpenVINO and yamnet takes
+# A process with yamnet-compact takes 0.13 GB of its own; yamnet has 80 MB more weights, which a runtime may hold twice.
+PROCESS_BYTES = 400_000_000
 MOST_PROCESSES = 256
 GROUP_WINDOWS = 32  # about a tenth of a second of work: what a worker gets at a time
 
