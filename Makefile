@@ -28,7 +28,7 @@ BENCH_FLAGS ?=
 # Processes that run tests, each with up to 3 GB of memory; 0: the one of pytest itself. More on more cores.
 WORKERS ?= 2
 
-.PHONY: help setup test check demo web bench shipped synthesise lock clean FORCE
+.PHONY: help setup test check demo web bench gpu shipped synthesise lock clean FORCE
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
@@ -83,6 +83,11 @@ web: setup  ## the shipped bundle as a static site in site/ (needs Node.js)
 
 bench: setup $(if $(filter bundles/bench-%,$(BUNDLES)),$(BENCH_NETWORKS:%=bundles/bench-%/manifest.json))  ## measure all, write docs/results/benchmarks.md (BUNDLES="..." for yours, BENCH_FLAGS=--full for more)
 	$(BIN)/python -m benchmarks.suite $(BUNDLES) $(BENCH_FLAGS)
+
+# It runs with whatever is installed: in .venv, or beside a Python of its own (GPU_PYTHON=), and without a network.
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,python3)
+gpu:  ## measure an NVIDIA GPU in 6 minutes, write docs/results/gpu.md (GPU_FLAGS=--out FILE for another page)
+	$(GPU_PYTHON) -m benchmarks.gpu $(GPU_FLAGS)
 
 bundles/bench-%/manifest.json: runs/bench-%/summary.json
 	$(BIN)/python -m export.onnx runs/bench-$* --out bundles/bench-$* --precision fp32,fp16 --no-text-model --overwrite

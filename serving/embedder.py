@@ -20,7 +20,7 @@ from serving.audio import PreparedRecording, Recording, RecordingStream, level_d
 from serving.backends.backend_choice import runs_on_gpu
 from serving.backends.bundle_runtime import open_front_end
 from serving.backends.runtime import Graph, Runtime, Stage
-from serving.bulk.embed_files import embed_each, file_size, list_paths
+from serving.bulk.embed_files import list_paths
 from serving.bundle import Bundle, open_bundle, reopen_bundle
 from serving.bundle_files import ZEROSHOT
 from serving.embedding_stream import EmbeddingStream
@@ -115,6 +115,11 @@ class Embedder(SharedCopy):
         return type(self)._reopen, (self.bundle.at_absolute_path(), self._choice, self.lesson)
 
     @property
+    def choice(self) -> RuntimeChoice | None:
+        """How its runtime was opened; None: not by `load`, so another process cannot open the same one."""
+        return self._choice
+
+    @property
     def manifest(self) -> Manifest:
         """The bundle's manifest."""
         return self.bundle.manifest
@@ -157,8 +162,11 @@ class Embedder(SharedCopy):
         return self.runtime.network
 
     def run_prepared(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Embed prepared windows [n >= 1, ...] -> [n, 128] float32, at most max_batch of them at a time."""
-        if len(inputs) <= self.max_batch:
+        """Embed prepared windows [n >= 1, ...] -> [n, 128] float32, at most max_batch of them at a time.
+
+        A network that splits batches itself gets all of them.
+        """
+        if len(inputs) <= self.max_batch or getattr(self.network, "splits_batches", False):
             return self.network(inputs)
         return np.concatenate(
             [self.network(part) for part in np.array_split(inputs, -(-len(inputs) // self.max_batch))]
@@ -180,24 +188,25 @@ class Embedder(SharedCopy):
         """Embed a clip: the mean of the embeddings of its windows. [128] float32."""
         return pool(self.embed_windows(wave, rate_hz))
 
-    def embed_files(self, paths: Iterable[str | Path]) -> NDArray[np.float32]:
+    def embed_files(self, paths: Iterable[str | Path], processes: int | None = None) -> NDArray[np.float32]:
         """Embed files; some are decoded while the runtime works on others. [n_files, 128] float32.
 
+        processes  that share the work; 1: threads of this process; None: one for each thread if
+                   they are more than 4, the files are many and memory allows
         errors   AudioError naming the first file that cannot be used; UsageError: a single path instead of a list, or
-                 an item that is not a path
+                 an item that is not a path, or a wrong number of processes
         warns    AudioWarning: a file was read only in part
         """
         files = list_paths(paths)
         embeddings = np.empty((len(files), self.manifest.embedding_size), np.float32)
-        batch = max(1, min(self.max_batch, -(-len(files) // self.threads)))  # a few files use all threads
-        with closing(
-            embed_each(files, file_size, self.open_recording, self.run_prepared, batch, self.threads)
-        ) as outcomes:
-            for row, (_, outcome) in zip(embeddings, outcomes, strict=True):
-                if isinstance(outcome, AudioError):
-                    raise outcome
-                row[:] = pool(outcome.rows)
-                for warning in outcome.warnings:
+        from serving.bulk.pooled_files import pool_files  # here, because it imports this module
+
+        with closing(pool_files(self, files, processes)) as pooled:
+            for row, file in zip(embeddings, pooled, strict=True):
+                if isinstance(file, AudioError):
+                    raise file
+                row[:] = file.embedding
+                for warning in file.warnings:
                     warn_in_python(warning)
         return embeddings
 
@@ -329,6 +338,11 @@ class Embedder(SharedCopy):
     def describe(self, label: str) -> str:
         """The text that stands for a label: the bundle's description of that class, or the label itself."""
         return self._text_model.describe(label) if self.knows_text else label
+
+    def warm_up(self) -> None:
+        """Let the runtime open now what its first calls would open: on a GPU, batches of each size."""
+        if warm_up := getattr(self.network, "warm_up", None):
+            warm_up()
 
     @property
     def knows_text(self) -> bool:

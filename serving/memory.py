@@ -1,7 +1,8 @@
-"""What glibc's malloc keeps of freed memory. Where the C library is another one, these do nothing."""
+"""What glibc's malloc keeps of freed memory, and how much is free. With another C library the first do nothing."""
 
 import contextlib
 import ctypes
+from pathlib import Path
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
@@ -23,3 +24,24 @@ def trim_memory() -> None:
     """Give back what is free now: a model that was read leaves its file and its folded constants behind."""
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def free_memory(root: Path = Path("/")) -> int:
+    """Bytes that this process can still take: of the machine, and of its control group (version 2).
+
+    root   where /proc and /sys are found; where they say nothing, 2**62
+    """
+    free = [2**62]
+    with contextlib.suppress(OSError, ValueError):
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        free += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    with contextlib.suppress(OSError, ValueError):
+        group = (root / "proc/self/cgroup").read_text().splitlines()[-1].split(":", 2)[2]
+        top = root / "sys/fs/cgroup"
+        folder = top / group.lstrip("/")
+        for each in (folder, *folder.parents):
+            if each.is_relative_to(top) and (each / "memory.max").is_file():
+                most = (each / "memory.max").read_text().strip()
+                if most != "max":
+                    free.append(int(most) - int((each / "memory.current").read_text()))
+    return max(0, min(free))

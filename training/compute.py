@@ -1,6 +1,6 @@
 """The device and the precision of a training."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -15,11 +15,13 @@ class Compute:
 
     dtype    float32, or bfloat16 or float16 for mixed precision
     compile  whether torch.compile fuses the network
+    capture  on a GPU, whether the steps are captured as CUDA graphs
     """
 
     device: torch.device
     dtype: torch.dtype = torch.float32
     compile: bool = False
+    capture: bool = field(default=True, repr=False)  # does not change what is computed
 
 
 @dataclass(frozen=True, kw_only=True)

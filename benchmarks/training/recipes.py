@@ -20,7 +20,7 @@ from serving.log_mel import LogMelConfig
 from training.compute import Compute
 from training.data.windows import ClipSet, cached_frames, padded_wave
 from training.fit.loop import fit
-from training.fit.objectives import ClassObjective
+from training.fit.objectives import ClassObjective, make_batch
 from training.fit.recipe import Recipe
 from training.log_mel_module import LogMel
 from training.networks import WINDOW_FRAMES, NetworkConfig, build_network
@@ -74,7 +74,7 @@ class OurRecipe:
         """Make the batches of one epoch from the cache: random crops with gain and mixup."""
         order = self._rng.permutation(self._objective.order)
         parts = np.array_split(order, max(1, -(-len(order) // self._recipe.batch_size)))
-        return [self._objective.batch(rows, self._rng) for rows in parts]
+        return [make_batch(self._objective, rows, self._rng) for rows in parts]
 
     def steps(self, batches: Sequence[tuple[Tensor, tuple[Tensor, ...]]]) -> None:
         """Do forward pass, backward pass and optimiser step on each batch."""

@@ -1,4 +1,4 @@
-"""The part of CUDA that the TensorRT backend uses, by cuda-python: memory, streams and graphs.
+"""The part of CUDA that the backends use, by cuda-python: memory, streams and graphs.
 
 A call that fails raises CudaError with CUDA's name of the error.
 """
@@ -6,8 +6,10 @@ A call that fails raises CudaError with CUDA's name of the error.
 import ctypes
 import importlib
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Condition
 from typing import Any
 
 import numpy as np
@@ -58,6 +60,49 @@ def find_gpu(device: int = 0) -> Gpu:
     call_cuda(cuda.cudaGetDeviceCount)
     properties = call_cuda(cuda.cudaGetDeviceProperties, device)
     return Gpu(properties.name.decode(), f"{properties.major}.{properties.minor}")
+
+
+class CaptureGate:
+    """Keeps captures of CUDA graphs apart from all other work on the GPU.
+
+    ONNX Runtime captures in CUDA's global mode: while it does, calls of any other thread may fail, and end the capture.
+    """
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._working = self._waiting = 0
+        self._captures = False
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """Work on the GPU beside other work, but not beside a capture."""
+        with self._changed:
+            self._changed.wait_for(lambda: not (self._captures or self._waiting))
+            self._working += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._working -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Capture, beside nothing else."""
+        with self._changed:
+            self._waiting += 1
+            self._changed.wait_for(lambda: not (self._captures or self._working))
+            self._waiting -= 1
+            self._captures = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._captures = False
+                self._changed.notify_all()
+
+
+CAPTURES = CaptureGate()  # of this process
 
 
 class DeviceMemory:

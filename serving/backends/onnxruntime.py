@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.backends.cuda_api import CAPTURES, load_cuda
+from serving.backends.cuda_batches import CudaSettings, FixedBatches, Tensor
 from serving.backends.onnxruntime_library import onnxruntime
 from serving.backends.tensorrt_flavours import installed_flavours, load_flavour
 from serving.bundle_files import ENGINES
 from serving.command_line import say
 from serving.errors import BackendError, UsageError, one_line
+from serving.onnx_precision import has_half_weights
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -38,6 +41,7 @@ class OnnxRuntime:
                next provider
     spinning   idle threads keep their core busy for a short time. Faster if the process has the cores to itself, slower
                otherwise
+    cuda       how the cuda provider runs it
     cache      folder for the engines that the tensorrt provider builds, which takes minutes; None: engines/onnxruntime
                beside the file
     errors     UsageError: an unknown provider; BackendError: with `strict`, a provider does not work here
@@ -53,19 +57,17 @@ class OnnxRuntime:
         *,
         strict: bool = False,
         spinning: bool = True,
+        cuda: CudaSettings = CudaSettings(),  # noqa: B008 (frozen)
         cache: Path | None = None,
         content: bytes | None = None,
     ):
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+        options = _session_options(threads, spinning)
         if providers is None:
             providers = ["cuda", "cpu"] if missing_for("cuda") is None else ["cpu"]
         reasons = {name: missing_for(name) for name in providers}
         usable = [name for name in providers if reasons[name] is None]
         model = str(path) if content is None else content
-        self._session, refused = _open(model, options, usable, cache or path.parent / ENGINES / "onnxruntime")
+        self._session, refused = _open(model, options, usable, cache or path.parent / ENGINES / "onnxruntime", cuda)
         self.threads = threads
         self.version: str = onnxruntime.__version__
         self.providers: list[str] = list(self._session.get_providers())
@@ -82,9 +84,62 @@ class OnnxRuntime:
         self._input = self._session.get_inputs()[0].name
         self._output = self._session.get_outputs()[0].name
 
+        self.batches: FixedBatches | None = None
+        """The fixed batches, on the cuda provider."""
+        if self.providers[0] == PROVIDERS["cuda"] and cuda.sizes:
+            self.batches = self._fixed_batches(model, threads, cuda)
+
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """[batch, ...] float32 -> [batch, ...] float32; the graph defines the other dimensions."""
-        return np.asarray(self._session.run([self._output], {self._input: batch})[0])
+        return self._run(batch) if self.batches is None else self.batches(batch)
+
+    @property
+    def splits_batches(self) -> bool:
+        """Whether a batch of any size is split here into calls of a size that suits the device."""
+        return self.batches is not None
+
+    def warm_up(self) -> None:
+        """Open now what the first calls would open."""
+        if self.batches is not None:
+            self.batches.open_all()
+
+    def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        with CAPTURES.beside():
+            return np.asarray(self._session.run([self._output], {self._input: batch})[0])
+
+    def _fixed_batches(self, model: str | bytes, threads: int, settings: CudaSettings) -> FixedBatches | None:
+        """None: cuda-python is not installed, or not the batch alone is dynamic."""
+        source, target = self._session.get_inputs()[0], self._session.get_outputs()[0]
+        others = (*source.shape[1:], *target.shape[1:])
+        if not (isinstance(source.shape[0], str) and others and all(isinstance(size, int) for size in others)):
+            return None
+        try:
+            cuda = load_cuda()
+        except UsageError:
+            return None
+
+        def open_session(rows: int, graphs: bool) -> onnxruntime.InferenceSession:
+            options = _session_options(threads, spinning=False)
+            options.log_severity_level = 3  # errors: that a graph is captured is said as a warning
+            options.add_free_dimension_override_by_name(source.shape[0], rows)
+            provider = _cuda_options(model, settings) | ({"enable_cuda_graph": "1"} if graphs else {})
+            session = onnxruntime.InferenceSession(
+                model, options, providers=[(PROVIDERS["cuda"], provider)], enable_fallback=0
+            )
+            if session.get_providers()[0] != PROVIDERS["cuda"]:
+                raise BackendError("ONNX Runtime left the cuda provider out")
+            return session
+
+        inputs, outputs = (Tensor(each.name, tuple(each.shape[1:])) for each in (source, target))
+        return FixedBatches(cuda, open_session, self._run, inputs, outputs, settings)
+
+
+def _session_options(threads: int, spinning: bool) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+    return options
 
 
 def missing_for(provider: str) -> str | None:
@@ -125,7 +180,7 @@ def _loads(library: str) -> bool:
 
 
 def _open(
-    model: str | bytes, options: onnxruntime.SessionOptions, providers: list[str], cache: Path
+    model: str | bytes, options: onnxruntime.SessionOptions, providers: list[str], cache: Path, cuda: CudaSettings
 ) -> tuple[onnxruntime.InferenceSession, dict[str, str]]:
     """Open a session on a file or its bytes with these providers; the CPU is always one of them.
 
@@ -137,7 +192,7 @@ def _open(
     refused: dict[str, str] = {}
     while True:
         left = [name for name in providers if name not in refused]
-        wanted = [(PROVIDERS[name], _provider_options(name, model, options, cache)) for name in left]
+        wanted = [(PROVIDERS[name], _provider_options(name, model, options, cache, cuda)) for name in left]
         try:
             # ONNX Runtime's own fall-back would silently drop the options of the other providers.
             session = onnxruntime.InferenceSession(
@@ -152,12 +207,11 @@ def _open(
 
 
 def _provider_options(
-    provider: str, model: str | bytes, options: onnxruntime.SessionOptions, cache: Path
+    provider: str, model: str | bytes, options: onnxruntime.SessionOptions, cache: Path, cuda: CudaSettings
 ) -> dict[str, Any]:
     match provider:
         case "cuda":
-            # TF32 multiplies with 10 bits of mantissa. The default algorithm search runs for every new batch size.
-            return {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+            return _cuda_options(model, cuda)
         case "tensorrt":
             os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # the provider has no option to switch TF32 off
             cache.mkdir(parents=True, exist_ok=True)
@@ -170,6 +224,23 @@ def _provider_options(
             }
         case _:
             return {}
+
+
+def _cuda_options(model: str | bytes, settings: CudaSettings) -> dict[str, str]:
+    """Options of the cuda provider, for FP32 that is FP32 and FP16 that is fast.
+
+    TF32 multiplies FP32 numbers with 10 bits of mantissa. Without `use_tf32` the provider excludes all plans with
+    tensor cores for a convolution, also in FP16, where cuDNN often has no other plan: it then prints an error and plans
+    again, for each convolution and batch size (onnxruntime/core/providers/cuda/nn/conv.cc). So graphs in FP16 have it.
+    There, NVIDIA_TF32_OVERRIDE, which NVIDIA's libraries read, keeps TF32 from what is computed in FP32.
+    """
+    os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
+    return {
+        "use_tf32": "1" if has_half_weights(model) else "0",
+        "cudnn_conv_algo_search": settings.search,  # the provider's own default tries all kernels at each batch size
+        "prefer_nhwc": "1" if settings.nhwc else "0",
+        "arena_extend_strategy": "kSameAsRequested",  # there are several sessions, each with its own memory
+    }
 
 
 def _profile_shapes(model: str | bytes, options: onnxruntime.SessionOptions) -> dict[str, str]:

@@ -12,7 +12,7 @@ from queue import LifoQueue
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.backends.cuda_api import Gpu, call_cuda, find_gpu, load_cuda
+from serving.backends.cuda_api import CAPTURES, Gpu, call_cuda, find_gpu, load_cuda
 from serving.backends.engine_profiles import plan_calls
 from serving.backends.engine_sidecar import Sidecar, check_sidecar, read_sidecar, rebuild_command
 from serving.backends.tensorrt_flavours import load_flavour
@@ -80,6 +80,7 @@ class TensorRT:
     """
 
     name = "tensorrt"
+    splits_batches = True
 
     def __init__(self, engine: Path, bundle: Bundle, workers: int = WORKERS, graphs: bool = True, device: int = 0):
         self.sidecar = read_sidecar(engine)
@@ -88,16 +89,18 @@ class TensorRT:
         _check(engine, self.sidecar, bundle, gpu)
         self._device = device
         self._cuda = load_cuda()
-        call_cuda(self._cuda.cudaSetDevice, device)
-        loaded = load_engine(engine, _read(engine, self.sidecar), self.sidecar, graphs)
-        first, *others = [EngineWorker(loaded, self._cuda) for _ in range(workers)]
-        # TensorRT-RTX captures graphs itself, after it has compiled the kernels for a shape in the background.
-        self.graphs: list[Size] = first.try_graphs() if graphs and self.sidecar.flavour == "tensorrt" else []
+        content = _read(engine, self.sidecar)
         self._workers: LifoQueue[EngineWorker] = LifoQueue()  # the worker used last has its memory in the caches
-        for worker in others:
-            for size in self.graphs:
-                worker.capture(size)
-            self._workers.put(worker)
+        with CAPTURES.alone():
+            call_cuda(self._cuda.cudaSetDevice, device)
+            loaded = load_engine(engine, content, self.sidecar, graphs)
+            first, *others = [EngineWorker(loaded, self._cuda) for _ in range(workers)]
+            # TensorRT-RTX captures graphs itself, after it has compiled the kernels for a shape in the background.
+            self.graphs: list[Size] = first.try_graphs() if graphs and self.sidecar.flavour == "tensorrt" else []
+            for worker in others:
+                for size in self.graphs:
+                    worker.capture(size)
+                self._workers.put(worker)
         self._workers.put(first)
         self.version: str = f"{self.sidecar.flavour} {self.sidecar.version}"
         self.providers: list[str] = [f"{gpu.name}, compute capability {gpu.compute_capability}"]
@@ -116,7 +119,8 @@ class TensorRT:
     def _worker(self) -> Iterator[EngineWorker]:
         worker = self._workers.get()  # waits for a free worker
         try:
-            call_cuda(self._cuda.cudaSetDevice, self._device)  # the current device belongs to the calling thread
-            yield worker
+            with CAPTURES.beside():
+                call_cuda(self._cuda.cudaSetDevice, self._device)  # the current device belongs to the calling thread
+                yield worker
         finally:
             self._workers.put(worker)

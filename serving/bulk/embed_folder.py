@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,12 +13,24 @@ from typing import Any
 from rich.table import Table
 
 from serving.atomic_write import move_atomically
+from serving.bulk.embed_files import BYTES_A_WINDOW
 from serving.bulk.embed_options import EmbedOptions, check_options
 from serving.bulk.file_facts import is_unchanged
 from serving.bulk.finished_rows import BEGUN, SETTINGS, FinishedRows, by_path, in_path_order
+from serving.bulk.folder_job import embed_in_processes
 from serving.bulk.job_progress import JobProgress, Worked, show_progress
 from serving.bulk.kept_files import note_kept
-from serving.bulk.parquet_rows import FOLDER, FileOutcome, PartReader, RowMaker, write_part, write_rows
+from serving.bulk.parquet_rows import (
+    FOLDER,
+    FileOutcome,
+    MadeRows,
+    PartReader,
+    RowMaker,
+    write_made_rows,
+    write_part,
+    write_rows,
+)
+from serving.bulk.processes import choose_processes, group_names
 from serving.bulk.ray_cluster import work_on_ray
 from serving.bulk.recordings_folder import FolderEmbedder, audio_files
 from serving.bulk.resumable_job import ResumableJob, open_job
@@ -106,8 +119,6 @@ def run_job(options: EmbedOptions, bundle: Bundle, source: FolderEmbedder) -> Em
     """Do the job: write the Parquet file and the CSV file of errors, both whole."""
     settings = settings_of(options, bundle)
     finished = FinishedRows(options.out, settings) if options.update and options.out.exists() else None
-    if options.ray is None:
-        say(f"embedding with {source.embedder.backend}, {options.precision}, {source.threads} threads")
     try:
         with open_job(
             options.parts,
@@ -119,17 +130,32 @@ def run_job(options: EmbedOptions, bundle: Bundle, source: FolderEmbedder) -> Em
             before = job.done_before
             if job.done:
                 say(f"continuing: {before.files} of {job.all.files} files are done")
+            processes = _processes(options, job, source)
             with show_progress(job.all, before) as progress:
-                if options.ray is None:
+                if options.ray is not None:
+                    progress.count(work_on_ray(job, source, options.ray))
+                elif processes == 1:
                     _work_here(job, source, progress)
                 else:
-                    progress.count(work_on_ray(job, source, options.ray))
+                    _work_in_processes(job, source, progress, processes)
             return _finish(job, source, options, settings, finished, progress.worked)
     except OSError as error:
         raise UsageError(
             f"{options.out}: cannot be written ({error.strerror or error}); finished parts are kept: correct this "
             "and give the same command again"
         ) from error
+
+
+def _processes(options: EmbedOptions, job: ResumableJob, source: FolderEmbedder) -> int:
+    """How many processes do the job on this machine; says with what they embed."""
+    if options.ray is not None:
+        return 1
+    size, done = job.all, job.done_before
+    windows = size.files - done.files + (size.bytes - done.bytes) // BYTES_A_WINDOW
+    processes = choose_processes(options.processes, source.threads, windows)
+    what = f"{source.threads} threads" if processes == 1 else f"{processes} processes"
+    say(f"embedding with {source.embedder.backend}, {options.precision}, {what}")
+    return processes
 
 
 def settings_of(options: EmbedOptions, bundle: Bundle) -> dict[str, Any]:
@@ -170,6 +196,26 @@ def _work_here(job: ResumableJob, source: FolderEmbedder, progress: JobProgress)
         for part, names_of_part in job.missing():
             of_part = counted(islice(outcomes, len(names_of_part)))
             job.save(part, lambda path, of_part=of_part: write_part(path, source.row_maker, of_part))
+
+
+def _work_in_processes(job: ResumableJob, source: FolderEmbedder, progress: JobProgress, processes: int) -> None:
+    """Finish all parts with worker processes."""
+
+    def groups() -> Iterator[list[str]]:
+        for _, names in job.missing():
+            yield from group_names(names, source.windows)  # a group belongs to one part
+
+    def of_part(names: list[str]) -> Iterator[MadeRows]:
+        left = deque(names)
+        while left:
+            rows = next(results)
+            size = sum(source.size(left.popleft()) for _ in range(rows.files))
+            progress.count([Worked(rows.files, size, rows.seconds)])
+            yield rows
+
+    with closing(embed_in_processes(source, groups(), processes)) as results:
+        for part, names in job.missing():
+            job.save(part, lambda path, names=names: write_made_rows(path, source.row_maker.schema, of_part(names)))
 
 
 def _finish(

@@ -30,6 +30,9 @@ class EmbedOptions:
     """of the model: fp32, fp16 or int8, if the bundle has it; bf16: fp32 with OpenVINO in bfloat16"""
     threads: Annotated[int | None, tyro.conf.arg(aliases=["--workers"])] = None
     """CPU threads for decoding, and as many for the model; with --ray local: workers; default: the physical cores"""
+    processes: int | None = None
+    """worker processes, each with one thread and its own model, or with the model on the GPU; 1: threads only; default:
+    one for each of --threads if they are more than 4, the job is large and memory allows"""
     hop_seconds: float | None = None
     """from the start of a window to the start of the next one, in seconds: shorter than a window, the windows overlap;
     default: the network's own hop, without an overlap"""

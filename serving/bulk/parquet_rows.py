@@ -123,8 +123,49 @@ def _lists(rows: NDArray[np.float32]) -> pyarrow.FixedSizeListArray:
     return pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(rows.reshape(-1)), rows.shape[1])
 
 
+@dataclass(frozen=True)
+class MadeRows:
+    """The rows of some files, as a process made them.
+
+    files, seconds   number of the files; seconds of sound in those that have rows
+    batches          their rows, in order
+    errors, warned   (path, reason) of each file without rows, and of each that was read only in part
+    """
+
+    files: int
+    seconds: float
+    batches: list[pyarrow.RecordBatch]
+    errors: list[tuple[str, str]]
+    warned: list[tuple[str, str]]
+
+
+def make_rows(row_maker: RowMaker, outcomes: Iterable[FileOutcome]) -> MadeRows:
+    """The rows of some files, joined."""
+    files = list(outcomes)
+    errors: list[tuple[str, str]] = []
+    warned: list[tuple[str, str]] = []
+    batches: list[pyarrow.RecordBatch] = []
+    seconds = 0.0
+    for file in files:
+        if isinstance(file.outcome, AudioError):
+            errors.append((file.path, str(file.outcome)))
+        else:
+            if file.outcome.warnings:
+                warned.append((file.path, "; ".join(file.outcome.warnings)))
+            seconds += file.outcome.duration_s
+            batches.append(row_maker.rows_of(file.path, file.outcome, file.facts))
+    if len(batches) > 1:
+        batches = pyarrow.Table.from_batches(batches).combine_chunks().to_batches()
+    return MadeRows(len(files), seconds, batches, errors, warned)
+
+
 def write_part(sink: Path | BinaryIO, row_maker: RowMaker, outcomes: Iterable[FileOutcome]) -> float:
-    """Write the rows of these files to a Parquet file; its metadata gets the files that were not read or not whole.
+    """Write the rows of these files to a Parquet file, see `write_made_rows`. Returns the seconds of sound."""
+    return write_made_rows(sink, row_maker.schema, (make_rows(row_maker, [file]) for file in outcomes))
+
+
+def write_made_rows(sink: Path | BinaryIO, schema: pyarrow.Schema, parts: Iterable[MadeRows]) -> float:
+    """Write rows to a Parquet file; its metadata gets the files that were not read or not whole.
 
     returns   seconds of sound in the recordings
     """
@@ -134,17 +175,14 @@ def write_part(sink: Path | BinaryIO, row_maker: RowMaker, outcomes: Iterable[Fi
 
     def batches() -> Iterator[pyarrow.RecordBatch]:
         nonlocal seconds
-        for file in outcomes:
-            if isinstance(file.outcome, AudioError):
-                errors.append((file.path, str(file.outcome)))
-            else:
-                if file.outcome.warnings:
-                    warned.append((file.path, "; ".join(file.outcome.warnings)))
-                seconds += file.outcome.duration_s
-                yield row_maker.rows_of(file.path, file.outcome, file.facts)
+        for part in parts:
+            errors.extend(part.errors)
+            warned.extend(part.warned)
+            seconds += part.seconds
+            yield from part.batches
 
-    with _writer(sink, row_maker.schema) as writer:
-        _write_groups(writer, batches(), row_maker.schema)
+    with _writer(sink, schema) as writer:
+        _write_groups(writer, batches(), schema)
         writer.add_key_value_metadata({ERRORS: json.dumps(errors).encode(), WARNED: json.dumps(warned).encode()})
     return seconds
 

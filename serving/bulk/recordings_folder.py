@@ -3,13 +3,13 @@
 import stat
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from serving.audio import RecordingStream
 from serving.audio.file_names import SUFFIXES, walk_recordings
-from serving.bulk.embed_files import embed_each, file_size
+from serving.bulk.embed_files import BYTES_A_WINDOW, embed_each, file_size
 from serving.bulk.file_facts import FileFacts, facts_of
 from serving.bulk.parquet_rows import FileOutcome, RowMaker
 from serving.command_line import say
@@ -59,6 +59,12 @@ class FolderEmbedder:
         """The embedder, opened on first use; errors as `Embedder.load`."""
         return Embedder.load(self.bundle, self.backend, self.precision, self.threads, trusted=self.trusted)
 
+    def over(self, embedder: Embedder) -> "FolderEmbedder":
+        """The same, over an embedder that is open already."""
+        other = replace(self, threads=embedder.threads)
+        vars(other)["embedder"] = embedder
+        return other
+
     def embed(self, names: Iterable[str]) -> Generator[FileOutcome]:
         """Yield each file in order, with its embeddings or with the error why there are none."""
         embedder = self.embedder
@@ -77,6 +83,10 @@ class FolderEmbedder:
     def size(self, name: str) -> int:
         """Size of a file in bytes; 0 if it is unknown."""
         return file_size(self.folder / name)
+
+    def windows(self, name: str) -> int:
+        """Number of windows of a file, estimated from its size."""
+        return 1 + self.size(name) // BYTES_A_WINDOW
 
     def _checked(self, name: str) -> Path:
         """The path of a file. AudioError: it cannot have rows, or reading it could block forever."""

@@ -54,6 +54,8 @@ class LabelOptions:
     """of the model: fp32, fp16 or int8, if the bundle has it; bf16: fp32 with OpenVINO in bfloat16"""
     threads: Annotated[int | None, tyro.conf.arg(aliases=["--workers"])] = None
     """CPU threads for decoding, and as many for the model; with --ray local: workers; default: the physical cores"""
+    processes: int | None = None
+    """worker processes; 1: threads only; default: as for serving.embed"""
     ray: str | None = None
     """run on Ray: local, or HOST:PORT of a cluster that includes this machine and sees the same folders"""
     trust: Trusted = ()
@@ -82,6 +84,7 @@ class LabelOptions:
             backend=self.backend,
             precision=self.precision,
             threads=self.threads,
+            processes=self.processes,
             ray=self.ray,
             update=self.update,
             trust=self.trust,

@@ -169,6 +169,7 @@ def read_keys(options: ServeOptions) -> ApiKeys | None:
 def load_embedder(options: ServeOptions, folder: Path) -> Embedder:
     """Open a bundle, all that is read of it later included. Errors as `Embedder.load`."""
     embedder = Embedder.load(folder, options.backend, options.precision, options.threads, trusted=options.trust)
+    embedder.warm_up()
     if embedder.text_source == "bundle":  # that of the packages needs no file of the bundle
         embedder.open_text_model()
     return embedder

@@ -66,8 +66,11 @@ class ClipFrames:
 
     def crop(self, clips: NDArray[np.int64], rng: np.random.Generator, frames: int) -> NDArray[np.float32]:
         """A random crop of each clip: [len(clips), frames, 64]. frames: at most window_frames."""
-        first = self.starts[clips] + rng.integers(0, self.counts[clips] - frames + 1)
-        return self.values[first[:, None] + np.arange(frames)]
+        return self.values[self.draw_crops(clips, rng, frames)[:, None] + np.arange(frames)]
+
+    def draw_crops(self, clips: NDArray[np.int64], rng: np.random.Generator, frames: int) -> NDArray[np.int64]:
+        """The first frame of a random crop of each clip: [len(clips)] indices into `values`."""
+        return self.starts[clips] + rng.integers(0, self.counts[clips] - frames + 1)
 
 
 @dataclass(frozen=True)

@@ -3,21 +3,24 @@
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from serving.errors import RunError
+from serving.command_line import say
+from serving.errors import RunError, one_line
 from training.compute import Compute
 from training.data.windows import ClipSet
 from training.fit.checkpoint import load_tensors, optimiser_tensors, restore, save_tensors, write_text
 from training.fit.clip_embeddings import embed_clips, head_loss_and_accuracy
 from training.fit.objectives import Objective, Targets
 from training.fit.recipe import Epoch, Recipe, best_epoch, should_stop, steps_per_epoch
+from training.fit.steps import CapturedSteps, EpochSteps
 from training.fit.workers import Workers, share_statistics
 from training.networks import Network
 from training.run_folder import LAST, METRICS, WEIGHTS
@@ -139,6 +142,12 @@ class _Training:
         if workers.count > 1:
             share_statistics(nn.ModuleList([network.features, network.embedding]))
             self.step = nn.parallel.DistributedDataParallel(self.step, forward_sync_buffers=False)
+        self.finishing = objective.finishing()
+        parts = (self.step, self._backward, self._optimise, network, compute.device)
+        self.eager = EpochSteps(*parts)
+        # A scaler looks at the gradients of each step before the next one, and processes wait for each other.
+        capture = compute.capture and compute.device.type == "cuda" and not self.scaler.is_enabled()
+        self.captured = CapturedSteps(*parts) if capture and workers.count == 1 else None
         self.steps = steps_per_epoch(len(objective.order), recipe.batch_size)
         self.cycle = recipe.epochs - recipe.finishing  # epochs before the finishing ones
         self.schedule = Schedule(
@@ -147,24 +156,37 @@ class _Training:
 
     def run_epoch(self, number: int, seed: int, on_step: Callable[[int, float], None]) -> tuple[float, float]:
         """Take all steps of an epoch (counted from 1); returns the mean loss and the accuracy over its rows."""
-        objective = self.objective if number <= self.cycle else self.objective.finishing()
+        objective = self.objective if number <= self.cycle else self.finishing
         order = self.objective.order
         rng = np.random.default_rng([seed, number])
         torch.manual_seed(int(rng.integers(2**62)))  # for dropout
         self.network.train()
-        loss_sum, correct = torch.zeros(2, device=self.device)
-        for i, rows in enumerate(np.array_split(rng.permutation(order), self.steps)):
-            log_mel, targets = objective.batch(rows, rng)
-            loss, n_correct = self.step(log_mel.to(self.device), tuple(target.to(self.device) for target in targets))
-            self.optimiser.zero_grad(set_to_none=True)
-            self.scaler.scale(loss).backward()
-            self.scaler.step(self.optimiser)
-            self.scaler.update()
-            self.schedule.step()
-            loss_sum += loss.detach() * len(rows)
-            correct += n_correct
-            on_step(number, (i + 1) / self.steps)
-        return loss_sum.item() / len(order), correct.item() / len(order)
+        batches = np.array_split(rng.permutation(order), self.steps)
+        steps = self._steps_for(objective, batches)
+        steps.sums.zero_()
+        steps.run(objective, batches, rng, lambda done: on_step(number, done / self.steps))
+        loss_sum, correct = steps.sums.tolist()
+        return loss_sum / len(order), correct / len(order)
+
+    def _steps_for(self, objective: Objective, batches: Sequence[NDArray[np.int64]]) -> EpochSteps:
+        """Captured steps on a GPU, if they can be captured."""
+        if self.captured is not None:
+            try:
+                self.captured.prepare(objective, batches)
+                return self.captured
+            except RuntimeError as error:  # also torch.cuda.OutOfMemoryError
+                reason = one_line(error, 200)
+                say(f"warning: a step cannot be captured as a CUDA graph ({reason}); all run kernel by kernel")
+                self.captured = None
+        return self.eager
+
+    def _backward(self, loss: Tensor) -> None:
+        self.scaler.scale(loss).backward()
+
+    def _optimise(self) -> None:
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.schedule.step()
 
     def save(self, history: list[Epoch], run: Path) -> None:
         """Write the best weights first: a run killed between two writes repeats the epoch and writes them again."""

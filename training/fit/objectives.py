@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from training.data.windows import ClipSet
-from training.fit.augment import mix_sounds, mixup, random_gain
+from training.fit.augment import draw_gains, draw_partners, mix_sounds, mixup, random_gain
+from training.fit.draws import Cutter, Draws, TensorDraws, as_tensors, cut_on_cpu
 from training.networks import EMBEDDING_SIZE, Network, TextHead
 from training.synthesis.vocabulary import Vocabulary
 
 Targets = tuple[Tensor, ...]
 MIXINGS = ("log-mel", "sound")  # what mixup mixes: log-mels, or magnitudes of sounds that are made equally loud
+CLIPS, SOUNDS = "clips.", "sounds."  # before the names of the draws of JointObjective
 WORD_GAIN_DB = 3.0  # small, because the words "quiet" and "loud" must stay true
 WORD_TEMPERATURE = 0.05  # of the cosines between descriptions: near-synonyms share a target
 
@@ -33,8 +35,12 @@ class Objective(Protocol):
         """The rows of one epoch; a row may occur several times."""
         ...
 
-    def batch(self, rows: NDArray[np.int64], rng: np.random.Generator) -> tuple[Tensor, Targets]:
-        """Augmented windows [batch, frames, 64] and their targets, on the CPU."""
+    def draw(self, rows: NDArray[np.int64], rng: np.random.Generator) -> Draws:
+        """All that a batch of these rows takes from the generator and from the data set, but for the frames."""
+        ...
+
+    def make(self, draws: TensorDraws, cut: Cutter) -> tuple[Tensor, Targets]:
+        """Augmented windows [batch, frames, 64] and their targets, on the device of the draws."""
         ...
 
     def loss(self, network: Network, embeddings: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
@@ -68,17 +74,26 @@ class ClassObjective:
         """One crop for each window that serving would cut, so that long clips count more than short ones."""
         return np.repeat(np.arange(len(self.clips.clips)), self.clips.frames.windows[self.clips.clips])
 
-    def batch(self, rows: NDArray[np.int64], rng: np.random.Generator) -> tuple[Tensor, Targets]:
+    def draw(self, rows: NDArray[np.int64], rng: np.random.Generator) -> Draws:
+        """Crops, classes [batch, n_classes], gains and partners."""
+        first = self.clips.frames.draw_crops(self.clips.clips[rows], rng, self.crop_frames)
+        classes = np.eye(self.n_classes, dtype=np.float32)[self.clips.labels[rows]]
+        draws: Draws = {"first": first, "classes": classes, "gains": draw_gains(rng, len(rows), self.gain_db)}
+        if self.mixup:
+            draws["share"], draws["other"] = draw_partners(rng, len(rows), self.mixup)
+        return draws
+
+    def make(self, draws: TensorDraws, cut: Cutter) -> tuple[Tensor, Targets]:
         """Windows, and targets [batch, n_classes] whose rows sum to 1."""
-        frames = self.clips.frames
-        log_mel = torch.from_numpy(frames.crop(self.clips.clips[rows], rng, self.crop_frames))
-        labels = torch.from_numpy(self.clips.labels[rows])
-        targets = nn.functional.one_hot(labels, self.n_classes).float()
-        log_mel = random_gain(log_mel, rng, self.gain_db, frames.config.log_offset)
+        frames, targets = self.clips.frames, draws["classes"]
+        offset = frames.config.log_offset
+        log_mel = random_gain(cut(frames, draws["first"], self.crop_frames), draws["gains"], offset)
+        if not self.mixup:
+            return log_mel, (targets,)
         if self.mixing == "sound":
-            log_mel, targets = mix_sounds(log_mel, targets, rng, self.mixup, frames.config.log_offset)
+            log_mel, targets = mix_sounds(log_mel, targets, draws["share"], draws["other"], offset)
         else:
-            log_mel, targets = mixup(log_mel, targets, rng, self.mixup)
+            log_mel, targets = mixup(log_mel, targets, draws["share"], draws["other"])
         return log_mel, (targets,)
 
     def loss(self, network: Network, embeddings: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
@@ -114,12 +129,16 @@ class VocabularyObjective:
         """Each sound once."""
         return np.arange(len(self.vectors))
 
-    def batch(self, rows: NDArray[np.int64], rng: np.random.Generator) -> tuple[Tensor, Targets]:
+    def draw(self, rows: NDArray[np.int64], rng: np.random.Generator) -> Draws:
+        """Crops, gains, and the descriptions' vectors [batch, text_size]."""
+        first = self.vocabulary.frames.draw_crops(rows, rng, self.crop_frames)
+        return {"first": first, "gains": draw_gains(rng, len(rows), WORD_GAIN_DB), "texts": self.vectors[rows]}
+
+    def make(self, draws: TensorDraws, cut: Cutter) -> tuple[Tensor, Targets]:
         """Windows, and their descriptions' vectors [batch, text_size]."""
         frames = self.vocabulary.frames
-        log_mel = torch.from_numpy(frames.crop(rows, rng, self.crop_frames))
-        log_mel = random_gain(log_mel, rng, WORD_GAIN_DB, frames.config.log_offset)
-        return log_mel, (torch.from_numpy(self.vectors[rows]),)
+        log_mel = cut(frames, draws["first"], self.crop_frames)
+        return random_gain(log_mel, draws["gains"], frames.config.log_offset), (draws["texts"],)
 
     def loss(self, network: Network, embeddings: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
         """The mean of both directions, and the number of sounds that are nearest to their own description."""
@@ -148,11 +167,19 @@ class JointObjective:
         """The rows of the clips."""
         return self.classes.order
 
-    def batch(self, rows: NDArray[np.int64], rng: np.random.Generator) -> tuple[Tensor, Targets]:
+    def draw(self, rows: NDArray[np.int64], rng: np.random.Generator) -> Draws:
+        """The draws of the clips, and those of as many sounds."""
+        chosen = rng.choice(self.sounds.order, len(rows), replace=len(rows) > len(self.sounds.order))
+        clips = self.classes.draw(rows, rng)
+        sounds = self.sounds.draw(chosen, rng)
+        return {CLIPS + name: each for name, each in clips.items()} | {
+            SOUNDS + name: each for name, each in sounds.items()
+        }
+
+    def make(self, draws: TensorDraws, cut: Cutter) -> tuple[Tensor, Targets]:
         """The clips' windows first, then the sounds'."""
-        drawn = rng.choice(self.sounds.order, len(rows), replace=len(rows) > len(self.sounds.order))
-        log_mel, (targets,) = self.classes.batch(rows, rng)
-        sounds, (texts,) = self.sounds.batch(drawn, rng)
+        log_mel, (targets,) = self.classes.make(_part(draws, CLIPS), cut)
+        sounds, (texts,) = self.sounds.make(_part(draws, SOUNDS), cut)
         return torch.cat([log_mel, sounds]), (targets, texts)
 
     def loss(self, network: Network, embeddings: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
@@ -165,3 +192,12 @@ class JointObjective:
     def finishing(self) -> "JointObjective":
         """Whole windows of both, without mixup."""
         return JointObjective(self.classes.finishing(), self.sounds.finishing())
+
+
+def _part(draws: TensorDraws, prefix: str) -> TensorDraws:
+    return {name.removeprefix(prefix): each for name, each in draws.items() if name.startswith(prefix)}
+
+
+def make_batch(objective: Objective, rows: NDArray[np.int64], rng: np.random.Generator) -> tuple[Tensor, Targets]:
+    """Draw and make a batch of these rows on the CPU: augmented windows [batch, frames, 64], and their targets."""
+    return objective.make(as_tensors(objective.draw(rows, rng)), cut_on_cpu)

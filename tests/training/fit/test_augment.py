@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.fit.augment import mix_sounds, mixup, random_gain
+from training.fit.augment import draw_gains, draw_partners, mix_sounds, mixup, random_gain
 from training.options import Options, recipe_of
 
 OFFSET = 0.01
@@ -23,10 +23,19 @@ def one_band_each(gains: list[float]) -> tuple[torch.Tensor, torch.Tensor]:
     return log_mel(mel), torch.eye(BANDS)[: len(gains)]
 
 
+def partners(seed: int, count: int, alpha: float) -> tuple[torch.Tensor, torch.Tensor]:
+    share, other = draw_partners(np.random.default_rng(seed), count, alpha)
+    return torch.from_numpy(share).float(), torch.from_numpy(other)
+
+
+def gains_of_64() -> torch.Tensor:
+    return torch.from_numpy(draw_gains(np.random.default_rng(0), 64, 6.0)).float()
+
+
 def test_a_gain_scales_the_magnitudes_and_keeps_silence():
     mel = torch.rand(64, 10, BANDS) + 0.1
     mel[:, 5] = 0.0
-    got = torch.exp(random_gain(log_mel(mel), np.random.default_rng(0), 6.0, OFFSET)) - OFFSET
+    got = torch.exp(random_gain(log_mel(mel), gains_of_64(), OFFSET)) - OFFSET
     gains = (got[:, 0] / mel[:, 0]).mean(dim=1)
     assert 10 ** (-6 / 20) <= float(gains.min()) < 0.7 < 1.4 < float(gains.max()) <= 10 ** (6 / 20)
     torch.testing.assert_close(got, gains[:, None, None] * mel, atol=1e-5, rtol=1e-4)
@@ -34,7 +43,7 @@ def test_a_gain_scales_the_magnitudes_and_keeps_silence():
 
 def test_mixup_mixes_log_mels_and_targets_by_the_same_share():
     values, targets = torch.randn(6, 10, BANDS), torch.eye(6)
-    mixed, shares = mixup(values, targets, np.random.default_rng(0), 0.5)
+    mixed, shares = mixup(values, targets, *partners(0, 6, 0.5))
     torch.testing.assert_close(shares.sum(dim=1), torch.ones(6))
     torch.testing.assert_close(mixed, torch.einsum("ij,jfb->ifb", shares, values))
     assert not torch.equal(shares, targets)
@@ -42,7 +51,7 @@ def test_mixup_mixes_log_mels_and_targets_by_the_same_share():
 
 def test_a_share_of_a_sound_is_one_of_its_loudness_however_loud_it_was():
     values, targets = one_band_each([0.1, 10.0, 1.0, 50.0, 0.3, 5.0])
-    mixed, shares = mix_sounds(values, targets, np.random.default_rng(1), 1.0, OFFSET)
+    mixed, shares = mix_sounds(values, targets, *partners(1, 6, 1.0), OFFSET)
     mel = torch.exp(mixed) - OFFSET
     mixtures = 0
     for row in range(6):
@@ -57,7 +66,7 @@ def test_a_share_of_a_sound_is_one_of_its_loudness_however_loud_it_was():
 
 def test_magnitudes_add_up_and_not_their_logarithms():
     mel = torch.rand(2, 10, BANDS) + 0.5
-    mixed, shares = mix_sounds(log_mel(mel), torch.eye(2), np.random.default_rng(3), 1.0, OFFSET)
+    mixed, shares = mix_sounds(log_mel(mel), torch.eye(2), *partners(3, 2, 1.0), OFFSET)
     got = torch.exp(mixed) - OFFSET
     for row in range(2):
         basis = mel.reshape(2, -1).T.double()
@@ -71,18 +80,10 @@ def test_magnitudes_add_up_and_not_their_logarithms():
 def test_silence_mixes_to_finite_numbers_at_most_3_db_louder(gains):
     values, targets = one_band_each(gains)
     for seed in range(5):
-        mixed, shares = mix_sounds(values, targets, np.random.default_rng(seed), 0.3, OFFSET)
+        mixed, shares = mix_sounds(values, targets, *partners(seed, 2, 0.3), OFFSET)
         assert bool(torch.isfinite(mixed).all())
         assert float(torch.exp(mixed).max()) - OFFSET <= 2**0.5 * max(gains) + 1e-4  # a sound mixed with itself
         torch.testing.assert_close(shares.sum(dim=1), torch.ones(2))
-
-
-def test_without_a_share_nothing_is_mixed():
-    values, targets = one_band_each([1.0, 2.0])
-    rng = np.random.default_rng(0)
-    for mixed, shares in (mixup(values, targets, rng, 0.0), mix_sounds(values, targets, rng, 0.0, OFFSET)):
-        assert mixed is values
-        assert shares is targets
 
 
 @pytest.mark.parametrize(

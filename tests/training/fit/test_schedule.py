@@ -9,7 +9,7 @@ import torch
 from serving.log_mel import LogMelConfig
 from training.data.windows import ClipFrames, ClipSet
 from training.fit.loop import Schedule
-from training.fit.objectives import ClassObjective
+from training.fit.objectives import ClassObjective, make_batch
 from training.options import Options, recipe_of
 
 WINDOW = 480
@@ -47,10 +47,10 @@ def test_the_finish_hears_whole_windows_and_pure_classes():
         ClipFrames(values, starts, counts, windows, WINDOW, LogMelConfig()), np.arange(3), np.array([0, 1, 2])
     )
     objective = ClassObjective(clips, 3, mixup=0.3, gain_db=0.0, crop_frames=WINDOW // 2)
-    before, (mixed,) = objective.batch(np.array([0, 1, 2]), rng)
+    before, (mixed,) = make_batch(objective, np.array([0, 1, 2]), rng)
     assert before.shape == (3, WINDOW // 2, 64)
     assert not torch.equal(mixed, torch.eye(3))
-    heard, (targets,) = objective.finishing().batch(np.array([2, 0, 1]), rng)
+    heard, (targets,) = make_batch(objective.finishing(), np.array([2, 0, 1]), rng)
     assert torch.equal(targets, torch.eye(3)[[2, 0, 1]])
     floor = float(np.log(LogMelConfig().log_offset))  # what the gain takes apart and puts together again
     wanted = np.maximum(values, floor).reshape(3, WINDOW, 64)[[2, 0, 1]]

@@ -1,0 +1,59 @@
+"""A worker process of serving.bulk.worker_pool: it receives the job, then groups of files, and sends the results."""
+
+import os
+import signal
+import sys
+import threading
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from typing import Any
+
+from serving.bulk.network_server import RemoteNetwork
+
+
+def main() -> None:
+    """Work until the process that started this one closes the connection, or ends.
+
+    argv   file descriptor of the connection; of a shared network also those of `NetworkLink` and its number of rows
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(2, 1)  # stdout is for results of the command
+    given = [int(argument) for argument in sys.argv[1:]]
+    connection = Connection(given[0])
+    network = RemoteNetwork(*given[1:]) if len(given) > 1 else None
+    groups: SimpleQueue[list[str]] = SimpleQueue()
+    try:
+        work = connection.recv().open(network)
+    except EOFError:
+        return
+    except Exception as error:
+        _send(connection, "error", error)
+        return
+    connection.send(("ready", None))
+    threading.Thread(target=_receive, args=(connection, groups), daemon=True).start()
+    while True:
+        names = groups.get()
+        try:
+            result = work(names)
+        except Exception as error:
+            _send(connection, "error", error)
+        else:
+            _send(connection, "done", result)
+
+
+def _receive(connection: Connection, groups: "SimpleQueue[list[str]]") -> None:
+    """Take in groups at once, so that the sender never waits. Without a sender this process ends, whatever it does."""
+    try:
+        while True:
+            groups.put(connection.recv())
+    except (EOFError, OSError):
+        os._exit(0)
+
+
+def _send(connection: Connection, kind: str, content: Any) -> None:
+    try:
+        connection.send((kind, content))
+    except OSError:
+        os._exit(0)
+    except Exception:  # what cannot be pickled
+        connection.send(("error", RuntimeError(f"{type(content).__name__}: {content}")))
