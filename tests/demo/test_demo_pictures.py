@@ -146,6 +146,8 @@ def similar_to_words(visit: Visit, sounds: Path) -> None:
     words.fill("rain on a tin roof")
     words.press("Enter")
     visit.page.wait_for_selector("#neighbours audio")
+
+
 def teach(visit: Visit, sounds: Path) -> None:
     visit.open("Teach")
     visit.page.locator("#teach-labels textarea").fill("rain, siren, chirping birds")
