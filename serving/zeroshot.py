@@ -220,7 +220,7 @@ class ZeroShot:
 
     def directions(self) -> NDArray[np.float32]:
         """Of each class the direction [C, 128] along which the cosine of an embedding grows, not scaled."""
-        return self._targets @ self.projection.T
+        return self.targets @ self.projection.T
 
     def rank(
         self, embedding: NDArray[np.float32], labels: Sequence[str] | None = None, offset: float | None = None
