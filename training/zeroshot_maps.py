@@ -179,7 +179,7 @@ def _losses(zeroshot: ZeroShot, embeddings: NDArray[np.float32], labels: NDArray
     cosines = zeroshot.scores(embeddings, zeroshot.seen_names).astype(np.float64)  # [n, n_seen]
     logits = TEMPERATURES[:, None, None] * cosines
     picked = logits[:, np.arange(len(labels)), columns[labels]]
-    return (logsumexp(logits, axis=2) - picked).mean(axis=1)
+    return (np.asarray(logsumexp(logits, axis=2)) - picked).mean(axis=1)
 
 
 def accuracy(zeroshot: ZeroShot, embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
