@@ -61,7 +61,8 @@ def teach(embedder: "Embedder", examples: Sequence[Example], descriptions: Descr
         raise LabelError(f"descriptions: got {join_labels(repeated)} more than once; give each label once")
     for text in descriptions.texts.values():
         check_label_length(text)
-    earlier = read_record(embedder.bundle)
+    before = embedder.lesson  # what was taught since the bundle was opened
+    earlier = read_record(embedder.bundle) if before is None else before.classes
     prior = with_classes(embedder, descriptions, [example.label for example in examples])
     skipped: list[str] = []
     embedded = None
@@ -71,7 +72,8 @@ def teach(embedder: "Embedder", examples: Sequence[Example], descriptions: Descr
         _refuse_lost_classes(examples, embedded, descriptions.labels)
         skipped = embedded.skipped
     described = {label: descriptions.texts.get(label, embedder.describe(label)) for label in descriptions.labels}
-    return _lesson(prior, embedded, described, earlier, skipped)
+    lesson = _lesson(prior, embedded, described, earlier, skipped)
+    return lesson if before is None else replace(lesson, descriptions={**before.descriptions, **lesson.descriptions})
 
 
 def with_classes(embedder: "Embedder", descriptions: Descriptions, labels: Sequence[str]) -> ZeroShot:

@@ -56,7 +56,7 @@ def _class_of(fields: Mapping[str, Any]) -> TaughtClass:
 
 
 def record_text(classes: Mapping[str, TaughtClass], prior_weight: float, source: str) -> str:
-    """The content of taught.json. source: embedding space and manifest digest are the source bundle's; its folder."""
+    """The content of taught.json. source: the folder of the bundle that was taught."""
     content = {
         "source": source,
         "prior_weight": prior_weight,

@@ -321,6 +321,18 @@ def fails_or_told(capsys, bundle: Path, examples: Path, tmp_path: Path) -> str:
     return capsys.readouterr().err
 
 
+def test_two_lessons_in_python_are_saved_as_one(scratch, tmp_path):
+    rng = np.random.default_rng(6)
+    tones, noises = ([(small_sound(kind, rng, 1.0), RATE_HZ) for _ in range(2)] for kind in ("tone", "noise"))
+    taught = scratch.teach({"my tone": tones}).teach({"my noise": noises})
+    taught.save(tmp_path / "both")
+    record = json.loads((tmp_path / "both" / "taught.json").read_text())["classes"]
+    assert {name: len(each["keys"]) for name, each in record.items()} == {"my tone": 2, "my noise": 2}
+    again = scratch.teach({"my tone": tones}).teach({"my tone": [*tones, noises[0]]})
+    assert again.lesson is not None
+    assert len(again.lesson.classes["my tone"].keys) == 3  # the tones count once
+
+
 def test_a_taught_embedder_can_be_copied_and_pickled(scratch):
     rng = np.random.default_rng(8)
     taught = scratch.teach({"my tone": [(small_sound("tone", rng, 1.0), RATE_HZ)]})
