@@ -58,6 +58,7 @@ def pieces(device: str, quick: bool, work: Path) -> list[Piece]:
     if quick:
         del network["yamnet"]
     found = [] if quick else [Piece("an untrained yamnet", ["-c", UNTRAINED, str(work / "yamnet")], 60)]
+    found.append(Piece("tests marked gpu", ["-m", "benchmarks.gpu.marked_tests", *common], 60))
     found += [
         Piece(
             f"inference, {name}, {precision}",
@@ -71,7 +72,6 @@ def pieces(device: str, quick: bool, work: Path) -> list[Piece]:
         Piece("bulk", ["-m", "benchmarks.gpu.bulk", str(SHIPPED), *common], 60),
         Piece("training", ["-m", "benchmarks.gpu.training", *common], 90),
         Piece("torch-vggish-yamnet", ["-m", "benchmarks.gpu.peers", *common], 30),
-        Piece("tests marked gpu", ["-m", "benchmarks.gpu.marked_tests", *common], 90),
     ]
     return found
 

@@ -40,8 +40,9 @@ def ways(
     def cuda(settings: CudaSettings) -> tuple[Run, str]:
         run = OnnxRuntime(model, 1, [device], strict=True, cuda=settings)
         run.warm_up()
-        refused = run.batches.refused if run.batches else {}
-        return run, "; ".join(f"{size}: {why}" for size, why in refused.items())
+        if run.batches is None:
+            return run, "cuda-python is not installed: batches as they come" if settings.sizes else ""
+        return run, "; ".join(f"{size}: {why}" for size, why in run.batches.refused.items())
 
     for name, settings in VARIANTS.items():
         yield f"{device.upper()} provider, {name}", lambda settings=settings: cuda(settings)

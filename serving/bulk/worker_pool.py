@@ -76,6 +76,7 @@ def work_in_processes(
     """
     pool = _Pool(job, processes, server)
     try:
+        pool.start()
         yield from pool.results(groups)
     finally:
         pool.close()
@@ -88,8 +89,10 @@ class _Pool(Generic[Result]):
         self._again: deque[_Group[Result]] = deque()
         self._order: deque[_Group[Result]] = deque()  # given out or done, not yet yielded
         self._workers: list[_Worker] = []
-        self._ahead = processes * GROUPS_AHEAD
-        for _ in range(processes):
+        self._processes = processes
+
+    def start(self) -> None:
+        for _ in range(self._processes):
             self._workers.append(self._start())
 
     def close(self) -> None:
@@ -126,7 +129,7 @@ class _Pool(Generic[Result]):
             )
             if link:
                 link.close()
-        ours.send(self._job)
+        _send(ours, self._job)
         return _Worker(process, ours)
 
     def _give(self, source: "Iterable[list[str]]") -> None:
@@ -143,7 +146,7 @@ class _Pool(Generic[Result]):
             self._again.extend(filter(None, [self._next(source)]))
 
     def _next(self, source: Any) -> _Group[Result] | None:
-        if len(self._order) >= self._ahead or (names := next(source, None)) is None:
+        if len(self._order) >= GROUPS_AHEAD * self._processes or (names := next(source, None)) is None:
             return None
         group: _Group[Result] = _Group(names)
         self._order.append(group)
@@ -189,6 +192,6 @@ class _Pool(Generic[Result]):
         self._again.extendleft(reversed(singles))
 
 
-def _send(connection: Connection, names: list[str]) -> None:
+def _send(connection: Connection, content: Any) -> None:
     with contextlib.suppress(OSError):  # if the worker has ended, reading from the connection shows it
-        connection.send(names)
+        connection.send(content)
