@@ -1,0 +1,43 @@
+"""Compare words with all rows: one product of the embeddings with a direction, at the speed of the memory."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROWS_AT_A_TIME = 65_536
+
+
+@dataclass(frozen=True, eq=False)
+class LinearScan:
+    """What is known of all rows.
+
+    embeddings  [n, size] float32
+    lengths     [n] float32: of the embeddings less the mean
+    claims      [n] float32: how much the bundle's classes claim each (`ZeroShot.claims`)
+    mean        [size] float32
+    """
+
+    embeddings: NDArray[np.float32]
+    lengths: NDArray[np.float32]
+    claims: NDArray[np.float32]
+    mean: NDArray[np.float32]
+
+    def best(self, directions: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+        """The rows with the largest products, for each direction `count` of them, ascending.
+
+        directions  [m, size + 1]: the product is that of the unit vector and the claim of a row
+        """
+        found = [np.argpartition(-products, count - 1)[:count] for products in self._products(directions)]
+        return np.unique(np.concatenate(found))
+
+    def _products(self, directions: NDArray[np.float32]) -> NDArray[np.float32]:
+        of_unit, of_claim = directions[:, :-1], directions[:, -1:]
+        products = np.empty((len(directions), len(self.lengths)), np.float32)
+        for first in range(0, len(self.lengths), ROWS_AT_A_TIME):
+            part = slice(first, first + ROWS_AT_A_TIME)
+            products[:, part] = of_unit @ self.embeddings[part].T
+        products -= of_unit @ self.mean[:, None]
+        products /= np.maximum(self.lengths, 1e-12)
+        products += of_claim * self.claims
+        return products
