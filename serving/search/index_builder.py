@@ -41,7 +41,8 @@ def build_index(
 
     source     that `serving.embed` or `serving.label --embeddings` wrote, with a row for each recording or window
     out        the index's folder
-    bundle     the one that embedded them: what its classes claim is stored, so that searches by words are several times as fast
+    bundle     the one that embedded them: what its classes claim is stored, so that searches by words are several
+               times as fast
     overwrite  replace an index
     Rows whose sound is silent are left out, and those with an embedding of zeros, which has no direction.
     errors     UsageError: the Parquet file cannot be used or changed meanwhile; `out` exists or cannot be written
