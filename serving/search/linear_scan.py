@@ -23,15 +23,11 @@ class LinearScan:
     claims: NDArray[np.float32]
     mean: NDArray[np.float32]
 
-    def best(self, directions: NDArray[np.float32], count: int) -> NDArray[np.intp]:
-        """The rows with the largest products, for each direction `count` of them, ascending.
+    def products(self, directions: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The product of the unit vector and the claim of each row with each direction: [n, m] float32.
 
-        directions  [m, size + 1]: the product is that of the unit vector and the claim of a row
+        directions  [m, size + 1]
         """
-        found = [np.argpartition(-products, count - 1)[:count] for products in self._products(directions)]
-        return np.unique(np.concatenate(found))
-
-    def _products(self, directions: NDArray[np.float32]) -> NDArray[np.float32]:
         of_unit, of_claim = directions[:, :-1], directions[:, -1:]
         products = np.empty((len(directions), len(self.lengths)), np.float32)
         for first in range(0, len(self.lengths), ROWS_AT_A_TIME):
@@ -40,4 +36,4 @@ class LinearScan:
         products -= of_unit @ self.mean[:, None]
         products /= np.maximum(self.lengths, 1e-12)
         products += of_claim * self.claims
-        return products
+        return products.T

@@ -15,8 +15,7 @@ from serving.search.scores import Scorer, scorer
 if TYPE_CHECKING:
     from usearch.index import Index
 
-# Candidates of each direction. For words their order is nearly exact; for several conditions their scores differ more.
-CANDIDATES, CANDIDATES_FOR_WORDS = 128, 2048
+CANDIDATES, CANDIDATES_FOR_WORDS = 128, 2048  # rows whose exact scores are computed
 SCANNED_ROWS = 16_384  # at a time, where all rows are compared
 Rows = NDArray[np.intp]
 
@@ -57,7 +56,7 @@ class VectorSearch:
         """
         check_top(top)
         score_of = scorer(query, self._sample)
-        candidates = None if exact else self._candidates(query, top)
+        candidates = None if exact else self._candidates(query, score_of, top)
         if candidates is None:
             n = len(self._embeddings)
             parts = [np.arange(i, min(n, i + SCANNED_ROWS)) for i in range(0, n, SCANNED_ROWS)]
@@ -75,8 +74,8 @@ class VectorSearch:
             for i in np.argsort(-scores, kind="stable")[:top]
         ]
 
-    def _candidates(self, query: Query, top: int) -> Rows | None:
-        """The rows nearest to each wanted direction, and to all directions together, ascending; None: all rows."""
+    def _candidates(self, query: Query, score_of: Scorer, top: int) -> Rows | None:
+        """The rows that may be the best, ascending; None: all rows."""
         n = len(self._embeddings)
         directions = query.directions(self._sample)
         if query.phrases is None and self._graph is not None:
@@ -85,11 +84,9 @@ class VectorSearch:
             return np.unique(rows[rows < n]).astype(np.intp)  # USearch fills up with a key that is none
         if query.phrases is None or self._scan is None:
             return None
-        asked = directions[~query.unwanted]
-        if len(directions) > 1:
-            together = np.where(query.unwanted, -1, 1).astype(np.float32) @ directions
-            asked = np.concatenate([asked, together[None]])
-        return self._scan.best(asked, min(n, max(CANDIDATES_FOR_WORDS, top)))
+        scores = score_of(self._scan.products(directions))  # nearly the exact ones
+        count = min(n, max(CANDIDATES_FOR_WORDS, top))
+        return np.sort(np.argpartition(-scores, count - 1)[:count])
 
 
 def check_top(top: int) -> None:
