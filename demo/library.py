@@ -59,11 +59,11 @@ class Library:
     @cached_property
     def _vectors(self) -> VectorSearch:
         sample = self.embeddings[:: -(-len(self) // SAMPLE_ROWS)]
-        return VectorSearch(None, len(self), lambda rows: self.embeddings[rows], sample, has_claims=False)
+        return VectorSearch(self.embeddings, sample)
 
     def search(self, query: Query, count: int) -> list[tuple[int, float]]:
         """Find the rows that meet a query best, by comparison with every row: (row, score), best first."""
-        return [(each.row, each.score) for each in self._vectors.find(query, count, exact=True)]
+        return [(each.row, each.score) for each in self._vectors.find(query, count)]
 
     @cached_property
     def _axes(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

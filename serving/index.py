@@ -31,8 +31,7 @@ class IndexOptions:
     out: Path
     """the index's folder"""
     bundle: Path | None = None
-    """the bundle that embedded them: words are then found as fast as sounds; without it, a search by words compares
-    all rows, about a second a million"""
+    """the bundle that embedded them, whose claims are stored: searches by words are then several times as fast"""
     threads: int | None = None
     """CPU threads; default: the physical cores"""
     overwrite: bool = False

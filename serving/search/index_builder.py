@@ -15,9 +15,10 @@ from serving.bundle_files import ZEROSHOT
 from serving.errors import UsageError
 from serving.new_folder import new_folder
 from serving.progress import ProgressBars
-from serving.search.graph import new_graph, vectors_of
+from serving.search.graph import new_graph
 from serving.search.index_folder import (
     EMBEDDINGS,
+    FACTS,
     MANIFEST,
     ROWS,
     SAMPLE,
@@ -27,7 +28,7 @@ from serving.search.index_folder import (
     stamps_of,
     write_manifest,
 )
-from serving.zeroshot import ZeroShot
+from serving.zeroshot import ZeroShot, unit_rows
 
 SAMPLE_ROWS = 1024  # at most
 COLUMNS = ("path", "start_s", "end_s", "duration_s", "level_dbfs", "recorded_at", "start_at", "end_at")
@@ -40,8 +41,8 @@ def build_index(
 
     source     that `serving.embed` or `serving.label --embeddings` wrote, with a row for each recording or window
     out        the index's folder
-    bundle     the one that embedded them: words are then found as fast as sounds. None: words are compared with all
-               rows, which takes about a second a million
+    bundle     the one that embedded them: what its classes claim is stored, so that searches by words are several
+               times as fast
     overwrite  replace an index
     Rows whose sound is silent are left out, and those with an embedding of zeros, which has no direction.
     errors     UsageError: the Parquet file cannot be used or changed meanwhile; `out` exists or cannot be written
@@ -60,6 +61,7 @@ def build_index(
             rows=writer.n_rows,
             left_out=file.n_rows - writer.n_rows,
             has_claims=bundle is not None,
+            mean=writer.mean.tolist(),
             parquet=str(source.resolve()),
             parquet_stamp=stamp,
             recordings=str(file.folder) if file.folder else None,
@@ -82,13 +84,12 @@ def _map_of(bundle: Bundle, file: EmbeddingFile) -> ZeroShot:
 
 
 class _IndexWriter:
-    """Writes the files of an index. n_rows: in the index so far."""
+    """Writes the files of an index. n_rows: in the index so far; mean: see `IndexManifest`."""
 
     def __init__(self, folder: Path, file: EmbeddingFile, zeroshot: ZeroShot | None, threads: int):
         self.n_rows = 0
         self._zeroshot = zeroshot
-        self._mean = np.zeros(file.size, np.float32) if zeroshot is None else zeroshot.mean
-        self._mean_claim: np.float32 | None = None  # of the first rows; any near it will do
+        self.mean = np.zeros(file.size, np.float32) if zeroshot is None else zeroshot.mean
         self._folder, self._file, self._threads = folder, file, threads
         self._graph = new_graph(file.size)
         self._sample: list[NDArray[np.float32]] = []
@@ -100,14 +101,17 @@ class _IndexWriter:
             pyarrow.OSFile(str(self._folder / ROWS), "wb") as sink,
             pyarrow.ipc.new_file(sink, SCHEMA) as rows,
             (self._folder / EMBEDDINGS).open("wb") as numbers,
+            (self._folder / FACTS).open("wb") as facts,
             ProgressBars(unit="row") as bar,
         ):
             task = bar.add_task("indexing", total=self._file.n_rows)
             for n_read, batch, embeddings in self._usable():
                 keys = np.arange(self.n_rows, self.n_rows + len(embeddings))
-                vectors = vectors_of(embeddings - self._mean, self._claims(embeddings))
-                self._graph.add(keys, vectors, threads=self._threads)
+                centred = embeddings - self.mean
+                self._graph.add(keys, unit_rows(centred), threads=self._threads)
                 numbers.write(embeddings.astype("<f4").tobytes())
+                known = np.stack([np.linalg.norm(centred, axis=1), self._claims(embeddings)], axis=1)
+                facts.write(known.astype("<f4").tobytes())
                 self._sample.append(embeddings[keys % self._every == 0])
                 rows.write_batch(_rows(batch))
                 self.n_rows += len(embeddings)
@@ -121,13 +125,10 @@ class _IndexWriter:
             raise OSError(0, str(error)) from error
 
     def _claims(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Of rows [n], less the mean of the first rows; zeros without a bundle."""
+        """Of rows [n]; zeros without a bundle."""
         if self._zeroshot is None or not len(embeddings):
             return np.zeros(len(embeddings), np.float32)
-        claims = self._zeroshot.claims(embeddings)
-        mean = claims.mean() if self._mean_claim is None else self._mean_claim
-        self._mean_claim = mean
-        return claims - mean
+        return self._zeroshot.claims(embeddings)
 
     def _usable(self) -> Iterator[tuple[int, pyarrow.RecordBatch, NDArray[np.float32]]]:
         """The rows that are neither silent nor zero, and how many were read for them."""

@@ -2,7 +2,8 @@
 
     index.json       what the index was made from, and the stamp of each file; it says what the folder is
     vectors.usearch  USearch's graph (HNSW, Malkov 2018, arXiv:1603.09320), see serving.search.graph
-    embeddings.f32   the embeddings [rows, size] in float32, for the scores of the candidates that the graph finds
+    embeddings.f32   the embeddings [rows, size] in float32
+    facts.f32        [rows, 2] float32: the length of each embedding less the map's mean, and its claim
     rows.arrow       the file, the place and the times of each row, in Arrow's IPC format
     sample.npy       embeddings of rows from the whole index, by which scores are standardised
 
@@ -24,8 +25,9 @@ from serving.errors import UsageError, one_line
 from serving.file_record import open_regular
 
 MANIFEST = "index.json"
-VECTORS, EMBEDDINGS, ROWS, SAMPLE = "vectors.usearch", "embeddings.f32", "rows.arrow", "sample.npy"
-FILES = (VECTORS, EMBEDDINGS, ROWS, SAMPLE)
+VECTORS, EMBEDDINGS, FACTS = "vectors.usearch", "embeddings.f32", "facts.f32"
+ROWS, SAMPLE = "rows.arrow", "sample.npy"
+FILES = (VECTORS, EMBEDDINGS, FACTS, ROWS, SAMPLE)
 FORMAT = 1  # of the folder; another is refused
 MAX_MANIFEST_BYTES = 100_000
 ANY_TIME = 2**63  # nobody else writes to the files before the folder has its name, so their times decide
@@ -53,7 +55,8 @@ class IndexManifest:
     embedding_size   numbers of an embedding
     rows             in the index
     left_out         rows of the Parquet file that are silent or have no direction
-    has_claims       the graph has the rows' claims, see serving.search.graph
+    has_claims       facts.f32 has the rows' claims, see serving.search.linear_scan
+    mean             [embedding_size]: subtracted from the embeddings in the graph and in facts.f32
     parquet          path of the Parquet file that the index was made from
     parquet_stamp    by which it is known again
     recordings       the folder to which the rows' paths are relative; None: not known
@@ -66,6 +69,7 @@ class IndexManifest:
     rows: int
     left_out: int
     has_claims: bool
+    mean: list[float]
     parquet: str
     parquet_stamp: FileStamp
     recordings: str | None
@@ -109,14 +113,15 @@ def _parse(content: dict[str, Any]) -> IndexManifest:
         rows=_count(content["rows"]),
         left_out=_count(content["left_out"]),
         has_claims=content["has_claims"] is True,
+        mean=[float(number) for number in content["mean"]],
         parquet=_text(content["parquet"]),
         parquet_stamp=_stamp(content["parquet_stamp"]),
         recordings=None if recordings is None else _text(recordings),
         files=files,
         made_ns=_count(content["made_ns"]),
     )
-    if not manifest.rows or not manifest.embedding_size:
-        raise ValueError("it has no rows")
+    if not manifest.rows or not manifest.embedding_size or len(manifest.mean) != manifest.embedding_size:
+        raise ValueError("it has no rows, or a mean of another size")
     return manifest
 
 

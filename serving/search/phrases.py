@@ -65,5 +65,5 @@ class Phrases:
         """
         some = sample[:: -(-len(sample) // SCALED_BY)]
         mapped = np.linalg.norm((some - self._known.mean) @ self._known.projection, axis=1)
-        scale = np.linalg.norm(some, axis=1) / np.maximum(mapped, 1e-12)
+        scale = np.linalg.norm(some - self._known.mean, axis=1) / np.maximum(mapped, 1e-12)
         return (self._phrases.directions() * scale.mean()).astype(np.float32)

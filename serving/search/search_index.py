@@ -20,6 +20,7 @@ from serving.search.graph import new_graph
 from serving.search.index_folder import (
     AGAIN,
     EMBEDDINGS,
+    FACTS,
     MAKE_IT,
     ROWS,
     SAMPLE,
@@ -29,6 +30,7 @@ from serving.search.index_folder import (
     check_files,
     read_manifest,
 )
+from serving.search.linear_scan import LinearScan
 from serving.search.query import Query, choose_phrases, embed_sound, make_query
 from serving.search.vector_search import FoundRow, VectorSearch, check_top
 
@@ -67,12 +69,12 @@ class SearchIndex:
         folder: Path,
         manifest: IndexManifest,
         graph: "Index",
-        embeddings: NDArray[np.float32],
+        scan: LinearScan,
         rows: pyarrow.Table,
         sample: NDArray[np.float32],
     ):
         self.folder, self.manifest, self.rows, self.sample = folder, manifest, rows, sample
-        self._vectors = VectorSearch(graph, manifest.rows, lambda rows: embeddings[rows], sample, manifest.has_claims)
+        self._vectors = VectorSearch(scan.embeddings, sample, graph, scan if manifest.has_claims else None)
 
     @classmethod
     def open(cls, folder: str | Path) -> Self:
@@ -88,13 +90,15 @@ class SearchIndex:
             graph.view(str(folder / VECTORS))
             shape = (manifest.rows, manifest.embedding_size)
             embeddings = np.memmap(folder / EMBEDDINGS, "<f4", "r", shape=shape)
+            facts = np.memmap(folder / FACTS, "<f4", "r", shape=(manifest.rows, 2))
+            scan = LinearScan(embeddings, facts[:, 0], facts[:, 1], np.array(manifest.mean, np.float32))
             rows = pyarrow.ipc.open_file(pyarrow.memory_map(str(folder / ROWS))).read_all()
             sample = np.load(folder / SAMPLE, allow_pickle=False)
         except (OSError, RuntimeError, ValueError, pyarrow.ArrowException) as error:
             raise UsageError(f"{folder}: cannot be read ({one_line(error, 120)}); {MAKE_IT}") from error
         if len(graph) != manifest.rows or rows.num_rows != manifest.rows or rows.schema != SCHEMA:
             raise UsageError(f"{folder}: its files do not belong together; {AGAIN}")
-        return cls(folder, manifest, graph, embeddings, rows, sample)
+        return cls(folder, manifest, graph, scan, rows, sample)
 
     def __len__(self) -> int:
         return self.manifest.rows

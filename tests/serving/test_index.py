@@ -90,14 +90,14 @@ def test_rows_without_a_direction_are_left_out(tmp_path):
     assert (made.rows, made.left_out) == (7, 1)
 
 
-@pytest.mark.parametrize("name", ["vectors.usearch", "embeddings.f32", "rows.arrow", "sample.npy"])
+@pytest.mark.parametrize("name", ["vectors.usearch", "embeddings.f32", "facts.f32", "rows.arrow", "sample.npy"])
 def test_a_file_that_is_cut_short_is_refused(own, name):
     os.truncate(own / name, (own / name).stat().st_size - 1)
     with pytest.raises(UsageError, match=rf"{name}: has \d+ bytes, wanted \d+; copy the index again, or make it with"):
         SearchIndex.open(own)
 
 
-@pytest.mark.parametrize("name", ["vectors.usearch", "embeddings.f32", "rows.arrow", "sample.npy"])
+@pytest.mark.parametrize("name", ["vectors.usearch", "embeddings.f32", "facts.f32", "rows.arrow", "sample.npy"])
 def test_a_file_with_one_changed_byte_is_refused(own, name):
     content = bytearray((own / name).read_bytes())
     content[len(content) // 2] ^= 0x40
@@ -110,7 +110,7 @@ def test_a_copied_index_opens(own):
     assert len(SearchIndex.open(own)) == 8
 
 
-@pytest.mark.parametrize("name", ["vectors.usearch", "embeddings.f32", "rows.arrow", "sample.npy"])
+@pytest.mark.parametrize("name", ["vectors.usearch", "embeddings.f32", "facts.f32", "rows.arrow", "sample.npy"])
 def test_a_missing_file_is_told(own, name):
     (own / name).unlink()
     with pytest.raises(UsageError, match=rf"{name}: cannot be read \(No such file"):
