@@ -1,6 +1,5 @@
 """A library that `serving.embed` wrote, read to choose from its rows."""
 
-import os
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,14 +7,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow
 from numpy.typing import NDArray
-from pyarrow import parquet
 
-from serving.audio import SILENT_DBFS
-from serving.bulk.parquet_rows import FIRST_COLUMNS, FOLDER
-from serving.errors import UsageError, one_line
+from serving.bulk.embedding_file import EmbeddingFile, is_heard
+from serving.errors import UsageError
 from serving.teaching.embedded_examples import key_of
 
-MAKE_IT = "python -m serving.embed BUNDLE RECORDINGS --per window --out LIBRARY.parquet"
+COLUMNS = ("path", "start_s", "duration_s", "level_dbfs", "file_sha256")
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,28 +60,23 @@ def read_embedded_library(path: Path, space: str, recordings: Path | None = None
     recordings  folder of the recordings; None: the one that the file names
     errors      UsageError: it is missing, no such file, empty, silent throughout, or of another embedding space
     """
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file; make it with: {MAKE_IT}")
-    try:
-        table = parquet.read_table(path)
-    except (OSError, pyarrow.ArrowException) as error:
-        raise UsageError(f"{path}: cannot be read ({one_line(error, 120)}); make it with: {MAKE_IT}") from error
-    names = table.column_names
-    if not set(FIRST_COLUMNS) <= set(names) or any(table[name].null_count for name in FIRST_COLUMNS):
-        raise UsageError(f"{path}: is no Parquet of embeddings; make it with: {MAKE_IT}")
-    spaces = sorted(table["embedding_space"].unique().to_pylist())
-    if spaces != [space]:
-        got = ", ".join(each[:16] for each in spaces) or "no rows"
-        raise UsageError(f"{path}: is of embedding space {got}, the bundle of {space[:16]}; make it with: {MAKE_IT}")
-    if "level_dbfs" in names:
-        table = table.filter(pyarrow.array(table["level_dbfs"].to_numpy() >= SILENT_DBFS))
+    file = EmbeddingFile(path)
+    if file.space != space:
+        raise UsageError(
+            f"{path}: is of embedding space {file.space[:16]}, the bundle of {space[:16]}; "
+            "embed the recordings with this bundle, or give the other one"
+        )
+    tables, rows = [], []
+    for batch, embeddings in file.batches(COLUMNS):
+        heard = is_heard(batch, embeddings)
+        tables.append(batch.filter(pyarrow.array(heard)))
+        rows.append(embeddings[heard])
+    table = pyarrow.Table.from_batches(tables)
     if not len(table):
         raise UsageError(f"{path}: all its rows are silent; give other recordings")
-    stored = (table.schema.metadata or {}).get(FOLDER)
-    root = recordings or (Path(os.fsdecode(stored)) if stored else Path())
     starts = table["start_s"].to_numpy()
-    rows = table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
     ends = starts + table["duration_s"].to_numpy()
-    digests = table["file_sha256"].to_pylist() if "file_sha256" in names else [""] * len(table)
-    paths = table["path"].to_pylist()
-    return EmbeddedLibrary(root, paths, starts, ends, np.ascontiguousarray(rows, np.float32), digests)
+    known = "file_sha256" in table.column_names
+    digests = [each or "" for each in table["file_sha256"].to_pylist()] if known else [""] * len(table)
+    root = recordings or file.folder or Path()
+    return EmbeddedLibrary(root, table["path"].to_pylist(), starts, ends, np.concatenate(rows), digests)
