@@ -77,7 +77,7 @@ runs/.$(NAME).asked: FORCE
 	test "$$asked" = "$$(cat $@ 2>/dev/null)" || echo "$$asked" > $@
 FORCE:
 
-# FP32 is the only precision of demo/model: 6.1 MB before the first name. A bundle with INT8 takes 3 MB.
+# FP32 is the only precision of demo/model: 6.4 MB up to the first name. A bundle with INT8 takes 3.3 MB.
 web: setup  ## the shipped bundle as a static site in site/ (needs Node.js)
 	$(BIN)/python -m export.web demo/model --out site --overwrite
 
