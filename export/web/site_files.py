@@ -51,6 +51,7 @@ from serving.zeroshot import ZeroShot
 SITE = "site.json"  # the marker of a site's folder
 SERVICE_WORKER = "service-worker.js"
 RUNTIMES = {"wasm": "ort-wasm-simd-threaded", "webgpu": "ort-wasm-simd-threaded.asyncify"}
+OPTIONAL_ARRAYS = ("text_mean", "text_projection", "noise", "noise_thresholds")  # of ZeroShot
 MAX_EXAMPLES = 12
 LABELS_FILE = "labels.json"  # in a folder of examples, as for the demo
 
@@ -136,6 +137,7 @@ def _facts(bundle: Bundle, precision: str, zeroshot: ZeroShot) -> dict[str, Any]
             "seen": zeroshot.seen.tolist(),
             "temperature": zeroshot.temperature,
             "offset": zeroshot.offset,
+            "balanced": zeroshot.balanced,
             "threshold": zeroshot.threshold,
         },
         "descriptions": read_descriptions(bundle.read) if has_texts else {},
@@ -146,7 +148,7 @@ def _facts(bundle: Bundle, precision: str, zeroshot: ZeroShot) -> dict[str, Any]
 
 def _zeroshot_arrays(zeroshot: ZeroShot) -> dict[str, NDArray[np.float32]]:
     arrays = {name: getattr(zeroshot, name) for name in ("mean", "projection", "class_vectors")}
-    optional = {name: getattr(zeroshot, name) for name in ("text_mean", "text_projection")}
+    optional = {name: getattr(zeroshot, name) for name in OPTIONAL_ARRAYS}
     arrays |= {name: array for name, array in optional.items() if array is not None}
     return {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from demo.bundle_choice import FROM_SCRATCH, SHIPPED
 from demo.expected_score import expectation
-from demo.favour_new import largest_offset
+from demo.favour_new import largest_favour
 from demo.heard import clock, heard
 from demo.label_kinds import LabelKind
 from demo.smoothing import smooth_rows, windows_together
@@ -49,7 +49,15 @@ TEXTS = (
     "$5 & 50% ~ ^caret` _under_score",
     "ÅNGSTRÖM ß İstanbul",
 )
-EXPECTED = ((("a", LabelKind.SEEN),), (("a", LabelKind.SEEN), ("b", LabelKind.TYPED), ("c", LabelKind.UNSEEN)))
+SEEN, TYPED, UNSEEN = LabelKind.SEEN, LabelKind.TYPED, LabelKind.UNSEEN
+EXPECTED = (
+    (("a", SEEN),),
+    (("a", SEEN), ("b", SEEN)),
+    (("a", TYPED), ("b", UNSEEN)),
+    (("a", SEEN), ("b", TYPED)),
+    (("a", SEEN), ("b", TYPED), ("c", UNSEEN)),
+)
+MIXED = {"mixed_seen": {"1+1": 0.8, "40+5": 0.6}, "mixed_unseen": {"1+1": 0.7, "40+5": 0.3}}
 
 
 def write_reference(path: Path) -> None:
@@ -65,7 +73,7 @@ def write_reference(path: Path) -> None:
         ],
         "heard": _heard(),
         "clock": [[seconds, clock(seconds)] for seconds in (0, 4.5, 59.5, 3599.4, 3723.0)],
-        "expectation": [_expectation(kinds) for kinds in EXPECTED],
+        "expectation": [_expectation(kinds, more) for kinds in EXPECTED for more in ({}, MIXED)],
         "tokens": _tokens(),
         "glove": _glove(),
     }
@@ -100,8 +108,10 @@ def _map(folder: Path) -> dict[str, Any]:
     zeroshot = ZeroShot.load(folder / "zeroshot.npz")
     rng = np.random.default_rng(1)
     embeddings = (zeroshot.mean + rng.standard_normal((6, len(zeroshot.mean))) * 0.1).astype(np.float32)
-    names = ("mean", "projection", "class_vectors", "text_mean", "text_projection")
+    names = ("mean", "projection", "class_vectors", "text_mean", "text_projection", "noise", "noise_thresholds")
     arrays = {name: getattr(zeroshot, name) for name in names if getattr(zeroshot, name) is not None}
+    if zeroshot.noise is not None:  # one of the embeddings is noise
+        embeddings[0] = zeroshot.mean + np.linalg.pinv(zeroshot.projection.T) @ zeroshot.noise[0]
     some = zeroshot.class_names[::3][::-1]
     return {
         "facts": {
@@ -109,10 +119,11 @@ def _map(folder: Path) -> dict[str, Any]:
             "seen": zeroshot.seen.tolist(),
             "temperature": zeroshot.temperature,
             "offset": zeroshot.offset,
+            "balanced": zeroshot.balanced,
             "threshold": zeroshot.threshold,
         },
         "arrays": {name: [list(array.shape), array.ravel().tolist()] for name, array in arrays.items()},
-        "largest_offset": largest_offset(zeroshot, None),
+        "largest_favour": largest_favour(zeroshot, None),
         "embeddings": embeddings.tolist(),
         "ranked": [[offset, [zeroshot.rank(row, offset=offset) for row in embeddings]] for offset in (0.0, 1.5)],
         "similarities": zeroshot.similarities(embeddings).tolist(),
@@ -138,8 +149,8 @@ def _heard() -> dict[str, Any]:
     return {"starts": starts, "ends": ends, "labels": labels, "shares": shares, "expected": listed}
 
 
-def _expectation(kinds: tuple[tuple[str, LabelKind], ...]) -> dict[str, Any]:
-    scores = {"test_accuracy": 0.83, "unseen_top1": {"2": 0.9, "5": 0.6, "10": 0.4}}
+def _expectation(kinds: tuple[tuple[str, LabelKind], ...], more: dict[str, Any]) -> dict[str, Any]:
+    scores = {"test_accuracy": 0.83, "unseen_top1": {"2": 0.9, "5": 0.6, "10": 0.4}} | more
     return {
         "scores": scores,
         "kinds": [[label, kind.value] for label, kind in kinds],

@@ -28,6 +28,7 @@ function goodAndBad(site: Site): string[] {
   return [
     ...(seen === null ? [] : [say(WORDS.good, known, outOfTen(seen))]),
     ...(ten === null ? [] : [say(WORDS.weaker, outOfTen(ten))]),
+    ...(site.zeroshot.threshold === null ? [WORDS.noThreshold] : []),
     WORDS.oneName,
   ];
 }

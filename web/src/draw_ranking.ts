@@ -22,12 +22,17 @@ export interface Answer {
   ranked: RankedLabels;
   kinds: Map<string, LabelKind>;
   unknown: [string, string[]][];
-  offset: number;
+  favour: number;
 }
 
-export function judge(ranked: RankedLabels, silent: boolean): Verdict {
+export function judge(ranked: RankedLabels, silent: boolean, seconds = Infinity): Verdict {
+  if (seconds < NUMBERS["demo.verdict.SHORTEST_S"]) {
+    const reason = say(WORDS.tooShort, (1000 * seconds).toFixed(1));
+    return { text: WORDS.nothingToHear, reason, spoken: WORDS.nothingToHear };
+  }
   if (silent) return { text: WORDS.nothingToHear, reason: WORDS.silent, spoken: WORDS.nothingToHear };
   const [label, share] = ranked.ranking[0]!;
+  if (ranked.noise) return { text: WORDS.noneOfThese, reason: WORDS.noise, spoken: WORDS.noneOfThese };
   if (ranked.noneOfThese) {
     return { text: WORDS.noneOfThese, reason: say(WORDS.likeNone, wordsOfLabel(label)), spoken: WORDS.noneOfThese };
   }
@@ -82,7 +87,7 @@ function drawBar({ site, ranked, kinds }: Answer, label: string, share: number):
 }
 
 /** Notes about a sound that is not silent, as HTML. */
-export function labelNotes({ ranked, unknown, offset }: Answer): string[] {
+export function labelNotes({ ranked, unknown, favour }: Answer): string[] {
   const notes: string[] = [];
   const { threshold, seen } = ranked.chosen;
   if (ranked.ranking.length === 1) {
@@ -92,7 +97,7 @@ export function labelNotes({ ranked, unknown, offset }: Answer): string[] {
   for (const [label, words] of unknown) {
     if (words.length) notes.push(say(WORDS.unknownWords, escapeName(words.join(" ")), escapeName(label)));
   }
-  if (offset && ranked.ranking.length > 1 && (seen.every(Boolean) || !seen.some(Boolean))) {
+  if (favour && ranked.ranking.length > 1 && (seen.every(Boolean) || !seen.some(Boolean))) {
     notes.push(say(WORDS.allTheSame, seen[0] ? "trained on" : "new"));
   }
   return notes;

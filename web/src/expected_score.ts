@@ -30,22 +30,37 @@ export function unseenAccuracy(scores: Scores, labels: number): number | null {
   return labels >= last[0] ? last[1] : first[1];
 }
 
+/** How often the first answer is right among labels of both kinds: of the trained ones, and of the others. */
+export function mixedAccuracy(scores: Scores, seen: number, fresh: number): [number, number] | null {
+  const [ofSeen, ofNew] = [scores.mixed_seen, scores.mixed_unseen] as (Record<string, number> | undefined)[];
+  if (typeof ofSeen !== "object" || typeof ofNew !== "object") return null;
+  const distance = (key: string) => {
+    const [a, b] = key.split("+").map(Number);
+    return Math.hypot(Math.log(a! / seen), Math.log(b! / fresh));
+  };
+  const measured = Object.keys(ofSeen).filter((key) => key in ofNew && /^[1-9]\d*\+[1-9]\d*$/.test(key));
+  if (!measured.length) return null;
+  const nearest = measured.reduce((best, key) => (distance(key) < distance(best) ? key : best));
+  return [ofSeen[nearest]!, ofNew[nearest]!];
+}
+
 /** What to expect of a ranking of these labels, in one or two sentences; "" where nothing is known. */
 export function expectation(scores: Scores, kinds: ReadonlyMap<string, LabelKind>): string {
   if (kinds.size === 1) return WORDS.alone;
   const seenLabels = [...kinds.values()].filter((kind) => kind === "seen").length;
   const newLabels = kinds.size - seenLabels;
-  const [seen, fresh] = [seenAccuracy(scores), unseenAccuracy(scores, newLabels)];
-  const sentences: string[] = [];
-  if (seenLabels && seen !== null) {
-    sentences.push(say(WORDS.expectSeen, newLabels ? WORDS.itsClasses : WORDS.allClasses, outOfTen(seen)));
+  const seen = seenAccuracy(scores);
+  if (seenLabels && newLabels) {
+    const fresh = say(WORDS.newLabels, newLabels, newLabels > 1 ? "s" : "");
+    const together = mixedAccuracy(scores, seenLabels, newLabels);
+    if (together) return say(WORDS.mixed, seenLabels, outOfTen(together[0]), fresh, outOfTen(together[1]));
+    return seen === null ? "" : say(WORDS.mixedUnknown, outOfTen(seen), fresh);
   }
-  if (newLabels && fresh !== null) {
-    const chance = newLabels <= 5 ? say(WORDS.byChance, outOfTen(1 / newLabels)) : ".";
-    sentences.push(say(WORDS.expectNew, newLabels, outOfTen(fresh)) + chance);
-  }
-  if (newLabels && seenLabels && sentences.length) sentences.push(WORDS.bothKinds);
-  return sentences.join(" ");
+  if (seenLabels && seen !== null) return say(WORDS.expectSeen, outOfTen(seen));
+  const fresh = unseenAccuracy(scores, newLabels);
+  if (!newLabels || fresh === null) return "";
+  const chance = newLabels <= 5 ? say(WORDS.byChance, outOfTen(1 / newLabels)) : "";
+  return say(WORDS.expectNew, newLabels, say(WORDS.right, outOfTen(fresh)), chance);
 }
 
 /** A share as whole parts of ten, or of a hundred where it is near an end. */

@@ -13,7 +13,7 @@ export class LabelBox {
   private readonly presets: Map<string, string>;
   private chosen: Promise<ChosenLabels>;
 
-  /** changed: is called when the labels or the offset have changed; promise: says how often an answer is right. */
+  /** changed: is called when the labels or the slider have changed; promise: says how often an answer is right. */
   constructor(
     private readonly place: HTMLElement,
     private readonly models: Models,
@@ -47,7 +47,8 @@ export class LabelBox {
     return this.chosen;
   }
 
-  get offset(): number {
+  /** Is added to the bundle's own offset. */
+  get favour(): number {
     return Number(this.slider.value);
   }
 
@@ -78,7 +79,7 @@ export class LabelBox {
       const { map, kinds } = await chosen;
       const text = expectation(this.models.site.scores, kinds);
       const count = map.classNames.length;
-      const counted = `<b>${count} label${count > 1 ? "s" : ""} typed.</b>`;
+      const counted = `<b>${count} label${count > 1 ? "s" : ""}.</b>`;
       if (text) html = `<p class="promise">${counted} ${escape(text)}</p>`;
     } catch {
       // the ranking says what is wrong
@@ -98,7 +99,8 @@ export class LabelBox {
     const advice = knowsText
       ? WORDS.adviceText
       : `This page came without a text model, so it understands only the names of its ${zeroshot.classNames.length} classes.`;
-    const range = `min="0" max="${largestOffset(zeroshot)}" step="${STEP}" value="${startOffset(zeroshot)}"`;
+    const end = largestFavour(zeroshot);
+    const range = `min="${-end}" max="${end}" step="${STEP}" value="0"`;
     return (
       (this.presets.size > 1 ? `<fieldset class="preset"><legend>${WORDS.startFrom}</legend>${radios}</fieldset>` : "") +
       `<label class="field"><span>${WORDS.labels}</span><small>${advice}</small>` +
@@ -133,11 +135,7 @@ function presets({ site, zeroshot, knowsText }: Models): Map<string, string> {
 }
 
 /** The end of the slider, in units of a score: there, hardly any class with recordings still ranks before the others. */
-export function largestOffset(zeroshot: ZeroShot): number {
+export function largestFavour(zeroshot: ZeroShot): number {
   const spread = NUMBERS["demo.favour_new.SHARE_OF_TEMPERATURE"] * zeroshot.temperature;
-  return Number((Math.ceil(Math.max(spread, 2 * zeroshot.offset, STEP) / STEP) * STEP).toFixed(1));
-}
-
-function startOffset(zeroshot: ZeroShot): number {
-  return Number(zeroshot.offset.toFixed(1));
+  return Number((Math.ceil(Math.max(spread - zeroshot.offset, STEP) / STEP) * STEP).toFixed(1));
 }

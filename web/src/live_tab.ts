@@ -103,8 +103,8 @@ export class LiveTab {
     if (listening !== this.listening) return;
     const size = site.embedding_size;
     const each = Array.from({ length: rows.length / size }, (_, i) => rows.subarray(i * size, (i + 1) * size));
-    const ranked = rankLabels(map, each, each.map(() => false), this.box.offset, window);
-    const answer = { site, ranked, kinds, unknown, offset: 0 };
+    const ranked = rankLabels(map, each, each.map(() => false), this.box.favour, window);
+    const answer = { site, ranked, kinds, unknown, favour: 0 };
     const verdict = judge(ranked, levelDbfs(wave) < site.silent_dbfs);
     const level = levelDbfs(wave.subarray(-window.rate_hz / 2));
     const [label, share] = ranked.ranking[0]!;

@@ -59,7 +59,7 @@ export class NameTab {
     place.closest<HTMLElement>(".examples")!.hidden = !examples.length;
   }
 
-  /** Rank again: other labels, or another offset. */
+  /** Rank again: other labels, or another place of the slider. */
   async rankAgain(box: LabelBox): Promise<void> {
     if (this.embedded) await this.draw(this.embedded, box);
   }
@@ -119,11 +119,11 @@ export class NameTab {
       const { site } = this.models;
       const start = performance.now();
       const silent = embedded.levels.map((level) => level < site.silent_dbfs);
-      const ranked = rankLabels(map, embedded.rows, silent, box.offset, site.window);
-      const answer = { site, ranked, kinds, unknown, offset: box.offset };
+      const ranked = rankLabels(map, embedded.rows, silent, box.favour, site.window);
+      const answer = { site, ranked, kinds, unknown, favour: box.favour };
       const facts = await this.drawFacts(embedded, performance.now() - start);
       const level = Math.max(...embedded.levels);
-      const verdict = judge(ranked, level < site.silent_dbfs);
+      const verdict = judge(ranked, level < site.silent_dbfs, embedded.sound.seconds);
       const notes = silent.every(Boolean)
         ? [say(WORDS.tooSoft, level.toFixed(0), site.silent_dbfs.toFixed(0))]
         : labelNotes(answer);

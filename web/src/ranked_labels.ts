@@ -11,18 +11,22 @@ export interface RankedLabels {
   /** The largest similarity of the recording and a label. */
   similarity: number;
   noneOfThese: boolean;
+  /** None of the labels because it is even noise. */
+  noise: boolean;
   /** The label of each window, averaged with its neighbours; NOTHING where it is silent or like none of the labels. */
   named: string[];
   shares: number[];
 }
 
+/** favour: is added to the bundle's own offset for these labels. */
 export function rankLabels(
   chosen: ZeroShot,
   rows: readonly Float32Array[],
   silent: readonly boolean[],
-  offset: number,
+  favour: number,
   window: Window,
 ): RankedLabels {
+  const offset = chosen.ownOffset + favour;
   const clip = pool(rows);
   const windows = smoothRows(rows, windowsTogether(window)).map((row, i) => {
     const shares = softmax(chosen.scores(row, offset));
@@ -35,6 +39,7 @@ export function rankLabels(
     ranking: chosen.rank(clip, offset),
     similarity: Math.max(...chosen.similarities(clip)),
     noneOfThese: chosen.noneOfThese(clip),
+    noise: chosen.isNoise(clip),
     named: windows.map(({ label }) => label),
     shares: windows.map(({ share }) => share),
   };

@@ -9,7 +9,14 @@ export interface ZeroShotFacts {
   seen: boolean[];
   temperature: number;
   offset: number;
+  balanced: boolean;
   threshold: number | null;
+}
+
+/** Even noises in the space of the comparison, as unit rows, and the cosine from which on a sound is each of them. */
+export interface Noises {
+  rows: Float32Array[];
+  thresholds: Float32Array;
 }
 
 /** Labels -> unit rows of text vectors, in their order. */
@@ -31,6 +38,7 @@ export class ZeroShot {
     private readonly classVectors: Float32Array[],
     private readonly textMean: Float32Array | null,
     private readonly textProjection: Float32Array | null,
+    private readonly noises: Noises | null = null,
   ) {
     this.targets = textProjection ? classVectors.map((row) => unit(times(row, textProjection))) : classVectors;
     this.rowOf = new Map(facts.class_names.map((name, row) => [normaliseLabel(name), row]));
@@ -40,13 +48,19 @@ export class ZeroShot {
     const optional = (name: string) => (arrays.has(name) ? arrays.floats(name) : null);
     const vectors = arrays.floats("class_vectors");
     const size = vectors.length / facts.class_names.length;
+    const thresholds = optional("noise_thresholds");
+    const noises = thresholds && {
+      rows: rowsOf(arrays.floats("noise"), arrays.floats("noise").length / thresholds.length),
+      thresholds,
+    };
     return new ZeroShot(
       facts,
       arrays.floats("mean"),
       arrays.floats("projection"),
-      facts.class_names.map((_, row) => vectors.subarray(row * size, (row + 1) * size)),
+      rowsOf(vectors, size),
       optional("text_mean"),
       optional("text_projection"),
+      noises,
     );
   }
 
@@ -62,9 +76,16 @@ export class ZeroShot {
     return this.facts.temperature;
   }
 
-  /** Subtracted from the scores of seen classes, unless the visitor chooses another. */
+  /** By which seen classes score too high. */
   get offset(): number {
     return this.facts.offset;
+  }
+
+  /** Subtracted from the scores of seen classes; for a balanced map it depends on the numbers of both kinds. */
+  get ownOffset(): number {
+    const seen = this.seen.filter(Boolean).length;
+    const unseen = this.seen.length - seen;
+    return this.facts.balanced && seen && unseen ? this.offset + Math.log(seen / unseen) : this.offset;
   }
 
   get threshold(): number | null {
@@ -81,8 +102,12 @@ export class ZeroShot {
 
   /** The cosine of an embedding and each class in the space of the comparison. */
   cosines(embedding: Float32Array): number[] {
-    const mapped = unit(times(embedding.map((value, i) => value - this.mean[i]!), this.projection));
+    const mapped = this.mapped(embedding);
     return this.targets.map((target) => dot(mapped, target));
+  }
+
+  private mapped(embedding: Float32Array): Float32Array {
+    return unit(times(embedding.map((value, i) => value - this.mean[i]!), this.projection));
   }
 
   scores(embedding: Float32Array, offset: number): number[] {
@@ -98,7 +123,16 @@ export class ZeroShot {
 
   /** Whether an embedding is like none of the classes. */
   noneOfThese(embedding: Float32Array): boolean {
+    if (this.isNoise(embedding)) return true;
     return this.threshold !== null && Math.max(...this.similarities(embedding)) < this.threshold;
+  }
+
+  /** Whether an embedding is that of even noise, which no label means. */
+  isNoise(embedding: Float32Array): boolean {
+    if (!this.noises) return false;
+    const { rows, thresholds } = this.noises;
+    const mapped = this.mapped(embedding);
+    return rows.some((row, i) => dot(mapped, row) >= thresholds[i]!);
   }
 
   /** [class name, probability] pairs, most probable first; the probabilities sum to 1. */
@@ -131,8 +165,13 @@ export class ZeroShot {
       rows.map((row) => (row < 0 ? ofTyped.shift()! : this.classVectors[row]!)),
       this.textMean,
       this.textProjection,
+      this.noises,
     );
   }
+}
+
+function rowsOf(numbers: Float32Array, size: number): Float32Array[] {
+  return Array.from({ length: numbers.length / size }, (_, row) => numbers.subarray(row * size, (row + 1) * size));
 }
 
 export function softmax(scores: readonly number[]): number[] {

@@ -10,14 +10,14 @@ import { ZeroShot } from "../src/zeroshot";
 const window = { rate_hz: 16_000, samples: 77_040, hop_samples: 76_800 };
 const site = { descriptions: { "a <new> one": "a new sound" }, window } as unknown as Site;
 const axis = (i: number) => Float32Array.from({ length: 3 }, (_, j) => (i === j ? 1 : 0));
-const facts = { class_names: ["dog", "a <new> one"], seen: [true, false], temperature: 5, offset: 0, threshold: 0.5 };
+const facts = { class_names: ["dog", "a <new> one"], seen: [true, false], temperature: 5, offset: 0, balanced: false, threshold: 0.5 };
 const identity = Float32Array.from([1, 0, 0, 0, 1, 0, 0, 0, 1]);
 const map = new ZeroShot(facts, new Float32Array(3), identity, [axis(0), axis(1)], new Float32Array(3), null);
 
-async function answer(labels: string[], row: Float32Array, offset = 0) {
+async function answer(labels: string[], row: Float32Array, favour = 0) {
   const chosen = await map.choose(labels, () => Promise.resolve([axis(2)]));
-  const ranked = rankLabels(chosen, [row], [false], offset, window);
-  return { site, ranked, kinds: labelKinds(site, map, chosen), unknown: [] as [string, string[]][], offset };
+  const ranked = rankLabels(chosen, [row], [false], favour, window);
+  return { site, ranked, kinds: labelKinds(site, map, chosen), unknown: [] as [string, string[]][], favour };
 }
 
 test("seen, unseen and typed labels have marks of their own, and their text is escaped", async () => {

@@ -12,7 +12,7 @@ interface Reference {
   zeroshot: {
     facts: ZeroShotFacts;
     arrays: Record<string, [number[], number[]]>;
-    largest_offset: number;
+    largest_favour: number;
     embeddings: number[][];
     ranked: [number, [string, number][][]][];
     similarities: number[][];
