@@ -21,7 +21,7 @@ from serving.bulk.embed_files import FileEmbeddings
 from serving.bulk.file_facts import FileFacts
 from serving.bulk.parquet_rows import FileOutcome, PartReader, RowMaker, write_part, write_rows
 from serving.bulk.recordings_folder import audio_files
-from serving.bulk.resumable_job import ResumableJob, open_job
+from serving.bulk.resumable_job import ResumableJob, begun_settings, open_job
 from serving.embed import main
 from serving.embedder import Embedder
 from tests.conftest import RATE_HZ, small_sound
@@ -231,7 +231,8 @@ def test_files_that_come_or_go_between_two_runs_change_nothing_that_is_done(
 
 
 def test_two_processes_do_not_work_on_one_job(unfinished, bundle_folder, many, capsys):
-    with open_job(unfinished.with_name("rows.parquet.parts"), {}, lambda: [], 4, anew=False):
+    parts = unfinished.with_name("rows.parquet.parts")
+    with open_job(parts, begun_settings(parts), lambda: [], 4, anew=False):
         for more in ((), ("--overwrite",)):
             assert embed(bundle_folder, many, unfinished, *more) == 2
             assert "another process" in capsys.readouterr().err

@@ -16,6 +16,7 @@ import pandas
 import pytest
 import soundfile
 
+from serving.bulk.resumable_job import ResumableJob
 from serving.embedder import Embedder
 from serving.label import main
 from tests.conftest import RATE_HZ, small_sound
@@ -233,6 +234,45 @@ def test_an_update_embeds_only_what_is_new_and_replaces_the_table(bundle_folder,
     assert rows.path.tolist() == sorted(rows.path)
     assert rows.start_at[2] == "2019-03-19T00:00:30.000"
     assert len(rows) == 5
+
+
+@pytest.mark.parametrize("flag", ["--update", "--overwrite"])
+def test_an_interrupted_update_is_not_continued_without_the_flag(
+    bundle_folder, card, tmp_path, monkeypatch, capsys, flag
+):
+    mine = Path(shutil.copytree(card, tmp_path / "card"))
+    kept = tmp_path / "kept.parquet"
+    command = (bundle_folder, mine, tmp_path / "table.csv", "--embeddings", str(kept))
+    assert label(*command) == 0
+    table, embeddings = (tmp_path / "table.csv").read_bytes(), kept.read_bytes()
+    write_night(mine / "new.wav", ("clicks",), 3)
+    write_night(mine / "new2.wav", ("clicks",), 4)
+    real = ResumableJob.save
+
+    def save(self, part, write):
+        if part == 1:
+            raise KeyboardInterrupt
+        real(self, part, write)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("serving.bulk.embed_folder.FILES_PER_PART", 1)
+        patched.setattr(ResumableJob, "save", save)
+        assert label(*command, "--update") == 130
+    capsys.readouterr()
+    assert label(*command) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "an unfinished --update of" in line
+    assert "give --update to go on with it, or --overwrite to begin anew" in line
+    assert (tmp_path / "table.csv").read_bytes() == table
+    assert kept.read_bytes() == embeddings
+    assert label(*command, flag) == 0
+    assert set(pandas.read_csv(tmp_path / "table.csv").path) == {
+        "a/20190318_235955.wav",
+        "b.flac",
+        "new.wav",
+        "new2.wav",
+    }
+    assert not kept.with_name("kept.parquet.parts").exists()
 
 
 def test_a_killed_run_continues_and_gives_the_same_table(bundle_folder, card, table, tmp_path, capsys):
