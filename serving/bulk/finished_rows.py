@@ -54,7 +54,7 @@ class FinishedRows:
             for batch in file.iter_batches(GROUP_ROWS, columns=list(STAMPS)):
                 # A recording may have thousands of rows one after the other: its first one is enough.
                 ends = pyarrow.compute.run_end_encode(batch["path"]).run_ends.to_pylist()
-                batch = batch.take(pyarrow.array([0, *ends[:-1]]))
+                batch = batch.take(pyarrow.array([0, *ends][:-1], pyarrow.int64()))
                 for path, *stamp in zip(*(batch[name].to_pylist() for name in STAMPS), strict=True):
                     if path not in found:
                         found[path] = FileStamp(*stamp)

@@ -18,7 +18,8 @@ class KeptEmbeddings:
     """Numbers of recordings.
 
     kept               have embeddings in the file
-    errors, warnings   could not be used, or were read only in part, when the file was made; None: its CSV file of errors is not there
+    errors, warnings   could not be used, or were read only in part, when the file was made; None: the CSV file of
+                       errors is gone
     not_embedded       of the folder, that are neither in the file nor among the errors
     changed            have another size or time than when they were embedded
     missing            of the file, that are no longer in the folder
@@ -37,11 +38,10 @@ def take_embeddings(options: EmbedOptions, rows: FinishedRows) -> KeptEmbeddings
     say(f"taking the embeddings of {options.out}")
     embedded = _listed_errors(options.errors)
     known = rows.stamps()
-    found = set()
-    not_embedded = changed = 0
+    not_embedded = changed = found = 0
     for name in walk_recordings(options.folder, skipped=[]):
         if name in known:
-            found.add(name)
+            found += 1
             changed += _differs(options.folder / name, known[name])
         elif embedded.get(_cell(name)) != "no":
             not_embedded += 1
@@ -53,7 +53,7 @@ def take_embeddings(options: EmbedOptions, rows: FinishedRows) -> KeptEmbeddings
         warnings=counts["in part"] if has_list else None,
         not_embedded=not_embedded,
         changed=changed,
-        missing=len(known.keys() - found),
+        missing=len(known) - found,
     )
     _say_changes(options, kept)
     return kept

@@ -268,7 +268,7 @@ def test_the_command_shows_a_table_and_prints_json(folder, bundle, capsys):
 
 
 def test_the_command_writes_csv_that_is_never_half_there(folder, bundle, tmp_path, capsys):
-    out = tmp_path / "found.csv"
+    out = tmp_path / "a new" / "folder" / "found.csv"
     command = [
         str(folder),
         "--bundle",

@@ -226,7 +226,7 @@ def test_processes_are_as_many_as_cores_and_memory_allow_for_large_jobs(cores, w
 
 @pytest.mark.parametrize("asked", [0, -1, 1000])
 def test_a_wrong_number_of_processes_is_one_line(bundle_folder, recordings_of_many_lengths, tmp_path, capsys, asked):
-    with pytest.raises(UsageError, match="^processes: got"):
+    with pytest.raises(UsageError, match=r"^processes: got"):
         choose_processes(asked, 2, 1)
     out = tmp_path / "rows.parquet"
     assert main([str(bundle_folder), str(recordings_of_many_lengths), "--out", str(out), f"--processes={asked}"]) == 2
