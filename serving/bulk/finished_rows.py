@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow
-import pyarrow.compute
-from pyarrow import parquet
+from pyarrow import compute, parquet
 
 from serving.bulk.file_facts import FileStamp
 from serving.bulk.parquet_rows import GROUP_ROWS
@@ -53,7 +52,7 @@ class FinishedRows:
             found: dict[str, FileStamp] = {}
             for batch in file.iter_batches(GROUP_ROWS, columns=list(STAMPS)):
                 # A recording may have thousands of rows one after the other: its first one is enough.
-                ends = pyarrow.compute.run_end_encode(batch["path"]).run_ends.to_pylist()
+                ends = compute.call_function("run_end_encode", [batch["path"]]).run_ends.to_pylist()
                 batch = batch.take(pyarrow.array([0, *ends][:-1], pyarrow.int64()))
                 for path, *stamp in zip(*(batch[name].to_pylist() for name in STAMPS), strict=True):
                     if path not in found:

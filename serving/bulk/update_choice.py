@@ -34,4 +34,11 @@ def rows_to_update(options: EmbedOptions, settings: dict[str, Any]) -> FinishedR
             f"{options.parts}: an unfinished job without --update; leave out --update to go on with it, or give "
             "--overwrite instead to begin anew"
         )
-    return FinishedRows(options.out, settings, options.begin_anew)
+    finished = FinishedRows(options.out, settings, options.begin_anew)
+    if begun is not None and begun[UPDATES] != finished.begun_ns:
+        # Another file was put there, or the update was interrupted just before it removed this folder.
+        raise UsageError(
+            f"{options.parts}: is of an --update of an earlier {options.out.name}; remove this folder, and give the "
+            "same command again"
+        )
+    return finished

@@ -68,9 +68,9 @@ def _listed_errors(path: Path) -> dict[str, str]:
         return {}
 
 
-def _cell(name: str) -> object:
+def _cell(name: str) -> str:
     """A name as it stands in the CSV file of errors."""
-    return safe_cell(name.encode("utf-8", "backslashreplace").decode())
+    return str(safe_cell(name.encode("utf-8", "backslashreplace").decode()))
 
 
 def _differs(path: Path, stamp: FileStamp) -> bool:

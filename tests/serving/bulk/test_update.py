@@ -197,6 +197,17 @@ def test_an_interrupted_update_of_a_file_that_is_gone_is_refused(unfinished_upda
     assert len(rows_of(unfinished_update)) == 26
 
 
+def test_an_interrupted_update_of_an_earlier_file_is_refused(
+    unfinished_update, folder, bundle_folder, tmp_path, capsys
+):
+    assert embed(bundle_folder, folder, tmp_path / "other.parquet") == 0
+    (tmp_path / "other.parquet").replace(unfinished_update)
+    capsys.readouterr()
+    line = refused(embed(bundle_folder, folder, unfinished_update, "--update"), capsys)
+    assert "of an earlier rows.parquet; remove this folder" in line
+    assert len(rows_of(unfinished_update)) == 26
+
+
 def test_a_job_begun_without_update_is_not_continued_with_it(out, folder, bundle_folder, monkeypatch, capsys):
     real = ResumableJob.save
 
