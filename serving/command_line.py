@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import tyro
 from rich.console import Console
@@ -48,11 +48,12 @@ def run_command(
     work     its result is printed as one line of JSON, the last one on stdout; None prints nothing
     returns  0 on success, 2 on wrong input (or the error's own code) with one line on stderr, 130 when interrupted
     """
-    options = _parse(options_type, prog, sys.argv[1:] if argv is None else argv)
+    given = sys.argv[1:] if argv is None else argv
+    options = _parse(options_type, prog, given)
     try:
         result = work(options)
     except UnheardError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_with_flag(str(error), type(options), given)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -60,6 +61,24 @@ def run_command(
     if result is not None:
         print(json.dumps(result), flush=True)
     return 0
+
+
+def _with_flag(message: str, options_type: type, argv: Sequence[str]) -> str:
+    """The message with the flag as the user gave it, where it begins with the name of a parameter or a flag.
+
+    "threads: got 0; wanted 1 or more" -> "--workers: got 0; wanted 1 or more", if --workers was given
+    """
+    name, colon, rest = message.partition(":")
+    field = name.removeprefix("--").replace("-", "_")
+    kind = get_type_hints(options_type, include_extras=True).get(field)
+    marks = getattr(kind, "__metadata__", ())
+    is_flag = name.startswith("--") or rest.startswith(" got ")  # otherwise it may be a path
+    if not colon or not is_flag or kind is None or tyro.conf.Positional in marks:
+        return message
+    flag = f"--{field.replace('_', '-')}"
+    aliases = [alias for mark in marks for alias in getattr(mark, "aliases", None) or ()]
+    words = {word.partition("=")[0].replace("_", "-") for word in argv}
+    return next((alias for alias in aliases if alias in words and flag not in words), flag) + colon + rest
 
 
 def _parse(options_type: type[Options], prog: str, argv: Sequence[str]) -> Options:

@@ -29,9 +29,14 @@ def record_of_bytes(content: bytes) -> FileRecord:
 
 
 def open_regular(path: Path) -> io.BufferedReader:
-    """Open a file to read it. OSError: it cannot be opened, or is a pipe or a device, which might be endless."""
+    """Open a file to read it. Errors as `regular_descriptor`."""
+    return os.fdopen(regular_descriptor(path), "rb")
+
+
+def regular_descriptor(path: Path) -> int:
+    """Open a file and return its descriptor. OSError: it cannot be opened, or is a pipe or a device: maybe endless."""
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise OSError(0, "not a regular file", str(path))
-    return os.fdopen(handle, "rb")
+    return handle

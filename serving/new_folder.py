@@ -87,6 +87,14 @@ def refuse_unwritable(folder: Path, flag: str) -> None:
         raise UsageError(f"{flag}: {folder} cannot be written ({error.strerror}); give another folder") from error
 
 
+def make_folder_of(path: Path, flag: str) -> None:
+    """Make the folder of a file that will be written. UsageError: it cannot be made."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{flag}: {path.parent} cannot be made ({error.strerror}); give another folder") from error
+
+
 def _umask() -> int:
     current = os.umask(0)
     os.umask(current)

@@ -24,6 +24,7 @@ from serving.csv_cells import safe_cell
 from serving.embedder import Embedder
 from serving.errors import UsageError
 from serving.labelling.label_source import choose_labels, read_label_source
+from serving.new_folder import make_folder_of
 from serving.teaching.embedded_library import EmbeddedLibrary, read_embedded_library
 from serving.teaching.review_choice import choose_rows
 from serving.teaching.taught_record import read_record
@@ -70,6 +71,8 @@ def review(options: ReviewOptions) -> dict[str, Any]:
     left = np.flatnonzero(~is_known)
     if not len(left):
         raise UsageError(f"{options.library}: all its rows were taught or reviewed; give another library")
+    if options.out is not None:
+        make_folder_of(options.out, "--out")
     chosen = choose_rows(labels, library.embeddings[left], options.top, library.embeddings[is_known])
     rows = left[chosen].tolist()
     text = list_text(library, labels, rows)

@@ -1,6 +1,8 @@
 """A path, or the bytes of an audio file -> its samples."""
 
+import errno
 import os
+import stat
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from serving.audio.sample_blocks import SampleBlock
 from serving.audio.streams import ByteSource
 from serving.audio.waveform import check_wave
 from serving.errors import AudioError, AudioWarning
+from serving.file_record import regular_descriptor
 
 
 def warn_in_python(message: str) -> None:
@@ -52,8 +55,17 @@ def file_blocks(path: str | Path, max_seconds: float | None, warn: Callable[[str
 
 
 def _source_of(path: Path) -> ByteSource:
-    """Open a file without loading it; read a pipe to its end."""
-    return ByteSource(fd=os.open(path, os.O_RDONLY)) if path.is_file() else ByteSource(path.read_bytes())
+    """Open a file without loading it. OSError or ValueError: it cannot be opened.
+
+    errors   AudioError: a pipe, a socket or a device, because reading it could block for ever
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
+        raise AudioError(f"{path}: is a pipe, a socket or a device; give files")
+    # Without blocking: a pipe may have taken the file's place since.
+    return ByteSource(fd=regular_descriptor(path))
 
 
 def _unreadable(path: Path, error: Exception) -> AudioError:
@@ -92,7 +104,7 @@ def file_seconds(path: str | Path) -> float | None:
     """As `header_seconds`, for a file; None also if it cannot be opened."""
     try:
         source = _source_of(Path(path))
-    except (OSError, ValueError):
+    except (OSError, ValueError, AudioError):
         return None
     try:
         return source_seconds(source)

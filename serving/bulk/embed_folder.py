@@ -34,6 +34,7 @@ from serving.bulk.processes import choose_processes, group_names
 from serving.bulk.ray_cluster import work_on_ray
 from serving.bulk.recordings_folder import FolderEmbedder, audio_files
 from serving.bulk.resumable_job import ResumableJob, open_job
+from serving.bulk.update_choice import UPDATES, rows_to_update
 from serving.bundle import Bundle, open_bundle
 from serving.command_line import say, show
 from serving.cores import usable_cores
@@ -87,8 +88,11 @@ def embed_folder(options: EmbedOptions) -> dict[str, Any]:
     return result
 
 
-def speed(worked: Worked, seconds: float) -> dict[str, float]:
-    """How long a run took and how fast it was, for its result."""
+def speed(worked: Worked | None, seconds: float) -> dict[str, float | None]:
+    """How long a run took and how fast it was, for its result. worked: None: nothing was embedded, so no speed."""
+    if worked is None:
+        fast = dict.fromkeys(("files_per_s", "recorded_hours", "recorded_hours_per_s"))
+        return {"seconds": round(seconds, 3), **fast}
     hours = worked.seconds / 3600
     return {
         "seconds": round(seconds, 3),
@@ -118,14 +122,15 @@ def folder_embedder(options: EmbedOptions, bundle: Bundle) -> FolderEmbedder:
 def run_job(options: EmbedOptions, bundle: Bundle, source: FolderEmbedder) -> Embedded:
     """Do the job: write the Parquet file and the CSV file of errors, both whole."""
     settings = settings_of(options, bundle)
-    finished = FinishedRows(options.out, settings) if options.update and options.out.exists() else None
+    finished = rows_to_update(options, settings)
     try:
         with open_job(
             options.parts,
-            settings | ({"updates": finished.begun_ns} if finished else {}),
+            settings | ({UPDATES: finished.begun_ns} if finished else {}),
             lambda: _files(source, finished),
             FILES_PER_PART,
             options.overwrite,
+            options.out_flag,
         ) as job:
             before = job.done_before
             if job.done:

@@ -46,6 +46,8 @@ class EmbedOptions:
     overwrite: bool = False
     """replace the output, and discard an unfinished job"""
     trust: Trusted = ()
+    out_flag: Annotated[str, tyro.conf.Suppress, tyro.conf.Fixed] = "--out"
+    """the flag that sets `out` in the command that runs the job, for messages"""
 
     @property
     def errors(self) -> Path:
@@ -55,7 +57,13 @@ class EmbedOptions:
     @property
     def parts(self) -> Path:
         """The folder of the unfinished job."""
-        return self.out.with_name(f"{self.out.name}.parts")
+        return parts_of(self.out)
+
+    @property
+    def begin_anew(self) -> str:
+        """The way out of a finished file that cannot be used, for messages."""
+        # serving.label's --overwrite does not remove a finished file of --embeddings.
+        return f"give another {self.out_flag}" + ", or --overwrite to begin anew" * (self.out_flag == "--out")
 
 
 def check_options(options: EmbedOptions, may_exist: bool = False) -> None:
@@ -64,7 +72,7 @@ def check_options(options: EmbedOptions, may_exist: bool = False) -> None:
     may_exist   an existing --out is no error: the caller reads it
     """
     if not options.out.name or not _is_utf8(options.out):
-        raise UsageError(f"--out: got {str(options.out)!r}; wanted the name of a Parquet file")
+        raise UsageError(f"{options.out_flag}: got {str(options.out)!r}; wanted the name of a Parquet file")
     if options.max_seconds is not None and not 0 < options.max_seconds < float("inf"):
         raise UsageError(f"--max-seconds: got {options.max_seconds:g}; wanted a positive number")
     if options.threads is not None and options.threads < 1:
@@ -78,9 +86,15 @@ def check_options(options: EmbedOptions, may_exist: bool = False) -> None:
         may = may_exist or options.update or options.overwrite or options.parts.exists()
         if path.is_dir() or (path.exists() and not may):
             raise UsageError(
-                f"{path}: exists already; give another --out, --update to add to it, or --overwrite to replace it"
+                f"{path}: exists already; give another {options.out_flag}, --update to add to it, or --overwrite to "
+                "replace it"
             )
-    refuse_unwritable(options.out.parent, "--out")
+    refuse_unwritable(options.out.parent, options.out_flag)
+
+
+def parts_of(out: Path) -> Path:
+    """The folder of the unfinished job that writes this file."""
+    return out.with_name(f"{out.name}.parts")
 
 
 def _is_utf8(path: Path) -> bool:

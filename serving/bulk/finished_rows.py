@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow
-from pyarrow import parquet
+from pyarrow import compute, parquet
 
 from serving.bulk.file_facts import FileStamp
 from serving.bulk.parquet_rows import GROUP_ROWS
@@ -22,12 +22,13 @@ STAMPS = ("path", "file_size", "file_mtime_ns", "file_ctime_ns", "file_sha256")
 class FinishedRows:
     """A file that `serving.embed` wrote.
 
-    errors   UsageError: it is another file, or was made with other settings
+    settings     that it must have been made with
+    begin_anew   the way out, for messages
+    errors       UsageError: it is another file, or was made with other settings
     """
 
-    def __init__(self, path: Path, settings: dict[str, Any]):
+    def __init__(self, path: Path, settings: dict[str, Any], begin_anew: str):
         self.path = path
-        begin_anew = "give another --out, or --overwrite to begin anew"
         try:
             with parquet.ParquetFile(path) as file:
                 metadata, self._schema = file.metadata.metadata or {}, file.schema_arrow
@@ -50,6 +51,9 @@ class FinishedRows:
         with parquet.ParquetFile(self.path) as file:
             found: dict[str, FileStamp] = {}
             for batch in file.iter_batches(GROUP_ROWS, columns=list(STAMPS)):
+                # A recording may have thousands of rows one after the other: its first one is enough.
+                ends = compute.call_function("run_end_encode", [batch["path"]]).run_ends.to_pylist()
+                batch = batch.take(pyarrow.array([0, *ends][:-1], pyarrow.int64()))
                 for path, *stamp in zip(*(batch[name].to_pylist() for name in STAMPS), strict=True):
                     if path not in found:
                         found[path] = FileStamp(*stamp)

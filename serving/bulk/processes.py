@@ -35,7 +35,7 @@ def choose_processes(asked: int | None, cores: int, windows: int, free_bytes: in
     """
     if asked is not None:
         if not 1 <= asked <= MOST_PROCESSES:
-            raise UsageError(f"--processes: got {asked}; wanted 1 to {MOST_PROCESSES}")
+            raise UsageError(f"processes: got {asked}; wanted 1 to {MOST_PROCESSES}")
         return asked
     if cores <= MOST_THREADED_CORES or windows < FEWEST_WINDOWS:
         return 1

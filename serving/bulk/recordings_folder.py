@@ -1,6 +1,5 @@
 """Find the recordings of a folder, and embed them."""
 
-import stat
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -89,23 +88,12 @@ class FolderEmbedder:
         return 1 + self.size(name) // BYTES_A_WINDOW
 
     def _checked(self, name: str) -> Path:
-        """The path of a file. AudioError: it cannot have rows, or reading it could block forever."""
+        """The path of a file. AudioError: it cannot have rows."""
         path = self.folder / name
         try:
             name.encode()
         except UnicodeEncodeError as error:
             raise AudioError(f"{str(path)!r}: its name is not UTF-8, which Parquet requires; rename it") from error
-        if _may_block(path):
-            raise AudioError(f"{path}: is a pipe, a socket or a device; give files")
         if name.endswith("/"):
             raise AudioError(f"{path}: the files in this folder cannot be listed; mend its permissions")
         return path
-
-
-def _may_block(path: Path) -> bool:
-    """Whether reading it could block forever: a pipe, a socket or a device."""
-    try:
-        mode = path.stat().st_mode
-    except OSError:
-        return False  # decoding gives the reason
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))

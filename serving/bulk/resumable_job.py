@@ -96,6 +96,21 @@ class ResumableJob:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def begun_settings(folder: Path) -> dict[str, Any] | None:
+    """The settings of the unfinished job in the folder; None: there is no folder.
+
+    errors   UsageError: the folder holds no job
+    """
+    return _begun(folder)["begun_with"] if folder.exists() else None
+
+
+def _begun(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / SETTINGS_FILE).read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{folder}: holds no job to continue ({error}); remove it, or --overwrite") from error
+
+
 @contextmanager
 def open_job(
     folder: Path,
@@ -103,39 +118,39 @@ def open_job(
     files: Callable[[], Iterable[tuple[str, int]]],
     files_per_part: int,
     anew: bool,
+    flag: str = "--out",
 ) -> Iterator[ResumableJob]:
     """Begin a job, or continue the one in the folder.
 
     settings   everything that the result depends on, as JSON
     files      lists the files with their sizes in bytes; called for a new job only
     anew       discard the job in the folder
+    flag       the option that names the job's file, for messages
     errors     UsageError: the job in the folder has other settings, or another process works on it
     """
     if anew and folder.exists():
-        with _locked(folder):
+        with _locked(folder, flag):
             pass
     if anew or not folder.exists():
-        with new_folder(folder, anew, SETTINGS_FILE) as new:
+        with new_folder(folder, anew, SETTINGS_FILE, flag) as new:
             begun_ns = time.time_ns()  # before the first file is looked at
             sizes = _write_list(new / LIST_FILE, files(), files_per_part)
             parts = [[size.files, size.bytes] for size in sizes]
             content = {"begun_with": settings, "begun_ns": begun_ns, "parts": parts}
             (new / SETTINGS_FILE).write_text(json.dumps(content) + "\n")
-    try:
-        content = json.loads((folder / SETTINGS_FILE).read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{folder}: holds no job to continue ({error}); remove it, or --overwrite") from error
+    content = _begun(folder)
+    begun_with = content["begun_with"]
     differences = [
-        f"{key.replace('_', ' ')} was {content['begun_with'].get(key)}, now {value}"
-        for key, value in settings.items()
-        if content["begun_with"].get(key) != value
+        f"{key.replace('_', ' ')} was {begun_with.get(key)}, now {settings.get(key)}"
+        for key in {**settings, **begun_with}
+        if begun_with.get(key) != settings.get(key)
     ]
     if differences:
         raise UsageError(
             f"{folder}: an unfinished job with other settings ({'; '.join(differences)}); continue it "
             "with those settings, or --overwrite to begin anew"
         )
-    with _locked(folder):
+    with _locked(folder, flag):
         done = frozenset(int(path.stem) for path in folder.glob("[0-9]*.parquet"))
         sizes = tuple(PartSize(*size) for size in content["parts"])
         job = ResumableJob(folder, sizes, done, content["begun_ns"])
@@ -148,13 +163,15 @@ def open_job(
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, flag: str) -> Iterator[None]:
     """Hold the folder's lock. UsageError: another process holds it."""
     with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system releases it when the process ends in any way
         except OSError as error:
-            raise UsageError(f"{folder}: another process works on this job; wait for it, or another --out") from error
+            raise UsageError(
+                f"{folder}: another process works on this job; wait for it, or give another {flag}"
+            ) from error
         yield
 
 

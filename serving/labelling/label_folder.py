@@ -11,17 +11,18 @@ from serving.atomic_write import write_atomically
 from serving.bulk.embed_folder import Embedded, folder_embedder, run_job, settings_of, speed
 from serving.bulk.embed_options import EmbedOptions
 from serving.bulk.finished_rows import FinishedRows
-from serving.bulk.job_progress import Worked
 from serving.bulk.recordings_folder import FolderEmbedder
 from serving.bundle import Bundle, open_bundle
 from serving.command_line import say, show
 from serving.errors import UsageError
 from serving.labelling.detections import LEAST_PROBABILITY, LabelRules
 from serving.labelling.embedded_recordings import read_recordings
+from serving.labelling.kept_embeddings import KeptEmbeddings, take_embeddings
 from serving.labelling.label_options import LabelOptions, check_label_options
 from serving.labelling.label_source import choose_labels, read_label_source
 from serving.labelling.table_files import SUFFIXES, write_one_table, write_tables
 from serving.labelling.table_formats import LabelledRecording, open_table
+from serving.new_folder import make_folder_of
 from serving.zeroshot import ZeroShot
 
 
@@ -33,6 +34,7 @@ def label_folder(options: LabelOptions) -> dict[str, Any]:
     source = folder_embedder(options.windows, bundle)
     labels = choose_labels(source.embedder, read_label_source(options.labels, source.embedder.zeroshot.class_names))
     rules = rules_of(options, labels)
+    make_folder_of(options.out, "--out")
     done = _embed(options.windows, bundle, source)
     table = CountedTable(options, bundle, labels, rules)
     try:
@@ -59,7 +61,7 @@ def label_folder(options: LabelOptions) -> dict[str, Any]:
         "probability": rules.probability,
         "errors_file": str(options.errors),
         **_of_job(done),
-        **speed(done.worked if done else Worked(), time.perf_counter() - started),
+        **speed(done.worked if isinstance(done, Embedded) else None, time.perf_counter() - started),
         "embedding_space": bundle.manifest.embedding_space,
     }
     _show_result(result)
@@ -75,24 +77,24 @@ def rules_of(options: LabelOptions, labels: ZeroShot) -> LabelRules:
     return LabelRules(threshold, probability, options.top, options.offset, options.merge)
 
 
-def _embed(options: EmbedOptions, bundle: Bundle, source: FolderEmbedder) -> Embedded | None:
-    """Make the file of embeddings; None: it is there already, by an earlier run with the same settings."""
+def _embed(options: EmbedOptions, bundle: Bundle, source: FolderEmbedder) -> Embedded | KeptEmbeddings:
+    """Make the file of embeddings, or take the one of an earlier run with the same settings."""
     if options.out.exists() and not (options.update or options.overwrite or options.parts.exists()):
-        FinishedRows(options.out, settings_of(options, bundle))
-        say(f"taking the embeddings of {options.out}")
-        return None
+        return take_embeddings(options, FinishedRows(options.out, settings_of(options, bundle), options.begin_anew))
     return run_job(options, bundle, source)
 
 
-def _of_job(done: Embedded | None) -> dict[str, int]:
-    if done is None:
-        return {}
+def _of_job(done: Embedded | KeptEmbeddings) -> dict[str, int | None]:
+    """Numbers of recordings for the result; None: not counted in this run."""
+    is_taken = isinstance(done, KeptEmbeddings)
     return {
         "errors": done.errors,
         "warnings": done.warnings,
         "kept": done.kept,
         "missing": done.missing,
-        "files_done_before": done.done_before,
+        "not_embedded": done.not_embedded if is_taken else None,
+        "changed": done.changed if is_taken else None,
+        "files_done_before": None if is_taken else done.done_before,
     }
 
 
@@ -135,10 +137,9 @@ class CountedTable:
 def _show_result(result: dict[str, Any]) -> None:
     table = Table(show_header=False)
     for name in ("rows", "recordings", "labelled", "errors", "warnings", "missing", "seconds", "recorded_hours_per_s"):
-        if name in result:
-            table.add_row(name.replace("_", " "), str(result[name]))
+        table.add_row(name.replace("_", " "), "-" if result[name] is None else str(result[name]))
     show(table, result["out"])
-    if result.get("errors"):
+    if result["errors"]:
         say(f"{result['errors']} files could not be used: {result['errors_file']} gives the reasons")
-    if result.get("warnings"):
+    if result["warnings"]:
         say(f"{result['warnings']} files were read only in part: {result['errors_file']} says what is missing")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from serving.bulk.embed_options import EmbedOptions, check_options
+from serving.bulk.embed_options import EmbedOptions, check_options, parts_of
 from serving.errors import UsageError
 from serving.new_folder import refuse_unwritable
 from serving.trust_option import Trusted
@@ -88,8 +88,14 @@ class LabelOptions:
             ray=self.ray,
             update=self.update,
             trust=self.trust,
-            overwrite=self.overwrite and self.embeddings is None,
+            overwrite=self.overwrite and (self.embeddings is None or self._discards_job),
+            out_flag="--out" if self.embeddings is None else "--embeddings",
         )
+
+    @property
+    def _discards_job(self) -> bool:
+        """Whether --overwrite concerns an unfinished job of --embeddings. Their finished file is otherwise kept."""
+        return self.embeddings is not None and not self.update and parts_of(self.embeddings).exists()
 
 
 def check_label_options(options: LabelOptions) -> None:

@@ -21,7 +21,7 @@ from serving.command_line import run_command, say, show
 from serving.csv_cells import safe_cell
 from serving.embedder import Embedder
 from serving.errors import AudioWarning, UsageError
-from serving.new_folder import refuse_unwritable
+from serving.new_folder import make_folder_of, refuse_unwritable
 from serving.search.graph import check_usearch_installed
 from serving.search.query import check_phrases
 from serving.search.search_index import Found, SearchIndex
@@ -79,6 +79,8 @@ def work(options: SearchOptions) -> dict[str, Any]:
     opened = time.perf_counter()
     embedder = Embedder.load(options.bundle, options.backend, trusted=options.trust)
     loaded = time.perf_counter()
+    if options.out is not None:
+        make_folder_of(options.out, "--out")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", AudioWarning)
         found = index.find(embedder, options.sound, options.words, options.both, options.without, options.top)

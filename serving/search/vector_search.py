@@ -92,4 +92,4 @@ class VectorSearch:
 def check_top(top: int) -> None:
     """UsageError: a number of results below 1."""
     if top < 1:
-        raise UsageError(f"--top: got {top}; wanted 1 or more")
+        raise UsageError(f"top: got {top}; wanted 1 or more")

@@ -1,5 +1,6 @@
 """One class for Python users: the same embedding alone or in company, from one thread or from many."""
 
+import os
 import shutil
 import threading
 import time
@@ -94,6 +95,14 @@ def test_a_file_at_a_rate_that_cannot_be_used_is_named(embedder, tmp_path):
     soundfile.write(tmp_path / "slow.wav", np.zeros(100), 50)
     with pytest.raises(AudioError, match=r"slow\.wav: .*50 Hz"):
         embedder.embed_files([tmp_path / "slow.wav"])
+
+
+def test_a_pipe_without_a_writer_is_refused_and_not_waited_for(embedder, tmp_path):
+    pipe = tmp_path / "pipe.wav"
+    os.mkfifo(pipe)
+    for read in (lambda: embedder.embed_files([pipe]), lambda: next(embedder.stream(pipe))):
+        with pytest.raises(AudioError, match=f"{pipe}: is a pipe, a socket or a device; give files"):
+            read()
 
 
 def test_real_recordings_embed_the_same_from_files_and_from_waves(embedder, esc10):

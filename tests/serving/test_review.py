@@ -45,7 +45,7 @@ def fails(capsys, *arguments: object) -> str:
 
 
 def test_the_list_has_windows_without_labels_that_are_not_silent(library, recordings_folder, tmp_path):
-    out = tmp_path / "review.csv"
+    out = tmp_path / "a new" / "folder" / "review.csv"
     assert main([str(library), "--bundle", str(SHIPPED), "--top", "6", "--out", str(out)]) == 0
     rows = list(csv.DictReader(out.open()))
     assert len(rows) == 6

@@ -191,7 +191,7 @@ def test_the_combined_score_is_the_mean_of_what_is_wanted_less_what_is_unwanted_
         ({"words": "tone", "without": ["Tone"]}, LabelError, "more than once"),
         ({"words": "x" * 301}, LabelError, "wanted at most 300 characters"),
         ({"words": "zzyx"}, LabelError, "the text model knows none of its words"),
-        ({"words": "tone", "top": 0}, UsageError, "--top: got 0; wanted 1 or more"),
+        ({"words": "tone", "top": 0}, UsageError, "^top: got 0; wanted 1 or more"),
         ({"sound": "gone.wav"}, AudioError, "gone.wav"),
     ],
 )
@@ -268,7 +268,7 @@ def test_the_command_shows_a_table_and_prints_json(folder, bundle, capsys):
 
 
 def test_the_command_writes_csv_that_is_never_half_there(folder, bundle, tmp_path, capsys):
-    out = tmp_path / "found.csv"
+    out = tmp_path / "a new" / "folder" / "found.csv"
     command = [
         str(folder),
         "--bundle",

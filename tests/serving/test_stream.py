@@ -92,7 +92,7 @@ def test_bulk_with_a_hop_has_a_row_for_each_window_with_its_times(bundle_folder,
 @pytest.mark.parametrize("hop", ["0", "-1", "4.9", "nan"])
 def test_a_wrong_hop_is_one_line_before_any_work(bundle_folder, minute, tmp_path, capsys, hop):
     assert embed(bundle_folder, minute.parent, tmp_path / "rows.parquet", "--hop-seconds", hop) == 2
-    assert "hop_seconds: got" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert "error: --hop-seconds: got" in capsys.readouterr().err.strip().splitlines()[-1]
     assert not list(tmp_path.iterdir())
 
 

@@ -2,7 +2,7 @@
 
 import io
 import os
-import threading
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from serving.audio import (
     check_wave,
     cut_windows,
     decode_audio,
+    file_seconds,
     header_seconds,
     read_audio,
     to_mono,
@@ -248,16 +249,16 @@ def test_files_by_path_in_the_kernels_memory_and_in_pythons_decode_alike_cut_off
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-def test_a_pipe_is_read_to_its_end(tmp_path):
-    wav = encoded(tone(440, 16_000))
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    writer = threading.Thread(target=pipe.write_bytes, args=(wav,))
-    writer.start()
-    wave, rate_hz = read_audio(pipe)
-    writer.join()
-    np.testing.assert_array_equal(wave, decode_audio(wav)[0])
-    assert rate_hz == 16_000
+def test_what_could_block_for_ever_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.wav")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket.wav"))
+        for path in (tmp_path / "pipe.wav", tmp_path / "socket.wav", Path("/dev/zero")):
+            with pytest.raises(AudioError, match=f"{path}: is a pipe, a socket or a device; give files"):
+                read_audio(path)
+            assert file_seconds(path) is None
+    with pytest.raises(AudioError, match="Is a directory"):
+        read_audio(tmp_path)
 
 
 @pytest.mark.skipif(not OPEN_FILES.is_dir(), reason="only Linux tells what is open")

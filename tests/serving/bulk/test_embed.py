@@ -21,7 +21,7 @@ from serving.bulk.embed_files import FileEmbeddings
 from serving.bulk.file_facts import FileFacts
 from serving.bulk.parquet_rows import FileOutcome, PartReader, RowMaker, write_part, write_rows
 from serving.bulk.recordings_folder import audio_files
-from serving.bulk.resumable_job import ResumableJob, open_job
+from serving.bulk.resumable_job import ResumableJob, begun_settings, open_job
 from serving.embed import main
 from serving.embedder import Embedder
 from tests.conftest import RATE_HZ, small_sound
@@ -231,7 +231,8 @@ def test_files_that_come_or_go_between_two_runs_change_nothing_that_is_done(
 
 
 def test_two_processes_do_not_work_on_one_job(unfinished, bundle_folder, many, capsys):
-    with open_job(unfinished.with_name("rows.parquet.parts"), {}, lambda: [], 4, anew=False):
+    parts = unfinished.with_name("rows.parquet.parts")
+    with open_job(parts, begun_settings(parts), lambda: [], 4, anew=False):
         for more in ((), ("--overwrite",)):
             assert embed(bundle_folder, many, unfinished, *more) == 2
             assert "another process" in capsys.readouterr().err
@@ -264,8 +265,11 @@ def test_what_is_there_is_not_replaced_unasked(by_clip, bundle_folder, recording
         (["{bundle}", "{empty}/nowhere"], "no such folder"),
         (["{empty}", "{sounds}"], "manifest.json"),
         (["{bundle}", "{sounds}", "--max-seconds", "0"], "--max-seconds"),
-        (["{bundle}", "{sounds}", "--threads", "0"], "--threads"),
-        (["{bundle}", "{sounds}", "--backend", "caffe"], "backend"),
+        (["{bundle}", "{sounds}", "--threads", "0"], "error: --threads: got 0"),
+        (["{bundle}", "{sounds}", "--workers", "0"], "error: --workers: got 0"),
+        (["{bundle}", "{sounds}", "--workers=99999"], "error: --workers: got 99999"),
+        (["{bundle}", "{sounds}", "--hop-seconds", "0"], "error: --hop-seconds: got 0"),
+        (["{bundle}", "{sounds}", "--backend", "caffe"], "error: --backend: got caffe"),
         (["{bundle}", "{sounds}", "--precision", "int4"], "int4"),
         (["{bundle}", "{sounds}", "--per", "minute"], "minute"),
     ],

@@ -146,6 +146,87 @@ def test_an_interrupted_update_goes_on_and_the_old_file_stays_until_then(
     assert len(rows_of(out)) == 30
 
 
+@pytest.fixture
+def unfinished_update(out, folder, bundle_folder, monkeypatch) -> Path:
+    """The finished file of the folder, and beside it an update with one of two new recordings embedded."""
+    for i in range(2):
+        write_tone(folder / f"new-{i}.wav", 300 + i)
+    real = ResumableJob.save
+
+    def save(self, part, write):
+        if part == 1:
+            raise KeyboardInterrupt
+        real(self, part, write)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("serving.bulk.embed_folder.FILES_PER_PART", 1)
+        patched.setattr(ResumableJob, "save", save)
+        assert embed(bundle_folder, folder, out, "--update") == 130
+    return out
+
+
+def refused(code: int, capsys) -> str:
+    """The only line of a refusal."""
+    assert code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    return line
+
+
+@pytest.mark.parametrize(("flag", "files_embedded"), [("--update", 1), ("--overwrite", 26)])
+def test_an_interrupted_update_is_not_continued_without_the_flag(
+    unfinished_update, folder, bundle_folder, opened, capsys, flag, files_embedded
+):
+    before = unfinished_update.read_bytes()
+    capsys.readouterr()
+    line = refused(embed(bundle_folder, folder, unfinished_update), capsys)
+    assert "an unfinished --update of" in line
+    assert "give --update to go on with it, or --overwrite to begin anew" in line
+    assert unfinished_update.read_bytes() == before
+    opened.clear()
+    assert embed(bundle_folder, folder, unfinished_update, flag) == 0
+    assert len(opened) == files_embedded
+    assert len(rows_of(unfinished_update)) == 26
+
+
+def test_an_interrupted_update_of_a_file_that_is_gone_is_refused(unfinished_update, folder, bundle_folder, capsys):
+    unfinished_update.unlink()
+    capsys.readouterr()
+    line = refused(embed(bundle_folder, folder, unfinished_update, "--update"), capsys)
+    assert "no longer there" in line
+    assert embed(bundle_folder, folder, unfinished_update, "--overwrite") == 0
+    assert len(rows_of(unfinished_update)) == 26
+
+
+def test_an_interrupted_update_of_an_earlier_file_is_refused(
+    unfinished_update, folder, bundle_folder, tmp_path, capsys
+):
+    assert embed(bundle_folder, folder, tmp_path / "other.parquet") == 0
+    (tmp_path / "other.parquet").replace(unfinished_update)
+    capsys.readouterr()
+    line = refused(embed(bundle_folder, folder, unfinished_update, "--update"), capsys)
+    assert "of an earlier rows.parquet; remove this folder" in line
+    assert len(rows_of(unfinished_update)) == 26
+
+
+def test_a_job_begun_without_update_is_not_continued_with_it(out, folder, bundle_folder, monkeypatch, capsys):
+    real = ResumableJob.save
+
+    def save(self, part, write):
+        if part == 1:
+            raise KeyboardInterrupt
+        real(self, part, write)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("serving.bulk.embed_folder.FILES_PER_PART", 20)
+        patched.setattr(ResumableJob, "save", save)
+        assert embed(bundle_folder, folder, out, "--overwrite") == 130
+    capsys.readouterr()
+    line = refused(embed(bundle_folder, folder, out, "--update"), capsys)
+    assert "an unfinished job without --update" in line
+    assert embed(bundle_folder, folder, out) == 0
+    assert len(rows_of(out)) == 24
+
+
 @pytest.mark.parametrize("more", [("--per", "window"), ("--hop-seconds", "2"), ("--max-seconds", "9")])
 def test_a_file_made_with_other_settings_is_refused(out, folder, bundle_folder, capsys, more):
     before = out.read_bytes()

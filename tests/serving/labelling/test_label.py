@@ -16,6 +16,7 @@ import pandas
 import pytest
 import soundfile
 
+from serving.bulk.resumable_job import ResumableJob
 from serving.embedder import Embedder
 from serving.label import main
 from tests.conftest import RATE_HZ, small_sound
@@ -235,6 +236,45 @@ def test_an_update_embeds_only_what_is_new_and_replaces_the_table(bundle_folder,
     assert len(rows) == 5
 
 
+@pytest.mark.parametrize("flag", ["--update", "--overwrite"])
+def test_an_interrupted_update_is_not_continued_without_the_flag(
+    bundle_folder, card, tmp_path, monkeypatch, capsys, flag
+):
+    mine = Path(shutil.copytree(card, tmp_path / "card"))
+    kept = tmp_path / "kept.parquet"
+    command = (bundle_folder, mine, tmp_path / "table.csv", "--embeddings", str(kept))
+    assert label(*command) == 0
+    table, embeddings = (tmp_path / "table.csv").read_bytes(), kept.read_bytes()
+    write_night(mine / "new.wav", ("clicks",), 3)
+    write_night(mine / "new2.wav", ("clicks",), 4)
+    real = ResumableJob.save
+
+    def save(self, part, write):
+        if part == 1:
+            raise KeyboardInterrupt
+        real(self, part, write)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("serving.bulk.embed_folder.FILES_PER_PART", 1)
+        patched.setattr(ResumableJob, "save", save)
+        assert label(*command, "--update") == 130
+    capsys.readouterr()
+    assert label(*command) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "an unfinished --update of" in line
+    assert "give --update to go on with it, or --overwrite to begin anew" in line
+    assert (tmp_path / "table.csv").read_bytes() == table
+    assert kept.read_bytes() == embeddings
+    assert label(*command, flag) == 0
+    assert set(pandas.read_csv(tmp_path / "table.csv").path) == {
+        "a/20190318_235955.wav",
+        "b.flac",
+        "new.wav",
+        "new2.wav",
+    }
+    assert not kept.with_name("kept.parquet.parts").exists()
+
+
 def test_a_killed_run_continues_and_gives_the_same_table(bundle_folder, card, table, tmp_path, capsys):
     code = """
 import sys, time
@@ -289,7 +329,8 @@ def test_a_file_name_with_a_tab_or_a_line_break_stays_one_line(bundle_folder, ca
         (("--probability", "nan"), "--probability: got nan"),
         (("--top", "0"), "--top: got 0"),
         (("--offset", "nan"), "--offset: got nan"),
-        (("--hop-seconds", "0"), "hop"),
+        (("--hop-seconds", "0"), "error: --hop-seconds: got 0"),
+        (("--workers", "0"), "error: --workers: got 0"),
         (("--update",), "--update: needs --embeddings"),
         (("--format", "xml"), "xml"),
         (("--out", "{tmp}/table.txt"), ".csv or .parquet"),
@@ -325,6 +366,88 @@ def test_embeddings_of_another_folder_or_hop_are_refused(bundle_folder, card, tm
             assert label(bundle_folder, folder, tmp_path / "two.csv", *kept, *flags, *update) == 2
             assert message in capsys.readouterr().err.strip().splitlines()[-1]
     assert not (tmp_path / "two.csv").exists()
+
+
+def last_json(capsys) -> dict:
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+@pytest.fixture
+def kept(bundle_folder, card, tmp_path, capsys) -> tuple[Path, Path, dict]:
+    """A card of its own, the finished file of its embeddings, and the JSON of the run that made the file."""
+    mine = Path(shutil.copytree(card, tmp_path / "card"))
+    embeddings = tmp_path / "kept.parquet"
+    assert label(bundle_folder, mine, tmp_path / "first.csv", "--embeddings", str(embeddings)) == 0
+    return mine, embeddings, last_json(capsys)
+
+
+def test_taken_embeddings_give_the_fields_of_a_first_run_and_no_speed_that_nobody_measured(
+    kept, bundle_folder, tmp_path, capsys
+):
+    mine, embeddings, first = kept
+    assert label(bundle_folder, mine, tmp_path / "second.csv", "--embeddings", str(embeddings)) == 0
+    captured = capsys.readouterr()
+    second = json.loads(captured.out.splitlines()[-1])
+    assert list(second) == list(first)
+    assert (second["errors"], second["warnings"]) == (first["errors"], first["warnings"]) == (1, 0)
+    assert (second["kept"], second["not_embedded"], second["changed"], second["missing"]) == (3, 0, 0, 0)
+    unmeasured = ("files_per_s", "recorded_hours", "recorded_hours_per_s", "files_done_before")
+    assert all(second[name] is None for name in unmeasured)
+    assert second["seconds"] > 0
+    assert "--update" not in captured.err  # nothing has changed; what could not be read is no news
+    embeddings.with_name("kept.errors.csv").unlink()
+    assert label(bundle_folder, mine, tmp_path / "third.csv", "--embeddings", str(embeddings)) == 0
+    third = last_json(capsys)
+    assert third["errors"] is third["warnings"] is None
+    assert third["not_embedded"] == 1
+
+
+def test_recordings_that_the_taken_embeddings_lack_are_told(kept, bundle_folder, tmp_path, capsys):
+    mine, embeddings, _ = kept
+    flags = ("--embeddings", str(embeddings), "--overwrite")
+    write_night(mine / "=new.wav", ("clicks",), 3)
+    assert label(bundle_folder, mine, tmp_path / "table.csv", *flags) == 0
+    captured = capsys.readouterr()
+    assert f"1 recording of {mine} is not in kept.parquet; --update adds it" in captured.err.splitlines()
+    assert json.loads(captured.out.splitlines()[-1])["not_embedded"] == 1
+    (mine / "silent.wav").unlink()
+    write_night(mine / "b.flac", ("noise",), 2)
+    assert label(bundle_folder, mine, tmp_path / "table.csv", *flags) == 0
+    captured = capsys.readouterr()
+    assert (
+        f"1 recording of {mine} is not in kept.parquet, 1 recording of {mine} has another size or time than in "
+        f"kept.parquet, 1 recording of kept.parquet is no longer in {mine}; --update adds or renews them"
+    ) in captured.err.splitlines()
+    result = json.loads(captured.out.splitlines()[-1])
+    assert (result["not_embedded"], result["changed"], result["missing"]) == (1, 1, 1)
+
+
+def test_the_folders_of_the_table_are_made_before_the_work(kept, bundle_folder, tmp_path, capsys, monkeypatch):
+    mine, embeddings, _ = kept
+    for name, flags in (("one", ()), ("two", ("--update",))):
+        out = tmp_path / name / "sub" / "table.csv"
+        assert label(bundle_folder, mine, out, "--embeddings", str(embeddings), *flags) == 0
+        assert out.exists()
+    new = tmp_path / "three" / "sub"
+    real = Embedder.open_recording
+
+    def open_recording(self, path, *rest):
+        assert new.is_dir()
+        return real(self, path, *rest)
+
+    monkeypatch.setattr(Embedder, "open_recording", open_recording)
+    assert label(bundle_folder, mine, new / "table.csv", "--embeddings", str(tmp_path / "other.parquet")) == 0
+
+
+def test_messages_about_the_file_of_embeddings_name_its_flag(kept, bundle_folder, tmp_path, capsys):
+    mine, embeddings, _ = kept
+    assert label(bundle_folder, mine, tmp_path / "t.csv", "--embeddings", str(embeddings), "--hop-seconds", "2") == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.endswith("; give another --embeddings")
+    nowhere = Path("/proc/embeddings")  # which nobody can make
+    assert label(bundle_folder, mine, tmp_path / "t.csv", "--embeddings", str(nowhere / "e.parquet")) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith(f"error: --embeddings: {nowhere} cannot be written")
 
 
 def test_a_full_disk_is_one_line_and_the_embeddings_are_kept(bundle_folder, card, table, tmp_path, monkeypatch, capsys):
