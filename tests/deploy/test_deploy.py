@@ -61,6 +61,7 @@ def test_the_server_understands_the_flags_and_has_the_time_that_it_needs_to_end(
     pod = objects["Deployment"]["spec"]["template"]["spec"]
     pause_s = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
     assert pod["terminationGracePeriodSeconds"] >= options.limits.request_timeout_s + GRACE_S + pause_s
+    assert options.api_key_file is not None
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
     assert {str(options.bundle), str(options.api_key_file.parent)} < mounts
     assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
