@@ -109,11 +109,15 @@ def _error_of_tyro(parse: Callable[[], object]) -> str:
 
 
 def _first_message(box: str) -> str:
-    """The message in tyro's box on one line, without the frame and the advice."""
+    """The message in tyro's box on one line, without the frame and the advice.
+
+    Where stdout is not UTF-8 the box is drawn with hyphens, and has one more rule below its title.
+    """
     lines = [re.sub(r"[│╭╮╰╯]", "", line).strip() for line in box.splitlines()[1:]]
-    message = []
+    message: list[str] = []
     for line in lines:
-        if line.startswith("─"):
+        rule = bool(re.match("─|---", line))
+        if rule and message:
             break
-        message.append(line)
-    return " ".join(message).rstrip(".") or "wrong usage"
+        message += [] if rule else [line]
+    return " ".join(message).removeprefix("Error parsing ").rstrip(".") or "wrong usage"

@@ -60,15 +60,19 @@ def key_id(key: "Ed25519PublicKey") -> str:
 
 
 def read_public_key(path: Path) -> "Ed25519PublicKey":
-    """Read an Ed25519 public key in PEM. UsageError: the file holds something else."""
+    """Read an Ed25519 public key in PEM. UsageError: the file cannot be read, or holds something else."""
     try:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
     except ImportError as error:
         raise UsageError(INSTALL) from error
     try:
-        key = load_pem_public_key(path.read_bytes())
-    except (OSError, ValueError) as error:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"--trust: {path}: cannot be read ({error.strerror}); give the .pub file") from error
+    try:
+        key = load_pem_public_key(content)
+    except ValueError as error:
         raise UsageError(f"--trust: {path}: is no public key ({one_line(error, 200)}); give the .pub file") from error
     if not isinstance(key, Ed25519PublicKey):
         raise UsageError(f"--trust: {path}: is a {type(key).__name__}; wanted an Ed25519 public key")

@@ -51,7 +51,6 @@ from serving.zeroshot import ZeroShot
 SITE = "site.json"  # the marker of a site's folder
 SERVICE_WORKER = "service-worker.js"
 RUNTIMES = {"wasm": "ort-wasm-simd-threaded", "webgpu": "ort-wasm-simd-threaded.asyncify"}
-OPTIONAL_ARRAYS = ("text_mean", "text_projection", "noise", "noise_thresholds")  # of ZeroShot
 MAX_EXAMPLES = 12
 LABELS_FILE = "labels.json"  # in a folder of examples, as for the demo
 
@@ -101,7 +100,7 @@ def write_site_files(
     writer.add("model", f"model/{model.name}", bundle.read_graph(model.name))
     writer.add("front_end", f"model/{FRONT_END_MODEL}", bundle.read_graph(FRONT_END_MODEL))
     zeroshot = ZeroShot.parse(bundle.read(ZEROSHOT), ZEROSHOT, bundle.manifest.embedding_size)
-    writer.add("zeroshot", "model/zeroshot.safetensors", save(_zeroshot_arrays(zeroshot)))
+    writer.add("zeroshot", "model/zeroshot.safetensors", save(zeroshot_arrays(zeroshot)))
     text = _add_text_model(writer, bundle) if text_model else None
     site = _facts(bundle, precision, zeroshot) | {
         "text": text,
@@ -132,23 +131,31 @@ def _facts(bundle: Bundle, precision: str, zeroshot: ZeroShot) -> dict[str, Any]
         "seen_classes": manifest.seen_classes,
         "scores": manifest.scores,
         "silent_dbfs": SILENT_DBFS,
-        "zeroshot": {
-            "class_names": zeroshot.class_names,
-            "seen": zeroshot.seen.tolist(),
-            "temperature": zeroshot.temperature,
-            "offset": zeroshot.offset,
-            "balanced": zeroshot.balanced,
-            "threshold": zeroshot.threshold,
-        },
+        "zeroshot": zeroshot_facts(zeroshot),
         "descriptions": read_descriptions(bundle.read) if has_texts else {},
         "label_lists": {name: list(labels) for name, labels in LABEL_LISTS.items()},
         "palette": base64.b64encode(colours.tobytes()).decode(),
     }
 
 
-def _zeroshot_arrays(zeroshot: ZeroShot) -> dict[str, NDArray[np.float32]]:
+def zeroshot_facts(zeroshot: ZeroShot) -> dict[str, Any]:
+    """What a map has besides arrays, as in site.json (ZeroShotFacts in web/src/zeroshot.ts)."""
+    return {
+        "class_names": zeroshot.class_names,
+        "seen": zeroshot.seen.tolist(),
+        "temperature": zeroshot.temperature,
+        "offset": zeroshot.offset,
+        "balanced": zeroshot.balanced,
+        "threshold": zeroshot.threshold,
+        "prior_weight": zeroshot.prior_weight,
+    }
+
+
+def zeroshot_arrays(zeroshot: ZeroShot) -> dict[str, NDArray[np.float32]]:
+    """The arrays of a map that the page computes with, each float32."""
     arrays = {name: getattr(zeroshot, name) for name in ("mean", "projection", "class_vectors")}
-    optional = {name: getattr(zeroshot, name) for name in OPTIONAL_ARRAYS}
+    names = ("text_mean", "text_projection", "noise", "noise_thresholds", "example_sums")
+    optional = {name: getattr(zeroshot, name) for name in names}
     arrays |= {name: array for name, array in optional.items() if array is not None}
     return {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
 

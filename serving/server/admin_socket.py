@@ -144,4 +144,5 @@ def _bundle_in(body: bytes) -> Path | None:
     match fields:
         case {"bundle": str(path)} if len(fields) == 1 and Path(path).is_absolute() and "\0" not in path:
             return Path(path)
-    raise HTTPException(422, f"got {body[:80]!r}; {wanted}")
+    shown = " ".join(body.decode(errors="replace").split())[:80]
+    raise HTTPException(422, f"got {shown}; {wanted}")

@@ -58,10 +58,9 @@ class ApiKeys:
     """
 
     def __init__(self, lines: Sequence[str], today: Callable[[], date] = lambda: datetime.now(UTC).date()):
-        self.keys = [_parse_key(number, line) for number, line in enumerate(lines, 1) if line and line[0] != "#"]
-        names = [key.name for key in self.keys]
-        if repeated := [name for name in names if names.count(name) > 1]:
-            raise ValueError(len(lines), f"two keys have the name {repeated[0]}")
+        numbered = {n: _parse_key(n, line) for n, line in enumerate(lines, 1) if line and line[0] != "#"}
+        _refuse_repeated(numbered)
+        self.keys = list(numbered.values())
         self._today = today
         self._running: Counter[str] = Counter()  # requests by the name of their key
 
@@ -86,6 +85,11 @@ class ApiKeys:
         if not keys.keys:
             raise UsageError(f"--api-key-file: {path}: has no key; put one on a line, as from: openssl rand -hex 32")
         return keys
+
+    @property
+    def all_expired(self) -> bool:
+        """Whether no key is valid today."""
+        return not any(key.is_valid(self._today()) for key in self.keys)
 
     def find(self, key: str) -> ApiKey | None:
         """The key with this text, also if it has expired.
@@ -156,6 +160,29 @@ def _parse_key(number: int, line: str) -> ApiKey:
                     "expires=2027-12-31, or concurrent=NUMBER",
                 )
     return ApiKey(sha256(key.encode()).digest(), name, expires, concurrent)
+
+
+def _refuse_repeated(numbered: Mapping[int, ApiKey]) -> None:
+    """Refuse a key that is there twice, since only one of its lines could count, and a name of two keys.
+
+    numbered  number of the line -> its key
+    errors    as `ApiKeys`
+    """
+    line_of_key: dict[bytes, int] = {}
+    line_of_name: dict[str, int] = {}
+    for number, key in numbered.items():
+        first = line_of_key.setdefault(key.digest, number)
+        if first != number:
+            raise ValueError(number, f"is the key of line {first} again; remove one of both lines, or make a new key")
+        first = line_of_name.setdefault(key.name, number)
+        if first != number:
+            raise ValueError(number, f"two keys have the name {key.name}, here and in line {first}; give another name")
+
+
+def warn_if_all_expired(keys: ApiKeys | None) -> None:
+    """Log a warning if no key is valid any more, so that every request is refused. keys: None: there are none."""
+    if keys is not None and keys.all_expired:
+        logger.warning("--api-key-file: all keys have expired, so every request gets 401; add a valid one and reload")
 
 
 def warn_if_others_can_write(path: Path) -> None:

@@ -18,7 +18,7 @@ from serving.errors import UsageError
 from serving.memory import give_memory_back
 from serving.server import log
 from serving.server.admin_socket import AdminSocket, listen_to_owner
-from serving.server.api_keys import ApiKeys, warn_if_others_can_write
+from serving.server.api_keys import ApiKeys, warn_if_all_expired, warn_if_others_can_write
 from serving.server.app import create_app
 from serving.server.grpc_server import GrpcServer, check_grpc_installed
 from serving.server.limits import Limits
@@ -157,7 +157,8 @@ def next_generation(options: ServeOptions, present: Generation, bundle: Path | N
 
 
 def make_generation(options: ServeOptions, keys: ApiKeys | None, pipeline: Pipeline) -> Generation:
-    """The application over a pipeline."""
+    """The application over a pipeline. Logs a warning if all keys have expired."""
+    warn_if_all_expired(keys)
     return Generation(create_app(pipeline, keys, options.cors_origin, options.root_path), pipeline, keys)
 
 

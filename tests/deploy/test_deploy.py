@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import tyro
 import yaml
+from fastapi.testclient import TestClient
 
 from serving.embedder import Embedder
+from serving.server.api_keys import ApiKeys
 from serving.server.app import create_app
 from serving.server.limits import Limits
 from serving.server.pipeline import Pipeline
@@ -59,6 +61,7 @@ def test_the_server_understands_the_flags_and_has_the_time_that_it_needs_to_end(
     pod = objects["Deployment"]["spec"]["template"]["spec"]
     pause_s = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
     assert pod["terminationGracePeriodSeconds"] >= options.limits.request_timeout_s + GRACE_S + pause_s
+    assert options.api_key_file is not None
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
     assert {str(options.bundle), str(options.api_key_file.parent)} < mounts
     assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
@@ -70,12 +73,36 @@ def test_the_probes_and_the_scaled_metric_are_the_servers(objects, container):
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container[probe]["httpGet"]["path"] in paths
         assert container[probe]["httpGet"]["port"] == container["ports"][0]["name"]
-    annotations = objects["Deployment"]["spec"]["template"]["metadata"]["annotations"]
-    assert annotations["prometheus.io/path"] in paths
     (metric,) = objects["HorizontalPodAutoscaler"]["spec"]["metrics"]
     assert f"\n{metric['pods']['metric']['name']} " in pipeline.metrics.text().decode()
     per_pod = float(metric["pods"]["target"]["averageValue"])
     assert per_pod < Limits().queue_seconds / 2  # further servers come before requests are refused
+
+
+def test_the_scrape_job_finds_the_pods_and_sends_the_key_that_the_server_wants(objects, container):
+    (job,) = yaml.safe_load((DEPLOY / "prometheus.yaml").read_text())["scrape_configs"]
+    keep = {
+        rule["source_labels"][0].removeprefix("__meta_kubernetes_pod_"): rule["regex"]
+        for rule in job["relabel_configs"]
+        if rule.get("action") == "keep"
+    }
+    pod = objects["Deployment"]["spec"]["template"]["metadata"]
+    # Prometheus writes a label's characters other than letters and digits as _.
+    assert keep == {
+        "label_app_kubernetes_io_name": pod["labels"]["app.kubernetes.io/name"],
+        "container_port_name": container["ports"][0]["name"],
+    }
+    assert options_of(container["args"]).api_key_file is not None
+    assert "annotations" not in pod  # prometheus.io/scrape sends no key
+    key = "a-key-for-prometheus"
+    keys = ApiKeys([f"{key} name=prometheus"])
+    client = TestClient(create_app(Pipeline(Embedder.load("demo/model-from-scratch", "onnxruntime"), Limits()), keys))
+    assert client.get(job["metrics_path"]).status_code == 401
+    header = {"authorization": f"{job['authorization']['type']} {key}"}
+    answer = client.get(job["metrics_path"], headers=header)
+    assert answer.status_code == 200
+    (metric,) = objects["HorizontalPodAutoscaler"]["spec"]["metrics"]
+    assert f"\n{metric['pods']['metric']['name']} " in answer.text
 
 
 def test_the_selectors_find_the_pods(objects):

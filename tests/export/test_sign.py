@@ -1,5 +1,6 @@
 """A server that trusts a key opens what that key has signed, and nothing else."""
 
+import importlib
 import json
 import shutil
 import stat
@@ -73,9 +74,14 @@ def test_what_is_no_signature_is_refused(signed, content):
 
 
 def test_a_file_without_a_public_key_is_named(signed):
-    for name in ("team.key", "nowhere.pub"):
-        with pytest.raises(UsageError, match=f"--trust: .*{name}: is no public key"):
-            open_bundle(signed / "bundle", [signed / name])
+    with pytest.raises(UsageError, match=r"--trust: .*team\.key: is no public key"):
+        open_bundle(signed / "bundle", [signed / "team.key"])
+
+
+@pytest.mark.parametrize(("name", "why"), [("nowhere.pub", "No such file or directory"), ("bundle", "Is a directory")])
+def test_a_key_file_that_cannot_be_read_is_named_with_the_reason(signed, name, why):
+    with pytest.raises(UsageError, match=rf"--trust: .*{name}: cannot be read \({why}\); give the \.pub file"):
+        open_bundle(signed / "bundle", [signed / name])
 
 
 @pytest.mark.parametrize("flags", [[], ["bundle"], ["--key", "k"], ["bundle", "--new-key", "k"]])
@@ -106,3 +112,32 @@ def test_every_command_that_opens_a_bundle_refuses_one_of_another_key(signed, mo
     assert "Traceback" not in done.stderr
     assert not (signed / "sounds.parquet").exists()
     assert not (signed / "models").exists()
+
+
+@pytest.mark.parametrize("value", [[], [""], ["team.key.pub", ""]])
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("serving.__main__", []),
+        ("serving.embed", ["sounds", "--out", "out"]),
+        ("serving.label", ["sounds", "--out", "out"]),
+        ("serving.doctor.__main__", []),
+        ("serving.index", ["--out", "out"]),
+        ("serving.review", ["--bundle", "other"]),
+        ("serving.search.__main__", ["--bundle", "other"]),
+        ("serving.teach", ["--out", "out"]),
+        ("demo.__main__", []),
+        ("export.parity.__main__", []),
+        ("export.tensorrt", []),
+        ("export.triton", ["--out", "out"]),
+        ("export.web.__main__", ["--out", "out"]),
+    ],
+)
+def test_trust_without_a_key_does_not_mean_to_trust_everybody(module, arguments, value, capsys):
+    """As after a shell variable that is empty: --trust $KEYS, or --trust "$KEYS"."""
+    command = importlib.import_module(module).main
+    with pytest.raises(SystemExit) as stop:
+        command(["bundle", *arguments, "--trust", *value])
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: --trust: got no key; give at least one .pub file")

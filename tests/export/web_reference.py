@@ -1,6 +1,7 @@
 """What Python computes, as JSON: the unit tests of web/ compare the page's code with it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from demo.heard import clock, heard
 from demo.label_kinds import LabelKind
 from demo.smoothing import smooth_rows, windows_together
 from demo.typed_labels import read_labels
+from export.web.site_files import zeroshot_arrays, zeroshot_facts
 from serving.audio import Window, level_dbfs
 from serving.audio.resampling import resample
 from serving.errors import LabelError
@@ -20,7 +22,7 @@ from serving.label_text import normalise_label
 from serving.text_model.glove import Glove
 from serving.text_model.text_model import TextModel
 from serving.text_model.text_source import PACKAGES, package_folder
-from serving.zeroshot import ZeroShot
+from serving.zeroshot import ZeroShot, unit_rows
 
 RATES_HZ = (8_000, 11_025, 22_050, 32_000, 44_100, 48_000, 96_000, 44_056)
 WINDOWS = (Window(16_000, 77_040, 76_800), Window(16_000, 15_600, 15_360))
@@ -49,15 +51,22 @@ TEXTS = (
     "$5 & 50% ~ ^caret` _under_score",
     "ÅNGSTRÖM ß İstanbul",
 )
-SEEN, TYPED, UNSEEN = LabelKind.SEEN, LabelKind.TYPED, LabelKind.UNSEEN
+S, T, U, OWN = LabelKind.SEEN, LabelKind.TAUGHT, LabelKind.UNSEEN, LabelKind.TYPED
 EXPECTED = (
-    (("a", SEEN),),
-    (("a", SEEN), ("b", SEEN)),
-    (("a", TYPED), ("b", UNSEEN)),
-    (("a", SEEN), ("b", TYPED)),
-    (("a", SEEN), ("b", TYPED), ("c", UNSEEN)),
+    (S,),
+    (S, S),
+    (U, OWN),
+    (U, OWN, OWN, OWN),
+    (U,) * 7,
+    (S, OWN),
+    (S, S, U, OWN),
+    (S, T, U),
+    (S, T),
+    (T, T),
+    (U, T),
 )
-MIXED = {"mixed_seen": {"1+1": 0.8, "40+5": 0.6}, "mixed_unseen": {"1+1": 0.7, "40+5": 0.3}}
+MIXED = {"mixed_seen": {"2+2": 0.8, "20+5": 0.7, "x": 1.0}, "mixed_unseen": {"2+2": 0.6, "20+5": 0.25, "0+1": 1.0}}
+SCORES = {"test_accuracy": 0.83, "unseen_top1": {"2": 0.9, "5": 0.6, "10": 0.4}, "taught_accuracy": 0.75}
 
 
 def write_reference(path: Path) -> None:
@@ -66,14 +75,14 @@ def write_reference(path: Path) -> None:
         "resample": [_resampled(rate_hz) for rate_hz in RATES_HZ],
         "windows": [_windows(window) for window in WINDOWS],
         "levels": [[wave, level_dbfs(np.array(wave, np.float32))] for wave in ([0.0, 0.0], [0.5, -0.75], [1e-7])],
-        "zeroshot": [_map(folder) for folder in (SHIPPED, FROM_SCRATCH)],
+        "zeroshot": [_map(zeroshot) for zeroshot in _maps()],
         "labels": [_labels(text) for text in LABEL_TEXTS],
         "normalised": [
             [text, normalise_label(text)] for text in (" Sea__Waves ", "É", "STRASSE", "Straße", "a\u00a0b")
         ],
         "heard": _heard(),
         "clock": [[seconds, clock(seconds)] for seconds in (0, 4.5, 59.5, 3599.4, 3723.0)],
-        "expectation": [_expectation(kinds, more) for kinds in EXPECTED for more in ({}, MIXED)],
+        "expectation": [_expectation(kinds, scores) for kinds in EXPECTED for scores in ({}, SCORES, SCORES | MIXED)],
         "tokens": _tokens(),
         "glove": _glove(),
     }
@@ -104,31 +113,48 @@ def _windows(window: Window) -> dict[str, Any]:
     }
 
 
-def _map(folder: Path) -> dict[str, Any]:
-    zeroshot = ZeroShot.load(folder / "zeroshot.npz")
+def _maps() -> list[ZeroShot]:
+    """The shipped map, the one from scratch, and the shipped one with unseen and with three taught classes."""
+    shipped, from_scratch = (ZeroShot.load(folder / "zeroshot.npz") for folder in (SHIPPED, FROM_SCRATCH))
+    rng = np.random.default_rng(3)
+    sums = np.zeros((len(shipped.class_names) + 1, shipped.projection.shape[1]), np.float32)
+    rows = [0, 3, -1]  # the last one is a new class, without a text
+    sums[rows] = 3 * unit_rows(rng.standard_normal((3, sums.shape[1])).astype(np.float32))
+    seen = np.append(shipped.seen, True)
+    seen[5:13] = False
+    taught = replace(
+        shipped,
+        class_names=[*shipped.class_names, "taught by sounds alone"],
+        class_vectors=np.vstack([shipped.class_vectors, np.zeros_like(shipped.class_vectors[:1])]),
+        seen=seen,
+        example_sums=sums,
+        prior_weight=2.5,
+        balanced=True,
+    )
+    return [shipped, from_scratch, taught]
+
+
+def _map(zeroshot: ZeroShot) -> dict[str, Any]:
     rng = np.random.default_rng(1)
     embeddings = (zeroshot.mean + rng.standard_normal((6, len(zeroshot.mean))) * 0.1).astype(np.float32)
-    names = ("mean", "projection", "class_vectors", "text_mean", "text_projection", "noise", "noise_thresholds")
-    arrays = {name: getattr(zeroshot, name) for name in names if getattr(zeroshot, name) is not None}
-    if zeroshot.noise is not None:  # one of the embeddings is noise
-        embeddings[0] = zeroshot.mean + np.linalg.pinv(zeroshot.projection.T) @ zeroshot.noise[0]
+    if zeroshot.noise is not None:  # embeddings that lie at each noise
+        noisy = zeroshot.noise @ np.linalg.pinv(zeroshot.projection)
+        embeddings = np.vstack([embeddings, zeroshot.mean + noisy]).astype(np.float32)
+    arrays = zeroshot_arrays(zeroshot)
     some = zeroshot.class_names[::3][::-1]
     return {
-        "facts": {
-            "class_names": zeroshot.class_names,
-            "seen": zeroshot.seen.tolist(),
-            "temperature": zeroshot.temperature,
-            "offset": zeroshot.offset,
-            "balanced": zeroshot.balanced,
-            "threshold": zeroshot.threshold,
-        },
+        "facts": zeroshot_facts(zeroshot),
         "arrays": {name: [list(array.shape), array.ravel().tolist()] for name, array in arrays.items()},
         "largest_favour": largest_favour(zeroshot, None),
+        "own_offset": zeroshot.own_offset,
+        "has_examples": zeroshot.has_examples.tolist(),
         "embeddings": embeddings.tolist(),
         "ranked": [[offset, [zeroshot.rank(row, offset=offset) for row in embeddings]] for offset in (0.0, 1.5)],
         "similarities": zeroshot.similarities(embeddings).tolist(),
         "none_of_these": zeroshot.none_of_these(embeddings).tolist(),
+        "noise": zeroshot.is_noise(embeddings).tolist(),
         "some": some,
+        "own_offset_of_some": zeroshot.choose(some).own_offset,
         "ranked_some": [zeroshot.rank(row, some) for row in embeddings],
     }
 
@@ -149,12 +175,12 @@ def _heard() -> dict[str, Any]:
     return {"starts": starts, "ends": ends, "labels": labels, "shares": shares, "expected": listed}
 
 
-def _expectation(kinds: tuple[tuple[str, LabelKind], ...], more: dict[str, Any]) -> dict[str, Any]:
-    scores = {"test_accuracy": 0.83, "unseen_top1": {"2": 0.9, "5": 0.6, "10": 0.4}} | more
+def _expectation(kinds: tuple[LabelKind, ...], scores: dict[str, Any]) -> dict[str, Any]:
+    named = {str(i): kind for i, kind in enumerate(kinds)}
     return {
         "scores": scores,
-        "kinds": [[label, kind.value] for label, kind in kinds],
-        "expected": expectation(scores, dict(kinds)),
+        "kinds": [[label, kind.value] for label, kind in named.items()],
+        "expected": expectation(scores, named),
     }
 
 

@@ -61,3 +61,15 @@ def test_a_wrong_flag_is_one_line_with_the_unbroken_path(folder, flag):
     (line,) = done.stderr.splitlines()
     assert flag in line
     assert flag == "--bogus" or str(folder) in line
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_a_wrong_flag_is_one_short_line_in_terminals_without_utf_8_too(encoding):
+    env = os.environ | {"PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "serving.label", "b", "sounds", "--out", "o", "--nope"]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: Unrecognized options: --nope")
+    assert line.endswith("; see python -m serving.label --help")
+    assert "---" not in line

@@ -25,6 +25,7 @@ export interface Answer {
   favour: number;
 }
 
+/** silent: whether the sound is too soft to be named;  seconds: its duration. */
 export function judge(ranked: RankedLabels, silent: boolean, seconds = Infinity): Verdict {
   if (seconds < NUMBERS["demo.verdict.SHORTEST_S"]) {
     const reason = say(WORDS.tooShort, (1000 * seconds).toFixed(1));
@@ -32,7 +33,7 @@ export function judge(ranked: RankedLabels, silent: boolean, seconds = Infinity)
   }
   if (silent) return { text: WORDS.nothingToHear, reason: WORDS.silent, spoken: WORDS.nothingToHear };
   const [label, share] = ranked.ranking[0]!;
-  if (ranked.noise) return { text: WORDS.noneOfThese, reason: WORDS.noise, spoken: WORDS.noneOfThese };
+  if (ranked.noise) return { text: WORDS.noneOfThese, reason: WORDS.evenNoise, spoken: WORDS.noneOfThese };
   if (ranked.noneOfThese) {
     return { text: WORDS.noneOfThese, reason: say(WORDS.likeNone, wordsOfLabel(label)), spoken: WORDS.noneOfThese };
   }

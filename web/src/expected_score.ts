@@ -30,41 +30,70 @@ export function unseenAccuracy(scores: Scores, labels: number): number | null {
   return labels >= last[0] ? last[1] : first[1];
 }
 
-/** How often the first answer is right among labels of both kinds: of the trained ones, and of the others. */
-export function mixedAccuracy(scores: Scores, seen: number, fresh: number): [number, number] | null {
-  const [ofSeen, ofNew] = [scores.mixed_seen, scores.mixed_unseen] as (Record<string, number> | undefined)[];
-  if (typeof ofSeen !== "object" || typeof ofNew !== "object") return null;
-  const distance = (key: string) => {
-    const [a, b] = key.split("+").map(Number);
-    return Math.hypot(Math.log(a! / seen), Math.log(b! / fresh));
-  };
+/**
+ * How often the first answer is right among trained and other labels together: for sounds of the trained ones, and for
+ * sounds of the others; null: not known. The nearest of the measured numbers of labels count, by their logarithms.
+ */
+export function mixedAccuracy(scores: Scores, seenLabels: number, newLabels: number): [number, number] | null {
+  const [ofSeen, ofNew] = [scores.mixed_seen, scores.mixed_unseen];
+  if (!isTable(ofSeen) || !isTable(ofNew)) return null;
   const measured = Object.keys(ofSeen).filter((key) => key in ofNew && /^[1-9]\d*\+[1-9]\d*$/.test(key));
-  if (!measured.length) return null;
-  const nearest = measured.reduce((best, key) => (distance(key) < distance(best) ? key : best));
+  const distance = (key: string) => {
+    const [seen, fresh] = key.split("+").map(Number);
+    return Math.hypot(Math.log(seen! / seenLabels), Math.log(fresh! / newLabels));
+  };
+  const [first, ...others] = measured;
+  if (first === undefined) return null;
+  const nearest = others.reduce((best, key) => (distance(key) < distance(best) ? key : best), first);
   return [ofSeen[nearest]!, ofNew[nearest]!];
+}
+
+function isTable(value: unknown): value is Record<string, number> {
+  return typeof value === "object" && value !== null;
 }
 
 /** What to expect of a ranking of these labels, in one or two sentences; "" where nothing is known. */
 export function expectation(scores: Scores, kinds: ReadonlyMap<string, LabelKind>): string {
   if (kinds.size === 1) return WORDS.alone;
-  const seenLabels = [...kinds.values()].filter((kind) => kind === "seen").length;
-  const newLabels = kinds.size - seenLabels;
-  const seen = seenAccuracy(scores);
-  if (seenLabels && newLabels) {
-    const fresh = say(WORDS.newLabels, newLabels, newLabels > 1 ? "s" : "");
-    const together = mixedAccuracy(scores, seenLabels, newLabels);
-    if (together) return say(WORDS.mixed, seenLabels, outOfTen(together[0]), fresh, outOfTen(together[1]));
-    return seen === null ? "" : say(WORDS.mixedUnknown, outOfTen(seen), fresh);
-  }
-  if (seenLabels && seen !== null) return say(WORDS.expectSeen, outOfTen(seen));
-  const fresh = unseenAccuracy(scores, newLabels);
+  const count = (kind: LabelKind) => [...kinds.values()].filter((each) => each === kind).length;
+  const [seenLabels, taughtLabels] = [count("seen"), count("taught")];
+  const newLabels = kinds.size - seenLabels - taughtLabels;
+  const classes = taughtLabels ? WORDS.itsClasses : WORDS.allClasses;
+  const sentences = [ofUntaught(scores, seenLabels, newLabels, classes)];
+  const taught = scores.taught_accuracy;
+  if (taughtLabels && typeof taught === "number") sentences.push(say(WORDS.expectTaught, outOfTen(taught)));
+  return sentences.filter(Boolean).join(" ");
+}
+
+/** As `expectation`, for trained and new labels. classes: words for the trained ones. */
+function ofUntaught(scores: Scores, seenLabels: number, newLabels: number, classes: string): string {
+  if (seenLabels && newLabels) return ofBoth(scores, seenLabels, newLabels);
+  const [seen, fresh] = [seenAccuracy(scores), unseenAccuracy(scores, newLabels)];
+  if (seenLabels && seen !== null) return say(WORDS.expectSeen, classes, outOfTen(seen));
   if (!newLabels || fresh === null) return "";
   const chance = newLabels <= 5 ? say(WORDS.byChance, outOfTen(1 / newLabels)) : "";
-  return say(WORDS.expectNew, newLabels, say(WORDS.right, outOfTen(fresh)), chance);
+  return say(WORDS.expectNew, newLabels, say(WORDS.areRight, outOfTen(fresh)), chance);
+}
+
+/** As `expectation`, for trained and other labels together. */
+function ofBoth(scores: Scores, seenLabels: number, newLabels: number): string {
+  const ofNew = newLabels > 1 ? say(WORDS.newLabels, newLabels) : WORDS.newLabel;
+  const ofSeen = seenLabels > 1 ? say(WORDS.someLabels, seenLabels) : WORDS.oneLabel;
+  const together = mixedAccuracy(scores, seenLabels, newLabels);
+  if (together) return say(WORDS.expectBoth, ofSeen, outOfTen(together[0]), ofNew, outOfTen(together[1]));
+  const seen = seenAccuracy(scores);
+  return seen === null ? "" : say(WORDS.expectMissed, outOfTen(seen), ofNew);
 }
 
 /** A share as whole parts of ten, or of a hundred where it is near an end. */
 export function outOfTen(share: number): string {
   const tenths = 10 * share;
-  return tenths >= 1 && tenths <= 9.4 ? `${Math.round(tenths)} of 10` : `${Math.round(100 * share)} of 100`;
+  return tenths >= 1 && tenths <= 9.4 ? `${roundHalfEven(tenths)} of 10` : `${roundHalfEven(100 * share)} of 100`;
+}
+
+/** As Python rounds: 2.5 to 2, and 3.5 to 4. */
+function roundHalfEven(value: number): number {
+  const below = Math.floor(value);
+  if (value - below !== 0.5) return Math.round(value);
+  return below % 2 ? below + 1 : below;
 }

@@ -47,7 +47,7 @@ export class LabelBox {
     return this.chosen;
   }
 
-  /** Is added to the bundle's own offset. */
+  /** The slider: added to the map's own offset. */
   get favour(): number {
     return Number(this.slider.value);
   }

@@ -59,7 +59,7 @@ export class NameTab {
     place.closest<HTMLElement>(".examples")!.hidden = !examples.length;
   }
 
-  /** Rank again: other labels, or another place of the slider. */
+  /** Rank again: other labels, or another offset. */
   async rankAgain(box: LabelBox): Promise<void> {
     if (this.embedded) await this.draw(this.embedded, box);
   }

@@ -11,14 +11,14 @@ export interface RankedLabels {
   /** The largest similarity of the recording and a label. */
   similarity: number;
   noneOfThese: boolean;
-  /** None of the labels because it is even noise. */
+  /** Whether it is none of them because it is even noise. */
   noise: boolean;
   /** The label of each window, averaged with its neighbours; NOTHING where it is silent or like none of the labels. */
   named: string[];
   shares: number[];
 }
 
-/** favour: is added to the bundle's own offset for these labels. */
+/** favour: added to the map's own offset; above 0, labels without recordings in the training win more often. */
 export function rankLabels(
   chosen: ZeroShot,
   rows: readonly Float32Array[],

@@ -59,7 +59,7 @@ export function addScripting(models: Models): void {
     async rank(content, labels, offset) {
       const { rows } = await decode(content);
       const { map } = await models.choose(labels);
-      return map.rank(pool(rows), offset ?? map.ownOffset);
+      return map.rank(pool(rows), offset);
     },
     async encodeLabels(labels) {
       const { rows, unknown } = await (await models.engine()).ask("encodeLabels", { labels });

@@ -11,12 +11,13 @@ export interface ZeroShotFacts {
   offset: number;
   balanced: boolean;
   threshold: number | null;
+  prior_weight: number;
 }
 
-/** Even noises in the space of the comparison, as unit rows, and the cosine from which on a sound is each of them. */
-export interface Noises {
-  rows: Float32Array[];
-  thresholds: Float32Array;
+/** A unit row in the space of the comparison. A sound with a cosine of the threshold or more to it is even noise. */
+export interface Noise {
+  direction: Float32Array;
+  threshold: number;
 }
 
 /** Labels -> unit rows of text vectors, in their order. */
@@ -26,10 +27,13 @@ export class ZeroShot {
   /** Class vectors in the space of the comparison: unit rows. */
   private readonly targets: Float32Array[];
   private readonly rowOf: Map<string, number>;
+  /** Whether each class was taught by examples. */
+  readonly hasExamples: readonly boolean[];
 
   /**
    * mean [128] is subtracted from an embedding, which projection [128, size] then maps; classVectors [C][textSize] are
-   * unit rows, which textProjection [textSize, size] maps, if there is one.
+   * unit rows, which textProjection [textSize, size] maps, if there is one. exampleSums [C][size]: of the examples that
+   * a class was taught by, as unit rows in the space of the comparison; zeros: the class has none.
    */
   constructor(
     private readonly facts: ZeroShotFacts,
@@ -38,29 +42,32 @@ export class ZeroShot {
     private readonly classVectors: Float32Array[],
     private readonly textMean: Float32Array | null,
     private readonly textProjection: Float32Array | null,
-    private readonly noises: Noises | null = null,
+    private readonly noise: readonly Noise[] = [],
+    private readonly exampleSums: readonly Float32Array[] | null = null,
   ) {
-    this.targets = textProjection ? classVectors.map((row) => unit(times(row, textProjection))) : classVectors;
+    const texts = textProjection ? classVectors.map((row) => unit(times(row, textProjection))) : classVectors;
+    this.hasExamples = texts.map((_, row) => exampleSums?.[row]!.some((value) => value !== 0) ?? false);
+    this.targets = texts.map((text, row) => {
+      if (!this.hasExamples[row]) return text;
+      return unit(text.map((value, i) => facts.prior_weight * value + exampleSums![row]![i]!));
+    });
     this.rowOf = new Map(facts.class_names.map((name, row) => [normaliseLabel(name), row]));
   }
 
   static parse(facts: ZeroShotFacts, arrays: Tensors): ZeroShot {
     const optional = (name: string) => (arrays.has(name) ? arrays.floats(name) : null);
-    const vectors = arrays.floats("class_vectors");
-    const size = vectors.length / facts.class_names.length;
-    const thresholds = optional("noise_thresholds");
-    const noises = thresholds && {
-      rows: rowsOf(arrays.floats("noise"), arrays.floats("noise").length / thresholds.length),
-      thresholds,
-    };
+    const count = facts.class_names.length;
+    const [noise, thresholds, sums] = ["noise", "noise_thresholds", "example_sums"].map(optional);
+    const directions = noise && thresholds ? rowsOf(noise, thresholds.length) : [];
     return new ZeroShot(
       facts,
       arrays.floats("mean"),
       arrays.floats("projection"),
-      rowsOf(vectors, size),
+      rowsOf(arrays.floats("class_vectors"), count),
       optional("text_mean"),
       optional("text_projection"),
-      noises,
+      directions.map((direction, i) => ({ direction, threshold: thresholds![i]! })),
+      sums ? rowsOf(sums, count) : null,
     );
   }
 
@@ -81,11 +88,14 @@ export class ZeroShot {
     return this.facts.offset;
   }
 
-  /** Subtracted from the scores of seen classes; for a balanced map it depends on the numbers of both kinds. */
+  /**
+   * Subtracted from the scores of seen classes: the offset, and for a balanced map with classes of both kinds
+   * log(seen classes / unseen classes).
+   */
   get ownOffset(): number {
     const seen = this.seen.filter(Boolean).length;
     const unseen = this.seen.length - seen;
-    return this.facts.balanced && seen && unseen ? this.offset + Math.log(seen / unseen) : this.offset;
+    return this.offset + (this.facts.balanced && seen && unseen ? Math.log(seen / unseen) : 0);
   }
 
   get threshold(): number | null {
@@ -102,11 +112,12 @@ export class ZeroShot {
 
   /** The cosine of an embedding and each class in the space of the comparison. */
   cosines(embedding: Float32Array): number[] {
-    const mapped = this.mapped(embedding);
-    return this.targets.map((target) => dot(mapped, target));
+    const placed = this.place(embedding);
+    return this.targets.map((target) => dot(placed, target));
   }
 
-  private mapped(embedding: Float32Array): Float32Array {
+  /** An embedding in the space of the comparison: a unit row. */
+  private place(embedding: Float32Array): Float32Array {
     return unit(times(embedding.map((value, i) => value - this.mean[i]!), this.projection));
   }
 
@@ -121,7 +132,7 @@ export class ZeroShot {
     return cosines.map((cosine, i) => (this.seen[i] ? cosine - this.offset / this.temperature : cosine));
   }
 
-  /** Whether an embedding is like none of the classes. */
+  /** Whether an embedding is like none of the classes: no similarity reaches the threshold, or it is noise. */
   noneOfThese(embedding: Float32Array): boolean {
     if (this.isNoise(embedding)) return true;
     return this.threshold !== null && Math.max(...this.similarities(embedding)) < this.threshold;
@@ -129,14 +140,13 @@ export class ZeroShot {
 
   /** Whether an embedding is that of even noise, which no label means. */
   isNoise(embedding: Float32Array): boolean {
-    if (!this.noises) return false;
-    const { rows, thresholds } = this.noises;
-    const mapped = this.mapped(embedding);
-    return rows.some((row, i) => dot(mapped, row) >= thresholds[i]!);
+    if (!this.noise.length) return false;
+    const placed = this.place(embedding);
+    return this.noise.some(({ direction, threshold }) => dot(placed, direction) >= threshold);
   }
 
   /** [class name, probability] pairs, most probable first; the probabilities sum to 1. */
-  rank(embedding: Float32Array, offset: number): [string, number][] {
+  rank(embedding: Float32Array, offset = this.ownOffset): [string, number][] {
     const shares = softmax(this.scores(embedding, offset));
     const order = shares.map((_, i) => i).sort((a, b) => shares[b]! - shares[a]! || a - b);
     return order.map((i) => [this.classNames[i]!, shares[i]!]);
@@ -158,6 +168,7 @@ export class ZeroShot {
     }
     const encoded = typed.length ? await encode!(typed) : [];
     const ofTyped = encoded.map((row) => unit(row.map((value, i) => value - this.textMean![i]!)));
+    const noExamples = new Float32Array(this.exampleSums?.[0]?.length ?? 0);
     return new ZeroShot(
       { ...this.facts, class_names: [...labels], seen: rows.map((row) => row >= 0 && this.seen[row]!) },
       this.mean,
@@ -165,13 +176,16 @@ export class ZeroShot {
       rows.map((row) => (row < 0 ? ofTyped.shift()! : this.classVectors[row]!)),
       this.textMean,
       this.textProjection,
-      this.noises,
+      this.noise,
+      this.exampleSums && rows.map((row) => (row < 0 ? noExamples : this.exampleSums![row]!)),
     );
   }
 }
 
-function rowsOf(numbers: Float32Array, size: number): Float32Array[] {
-  return Array.from({ length: numbers.length / size }, (_, row) => numbers.subarray(row * size, (row + 1) * size));
+/** The rows of a matrix [count, size]. */
+function rowsOf(matrix: Float32Array, count: number): Float32Array[] {
+  const size = matrix.length / count;
+  return Array.from({ length: count }, (_, row) => matrix.subarray(row * size, (row + 1) * size));
 }
 
 export function softmax(scores: readonly number[]): number[] {

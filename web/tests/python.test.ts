@@ -44,7 +44,7 @@ describe.skipIf(!reference)("as Python", () => {
     for (const [wave, level] of known.levels) expect(levelDbfs(Float32Array.from(wave))).toBeCloseTo(level, 4);
   });
 
-  test.each((known?.zeroshot ?? []).map((each, i) => [["whitened prototypes", "text objective"][i], each] as const))(
+  test.each((known?.zeroshot ?? []).map((each, i) => [["whitened prototypes", "text objective", "taught classes"][i], each] as const))(
     "a map of %s ranks classes",
     async (_, stored) => {
       const arrays = Object.entries(stored.arrays).map(([name, [shape, numbers]]) => [
@@ -63,9 +63,13 @@ describe.skipIf(!reference)("as Python", () => {
           expect(Math.abs(value - stored.similarities[i]![j]!)).toBeLessThan(ROUNDING);
         });
         expect(map.noneOfThese(row)).toBe(stored.none_of_these[i]);
+        expect(map.isNoise(row)).toBe(stored.noise[i]);
       });
       const some = await map.choose(stored.some, null);
-      rows.forEach((row, i) => same(some.rank(row, some.ownOffset), stored.ranked_some[i]!));
+      rows.forEach((row, i) => same(some.rank(row), stored.ranked_some[i]!));
+      expect(map.ownOffset).toBeCloseTo(stored.own_offset, 9);
+      expect(some.ownOffset).toBeCloseTo(stored.own_offset_of_some, 9);
+      expect(map.hasExamples).toEqual(stored.has_examples);
       expect(largestFavour(map)).toBe(stored.largest_favour);
     },
   );

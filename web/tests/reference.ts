@@ -2,6 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { Tensors, type Numbers } from "../src/tensors";
+import type { LabelKind } from "../src/label_kinds";
 import type { ZeroShotFacts } from "../src/zeroshot";
 import type { Window } from "../src/windows";
 
@@ -13,18 +14,22 @@ interface Reference {
     facts: ZeroShotFacts;
     arrays: Record<string, [number[], number[]]>;
     largest_favour: number;
+    own_offset: number;
+    has_examples: boolean[];
     embeddings: number[][];
     ranked: [number, [string, number][][]][];
     similarities: number[][];
     none_of_these: boolean[];
+    noise: boolean[];
     some: string[];
+    own_offset_of_some: number;
     ranked_some: [string, number][][];
   }[];
   labels: { text: string; known: string[]; labels?: string[] | null; error?: string }[];
   normalised: [string, string][];
   heard: { starts: number[]; ends: number[]; labels: string[]; shares: number[]; expected: [string, number, number, number][] };
   clock: [number, string][];
-  expectation: { scores: Record<string, unknown>; kinds: [string, "seen" | "unseen" | "typed"][]; expected: string }[];
+  expectation: { scores: Record<string, unknown>; kinds: [string, LabelKind][]; expected: string }[];
   tokens: { tokenizer: string; texts: [string, number[], string[]][] };
   glove: { words: string[]; vectors: number[]; scales: number[]; texts: [string, number[], boolean][] };
 }

@@ -83,6 +83,23 @@ def test_the_command_serves_until_a_signal_and_then_exits_with_0(bundle_folder, 
         assert [line["event"] for line in server.log()] == ["serving", "request", "request"]
 
 
+def test_after_sigterm_new_connections_are_refused_while_a_request_under_way_is_answered(bundle_folder, tmp_path):
+    with running(bundle_folder, tmp_path / "log") as server, connect(server) as slow:
+        half = len(SOUND) // 2
+        head = f"POST /v1/embed HTTP/1.1\r\nhost: a\r\ncontent-length: {len(SOUND)}\r\n\r\n"
+        slow.sendall(head.encode() + SOUND[:half])
+        with connect(server) as idle:
+            ask_health(idle)  # by then the other request has begun, too
+            server.process.send_signal(signal.SIGTERM)
+            idle.settimeout(20)
+            assert idle.recv(1) == b""
+        with pytest.raises(ConnectionRefusedError):  # the port is closed before the idle connections are
+            connect(server)
+        slow.sendall(SOUND[half:])
+        assert slow.recv(100).startswith(b"HTTP/1.1 200 ")
+        assert server.process.wait(30) == 0
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc to know when the process handles signals")
 @pytest.mark.parametrize("later_s", [0.0, 0.2, 0.5, 1.0])
 def test_a_signal_while_it_starts_ends_it_with_0(bundle_folder, later_s):

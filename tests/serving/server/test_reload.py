@@ -17,6 +17,7 @@ from serving.server.api_keys import ApiKeys
 from serving.server.app import create_app
 from serving.server.limits import Limits
 from serving.server.pipeline import Pipeline
+from serving.server.serve_command import ServeOptions, make_generation
 from tests.bundle_copies import copy_bundle
 from tests.servers import Server, refused, running
 from tests.serving.server.sockets import connect
@@ -125,7 +126,9 @@ def test_a_key_is_valid_through_its_last_day(embedder):
         ("expires=tomorrow", "line 1: not what may follow a key"),
         ("expires=2027-02-30", "line 1: expires: got 2027-02-30"),
         ("concurrent=0", "line 1: not what may follow a key"),
-        (f"name=a\n{NEW} name=a", "two keys have the name a"),
+        (f"name=a\n{NEW} name=a", "line 2: two keys have the name a, here and in line 1"),
+        (f"name=first expires=2020-01-01\n#\n{OLD} name=second", "line 3: is the key of line 1 again"),
+        (f"\n{OLD}", "line 2: is the key of line 1 again"),
     ],
 )
 def test_a_line_with_something_else_after_the_key_is_refused(tmp_path, line, words):
@@ -157,3 +160,16 @@ def test_a_key_has_no_more_requests_at_a_time_than_its_line_says(tmp_path):
             assert "1 requests with this API key are under way" in refused(answer, 429)
             assert answer.headers["retry-after"] == "1"
             assert ask(NEW).status_code == 200
+
+
+def test_a_file_whose_keys_have_all_expired_is_warned_of(embedder, caplog):
+    pipeline = Pipeline(embedder, Limits())
+    options = ServeOptions(Path("bundle"))
+    expired = f"{OLD} expires=2020-01-01"
+    make_generation(options, ApiKeys([expired, NEW]), pipeline)
+    make_generation(options, None, pipeline)
+    assert caplog.records == []
+    make_generation(options, ApiKeys([expired]), pipeline)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.message.startswith("--api-key-file: all keys have expired, so every request gets 401")
