@@ -16,8 +16,11 @@ import pandas
 import pytest
 import soundfile
 
+from demo.typed_labels import choose_labels as typed_in_the_demo
+from serving.doctor.bundle_check import examine_bundle
 from serving.embedder import Embedder
 from serving.label import main
+from serving.labelling.label_source import LabelSource, read_label_source
 from tests.conftest import RATE_HZ, small_sound
 from tests.talking_bundle import write_talking_bundle
 
@@ -201,6 +204,61 @@ def test_labels_and_descriptions_of_a_file_are_found_by_the_descriptions(bundle_
     assert rows.label.tolist() == ["'=kettle", "clicks", "snake", "'=kettle"]
 
 
+@pytest.mark.parametrize("class_texts", ["description", "name+description"])
+def test_a_label_with_a_description_is_only_a_name(bundle_folder, card, tmp_path, class_texts):
+    talking = write_talking_bundle(bundle_folder, tmp_path / "talking", class_texts)
+    (tmp_path / "mine.csv").write_text("label,description\nZilpzalp,whistle\nwhistle,hiss\nhiss,ticking\n")
+    assert label(talking, card, tmp_path / "table.csv", "--labels", str(tmp_path / "mine.csv")) == 0
+    rows = pandas.read_csv(tmp_path / "table.csv")
+    assert rows.label.tolist() == ["Zilpzalp", "hiss", "whistle", "Zilpzalp"]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "label;description\nZilpzalp;whistle\nMöwe;hiss\n",
+        'Description\tLABEL\n"whistle"\tZilpzalp\nhiss\tMöwe\n',
+        "label,description,note\nZilpzalp,whistle,heard\nMöwe,hiss,\n",
+    ],
+)
+def test_a_spreadsheets_delimiter_and_order_of_columns_are_read(tmp_path, rows):
+    (tmp_path / "mine.csv").write_text(rows, encoding="utf-8-sig")
+    source = read_label_source(str(tmp_path / "mine.csv"), [])
+    assert source == LabelSource(["Zilpzalp", "Möwe"], {"Zilpzalp": "whistle", "Möwe": "hiss"})
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("Art,Beschreibung\nSirene,a wailing alarm\n", "got the columns Art, Beschreibung; wanted"),
+        ("Sirene;a wailing alarm\nHund;barks\n", "got the columns Sirene, a wailing alarm; wanted"),
+        ("label\nDog, barking\n", "row 2: got 2 cells, but the first row has 1"),
+        ("label,description\nDog,barks, and growls\n", "row 2: got 3 cells, but the first row has 2"),
+        ('label,description\nDog,"barks\n', "cannot be read as CSV"),
+        ("label,description\n,barks\n", "a row has no label"),
+    ],
+)
+def test_a_label_file_with_other_columns_is_refused(bundle_folder, card, tmp_path, capsys, rows, message):
+    (tmp_path / "mine.csv").write_text(rows)
+    assert label(bundle_folder, card, tmp_path / "table.csv", "--labels", str(tmp_path / "mine.csv")) == 2
+    assert message in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not (tmp_path / "table.csv").exists()
+
+
+def test_every_way_to_give_a_description_gives_the_same_vector(bundle_folder, tmp_path):
+    embedder = Embedder.load(write_talking_bundle(bundle_folder, tmp_path / "talking", "name+description"))
+    wanted = embedder.choose(["hiss"]).targets
+    given = {"Zilpzalp": "hiss"}
+    np.testing.assert_allclose(embedder.choose(["Zilpzalp"], given).targets, wanted, atol=1e-6)
+    taught = embedder.teach({}, given)
+    np.testing.assert_allclose(taught.choose(["Zilpzalp"]).targets, wanted, atol=1e-6)
+    typed = typed_in_the_demo(embedder, ["Zilpzalp"], {"zilpzalp": "hiss"})
+    np.testing.assert_allclose(typed.targets, wanted, atol=1e-6)
+    taught.save(tmp_path / "taught")
+    findings = {each.what: each for each in examine_bundle(tmp_path / "taught")}
+    assert findings["text model"].state not in ("broken", "absent")
+
+
 def test_other_labels_need_no_second_embedding(bundle_folder, card, tmp_path, monkeypatch):
     talking = write_talking_bundle(bundle_folder, tmp_path / "talking")
     kept = ("--embeddings", str(tmp_path / "kept.parquet"))
@@ -285,6 +343,7 @@ def test_a_file_name_with_a_tab_or_a_line_break_stays_one_line(bundle_folder, ca
         (("--labels", "{tmp}/bytes.txt"), "not UTF-8"),
         (("--labels", "tone, Tone"), "more than once"),
         (("--labels", ""), "no label"),
+        (("--labels", "tone\x01, \x00rain"), "wanted printable text"),
         (("--threshold", "2"), "--threshold: got 2"),
         (("--probability", "nan"), "--probability: got nan"),
         (("--top", "0"), "--top: got 0"),
