@@ -245,6 +245,36 @@ def test_a_label_file_with_other_columns_is_refused(bundle_folder, card, tmp_pat
     assert not (tmp_path / "table.csv").exists()
 
 
+def test_a_recording_too_short_to_hear_has_a_warning_and_no_row_and_times_have_no_exponent(bundle_folder, tmp_path):
+    card = tmp_path / "card"
+    card.mkdir()
+    soundfile.write(card / "one.wav", np.full(1, 0.5), RATE_HZ)
+    soundfile.write(card / "short.wav", small_sound("tone", np.random.default_rng(1), 0.03), RATE_HZ)
+    assert label(bundle_folder, card, tmp_path / "table.csv", "--probability", "0", "--threshold", "-1") == 0
+    with (tmp_path / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["path"], row["start_s"], row["end_s"]) for row in rows] == [("short.wav", "0.000000", "0.030000")]
+    assert "lasts only 0.1 ms, too short to hear" in (tmp_path / "table.errors.csv").read_text()
+
+
+def test_channels_that_cancel_each_other_are_reported(bundle_folder, tmp_path):
+    card = tmp_path / "card"
+    card.mkdir()
+    sound = small_sound("tone", np.random.default_rng(1), 5.0)
+    quiet = np.random.default_rng(2).normal(size=len(sound)) * 1e-4
+    soundfile.write(card / "reversed.wav", np.stack([sound, quiet - sound], axis=1), RATE_HZ)
+    soundfile.write(card / "same.wav", np.stack([sound, sound], axis=1), RATE_HZ)
+    soundfile.write(card / "one_side.wav", np.stack([sound, 0 * sound], axis=1), RATE_HZ)
+    soundfile.write(card / "silent.wav", np.zeros((RATE_HZ, 2)), RATE_HZ)
+    assert label(bundle_folder, card, tmp_path / "table.csv") == 0
+    with (tmp_path / "table.errors.csv").open(newline="") as file:
+        errors = {row["path"]: row["error"] for row in csv.DictReader(file)}
+    assert list(errors) == ["reversed.wav"]
+    assert re.search(
+        r"the channels cancel each other: the mix is \d\d dB quieter than the channels", errors["reversed.wav"]
+    )
+
+
 def test_every_way_to_give_a_description_gives_the_same_vector(bundle_folder, tmp_path):
     embedder = Embedder.load(write_talking_bundle(bundle_folder, tmp_path / "talking", "name+description"))
     wanted = embedder.choose(["hiss"]).targets
@@ -350,7 +380,13 @@ def test_a_file_name_with_a_tab_or_a_line_break_stays_one_line(bundle_folder, ca
         (("--offset", "nan"), "--offset: got nan"),
         (("--hop-seconds", "0"), "hop"),
         (("--update",), "--update: needs --embeddings"),
-        (("--format", "xml"), "xml"),
+        (("--format", "xml"), "--format: got 'xml'; wanted one of audacity, csv, parquet, raven; see"),
+        (("--threshold", "0,5"), "--threshold: got '0,5'; wanted a number with a decimal point; see"),
+        (("--probability", "a'b"), '--probability: got "a\'b"; wanted a number'),
+        (("--top", "x"), "--top: got 'x'; wanted a whole number; see"),
+        (("--processes", "1.5"), "--processes: got '1.5'; wanted a whole number; see"),
+        (("--format", "raven"), ".csv names the format csv"),
+        (("--format", "csv", "--out", "{tmp}/new.parquet"), ".parquet names the format parquet"),
         (("--out", "{tmp}/table.txt"), ".csv or .parquet"),
         (("--out", "{tmp}/there.csv"), "exists already"),
     ],
