@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 import sys
 import time
@@ -332,3 +333,13 @@ def test_a_hole_in_an_ogg_is_told_with_how_much_later_times_are_off(subtype, kee
     told = f"{missing_s:.1f} s in the middle are missing; times after them are up to {missing_s:.1f} s too early"
     assert told in " ".join(notes)
     assert "cut off" not in " ".join(notes)
+
+
+def test_a_hole_in_an_mp3_is_told_with_how_much_later_times_are_off():
+    data = mp3(np.random.default_rng(1).normal(0, 0.1, field.RATE_HZ * 20))
+    middle = len(data) // 2
+    notes: list[str] = []
+    read, rate_hz = decode_audio(data[:middle] + b"\xaa" * 10_000 + data[middle + 10_000 :], warn=notes.append)
+    off_s = float(re.findall(r"up to (\d+\.\d) s too early", " ".join(notes))[0])
+    assert off_s == pytest.approx(20 - len(read) / rate_hz, abs=0.1)  # the encoder pads with part of a second
+    assert off_s > 0.5
