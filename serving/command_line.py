@@ -95,9 +95,11 @@ def _first_message(box: str) -> str:
     lines = [re.sub(r"[│╭╮╰╯]", "", line).strip() for line in box.splitlines()[1:]]
     message = []
     for line in lines:
-        if line.startswith("─"):
+        is_rule = re.match(r"(─|-{3})", line)  # hyphens where the output is ASCII
+        if is_rule and message:
             break
-        message.append(line)
+        if not is_rule:
+            message.append(line)
     return _in_words(" ".join(message).rstrip(".")) or "wrong usage"
 
 
