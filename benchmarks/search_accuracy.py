@@ -101,8 +101,6 @@ def phrases_of(embedder: Embedder, name: str, kind: str) -> Phrases:
         return Phrases(embedder.zeroshot, embedder.choose([name]))
     text = name if kind == "name" else embedder.describe(name)
     vectors = embedder.encode_labels([name], {name: text})
-    if kind == "description":  # not with the name beside it
-        vectors = embedder.encode_labels([text])
     mean = embedder.zeroshot.text_mean
     assert mean is not None, "the text model is known"
     rows = unit_rows(vectors - mean)

@@ -1,7 +1,6 @@
 """Labels and descriptions as they are typed on the page."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from serving.embedder import Embedder
 from serving.errors import LabelError
@@ -67,8 +66,5 @@ def choose_labels(embedder: Embedder, labels: Sequence[str] | None, own: Mapping
     own      normalised label -> description
     errors   LabelError, see `Embedder.choose`
     """
-    if not own:
-        return embedder.choose(labels)
-    names = list(labels or embedder.zeroshot.class_names)
-    chosen = embedder.choose([own.get(normalise_label(name), name) for name in names])
-    return replace(chosen, class_names=names)
+    names = embedder.zeroshot.class_names if labels is None else labels
+    return embedder.choose(labels, {name: own[normalise_label(name)] for name in names if normalise_label(name) in own})

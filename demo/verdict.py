@@ -4,12 +4,12 @@ import math
 from dataclasses import dataclass
 
 from demo.ranked_labels import RankedLabels
+from serving.audio.level import SHORTEST_S
 from serving.label_text import words_of_label
 
 NONE_OF_THESE = "none of these"
 NOTHING_TO_HEAR = "nothing to hear"
 LIKE_IT = "sounds like it"
-SHORTEST_S = 0.025  # a frame of the front end, which a shorter sound does not fill
 
 
 @dataclass(frozen=True)

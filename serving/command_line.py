@@ -20,6 +20,7 @@ from rich.text import Text
 from serving.errors import UnheardError
 
 Options = TypeVar("Options")
+KINDS = {"FLOAT": "a number with a decimal point", "INT": "a whole number"}  # of values, by tyro's names
 
 # Tables for people go to stdout (console); progress and warnings to stderr (progress_console).
 console = Console()
@@ -116,8 +117,24 @@ def _first_message(box: str) -> str:
     lines = [re.sub(r"[│╭╮╰╯]", "", line).strip() for line in box.splitlines()[1:]]
     message: list[str] = []
     for line in lines:
-        rule = bool(re.match("─|---", line))
-        if rule and message:
+        is_rule = re.match(r"(─|-{3})", line)  # hyphens where the output is ASCII
+        if is_rule and message:
             break
-        message += [] if rule else [line]
-    return " ".join(message).removeprefix("Error parsing ").rstrip(".") or "wrong usage"
+        if not is_rule:
+            message.append(line)
+    return _in_words(" ".join(message).rstrip(".")) or "wrong usage"
+
+
+def _in_words(message: str) -> str:
+    """tyro's message about a wrong value as flag, got and wanted; any other message as it is."""
+    if found := re.match(r"Error parsing (.+?): no type matching (.+?) could be instantiated from \[(.*?)\]", message):
+        kinds = [KINDS.get(kind, kind) for kind in found[2].split("|") if kind != "{None}"]
+        return f"{found[1]}: got {found[3]}; wanted {' or '.join(kinds)}"
+    if found := re.match(r"Error parsing (.+?): invalid literal for int\(\) with base 10: (.*)$", message):
+        return f"{found[1]}: got {found[2]}; wanted {KINDS['INT']}"
+    if found := re.match(r"Error parsing (.+?): could not convert string to float: (.*)$", message):
+        return f"{found[1]}: got {found[2]}; wanted {KINDS['FLOAT']}"
+    if found := re.match(r"invalid choice '(.*)' for argument '(.+?)'\. Expected one of \((.*)\)$", message):
+        choices = sorted(set(re.findall(r"'(.*?)'", found[3])) - {"None"})
+        return f"{found[2]}: got {found[1]!r}; wanted one of {', '.join(choices)}"
+    return message.removeprefix("Error parsing ")

@@ -9,6 +9,7 @@ embedder.classify(wave, rate_hz, ["dog", "a creaking door"])    # also classes t
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -33,7 +34,7 @@ from serving.runtime_choice import RuntimeChoice
 from serving.shared_copy import SharedCopy
 from serving.text_model.text_model import TextModel
 from serving.text_model.text_source import text_source
-from serving.zeroshot import ZeroShot
+from serving.zeroshot import TextEncoder, ZeroShot
 
 if TYPE_CHECKING:
     from serving.teaching.lesson import Lesson
@@ -300,14 +301,25 @@ class Embedder(SharedCopy):
             raise UsageError(f"{self.bundle.folder}: was taught nothing; copy the folder instead")
         write_taught_bundle(self.bundle, self.lesson, Path(out), overwrite)
 
-    def choose(self, labels: Sequence[str] | None = None) -> ZeroShot:
+    def choose(self, labels: Sequence[str] | None = None, descriptions: Mapping[str, str] | None = None) -> ZeroShot:
         """The zero-shot map for these labels, see `classify`: it ranks embeddings and knows which classes were seen.
 
-        errors   LabelError: an unknown or repeated label, or no label
+        labels        None: all classes of the bundle
+        descriptions  label -> its description, which alone is compared with the sound; the label is then only a name
+        errors        LabelError: an unknown or repeated label or description, or no label
         """
-        if labels is None:
-            return self.zeroshot
-        return self.zeroshot.choose(labels, self.encode_labels if self.knows_text else None)
+        texts = {label: text for label, text in (descriptions or {}).items() if text}
+        if not texts:
+            return self.zeroshot if labels is None else self.zeroshot.choose(labels, self._encoder())
+        names = self.zeroshot.class_names if labels is None else list(labels)
+        self.zeroshot.typed(names)  # refuses repeated labels
+        chosen = self.zeroshot.choose([texts.get(name, name) for name in names], self._encoder(texts.values()))
+        return replace(chosen, class_names=list(names))
+
+    def _encoder(self, descriptions: Iterable[str] = ()) -> TextEncoder | None:
+        """Encodes labels, and these descriptions as they are; None: the bundle has no text model."""
+        as_they_are = {text: text for text in descriptions}
+        return (lambda texts: self.encode_labels(texts, as_they_are)) if self.knows_text else None
 
     def unknown_words(self, labels: Sequence[str]) -> dict[str, list[str]]:
         """The words of each label that the text model does not know; labels without such words are left out."""
@@ -320,7 +332,7 @@ class Embedder(SharedCopy):
     ) -> NDArray[np.float32]:
         """The text vectors of labels [n, text_size] float32.
 
-        descriptions   label -> its description, instead of the bundle's
+        descriptions   label -> its description, which alone is encoded, see `TextModel.encode_labels`
         errors   LabelError: the text model knows no word of a label; BundleError: it is not the class vectors' one
         """
         vectors = self._text_model.encode_labels(labels, descriptions)

@@ -9,6 +9,7 @@ from serving.errors import LabelError
 SEPARATORS = ","
 MAX_LENGTH = 300  # characters of a label from a stranger; the text model reads no more than 256 tokens
 MAX_WORDS = 50
+JOINERS = "\u200c\u200d"  # within words of Persian and Hindi, and within emoji
 
 
 def normalise_label(label: str) -> str:
@@ -33,6 +34,18 @@ def check_label_length(label: str) -> None:
             f"labels: got one of {len(label)} characters that begins with {label[:40]!r}; wanted at most {MAX_LENGTH} "
             f"characters and {MAX_WORDS} words"
         )
+
+
+def check_printable(label: str) -> None:
+    """Refuse a label that would break a table or a terminal.
+
+    errors   LabelError: a control character, a line break, or one that turns the direction of writing
+    """
+    if any(
+        not (character.isprintable() or character in JOINERS or unicodedata.category(character) == "Zs")
+        for character in label
+    ):
+        raise LabelError(f"labels: got {label[:80]!r}; wanted printable text on one line, without control characters")
 
 
 def split_labels(text: str, known: Iterable[str] = (), separators: str = SEPARATORS, flag: str = "labels") -> list[str]:

@@ -109,7 +109,7 @@ def list_text(library: EmbeddedLibrary, labels: ZeroShot, rows: Sequence[int]) -
     for row in rows:
         label, probability = labels.rank(library.embeddings[row])[0]
         file = library.file(row)
-        times = (round(float(library.starts_s[row]), 6), round(float(library.ends_s[row]), 6))
+        times = (f"{library.starts_s[row]:.6f}", f"{library.ends_s[row]:.6f}")
         lines.writerow([safe_cell(file), *times, "", safe_cell(label), round(probability, 4)])
     return text.getvalue()
 

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import BundleError, LabelError, UsageError
-from serving.label_text import join_labels, normalise_label
+from serving.label_text import check_printable, join_labels, normalise_label
 from serving.npz import ArrayForm, read_npz
 
 LARGEST_OFFSET = 1e6  # scores of two classes differ by 2 * temperature at most, which is far less
@@ -268,6 +268,8 @@ class ZeroShot:
         typed = [label for label, row in zip(labels, rows, strict=True) if row < 0]
         if not labels or not all(map(normalise_label, labels)):
             raise LabelError(f"labels: got {'an empty' if labels else 'no'} label; wanted one name or text for each")
+        for label in typed:
+            check_printable(label)
         if typed and not (knows_text and self.text_mean is not None):
             install = "" if self.text_mean is None else "pip install 'unheard[text]', or "
             raise LabelError(

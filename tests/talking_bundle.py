@@ -15,10 +15,11 @@ from serving.zeroshot import ZeroShot, unit_rows
 MEANINGS = {"tone": ("tone", "whistle"), "noise": ("noise", "hiss"), "clicks": ("clicks", "ticking")}
 
 
-def write_talking_bundle(source: Path, folder: Path) -> Path:
+def write_talking_bundle(source: Path, folder: Path, class_texts: str = "description") -> Path:
     """Copy a bundle of the classes tone, noise and clicks, with a text model that knows the words of MEANINGS.
 
     A word has its class's vector, so "hiss" scores as "noise" does, although it is no class of the training.
+    class_texts: what of a class is encoded, see `serving.text_model.text_source.CLASS_TEXTS`.
     """
     shutil.copytree(source, folder)
     zeroshot = ZeroShot.load(folder / "zeroshot.npz")
@@ -26,7 +27,7 @@ def write_talking_bundle(source: Path, folder: Path) -> Path:
     words = sorted((word, row) for row, meaning in enumerate(MEANINGS.values()) for word in meaning)
     text = folder / "text"
     text.mkdir()
-    (text / "text.json").write_text(json.dumps({"encoder": "glove", "max_tokens": 1}))
+    (text / "text.json").write_text(json.dumps({"encoder": "glove", "max_tokens": 1, "class_texts": class_texts}))
     (text / "descriptions.json").write_text(json.dumps({name: name for name in MEANINGS}))
     np.savez(
         text / "glove.npz",

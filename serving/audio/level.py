@@ -11,6 +11,7 @@ LOWEST_DBFS = -120.0  # given for digital silence, whose level is minus infinity
 # 0.999 with that of digital silence. With a log offset of 0.001 the same holds 20 dB lower: there, -70 dBFS is like -50
 # here. The softest of 1280 clips of ESC-50 reaches -38 dBFS; 16-bit dither has -88 dBFS, A-law's idle code -72 dBFS.
 SILENT_DBFS = -70.0
+SHORTEST_S = 0.025  # a frame of the front end, which a shorter sound does not fill
 
 
 def level_dbfs(wave: NDArray[np.floating]) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.audio.cancelling_channels import CancellingChannels
 from serving.audio.resampling import StreamResampler
 from serving.audio.sample_blocks import SampleBlock
 from serving.audio.waveform import check_rate, check_wave, mix
@@ -20,7 +21,8 @@ class MonoStream:
     blocks     the decoded samples
     name       for messages
     target_hz  rate of the waveform; None: that of the first block, which it is after the start
-    warnings   gets one line for each part that cannot be read; `blocks` may add to the same list
+    warnings   gets one line for each part that cannot be read, and one if the channels cancel each other; `blocks` may
+               add to the same list
 
     Where the rate changes inside the recording, each stretch is resampled on its own. These are known so far, and for
     the whole recording once it is exhausted:
@@ -43,7 +45,7 @@ class MonoStream:
     milliseconds: dict[str, float] = field(default_factory=lambda: {"decode": 0.0, "resample": 0.0})
 
     def __iter__(self) -> Generator[NDArray[np.float32]]:
-        resampler, given = None, False
+        resampler, given, cancelling = None, False, CancellingChannels()
         block = self._next()
         if block is None:
             check_wave(np.empty(0, np.float32), self.name)  # raises
@@ -55,6 +57,7 @@ class MonoStream:
             if resampler is None:
                 resampler = StreamResampler(block.rate_hz, target_hz)
             mono = np.ascontiguousarray(mix(block.wave), np.float32)
+            cancelling.add(block.wave, mono)
             wave = resampler.push(mono, is_last)
             self._spend("resample", start)
             if is_last:
@@ -65,6 +68,8 @@ class MonoStream:
                 given = True
                 yield wave
             block = after
+        if warning := cancelling.warning():
+            self.warnings.append(f"{self.name}: {warning}")
 
     def close(self) -> None:
         """Close the file."""

@@ -119,10 +119,15 @@ def read_layout(source: ByteSource, start: int = 0, end: int | None = None) -> S
             stated_s = stated * frames.kind.samples / frames.kind.rate_hz
             fault = "damaged" if walk.junk else "cut off"
             notes.append(f"{fault}: {frames.seconds:.1f} of {stated_s:.1f} s are there, and were read")
+            if walk.junk:
+                notes[-1] += f"; times after the damage are up to {stated_s - frames.seconds:.1f} s too early"
     if walk.cut and not notes:
         notes.append("cut off in the middle of a frame: what was before it was read")
     if walk.junk:
-        notes.append(f"damaged: {walk.junk} bytes between or after its frames are no MP3, and were left out")
+        notes.append(
+            f"damaged: {walk.junk} bytes between or after its frames are no MP3, and were left out; times after them "
+            "may be too early"
+        )
     if len(streams) > MOST_STREAMS:
         left_s = sum(frames.seconds for frames in streams[MOST_STREAMS:])
         notes.append(f"{len(streams)} streams joined: only {MOST_STREAMS} were read, {left_s:.1f} s were left out")

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.audio.level import SHORTEST_S
 from serving.audio.mono_stream import MonoStream
 from serving.audio.read_ahead import read_ahead
 from serving.audio.reading import file_blocks
@@ -92,4 +93,8 @@ class RecordingStream:
                     padded=block.padded,
                     levels_dbfs=block.levels_dbfs,
                     inputs=self._front_end(block.windows),
+                )
+            if self.duration_s < SHORTEST_S:
+                self._mono.warnings.append(
+                    f"{self._mono.name}: lasts only {1000 * self.duration_s:.1f} ms, too short to hear"
                 )

@@ -85,7 +85,9 @@ class BlockReader:
             self._count(wave, rate_hz)
             yield SampleBlock(wave, rate_hz, is_integer)
         if is_whole and file.frames != UNKNOWN_LENGTH and n_samples < file.frames:
-            self.notes.append(_cut_note(n_samples, file.frames, rate_hz))
+            # An OGG file's length is stated by the last page that is there, so what is missing was before it.
+            note = _hole_note if file.format == "OGG" else _cut_note
+            self.notes.append(note(n_samples, file.frames, rate_hz))
 
     def _before_damage(
         self,
@@ -149,3 +151,8 @@ def _joined_frames(frames: Iterable[tuple[Wave, int]]) -> Iterator[tuple[Wave, i
 
 def _cut_note(n_samples: int, claimed: int, rate_hz: int) -> str:
     return f"cut off: {n_samples / rate_hz:.1f} of {claimed / rate_hz:.1f} s are there, and were read"
+
+
+def _hole_note(n_samples: int, claimed: int, rate_hz: int) -> str:
+    missing = f"{(claimed - n_samples) / rate_hz:.1f} s"
+    return f"damaged: {missing} in the middle are missing; times after them are up to {missing} too early"

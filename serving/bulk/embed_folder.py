@@ -273,8 +273,8 @@ def _show_result(result: dict[str, Any]) -> None:
         say(f"{result['errors']} files could not be used: {result['errors_file']} gives the reasons")
     if result["warnings"]:
         say(
-            f"{result['warnings']} files were read only in part: the column `warning` and {result['errors_file']} say "
-            "what is missing"
+            f"{result['warnings']} files have a warning, most because a part is missing: see the column `warning` and "
+            f"{result['errors_file']}"
         )
     if result["missing"]:
         say(f"{result['missing']} files are no longer there; their rows were kept: {result['errors_file']} lists them")

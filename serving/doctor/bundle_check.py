@@ -14,6 +14,7 @@ from serving.cores import usable_cores
 from serving.doctor.finding import Finding, reason_of
 from serving.embedder import MAX_BATCH
 from serving.errors import BackendError, UnheardError
+from serving.teaching.taught_record import read_record
 from serving.text_model.text_model import TextModel
 from serving.text_model.text_source import WAY_OUT, text_source
 from serving.zeroshot import ZeroShot, unit_rows
@@ -83,11 +84,13 @@ def _check_text_model(bundle: Bundle) -> Finding:
     place = {"bundle": "the bundle", "packages": "installed packages"}[source]
     try:
         model = TextModel.load(bundle)
-        names = [name for name, has in zip(zeroshot.class_names, zeroshot.has_text, strict=True) if has]
-        vectors = unit_rows(model.encode_labels(names) - zeroshot.text_mean)
+        taught = {name for name, each in read_record(bundle).items() if each.description}  # a description of its own
+        compared = zeroshot.has_text & np.array([name not in taught for name in zeroshot.class_names])
+        names = [name for name, is_compared in zip(zeroshot.class_names, compared, strict=True) if is_compared]
+        vectors = model.encode_labels(names or ["sound"]) - zeroshot.text_mean
     except Exception as error:  # a library may raise any type
         return Finding("text model", f"from {place}: cannot be loaded", "broken", f"{reason_of(error)}; {WAY_OUT}")
-    worst = float((vectors * zeroshot.class_vectors[zeroshot.has_text]).sum(axis=1).min())
+    worst = float((unit_rows(vectors) * zeroshot.class_vectors[compared]).sum(axis=1).min()) if names else 1.0
     if not worst >= LEAST_COSINE:
         found = f"{model.encoder} from {place} gives other vectors than training's: least cosine {worst:.4f}"
         return Finding("text model", found, "broken", WAY_OUT)

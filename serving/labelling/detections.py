@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.audio import SILENT_DBFS
+from serving.audio.level import SHORTEST_S
 from serving.zeroshot import ZeroShot
 
 # Where no least similarity is known. Of 0.3, 0.5, 0.7 and 0.9 it gave the best balance of precision and recall, see
@@ -62,8 +63,8 @@ def name_windows(
     """The labels of each window [n], in the order of the windows, most probable first.
 
     embeddings   [n, 128] float32
-    A window whose peak level is below SILENT_DBFS gets none: its embedding is that of silence. With a threshold, even
-    noise gets none.
+    A window whose peak level is below SILENT_DBFS gets none: its embedding is that of silence. One with less than
+    SHORTEST_S of sound gets none. With a threshold, even noise gets none.
     """
     if not len(embeddings):
         return []
@@ -76,7 +77,7 @@ def name_windows(
     if rules.threshold is not None:
         taken &= similarities >= rules.threshold
         taken &= ~zeroshot.is_noise(embeddings)[:, None]
-    taken &= (levels_dbfs >= SILENT_DBFS)[:, None]
+    taken &= ((levels_dbfs >= SILENT_DBFS) & (ends_s - starts_s >= SHORTEST_S))[:, None]
     ranked = np.argsort(-shares, axis=1, kind="stable")[:, : rules.top]
     return [
         Detection(

@@ -142,4 +142,4 @@ def _show_result(result: dict[str, Any]) -> None:
     if result["errors"]:
         say(f"{result['errors']} files could not be used: {result['errors_file']} gives the reasons")
     if result["warnings"]:
-        say(f"{result['warnings']} files were read only in part: {result['errors_file']} says what is missing")
+        say(f"{result['warnings']} files have a warning, most because a part is missing: see {result['errors_file']}")

@@ -112,6 +112,12 @@ def check_label_options(options: LabelOptions) -> None:
         raise UsageError(
             f"--out: got {options.out}; wanted a name that ends with .csv or .parquet, or --format raven or audacity"
         )
+    named = SUFFIX_FORMATS.get(options.out.suffix.lower(), options.form)
+    if named != options.form and not options.per_recording:
+        raise UsageError(
+            f"--out: got {options.out} with --format {options.form}; wanted another name, because {options.out.suffix} "
+            f"names the format {named}"
+        )
     if options.update and options.embeddings is None:
         raise UsageError(
             "--update: needs --embeddings FILE.parquet, where the embeddings of recordings that are done are kept"

@@ -1,21 +1,19 @@
 """Which labels sounds are given: the bundle's classes, a known list, typed ones, or those of a file."""
 
-import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from serving.csv_rows import read_rows
 from serving.embedder import Embedder
-from serving.errors import LabelError, UsageError
+from serving.errors import UsageError
 from serving.label_lists import LABEL_LISTS, list_in_words
-from serving.label_text import check_label_length, join_labels, normalise_label, split_labels
+from serving.label_text import check_label_length, check_printable, join_labels, normalise_label, split_labels
 from serving.zeroshot import ZeroShot
 
 MOST_BYTES = 2**20  # of a file of labels
-FILES = (".txt", ".csv", ".tsv")
+TABLES = (".csv", ".tsv")
+FILES = (".txt", *TABLES)
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,8 @@ def read_label_source(text: str | None, class_names: Sequence[str]) -> LabelSour
     text         None: the bundle's classes; esc-50 or fsc22 in any case; @FILE, or the path of a .txt, .csv or .tsv
                  file; otherwise labels with commas between, see `split_labels`
     class_names  of the bundle, which may have commas in them
-    errors       UsageError: the file cannot be read; LabelError: a quote is not closed, or a label is too long
+    errors       UsageError, DataError: the file cannot be read, or has other columns; LabelError: a quote is not
+                 closed, or a label is too long or not printable
     """
     if text is None:
         return LabelSource()
@@ -59,8 +58,9 @@ def read_label_file(path: Path, flag: str = "--labels") -> LabelSource:
 
 
 def _checked(source: LabelSource) -> LabelSource:
-    for label in (*(source.labels or ()), *source.descriptions.values()):
-        check_label_length(label)
+    for text in (*(source.labels or ()), *source.descriptions.values()):
+        check_label_length(text)
+        check_printable(text)
     return source
 
 
@@ -69,18 +69,7 @@ def choose_labels(embedder: Embedder, source: LabelSource) -> ZeroShot:
 
     errors   LabelError, as `Embedder.choose`, or descriptions for a bundle without a text model
     """
-    if source.labels is None or not source.descriptions:
-        return embedder.choose(source.labels)
-    by_text = {source.descriptions.get(label, label): label for label in source.labels}
-    if repeated := sorted({label for label in source.labels if list(source.labels).count(label) > 1}):
-        raise LabelError(f"--labels: got {join_labels(repeated)} more than once; give each label once")
-
-    def encode(texts: Sequence[str]) -> NDArray[np.float32]:
-        return embedder.encode_labels([by_text[text] for text in texts], source.descriptions)
-
-    texts = [source.descriptions.get(label, label) for label in source.labels]
-    chosen = embedder.zeroshot.choose(texts, encode if embedder.knows_text else None)
-    return replace(chosen, class_names=list(source.labels))
+    return embedder.choose(source.labels, source.descriptions)
 
 
 def _plain(name: str) -> str:
@@ -88,7 +77,7 @@ def _plain(name: str) -> str:
 
 
 def _read_file(path: Path, flag: str) -> LabelSource:
-    """Labels of a file in UTF-8: .csv and .tsv with the columns label and description, otherwise one label a line."""
+    """Labels of a file in UTF-8: .csv and .tsv as `_read_table`, otherwise one label a line."""
     try:
         if path.stat().st_size > MOST_BYTES:
             raise UsageError(f"{flag}: {path}: is larger than 1 MB; give a file with one label a line")
@@ -100,14 +89,28 @@ def _read_file(path: Path, flag: str) -> LabelSource:
             "the columns label and description"
         ) from error
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    if path.suffix.lower() not in (".csv", ".tsv"):
-        rows = [[line] for line in lines]
+    if path.suffix.lower() in TABLES:
+        source = _read_table("\n".join(lines), f"{flag}: {path}")
     else:
-        rows = list(csv.reader(lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
-    if rows and normalise_label(rows[0][0]) == "label":
-        rows = rows[1:]
-    labels = [row[0].strip() for row in rows]
-    if not labels or not all(labels):
-        raise UsageError(f"{flag}: {path}: {'a row has' if labels else 'it holds'} no label; give one label a line")
-    described = {row[0].strip(): row[1].strip() for row in rows if len(row) > 1 and row[1].strip()}
-    return LabelSource(labels, described)
+        has_header = bool(lines) and normalise_label(lines[0]) == "label"
+        source = LabelSource([line.strip() for line in lines[has_header:]])
+    if not source.labels or not all(source.labels):
+        reason = "a row has" if source.labels else "it holds"
+        raise UsageError(f"{flag}: {path}: {reason} no label; give one label a line")
+    return source
+
+
+def _read_table(text: str, name: str) -> LabelSource:
+    """Rows of one column of labels, or of columns with the names label and description. name: for messages."""
+    rows = [row for _, row in read_rows(text, name)]
+    header = [normalise_label(cell) for cell in rows[0]] if rows else []
+    if len(header) > 1 and not {"label", "description"} <= set(header):
+        raise UsageError(
+            f"{name}: got the columns {join_labels(rows[0])}; wanted a first line with the names label and "
+            "description, or one label a line, in double quotes if it contains a comma"
+        )
+    if "label" not in header:
+        return LabelSource([row[0] for row in rows])
+    place, at = header.index("label"), header.index("description") if len(header) > 1 else len(header)
+    cells = [(row[place] if place < len(row) else "", row[at] if at < len(row) else "") for row in rows[1:]]
+    return LabelSource([label for label, _ in cells], {label: text for label, text in cells if text})

@@ -118,7 +118,7 @@ class CsvTable(_TextTable):
     def write(self, recording: LabelledRecording) -> None:
         """Append the labels of a recording."""
         for row in rows_of(recording):
-            self._rows.writerow([round(cell, 6) if isinstance(cell, float) else safe_cell(cell) for cell in row])
+            self._rows.writerow([f"{cell:.6f}" if isinstance(cell, float) else safe_cell(cell) for cell in row])
 
 
 class ParquetTable:

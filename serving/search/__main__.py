@@ -125,7 +125,7 @@ def _write(path: Path, found: Sequence[Found]) -> None:
             rows.writerow(COLUMNS)
             for each in found:
                 cells = [getattr(each, name) for name in COLUMNS]
-                rows.writerow([round(cell, 6) if isinstance(cell, float) else safe_cell(cell) for cell in cells])
+                rows.writerow([f"{cell:.6f}" if isinstance(cell, float) else safe_cell(cell) for cell in cells])
 
     try:
         write_atomically(path, write)

@@ -1,6 +1,5 @@
 """Examples of sounds with their labels: a folder of class folders, or a CSV file with a row for each example."""
 
-import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from numpy.typing import NDArray
 
 from serving.audio.file_names import SUFFIXES, is_hidden, walk_recordings
 from serving.command_line import say
+from serving.csv_rows import read_rows
 from serving.errors import DataError, LabelError, UsageError
-from serving.label_text import check_label_length, join_labels, normalise_label
+from serving.label_text import check_label_length, check_printable, join_labels, normalise_label
 
 Wave = tuple[NDArray[np.floating], float]  # samples, rate in Hz
 # Names of a column: as `serving.review` writes it, and as `serving.label` does.
@@ -82,8 +82,9 @@ def check_labels(labels: Iterable[str]) -> None:
     spellings: dict[str, str] = {}
     for label in dict.fromkeys(labels):
         check_label_length(label)
-        if not label.isprintable() or not normalise_label(label):
-            raise LabelError(f"labels: got {label!r}; wanted printable text")
+        check_printable(label)
+        if not normalise_label(label):
+            raise LabelError(f"labels: got {label!r}; wanted a name")
         first = spellings.setdefault(normalise_label(label), label)
         if first != label:
             raise LabelError(f"labels: {join_labels([first, label])} are the same label; use one spelling")
@@ -108,20 +109,18 @@ def _read_folder(folder: Path) -> list[Example]:
 def _read_csv(path: Path) -> list[Example]:
     """The rows that have a label."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.reader(file, strict=True))
-    except (OSError, ValueError, csv.Error) as error:
+        rows = read_rows(path.read_text(encoding="utf-8-sig"), str(path))
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as CSV ({error}); {WANTED}") from error
-    header = [name.strip().lower() for name in rows[0]] if rows else []
+    header = [name.lower() for name in rows[0][1]] if rows else []
     places = {key: next((header.index(name) for name in names if name in header), -1) for key, names in COLUMNS.items()}
     if places["file"] < 0 or places["label"] < 0:
         raise DataError(f"{path}: got the columns {', '.join(header) or 'none'}; {WANTED}")
     examples = []
-    for number, row in enumerate(rows[1:], start=2):
-        if any(map(str.strip, row)):
-            cells = {key: row[place].strip() if 0 <= place < len(row) else "" for key, place in places.items()}
-            if cells["label"]:
-                examples.append(_example_of(cells, path, f"{path}, row {number}"))
+    for number, row in rows[1:]:
+        cells = {key: row[place] if 0 <= place < len(row) else "" for key, place in places.items()}
+        if cells["label"]:
+            examples.append(_example_of(cells, path, f"{path}, row {number}"))
     if not examples:
         raise DataError(f"{path}: no row has a label; {WANTED}")
     return examples
@@ -145,5 +144,5 @@ def _seconds(text: str, column: str, where: str) -> float | None:
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise DataError(f"{where}: {column} is {text!r}; wanted seconds, 0 or more, or nothing")
+        raise DataError(f"{where}: {column} is {text!r}; wanted seconds with a decimal point, 0 or more, or nothing")
     return seconds

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import LabelError, UsageError
-from serving.label_text import check_label_length, join_labels, normalise_label
+from serving.label_text import check_label_length, check_printable, join_labels, normalise_label
 from serving.teaching.embedded_examples import EmbeddedExamples, embed_examples
 from serving.teaching.examples import Example, check_labels
 from serving.teaching.posterior import PlacedExamples, choose_weight, counts_as_seen, held_out_cosines, with_examples
@@ -61,6 +61,7 @@ def teach(embedder: "Embedder", examples: Sequence[Example], descriptions: Descr
         raise LabelError(f"descriptions: got {join_labels(repeated)} more than once; give each label once")
     for text in descriptions.texts.values():
         check_label_length(text)
+        check_printable(text)
     before = embedder.lesson  # what was taught since the bundle was opened
     earlier = read_record(embedder.bundle) if before is None else before.classes
     prior = with_classes(embedder, descriptions, [example.label for example in examples])

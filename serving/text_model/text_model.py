@@ -127,13 +127,23 @@ class TextModel:
     def encode_labels(
         self, labels: Sequence[str], descriptions: Mapping[str, str] | None = None
     ) -> NDArray[np.float32]:
-        """The vectors of labels, made as training makes those of classes: [n, size] float32, unit rows.
+        """The vectors of labels: [n, size] float32, unit rows.
 
-        descriptions   label -> its description, instead of the bundle's
-        errors         LabelError: the model knows no word of a label
+        descriptions   label -> its description. It alone is encoded: the label may be a name that the model cannot
+                       read, or that means something else to it. Labels without one are encoded as training encodes
+                       classes, by the bundle's descriptions
+        errors         LabelError: the model knows no word of a description, or of a label without one
         """
-        own = descriptions or {}
-        return encode_classes(labels, lambda label: own.get(label) or self.describe(label), self.encode, self.names)
+        own = {label: words_of_label(text) for label, text in (descriptions or {}).items() if text}
+        plain = [label for label in dict.fromkeys(labels) if label not in own]
+        given = [label for label in dict.fromkeys(labels) if label in own]
+        vectors: dict[str, NDArray[np.float32]] = {}
+        if plain:
+            rows = encode_classes(plain, self.describe, self.encode, self.names)
+            vectors |= dict(zip(plain, rows, strict=True))
+        if given:
+            vectors |= dict(zip(given, self.encode([own[label] for label in given]), strict=True))
+        return np.stack([vectors[label] for label in labels])
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """[n, size] float32, unit rows. LabelError: the model knows no word of a text."""

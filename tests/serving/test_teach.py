@@ -25,6 +25,7 @@ from serving.errors import LabelError, UsageError
 from serving.label import main as label_main
 from serving.server.operation_routes import describe_model
 from serving.teach import main
+from serving.teaching.examples import read_examples
 from serving.teaching.posterior import PlacedExamples, choose_weight, held_out_cosines, with_examples
 from serving.zeroshot import ZeroShot, unit_rows
 from tests.bundle_copies import copy_bundle
@@ -420,6 +421,14 @@ def test_wrong_examples_are_refused_in_one_line_and_nothing_is_written(lesson_fo
     assert "no example of my tone can be used" in refused(tmp_path / "lost")
 
 
+def test_a_list_with_semicolons_is_read(tmp_path):
+    (tmp_path / "list.csv").write_text("file;start;end;label\n0.wav;0.5;1;a\n\n1.wav;;;b\n", encoding="utf-8-sig")
+    first, second = read_examples(tmp_path / "list.csv")
+    assert (first.label, first.source, first.start_s, first.end_s) == ("a", tmp_path / "0.wav", 0.5, 1.0)
+    assert second.is_whole
+    assert second.where.endswith("row 4")
+
+
 @pytest.mark.parametrize(
     ("lines", "reason"),
     [
@@ -430,6 +439,8 @@ def test_wrong_examples_are_refused_in_one_line_and_nothing_is_written(lesson_fo
         ([], "got the columns none"),
         (["file,start,end,label", "0.wav,2,1,a"], "row 2: starts at 2 s and ends at 1 s"),
         (["file,start,end,label", "0.wav,x,1,a"], "row 2: start is 'x'; wanted seconds"),
+        (["file;start;end;label", "0.wav;0,5;1,5;a"], "row 2: start is '0,5'; wanted seconds with a decimal point"),
+        (["file,start,end,label", "0.wav,0,5,1,5,a"], "row 2: got 6 cells, but the first row has 4"),
         (["file,start,end,label", "0.wav,-1,1,a"], "row 2: start is '-1'"),
         (["file,start,end,label", ",,,a"], "row 2: has no file"),
         (["file,label", "0.wav,a", "0.wav,A"], "a, A are the same label"),

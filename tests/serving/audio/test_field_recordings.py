@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 import sys
 import time
@@ -25,6 +26,7 @@ from serving.server.limits import Limits
 from serving.server.pipeline import Pipeline
 from tests import field_recordings as field
 from tests.field_recordings import CONTAINER_KINDS, LIBSNDFILE_KINDS, SECONDS, contained, field_sound, mp3
+from tests.sounds import encoded
 
 KINDS = LIBSNDFILE_KINDS | CONTAINER_KINDS
 
@@ -313,3 +315,31 @@ def test_a_training_names_all_bad_files_at_once_and_can_leave_them_out(recording
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert sorted(config["skipped"]) == ["noise/worse.mp3", "tone/bad.wav"]
     assert len(load_clips("folder", folder).clips) == 28
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+@pytest.mark.parametrize("keeps_headers", [False, True])
+def test_a_hole_in_an_ogg_is_told_with_how_much_later_times_are_off(subtype, keeps_headers):
+    wave = np.random.default_rng(1).normal(0, 0.1, 48_000 * 20)
+    data = encoded(wave, 48_000, "OGG", subtype)
+    middle = len(data) // 2
+    at = data.index(b"OggS", middle) + 300 if keeps_headers else middle  # inside of a page, or wherever it is
+    size = 10 if keeps_headers else 30_000
+    overwritten = data[:at] + b"\xaa" * size + data[at + size :]
+    notes: list[str] = []
+    read, rate_hz = decode_audio(overwritten, "night.ogg", warn=notes.append)
+    missing_s = 20 - len(read) / rate_hz
+    assert missing_s > 0.05
+    told = f"{missing_s:.1f} s in the middle are missing; times after them are up to {missing_s:.1f} s too early"
+    assert told in " ".join(notes)
+    assert "cut off" not in " ".join(notes)
+
+
+def test_a_hole_in_an_mp3_is_told_with_how_much_later_times_are_off():
+    data = mp3(np.random.default_rng(1).normal(0, 0.1, field.RATE_HZ * 20))
+    middle = len(data) // 2
+    notes: list[str] = []
+    read, rate_hz = decode_audio(data[:middle] + b"\xaa" * 10_000 + data[middle + 10_000 :], warn=notes.append)
+    off_s = float(re.findall(r"up to (\d+\.\d) s too early", " ".join(notes))[0])
+    assert off_s == pytest.approx(20 - len(read) / rate_hz, abs=0.1)  # the encoder pads with part of a second
+    assert off_s > 0.5

@@ -16,9 +16,12 @@ import pandas
 import pytest
 import soundfile
 
+from demo.typed_labels import choose_labels as typed_in_the_demo
 from serving.bulk.resumable_job import ResumableJob
+from serving.doctor.bundle_check import examine_bundle
 from serving.embedder import Embedder
 from serving.label import main
+from serving.labelling.label_source import LabelSource, read_label_source
 from tests.conftest import RATE_HZ, small_sound
 from tests.talking_bundle import write_talking_bundle
 
@@ -202,6 +205,91 @@ def test_labels_and_descriptions_of_a_file_are_found_by_the_descriptions(bundle_
     assert rows.label.tolist() == ["'=kettle", "clicks", "snake", "'=kettle"]
 
 
+@pytest.mark.parametrize("class_texts", ["description", "name+description"])
+def test_a_label_with_a_description_is_only_a_name(bundle_folder, card, tmp_path, class_texts):
+    talking = write_talking_bundle(bundle_folder, tmp_path / "talking", class_texts)
+    (tmp_path / "mine.csv").write_text("label,description\nZilpzalp,whistle\nwhistle,hiss\nhiss,ticking\n")
+    assert label(talking, card, tmp_path / "table.csv", "--labels", str(tmp_path / "mine.csv")) == 0
+    rows = pandas.read_csv(tmp_path / "table.csv")
+    assert rows.label.tolist() == ["Zilpzalp", "hiss", "whistle", "Zilpzalp"]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "label;description\nZilpzalp;whistle\nMöwe;hiss\n",
+        'Description\tLABEL\n"whistle"\tZilpzalp\nhiss\tMöwe\n',
+        "label,description,note\nZilpzalp,whistle,heard\nMöwe,hiss,\n",
+    ],
+)
+def test_a_spreadsheets_delimiter_and_order_of_columns_are_read(tmp_path, rows):
+    (tmp_path / "mine.csv").write_text(rows, encoding="utf-8-sig")
+    source = read_label_source(str(tmp_path / "mine.csv"), [])
+    assert source == LabelSource(["Zilpzalp", "Möwe"], {"Zilpzalp": "whistle", "Möwe": "hiss"})
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("Art,Beschreibung\nSirene,a wailing alarm\n", "got the columns Art, Beschreibung; wanted"),
+        ("Sirene;a wailing alarm\nHund;barks\n", "got the columns Sirene, a wailing alarm; wanted"),
+        ("label\nDog, barking\n", "row 2: got 2 cells, but the first row has 1"),
+        ("label,description\nDog,barks, and growls\n", "row 2: got 3 cells, but the first row has 2"),
+        ('label,description\nDog,"barks\n', "cannot be read as CSV"),
+        ("label,description\n,barks\n", "a row has no label"),
+    ],
+)
+def test_a_label_file_with_other_columns_is_refused(bundle_folder, card, tmp_path, capsys, rows, message):
+    (tmp_path / "mine.csv").write_text(rows)
+    assert label(bundle_folder, card, tmp_path / "table.csv", "--labels", str(tmp_path / "mine.csv")) == 2
+    assert message in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not (tmp_path / "table.csv").exists()
+
+
+def test_a_recording_too_short_to_hear_has_a_warning_and_no_row_and_times_have_no_exponent(bundle_folder, tmp_path):
+    card = tmp_path / "card"
+    card.mkdir()
+    soundfile.write(card / "one.wav", np.full(1, 0.5), RATE_HZ)
+    soundfile.write(card / "short.wav", small_sound("tone", np.random.default_rng(1), 0.03), RATE_HZ)
+    assert label(bundle_folder, card, tmp_path / "table.csv", "--probability", "0", "--threshold", "-1") == 0
+    with (tmp_path / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["path"], row["start_s"], row["end_s"]) for row in rows] == [("short.wav", "0.000000", "0.030000")]
+    assert "lasts only 0.1 ms, too short to hear" in (tmp_path / "table.errors.csv").read_text()
+
+
+def test_channels_that_cancel_each_other_are_reported(bundle_folder, tmp_path):
+    card = tmp_path / "card"
+    card.mkdir()
+    sound = small_sound("tone", np.random.default_rng(1), 5.0)
+    quiet = np.random.default_rng(2).normal(size=len(sound)) * 1e-4
+    soundfile.write(card / "reversed.wav", np.stack([sound, quiet - sound], axis=1), RATE_HZ)
+    soundfile.write(card / "same.wav", np.stack([sound, sound], axis=1), RATE_HZ)
+    soundfile.write(card / "one_side.wav", np.stack([sound, 0 * sound], axis=1), RATE_HZ)
+    soundfile.write(card / "silent.wav", np.zeros((RATE_HZ, 2)), RATE_HZ)
+    assert label(bundle_folder, card, tmp_path / "table.csv") == 0
+    with (tmp_path / "table.errors.csv").open(newline="") as file:
+        errors = {row["path"]: row["error"] for row in csv.DictReader(file)}
+    assert list(errors) == ["reversed.wav"]
+    assert re.search(
+        r"the channels cancel each other: the mix is \d\d dB quieter than the channels", errors["reversed.wav"]
+    )
+
+
+def test_every_way_to_give_a_description_gives_the_same_vector(bundle_folder, tmp_path):
+    embedder = Embedder.load(write_talking_bundle(bundle_folder, tmp_path / "talking", "name+description"))
+    wanted = embedder.choose(["hiss"]).targets
+    given = {"Zilpzalp": "hiss"}
+    np.testing.assert_allclose(embedder.choose(["Zilpzalp"], given).targets, wanted, atol=1e-6)
+    taught = embedder.teach({}, given)
+    np.testing.assert_allclose(taught.choose(["Zilpzalp"]).targets, wanted, atol=1e-6)
+    typed = typed_in_the_demo(embedder, ["Zilpzalp"], {"zilpzalp": "hiss"})
+    np.testing.assert_allclose(typed.targets, wanted, atol=1e-6)
+    taught.save(tmp_path / "taught")
+    findings = {each.what: each for each in examine_bundle(tmp_path / "taught")}
+    assert findings["text model"].state not in ("broken", "absent")
+
+
 def test_other_labels_need_no_second_embedding(bundle_folder, card, tmp_path, monkeypatch):
     talking = write_talking_bundle(bundle_folder, tmp_path / "talking")
     kept = ("--embeddings", str(tmp_path / "kept.parquet"))
@@ -325,6 +413,7 @@ def test_a_file_name_with_a_tab_or_a_line_break_stays_one_line(bundle_folder, ca
         (("--labels", "{tmp}/bytes.txt"), "not UTF-8"),
         (("--labels", "tone, Tone"), "more than once"),
         (("--labels", ""), "no label"),
+        (("--labels", "tone\x01, \x00rain"), "wanted printable text"),
         (("--threshold", "2"), "--threshold: got 2"),
         (("--probability", "nan"), "--probability: got nan"),
         (("--top", "0"), "--top: got 0"),
@@ -332,7 +421,13 @@ def test_a_file_name_with_a_tab_or_a_line_break_stays_one_line(bundle_folder, ca
         (("--hop-seconds", "0"), "error: --hop-seconds: got 0"),
         (("--workers", "0"), "error: --workers: got 0"),
         (("--update",), "--update: needs --embeddings"),
-        (("--format", "xml"), "xml"),
+        (("--format", "xml"), "--format: got 'xml'; wanted one of audacity, csv, parquet, raven; see"),
+        (("--threshold", "0,5"), "--threshold: got '0,5'; wanted a number with a decimal point; see"),
+        (("--probability", "a'b"), '--probability: got "a\'b"; wanted a number'),
+        (("--top", "x"), "--top: got 'x'; wanted a whole number; see"),
+        (("--processes", "1.5"), "--processes: got '1.5'; wanted a whole number; see"),
+        (("--format", "raven"), ".csv names the format csv"),
+        (("--format", "csv", "--out", "{tmp}/new.parquet"), ".parquet names the format parquet"),
         (("--out", "{tmp}/table.txt"), ".csv or .parquet"),
         (("--out", "{tmp}/there.csv"), "exists already"),
     ],

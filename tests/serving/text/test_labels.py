@@ -180,6 +180,20 @@ def test_words_that_are_not_known_are_told(client, named, sound_file):
     assert [note for note in notes if "дождь" in note]
 
 
+@pytest.mark.parametrize("label", ["\x00rain", "rain\x1b[2J", "dog\nrain", "dog\u2028rain", "\u202erain"])
+def test_control_characters_in_a_label_are_refused_in_every_way(client, named, label):
+    assert "printable" in str(ask(client, label, "dog x", status=422))
+    for refuse in (
+        lambda: named.choose([label]),
+        lambda: named.choose(["bird"], {"bird": label}),
+        lambda: named.choose([label], {label: "rain"}),
+        lambda: named.teach({}, {"bird": label}),
+        lambda: named.teach({}, {label: "rain"}),
+    ):
+        with pytest.raises(LabelError, match="printable"):
+            refuse()
+
+
 @pytest.fixture(scope="module")
 def sound_file(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("sound") / "sound.wav"
