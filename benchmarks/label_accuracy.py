@@ -38,7 +38,7 @@ from serving.command_line import run_command, say, show
 from serving.errors import DataError, UsageError
 from serving.label import main as label
 from serving.label_text import join_labels
-from serving.zeroshot import ZeroShot
+from serving.zeroshot_file import parse_zeroshot
 
 RATE_HZ = 44_100
 WITHIN = 0.5  # share of a window or a row that has to lie in clips of its label
@@ -83,7 +83,7 @@ class Clip:
 
 def measure(options: Options) -> dict[str, Any]:
     """Make the recordings, label them, and return the result that is printed as JSON."""
-    zeroshot = ZeroShot.parse(open_bundle(options.bundle).read(ZEROSHOT), str(options.bundle))
+    zeroshot = parse_zeroshot(open_bundle(options.bundle).read(ZEROSHOT), str(options.bundle))
     seen = dict(zip(zeroshot.class_names, map(bool, zeroshot.seen), strict=True))
     clips = [clip for clip in read_clips(options.data_dir, options.fold) if clip.label in seen]
     if not clips:

@@ -41,6 +41,7 @@ from serving.search.query import Query, make_query
 from serving.search.scores import scorer
 from serving.search.search_index import SearchIndex
 from serving.zeroshot import ZeroShot, unit_rows
+from serving.zeroshot_file import parse_zeroshot
 
 NEIGHBOURS = 10  # of a real embedding, between which and it a row may lie
 NOISE = 0.5  # length of the noise, in distances between the two
@@ -221,7 +222,7 @@ def measure(options: Options) -> dict[str, Any]:
     bundle = open_bundle(options.bundle)
     if bundle.manifest.embedding_space != real_file.space:
         raise UsageError(f"{options.sounds}: was not embedded with {options.bundle}; embed it again with that bundle")
-    words = ZeroShot.parse(bundle.read(ZEROSHOT), str(options.bundle))
+    words = parse_zeroshot(bundle.read(ZEROSHOT), str(options.bundle))
     study = Study("search", options.out)
     real = np.concatenate([rows[is_heard(batch, rows)] for batch, rows in real_file.batches(("level_dbfs",))])
     if len(real) < 2:

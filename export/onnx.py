@@ -34,6 +34,7 @@ from serving.errors import DataError
 from serving.manifest import Manifest, write_manifest
 from serving.new_folder import new_folder
 from serving.text_model.text_source import ENCODERS
+from serving.zeroshot_file import write_zeroshot
 from training.data.clips import LabelledClip
 from training.data.splits import ClipSplit
 from training.networks import EMBEDDING_SIZE
@@ -193,7 +194,7 @@ def _write_class_vectors(folder: Path, run: TrainedRun, text_model: bool) -> dic
         zeroshot = with_text_mean(zeroshot, encoder, run.config.class_texts)
     elif encoder in ENCODERS:
         name_text_model(folder, encoder, run.config.class_texts)
-    zeroshot.save(folder / ZEROSHOT)
+    write_zeroshot(zeroshot, folder / ZEROSHOT)
     return record
 
 

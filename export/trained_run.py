@@ -23,6 +23,7 @@ from serving.command_line import say
 from serving.errors import DataError, RunError
 from serving.progress import track
 from serving.zeroshot import ZeroShot
+from serving.zeroshot_file import read_zeroshot
 from training.data.clips import LabelledClip, data_root, load_clips
 from training.data.splits import ClipSplit
 from training.evaluation.open_labels import Scores
@@ -134,7 +135,7 @@ class TrainedRun:
 def load_zeroshot(run: Path) -> ZeroShot:
     """Load the run's map to class vectors. RunError: it is missing or damaged."""
     try:
-        return ZeroShot.load(run / ZEROSHOT)
+        return read_zeroshot(run / ZEROSHOT)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise RunError(f"{run / ZEROSHOT}: is missing or damaged ({error}); train again") from error
 

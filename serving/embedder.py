@@ -35,6 +35,7 @@ from serving.shared_copy import SharedCopy
 from serving.text_model.text_model import TextModel
 from serving.text_model.text_source import text_source
 from serving.zeroshot import TextEncoder, ZeroShot
+from serving.zeroshot_file import parse_zeroshot
 
 if TYPE_CHECKING:
     from serving.teaching.lesson import Lesson
@@ -61,7 +62,7 @@ class Embedder(SharedCopy):
         self.precision = precision
         self.threads = threads
         self.max_batch = GPU_MAX_BATCH if runs_on_gpu(runtime) else MAX_BATCH
-        self.zeroshot = ZeroShot.parse(
+        self.zeroshot = parse_zeroshot(
             bundle.read(ZEROSHOT), str(bundle.path(ZEROSHOT)), bundle.manifest.embedding_size
         )
         self.text_source = text_source(bundle)

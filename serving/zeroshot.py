@@ -24,35 +24,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import log
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import BundleError, LabelError, UsageError
 from serving.label_text import check_printable, join_labels, normalise_label
-from serving.npz import ArrayForm, read_npz
 
 LARGEST_OFFSET = 1e6  # scores of two classes differ by 2 * temperature at most, which is far less
-LARGEST_NUMBER = 1e9  # in a file
-FORMS = {
-    "mean": ArrayForm("f", ("embedding_size",)),
-    "projection": ArrayForm("f", ("embedding_size", "size")),
-    "class_names": ArrayForm("U", ("classes",)),
-    "class_vectors": ArrayForm("f", ("classes", "text_size")),
-    "seen": ArrayForm("b", ("classes",)),
-    "temperature": ArrayForm("f", ()),
-    "text_mean": ArrayForm("f", ("text_size",), optional=True),
-    "text_projection": ArrayForm("f", ("text_size", "size"), optional=True),
-    "offset": ArrayForm("f", (), optional=True),
-    "balanced": ArrayForm("b", (), optional=True),
-    "threshold": ArrayForm("f", (), optional=True),
-    "noise": ArrayForm("f", ("noises", "size"), optional=True),
-    "noise_thresholds": ArrayForm("f", ("noises",), optional=True),
-    "example_sums": ArrayForm("f", ("classes", "size"), optional=True),
-    "prior_weight": ArrayForm("f", (), optional=True),
-}
-NUMBERS = [name for name, form in FORMS.items() if form.kinds == "f"]
 TextEncoder = Callable[[Sequence[str]], NDArray[np.float32]]  # texts -> vectors [n, text_size]
 
 
@@ -298,77 +277,6 @@ class ZeroShot:
         """Class index by name, and by the comparable form of the name."""
         rows = {normalise_label(name): row for row, name in enumerate(self.class_names)}
         return rows | {name: row for row, name in enumerate(self.class_names)}
-
-    def save(self, path: Path) -> None:
-        """Write as .npz, without pickled objects."""
-        arrays = {
-            "mean": self.mean,
-            "projection": self.projection,
-            "class_names": np.array(self.class_names, dtype=np.str_),
-            "class_vectors": self.class_vectors,
-            "seen": self.seen,
-            "temperature": np.float32(self.temperature),
-        }
-        if self.text_mean is not None:
-            arrays["text_mean"] = self.text_mean
-        if self.text_projection is not None:
-            arrays["text_projection"] = self.text_projection
-        if self.offset:
-            arrays["offset"] = np.float32(self.offset)
-        if self.balanced:
-            arrays["balanced"] = np.bool_(True)
-        if self.threshold is not None:
-            arrays["threshold"] = np.float32(self.threshold)
-        if self.noise is not None and self.noise_thresholds is not None:
-            arrays |= {"noise": self.noise, "noise_thresholds": self.noise_thresholds}
-        if self.example_sums is not None:
-            arrays["example_sums"] = self.example_sums
-            arrays["prior_weight"] = np.float32(self.prior_weight)
-        np.savez(path, allow_pickle=False, **arrays)
-
-    @classmethod
-    def load(cls, path: Path) -> "ZeroShot":
-        """Read a file that `save` wrote. Errors as `parse`, and OSError."""
-        return cls.parse(path.read_bytes(), str(path))
-
-    @classmethod
-    def parse(cls, content: bytes, name: str, embedding_size: int | str = "embedding_size") -> "ZeroShot":
-        """Read the content of a file that `save` wrote.
-
-        name            of the file, for messages
-        embedding_size  that it must have; a text: any
-        errors          BundleError: it is another file, or has values that lead to scores that are no numbers
-        """
-        stored = read_npz(content, name, {key: _with_size(form, embedding_size) for key, form in FORMS.items()})
-        names = [str(label) for label in stored["class_names"]]
-        largest = max(float(np.abs(stored[key]).max(initial=0)) for key in NUMBERS if key in stored)
-        if largest > LARGEST_NUMBER or not all(names):
-            raise BundleError(f"{name}: has a number of {largest:g}, or a class without a name; export it again")
-        if "text_projection" not in stored and stored["projection"].shape[1] != stored["class_vectors"].shape[1]:
-            raise BundleError(f"{name}: projection and class_vectors have other sizes; export it again")
-        if ("noise" in stored) != ("noise_thresholds" in stored):
-            raise BundleError(f"{name}: has only one of noise and noise_thresholds; export it again")
-        return cls(
-            mean=stored["mean"],
-            projection=stored["projection"],
-            class_names=names,
-            class_vectors=stored["class_vectors"],
-            seen=stored["seen"],
-            temperature=float(stored["temperature"]),
-            text_mean=stored.get("text_mean"),
-            text_projection=stored.get("text_projection"),
-            offset=float(stored.get("offset", 0.0)),
-            balanced=bool(stored.get("balanced", False)),
-            threshold=float(stored["threshold"]) if "threshold" in stored else None,
-            noise=stored.get("noise"),
-            noise_thresholds=stored.get("noise_thresholds"),
-            example_sums=stored.get("example_sums"),
-            prior_weight=float(stored.get("prior_weight", 0.0)),
-        )
-
-
-def _with_size(form: ArrayForm, embedding_size: int | str) -> ArrayForm:
-    return replace(form, shape=tuple(embedding_size if size == "embedding_size" else size for size in form.shape))
 
 
 def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:

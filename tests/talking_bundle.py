@@ -9,7 +9,8 @@ import numpy as np
 
 from serving.bundle import open_bundle
 from serving.manifest import write_manifest
-from serving.zeroshot import ZeroShot, unit_rows
+from serving.zeroshot import unit_rows
+from serving.zeroshot_file import read_zeroshot, write_zeroshot
 
 # Class of the small recordings -> the words that mean it.
 MEANINGS = {"tone": ("tone", "whistle"), "noise": ("noise", "hiss"), "clicks": ("clicks", "ticking")}
@@ -22,7 +23,7 @@ def write_talking_bundle(source: Path, folder: Path, class_texts: str = "descrip
     class_texts: what of a class is encoded, see `serving.text_model.text_source.CLASS_TEXTS`.
     """
     shutil.copytree(source, folder)
-    zeroshot = ZeroShot.load(folder / "zeroshot.npz")
+    zeroshot = read_zeroshot(folder / "zeroshot.npz")
     vectors = np.eye(len(MEANINGS), dtype=np.float32)  # of the meanings, in their order
     words = sorted((word, row) for row, meaning in enumerate(MEANINGS.values()) for word in meaning)
     text = folder / "text"
@@ -41,6 +42,6 @@ def write_talking_bundle(source: Path, folder: Path, class_texts: str = "descrip
     class_vectors = unit_rows(vectors[order] - mean)
     projection = zeroshot.projection @ zeroshot.class_vectors.T @ class_vectors  # [128, 3]
     talking = replace(zeroshot, projection=projection, class_vectors=class_vectors, text_mean=mean)
-    talking.save(folder / "zeroshot.npz")
+    write_zeroshot(talking, folder / "zeroshot.npz")
     write_manifest(folder, replace(open_bundle(source).manifest, files={}))
     return folder

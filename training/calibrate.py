@@ -23,7 +23,7 @@ from serving.command_line import run_command, show
 from serving.errors import DataError, RunError, UsageError
 from serving.label_text import normalise_label
 from serving.progress import track
-from serving.zeroshot import ZeroShot
+from serving.zeroshot_file import read_zeroshot, write_zeroshot
 from training.compute import ComputeOptions, choose_compute
 from training.data.clips import load_clips
 from training.data.known_classes import CLASS_NAMES
@@ -77,12 +77,12 @@ def calibrate_run(options: CalibrateOptions) -> dict[str, Any]:
     chosen = calibrate(fits, names, encode)
     learner, device = recipe.learner, recipe.learner.compute.device
     network = load_network(options.run, config).to(device)
-    calibrated = apply_calibration(ZeroShot.load(options.run / ZEROSHOT), chosen)
+    calibrated = apply_calibration(read_zeroshot(options.run / ZEROSHOT), chosen)
     calibrated, found = with_noise(calibrated, network, config, learner.embed(network), device)
     chosen.scores["none_found_noise"] = found
     (options.run / EVALUATION).mkdir(exist_ok=True)
     write_text(options.run / EVALUATION / CALIBRATION, json.dumps(asdict(chosen), indent=1) + "\n")
-    save_whole(options.run / ZEROSHOT, calibrated.save)
+    save_whole(options.run / ZEROSHOT, partial(write_zeroshot, calibrated))
     _show(options.run, chosen.scores)
     settings = {"temperature": chosen.temperature, "offset": chosen.offset, "threshold": chosen.threshold}
     return {"out": str(options.run), **settings, **chosen.scores}

@@ -21,6 +21,7 @@ from serving.embedder import Embedder
 from serving.label_text import normalise_label
 from serving.progress import track
 from serving.zeroshot import ZeroShot
+from serving.zeroshot_file import read_zeroshot
 from training.calibrate import CalibrateOptions, open_recipe
 from training.evaluation.cross_fits import cross_fits
 from training.evaluation.open_labels import COUNTS, draw_labels, gini
@@ -74,7 +75,7 @@ def compare(options: CompareOptions) -> dict[str, Any]:
     learner, names, config = recipe.learner, recipe.names, recipe.config
     bar = partial(track, title="fits")
     fits = cross_fits(learner, config, options.run / EVALUATION / "cross-fits", bar)
-    calibrated = ZeroShot.load(options.run / ZEROSHOT)
+    calibrated = read_zeroshot(options.run / ZEROSHOT)
     other = Embedder.load(options.bundle)
     paths = [clip.path for clip in learner.recordings.table.clips]
     rows_of_other = other.embed_files(paths)

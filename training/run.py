@@ -21,6 +21,7 @@ from rich.table import Table
 from serving.command_line import run_command, say, show
 from serving.errors import UsageError
 from serving.new_folder import refuse_existing, refuse_unwritable
+from serving.zeroshot_file import write_zeroshot
 from training.compute import Compute, choose_compute
 from training.data.splits import ClipSplit
 from training.evaluation.plots import draw_curves, save_figure
@@ -135,7 +136,7 @@ def _fit_and_score_map(
     }
     zeroshot = learner.zeroshot(config, network, embedded["train"], embedded.get("validation"))
     zeroshot = replace(zeroshot, text_mean=learner.texts[seen].mean(axis=0))  # centres the vectors of typed labels
-    save_whole(out / ZEROSHOT, zeroshot.save)
+    save_whole(out / ZEROSHOT, partial(write_zeroshot, zeroshot))
     scores: dict[str, Any] = {}
     if "validation" in embedded:
         scores["zeroshot_map_validation_accuracy"] = accuracy(zeroshot, *embedded["validation"])

@@ -15,7 +15,7 @@ from serving.bundle_files import PROBES, ZEROSHOT
 from serving.command_line import say
 from serving.cores import usable_cores
 from serving.errors import BundleError, DataError, UnheardError, UsageError
-from serving.zeroshot import ZeroShot
+from serving.zeroshot_file import read_zeroshot
 
 if TYPE_CHECKING:
     from export.trained_run import TrainedRun
@@ -80,7 +80,7 @@ def judge_stored(bundle: Bundle, recordings: list[Path]) -> Judge:
         embeddings = np.concatenate([embeddings, rest])
         rounding += [0.0] * len(rest)
         name = f"{name} (probes) and onnxruntime's FP32 on the CPU (recordings)"
-    return Judge(samples, Reference(name, embeddings, rounding.__getitem__), ZeroShot.load(bundle.path(ZEROSHOT)))
+    return Judge(samples, Reference(name, embeddings, rounding.__getitem__), read_zeroshot(bundle.path(ZEROSHOT)))
 
 
 def find_recordings(folder: Path | None) -> list[Path]:

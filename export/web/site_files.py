@@ -47,6 +47,7 @@ from serving.npz import read_npz
 from serving.text_model.glove import FORMS as GLOVE_FORMS
 from serving.text_model.text_source import ENCODERS, read_config, read_descriptions, read_json
 from serving.zeroshot import ZeroShot
+from serving.zeroshot_file import parse_zeroshot
 
 SITE = "site.json"  # the marker of a site's folder
 SERVICE_WORKER = "service-worker.js"
@@ -99,7 +100,7 @@ def write_site_files(
     model = bundle.model(precision)
     writer.add("model", f"model/{model.name}", bundle.read_graph(model.name))
     writer.add("front_end", f"model/{FRONT_END_MODEL}", bundle.read_graph(FRONT_END_MODEL))
-    zeroshot = ZeroShot.parse(bundle.read(ZEROSHOT), ZEROSHOT, bundle.manifest.embedding_size)
+    zeroshot = parse_zeroshot(bundle.read(ZEROSHOT), ZEROSHOT, bundle.manifest.embedding_size)
     writer.add("zeroshot", "model/zeroshot.safetensors", save(zeroshot_arrays(zeroshot)))
     text = _add_text_model(writer, bundle) if text_model else None
     site = _facts(bundle, precision, zeroshot) | {

@@ -17,7 +17,8 @@ from serving.errors import BackendError, UnheardError
 from serving.teaching.taught_record import read_record
 from serving.text_model.text_model import TextModel
 from serving.text_model.text_source import WAY_OUT, text_source
-from serving.zeroshot import ZeroShot, unit_rows
+from serving.zeroshot import unit_rows
+from serving.zeroshot_file import parse_zeroshot
 
 TIMED_CALLS = 5
 LEAST_COSINE = 0.99  # between centred vectors; the export requires 0.9995 before the centring, which enlarges angles
@@ -77,7 +78,7 @@ def _check_auto(bundle: Bundle, precision: str, times: dict[str, float]) -> Find
 def _check_text_model(bundle: Bundle) -> Finding:
     """Load the text model, and compare its vectors with the class vectors from the training."""
     source = text_source(bundle)
-    zeroshot = ZeroShot.parse(bundle.read(ZEROSHOT), ZEROSHOT, bundle.manifest.embedding_size)
+    zeroshot = parse_zeroshot(bundle.read(ZEROSHOT), ZEROSHOT, bundle.manifest.embedding_size)
     if source is None or zeroshot.text_mean is None:
         found = "none: only the bundle's own classes can be ranked"
         return Finding("text model", found, "absent", f"if wanted: {WAY_OUT}")

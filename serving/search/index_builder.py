@@ -29,6 +29,7 @@ from serving.search.index_folder import (
     write_manifest,
 )
 from serving.zeroshot import ZeroShot, unit_rows
+from serving.zeroshot_file import parse_zeroshot
 
 SAMPLE_ROWS = 1024  # at most
 COLUMNS = ("path", "start_s", "end_s", "duration_s", "level_dbfs", "recorded_at", "start_at", "end_at")
@@ -80,7 +81,7 @@ def _map_of(bundle: Bundle, file: EmbeddingFile) -> ZeroShot:
             f"{file.path}: holds embeddings of another model ({file.space[:8]}) than the bundle {bundle.folder} has "
             f"({space[:8]}); give the bundle that embedded them"
         )
-    return ZeroShot.parse(bundle.read(ZEROSHOT), str(bundle.path(ZEROSHOT)), file.size)
+    return parse_zeroshot(bundle.read(ZEROSHOT), str(bundle.path(ZEROSHOT)), file.size)
 
 
 class _IndexWriter:

@@ -13,6 +13,7 @@ from serving.new_folder import new_folder
 from serving.teaching.lesson import Lesson
 from serving.teaching.taught_record import TaughtClass, record_text
 from serving.text_model.text_source import read_descriptions
+from serving.zeroshot_file import write_zeroshot
 
 SECTION = "## Taught by examples"
 NEXT = "## Scores"  # of the source's model card
@@ -35,7 +36,7 @@ def write_taught_bundle(bundle: Bundle, lesson: Lesson, out: Path, overwrite: bo
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(bundle.read(name))
-        lesson.zeroshot.save(folder / ZEROSHOT)
+        write_zeroshot(lesson.zeroshot, folder / ZEROSHOT)
         (folder / TAUGHT).write_text(record_text(lesson.classes, lesson.zeroshot.prior_weight, str(bundle.folder)))
         if lesson.descriptions and DESCRIPTIONS in bundle.manifest.files:
             texts = read_descriptions(bundle.read) | {

@@ -21,6 +21,7 @@ from serving.bundle import open_bundle
 from serving.errors import UsageError
 from serving.manifest import write_manifest
 from serving.zeroshot import ZeroShot, unit_rows
+from serving.zeroshot_file import read_zeroshot, write_zeroshot
 from tests.conftest import RATE_HZ, small_sound
 from training.evaluation.controls import log_mel_statistics as controls_statistics
 
@@ -125,9 +126,9 @@ def test_a_bundle_without_unseen_classes_is_refused():
 def holdout_bundle(tmp_path_factory) -> Path:
     """The project's bundle from scratch, whose three classes of NAMES count as unseen."""
     folder = shutil.copytree(FROM_SCRATCH, tmp_path_factory.mktemp("holdout") / "bundle")
-    zeroshot = ZeroShot.load(folder / "zeroshot.npz")
+    zeroshot = read_zeroshot(folder / "zeroshot.npz")
     seen = np.array([name not in NAMES.values() for name in zeroshot.class_names])
-    replace(zeroshot, seen=seen).save(folder / "zeroshot.npz")
+    write_zeroshot(replace(zeroshot, seen=seen), folder / "zeroshot.npz")
     write_manifest(folder, replace(open_bundle(FROM_SCRATCH).manifest, files={}))
     return folder
 

@@ -23,6 +23,7 @@ from serving.text_model.glove import Glove
 from serving.text_model.text_model import TextModel
 from serving.text_model.text_source import PACKAGES, package_folder
 from serving.zeroshot import ZeroShot, unit_rows
+from serving.zeroshot_file import read_zeroshot
 
 RATES_HZ = (8_000, 11_025, 22_050, 32_000, 44_100, 48_000, 96_000, 44_056)
 WINDOWS = (Window(16_000, 77_040, 76_800), Window(16_000, 15_600, 15_360))
@@ -115,7 +116,7 @@ def _windows(window: Window) -> dict[str, Any]:
 
 def _maps() -> list[ZeroShot]:
     """The shipped map, the one from scratch, and the shipped one with unseen and with three taught classes."""
-    shipped, from_scratch = (ZeroShot.load(folder / "zeroshot.npz") for folder in (SHIPPED, FROM_SCRATCH))
+    shipped, from_scratch = (read_zeroshot(folder / "zeroshot.npz") for folder in (SHIPPED, FROM_SCRATCH))
     rng = np.random.default_rng(3)
     sums = np.zeros((len(shipped.class_names) + 1, shipped.projection.shape[1]), np.float32)
     rows = [0, 3, -1]  # the last one is a new class, without a text

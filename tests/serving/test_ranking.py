@@ -7,6 +7,7 @@ import pytest
 
 from serving.ranking import rank_embedding
 from serving.zeroshot import ZeroShot
+from serving.zeroshot_file import read_zeroshot, write_zeroshot
 
 LOUD = -10.0
 
@@ -91,8 +92,8 @@ def test_similarities_do_not_depend_on_the_numbers_of_labels():
 def test_the_balance_is_stored_and_a_file_without_it_has_one_offset_for_all_lists(tmp_path):
     for balanced in (True, False):
         path = tmp_path / f"{balanced}.npz"
-        many_labels(8, 2, balanced).save(path)
-        read = ZeroShot.load(path)
+        write_zeroshot(many_labels(8, 2, balanced), path)
+        read = read_zeroshot(path)
         assert read.balanced is balanced
         assert read.own_offset == pytest.approx(1 + np.log(4) if balanced else 1.0)
     with np.load(tmp_path / "False.npz") as stored:
@@ -102,8 +103,8 @@ def test_the_balance_is_stored_and_a_file_without_it_has_one_offset_for_all_list
 def test_noise_is_none_of_these_although_it_is_similar_to_a_label(tmp_path):
     noise = np.array([[0.6, 0.0, 0.8]], np.float32)
     known = replace(small_map(0.5), noise=noise, noise_thresholds=np.float32([0.9]))
-    known.save(tmp_path / "zeroshot.npz")
-    for zeroshot in (known, ZeroShot.load(tmp_path / "zeroshot.npz"), known.choose(["dog"])):
+    write_zeroshot(known, tmp_path / "zeroshot.npz")
+    for zeroshot in (known, read_zeroshot(tmp_path / "zeroshot.npz"), known.choose(["dog"])):
         ranking = rank_embedding(zeroshot, embedding(0.62, 0.0, 0.79), LOUD, {})
         assert ranking.noise
         assert ranking.none_of_these

@@ -28,6 +28,7 @@ from serving.teach import main
 from serving.teaching.examples import read_examples
 from serving.teaching.posterior import PlacedExamples, choose_weight, held_out_cosines, with_examples
 from serving.zeroshot import ZeroShot, unit_rows
+from serving.zeroshot_file import read_zeroshot
 from tests.bundle_copies import copy_bundle
 from tests.conftest import RATE_HZ, small_sound
 from tests.small_bundle import small_zeroshot
@@ -295,7 +296,7 @@ def test_an_example_that_is_a_stretch_embeds_as_the_window_there(scratch, tmp_pa
         + "long.wav,1,2,\n"  # not labelled yet
     )
     assert main([str(FROM_SCRATCH), str(tmp_path / "list.csv"), "--out", str(tmp_path / "mine")]) == 0
-    taught = ZeroShot.load(tmp_path / "mine" / "zeroshot.npz")
+    taught = read_zeroshot(tmp_path / "mine" / "zeroshot.npz")
     assert taught.class_names[-3:] == ["a", "b", "c"]
     assert taught.example_sums is not None
     # The same samples in another batch: a backend rounds otherwise.

@@ -15,7 +15,7 @@ import soundfile
 import torch
 from safetensors.torch import load_file, save_file
 
-from serving.zeroshot import ZeroShot
+from serving.zeroshot_file import read_zeroshot
 from tests.conftest import RATE_HZ, small_sound
 from training.evaluate import main as evaluate
 from training.fit.loop import _Training
@@ -269,7 +269,7 @@ def test_overwrite_never_deletes_the_recordings(recordings, capsys):
 
 def test_unseen_classes_are_ranked_by_the_bundle_and_marked_unseen(recordings, tmp_path):
     assert main(arguments(recordings, tmp_path / "run", "--unseen", "noise", "--epochs", "1")) == 0
-    zeroshot = ZeroShot.load(tmp_path / "run" / "zeroshot.npz")
+    zeroshot = read_zeroshot(tmp_path / "run" / "zeroshot.npz")
     assert dict(zip(zeroshot.class_names, zeroshot.seen, strict=True)) == {"clicks": True, "noise": False, "tone": True}
     embedding = np.ones(128, np.float32)
     plain, moved = (dict(zeroshot.rank(embedding, offset=offset)) for offset in (0.0, 2.0))
@@ -288,7 +288,7 @@ def test_a_run_keeps_its_map_and_its_file_of_word_vectors(recordings, tmp_path, 
     config = RunConfig.load(tmp_path / "eszsl")
     assert (config.map, config.text) == ("eszsl", f"word2vec:{tmp_path / 'words.txt'}")
     assert evaluate([str(tmp_path / "eszsl"), "--cache-dir", str(tmp_path / "cache")]) == 0
-    ridge, eszsl = (ZeroShot.load(tmp_path / kind / "zeroshot.npz") for kind in ("ridge", "eszsl"))
+    ridge, eszsl = (read_zeroshot(tmp_path / kind / "zeroshot.npz") for kind in ("ridge", "eszsl"))
     rows = np.array([words[name] for name in ridge.class_names], float)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     rows -= rows.mean(axis=0)

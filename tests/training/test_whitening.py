@@ -11,7 +11,8 @@ import torch
 
 from serving.embedder import Embedder
 from serving.errors import UsageError
-from serving.zeroshot import ZeroShot, unit_rows
+from serving.zeroshot import unit_rows
+from serving.zeroshot_file import read_zeroshot, write_zeroshot
 from tests.published_yamnet import published_yamnet, write_keras
 from training.evaluation.scoring import zsl
 from training.fit.whitening import fit_embedding, fit_head, whitening
@@ -117,8 +118,8 @@ def test_few_classes_get_the_default_strength_and_no_offset():
 def test_the_map_keeps_its_projection_and_its_offset_in_the_file(tmp_path):
     texts, embeddings, labels = toy(np.random.default_rng(4))
     fitted = replace(prototype_map(NAMES, SEEN, texts, (embeddings, labels), 1.0), offset=0.25, text_mean=texts[0] * 0)
-    fitted.save(tmp_path / "zeroshot.npz")
-    read = ZeroShot.load(tmp_path / "zeroshot.npz")
+    write_zeroshot(fitted, tmp_path / "zeroshot.npz")
+    read = read_zeroshot(tmp_path / "zeroshot.npz")
     np.testing.assert_array_equal(read.scores(embeddings), fitted.scores(embeddings))
     assert read.offset == 0.25
     # A typed label with the text of a class scores as the class.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
 from serving.errors import DataError
-from serving.zeroshot import ZeroShot
+from serving.zeroshot_file import read_zeroshot
 from training.data.clips import LabelledClip
 from training.evaluation.controls import RANDOM_DRAWS, clip_statistics, control_scores, random_class_vectors
 from training.evaluation.embedding_plot import draw_embedding_map
@@ -88,7 +88,7 @@ def assess(learner: Learner, config: RunConfig, network: Network, run: Path, out
     table, labels = learner.recordings.table, learner.recordings.labels()
     parts = _parts(learner, config)
     embeddings = learner.embed(network)
-    zeroshot = ZeroShot.load(run / ZEROSHOT)
+    zeroshot = read_zeroshot(run / ZEROSHOT)
     result = Assessment(seen_clips="test" if config.test_fold is not None else "validation")
     if len(parts.held_back):
         among_seen = np.cumsum(parts.seen) - 1  # index among the seen classes

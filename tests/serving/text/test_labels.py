@@ -19,7 +19,7 @@ from serving.embedder import Embedder
 from serving.errors import LabelError
 from serving.label_text import join_labels, normalise_label, split_labels
 from serving.manifest import write_manifest
-from serving.zeroshot import ZeroShot
+from serving.zeroshot_file import read_zeroshot, write_zeroshot
 from tests.servers import client_of, refused
 from tests.sounds import encoded, harmonics
 
@@ -33,10 +33,10 @@ SOUND = encoded(harmonics(16_000))
 def named(tmp_path_factory) -> Embedder:
     """The bundle that comes with the project, with some of its classes under the names of RENAMED."""
     folder = Path(shutil.copytree(FROM_SCRATCH, tmp_path_factory.mktemp("names") / "bundle"))
-    zeroshot = ZeroShot.load(folder / "zeroshot.npz")
+    zeroshot = read_zeroshot(folder / "zeroshot.npz")
     names = [RENAMED.get(name, name) for name in zeroshot.class_names]
     assert set(RENAMED.values()) <= set(names)
-    replace(zeroshot, class_names=names).save(folder / "zeroshot.npz")
+    write_zeroshot(replace(zeroshot, class_names=names), folder / "zeroshot.npz")
     write_manifest(folder, replace(open_bundle(FROM_SCRATCH).manifest, files={}))
     return Embedder.load(folder, "onnxruntime", threads=1)
 

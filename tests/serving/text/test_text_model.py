@@ -19,7 +19,7 @@ from serving.manifest import write_manifest
 from serving.text_model.glove import Glove
 from serving.text_model.minilm import MiniLm
 from serving.text_model.text_model import TextModel
-from serving.zeroshot import ZeroShot
+from serving.zeroshot_file import read_zeroshot, write_zeroshot
 from tests.absent_packages import environment_without
 
 ENCODERS = ("glove", "minilm", "glove+minilm")
@@ -80,7 +80,7 @@ def talking_bundle(bundle_folder, written, tmp_path_factory) -> Path:
 
     folder = Path(shutil.copytree(bundle_folder, tmp_path_factory.mktemp("talking") / "bundle"))
     shutil.copytree(written / "text", folder / "text", dirs_exist_ok=True)
-    with_text_mean(ZeroShot.load(folder / "zeroshot.npz"), "glove+minilm").save(folder / "zeroshot.npz")
+    write_zeroshot(with_text_mean(read_zeroshot(folder / "zeroshot.npz"), "glove+minilm"), folder / "zeroshot.npz")
     write_manifest(folder, replace(open_bundle(bundle_folder).manifest, files={}))
     return folder
 
@@ -403,8 +403,8 @@ def test_class_vectors_of_another_encoder_get_no_mean(talking):
 
 def test_a_map_without_a_mean_is_stored_and_read_back(tmp_path, talking):
     for mean in (None, talking.zeroshot.text_mean):
-        replace(talking.zeroshot, text_mean=mean).save(tmp_path / "zeroshot.npz")
-        read = ZeroShot.load(tmp_path / "zeroshot.npz")
+        write_zeroshot(replace(talking.zeroshot, text_mean=mean), tmp_path / "zeroshot.npz")
+        read = read_zeroshot(tmp_path / "zeroshot.npz")
         assert (read.text_mean is None) == (mean is None)
         np.testing.assert_array_equal(read.class_vectors, talking.zeroshot.class_vectors)
 

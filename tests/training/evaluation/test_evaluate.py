@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from export.trained_run import load_scores
 from serving.errors import RunError
-from serving.zeroshot import ZeroShot
+from serving.zeroshot_file import read_zeroshot
 from training.evaluate import main as evaluate
 from training.evaluation.holdouts import draw_holdouts
 from training.run import main as train
@@ -91,7 +91,7 @@ def cache(run: Path) -> list[str]:
 
 
 def test_the_map_of_a_text_run_ranks_as_its_head_does(run):
-    zeroshot = ZeroShot.load(run / "zeroshot.npz")
+    zeroshot = read_zeroshot(run / "zeroshot.npz")
     weights = load_file(run / "weights.safetensors")
     embedding = np.random.default_rng(0).standard_normal((5, 128)).astype(np.float32)
     projected = embedding @ weights["head.projection.weight"].numpy().T
