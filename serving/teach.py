@@ -20,6 +20,7 @@ from serving.bundle_files import MANIFEST
 from serving.command_line import run_command, say, show
 from serving.embedder import Embedder
 from serving.errors import UsageError
+from serving.label_text import normalise_label
 from serving.labelling.label_source import read_label_file
 from serving.new_folder import refuse_existing, refuse_unwritable
 from serving.teaching.embedded_examples import report_skipped
@@ -90,10 +91,12 @@ def _show(out: Path, lesson: Lesson) -> None:
     table = Table("class", "description")
     for name in ("examples", "recordings", "right when held out"):
         table.add_column(name, justify="right")
+    has_text = dict(zip(map(normalise_label, lesson.zeroshot.class_names), lesson.zeroshot.has_text, strict=True))
     for name, each in lesson.classes.items():
+        text = "given" if each.description else "the bundle's" if has_text[normalise_label(name)] else "none"
         accuracy = f"{each.right} of {each.held_out}" if each.held_out else "one recording: not known"
         right = accuracy if each.keys else ""
-        table.add_row(name, "yes" if each.description else "no", str(len(each.keys)), str(each.recordings), right)
+        table.add_row(name, text, str(len(each.keys)), str(each.recordings), right)
     show(table, str(out))
     single = [name for name, each in lesson.classes.items() if each.recordings == 1]
     if single:
