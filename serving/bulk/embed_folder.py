@@ -270,10 +270,10 @@ def _show_result(result: dict[str, Any]) -> None:
         table.add_row(name.replace("_", " "), str(result[name]))
     show(table, result["out"])
     if result["errors"]:
-        say(f"{result['errors']} files could not be used: {result['errors_file']} gives the reasons")
+        say(f"files that could not be used: {result['errors']}; {result['errors_file']} gives the reasons")
     if result["warnings"]:
         say(
-            f"{result['warnings']} files have a warning, most because a part is missing: see the column `warning` and "
+            f"files with a warning, most because a part is missing: {result['warnings']}; see the column `warning` and "
             f"{result['errors_file']}"
         )
     if result["missing"]:

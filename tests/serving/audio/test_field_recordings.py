@@ -180,7 +180,7 @@ def test_bulk_embeds_every_kind_lists_what_it_cannot_and_says_what_is_missing(
     printed = capsys.readouterr()
     result = json.loads(printed.out.strip().splitlines()[-1])
     assert (result["files"], result["errors"], result["warnings"]) == (len(END_TO_END) + 2, 2, 1)
-    assert "1 files were read only in part" in printed.err
+    assert "a part is missing: 1; see the column" in printed.err
     assert "skipped 1 hidden files" in printed.err
 
 
