@@ -121,7 +121,7 @@ def test_where_the_bundle_has_a_text_model_any_words_are_ranked_as_unseen(embedd
         def unknown_words(self, labels):
             return {}
 
-        def encode_labels(self, labels):
+        def encode_labels(self, labels, as_they_are=()):
             size = self.zeroshot.class_vectors.shape[1]
             return np.stack([np.resize(np.frombuffer(label.encode(), np.uint8), size) for label in labels]) / 255.0
 
