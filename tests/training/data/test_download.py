@@ -537,4 +537,4 @@ def test_a_data_set_without_an_archive_lists_those_with_one(dataset, data_dir, c
     with pytest.raises(UsageError, match="ESC-50, ESC-10, FSC22"):
         download(dataset, data_dir)
     assert main(["--dataset", dataset, "--data-dir", str(data_dir)]) == 2
-    assert capsys.readouterr().err.startswith(f"error: dataset: got {dataset}")
+    assert capsys.readouterr().err.startswith(f"error: --dataset: got {dataset}")
