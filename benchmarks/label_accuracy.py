@@ -14,7 +14,6 @@ A clip counts from its first to its last sample that is louder than the noise be
 many clips of ESC-50 are padded with zeros.
 """
 
-import csv
 import io
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -31,11 +30,12 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 from rich.table import Table
 
+from benchmarks.esc50_list import read_esc50_list
 from serving.audio import Recording
 from serving.bundle import open_bundle
 from serving.bundle_files import ZEROSHOT
 from serving.command_line import run_command, say, show
-from serving.errors import DataError, UsageError
+from serving.errors import UsageError
 from serving.label import main as label
 from serving.label_text import join_labels
 from serving.zeroshot_file import parse_zeroshot
@@ -135,16 +135,8 @@ def _mean_of(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def read_clips(data_dir: Path, fold: int) -> list[Clip]:
-    """The clips of a recording fold, in the order of the list. DataError: the list cannot be read."""
-    path = data_dir / "meta" / "esc50.csv"
-    try:
-        with path.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if int(row["fold"]) == fold]
-        return [Clip(data_dir / "audio" / row["filename"], row["category"]) for row in rows]
-    except (OSError, KeyError, ValueError) as error:
-        raise DataError(
-            f"{path}: is no list of ESC-50's clips ({error}); give ESC-50's folder as --data-dir"
-        ) from error
+    """The clips of a recording fold. Errors as `read_esc50_list`."""
+    return read_esc50_list(data_dir, lambda path, row: Clip(path, row["category"]), fold)
 
 
 def join_clips(clips: Sequence[Clip], seconds: float, gap_dbfs: float, seed: int, path: Path) -> list[Clip]:

@@ -12,7 +12,6 @@ and, not     clips of two classes are mixed. "A and B": the share of the first t
              "A not B": the share that are of A alone. Beside each what A alone would find
 """
 
-import csv
 import io
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,11 +27,12 @@ import tyro
 from numpy.typing import NDArray
 from rich.table import Table
 
+from benchmarks.esc50_list import read_esc50_list
 from serving.audio import Recording
 from serving.command_line import run_command, say, show
 from serving.embed import main as embed
 from serving.embedder import Embedder
-from serving.errors import DataError, UsageError
+from serving.errors import UsageError
 from serving.search.index_builder import build_index
 from serving.search.phrases import Phrases
 from serving.search.query import embed_sound, make_query
@@ -70,19 +70,10 @@ class Clip:
 
 
 def read_clips(data_dir: Path, fold: int) -> list[Clip]:
-    """The clips of a recording fold, in the order of the list. DataError: the list cannot be read."""
-    path = data_dir / "meta" / "esc50.csv"
-    try:
-        with path.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if int(row["fold"]) == fold]
-        return [
-            Clip(data_dir / "audio" / row["filename"], row["category"].replace("_", " "), row["src_file"])
-            for row in rows
-        ]
-    except (OSError, KeyError, ValueError) as error:
-        raise DataError(
-            f"{path}: is no list of ESC-50's clips ({error}); give ESC-50's folder as --data-dir"
-        ) from error
+    """The clips of a recording fold. Errors as `read_esc50_list`."""
+    return read_esc50_list(
+        data_dir, lambda path, row: Clip(path, row["category"].replace("_", " "), row["src_file"]), fold
+    )
 
 
 def index_folder(embedder: Embedder, sounds: Path, folder: Path, name: str) -> SearchIndex:

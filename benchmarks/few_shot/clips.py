@@ -1,15 +1,15 @@
 """The clips of ESC-50 that the curves are made of: their embeddings, and log-mel statistics without a network."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.esc50_list import read_esc50_list
 from serving.audio import Recording
 from serving.embedder import Embedder
-from serving.errors import DataError, UsageError
+from serving.errors import UsageError
 from serving.log_mel import LogMelConfig
 from serving.progress import track
 
@@ -33,19 +33,9 @@ class Clips:
 
 def read_list(data_dir: Path) -> list[tuple[Path, str, int]]:
     """Path, class and recording fold of each clip of ESC-50. DataError: the list cannot be read."""
-    path = data_dir / "meta" / "esc50.csv"
-    try:
-        with path.open(newline="") as file:
-            rows = [
-                (data_dir / "audio" / row["filename"], row["category"], int(row["fold"]))
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, KeyError, ValueError) as error:
-        raise DataError(
-            f"{path}: is no list of ESC-50's clips ({error}); give ESC-50's folder as --data-dir"
-        ) from error
+    rows = read_esc50_list(data_dir, lambda path, row: (path, row["category"], int(row["fold"])))
     if not rows:
-        raise UsageError(f"{path}: lists no clip; give ESC-50's folder as --data-dir")
+        raise UsageError(f"{data_dir / 'meta' / 'esc50.csv'}: lists no clip; give ESC-50's folder as --data-dir")
     return rows
 
 
