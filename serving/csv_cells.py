@@ -1,5 +1,7 @@
 """Cells of CSV files that are safe to open in a spreadsheet."""
 
+from collections.abc import Iterable
+
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # spreadsheets run a text that begins so
 
 
@@ -9,3 +11,8 @@ def safe_cell(value: object) -> object:
     Source: OWASP, "CSV Injection". Numbers stay as they are.
     """
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+def table_row(values: Iterable[object]) -> list[object]:
+    """The cells of a row of results: numbers with six fixed decimals, never an exponent, and safe texts."""
+    return [f"{value:.6f}" if isinstance(value, float) else safe_cell(value) for value in values]

@@ -14,7 +14,7 @@ import pyarrow
 from pyarrow import parquet
 
 from serving.audio.recorded_at import RecordedAt
-from serving.csv_cells import safe_cell
+from serving.csv_cells import table_row
 from serving.labelling.detections import Detection
 
 FORMATS = ("csv", "parquet", "raven", "audacity")
@@ -118,7 +118,7 @@ class CsvTable(_TextTable):
     def write(self, recording: LabelledRecording) -> None:
         """Append the labels of a recording."""
         for row in rows_of(recording):
-            self._rows.writerow([f"{cell:.6f}" if isinstance(cell, float) else safe_cell(cell) for cell in row])
+            self._rows.writerow(table_row(row))
 
 
 class ParquetTable:

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from serving.atomic_write import write_atomically
 from serving.command_line import run_command, say, show
-from serving.csv_cells import safe_cell
+from serving.csv_cells import table_row
 from serving.embedder import Embedder
 from serving.errors import AudioWarning, UsageError
 from serving.new_folder import make_folder_of, refuse_unwritable
@@ -124,8 +124,7 @@ def _write(path: Path, found: Sequence[Found]) -> None:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(COLUMNS)
             for each in found:
-                cells = [getattr(each, name) for name in COLUMNS]
-                rows.writerow([f"{cell:.6f}" if isinstance(cell, float) else safe_cell(cell) for cell in cells])
+                rows.writerow(table_row(getattr(each, name) for name in COLUMNS))
 
     try:
         write_atomically(path, write)
