@@ -25,6 +25,7 @@ from serving.bulk.resumable_job import ResumableJob, begun_settings, open_job
 from serving.embed import main
 from serving.embedder import Embedder
 from tests.conftest import RATE_HZ, small_sound
+from tests.interrupted_jobs import interrupted_at
 
 ROOT = Path(__file__).parents[3]
 
@@ -162,26 +163,13 @@ raise SystemExit(serving.embed.main(sys.argv[1:]))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.errors.csv", "rows.parquet"]
 
 
-def interrupt_at(part: int, bundle: Path, folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the command, and interrupt it when it is about to save this part."""
-    real = ResumableJob.save
-
-    def save(self, number, write):
-        if number == part:
-            raise KeyboardInterrupt
-        real(self, number, write)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(ResumableJob, "save", save)
-        assert embed(bundle, folder, out) == 130
-
-
 @pytest.fixture
 def unfinished(bundle_folder, many, tmp_path, monkeypatch) -> Path:
     """The --out of a run that was interrupted when half of the parts were done."""
     monkeypatch.setattr("serving.bulk.embed_folder.FILES_PER_PART", 4)
     out = tmp_path / "rows.parquet"
-    interrupt_at(5, bundle_folder, many, out, monkeypatch)
+    with interrupted_at(5):
+        assert embed(bundle_folder, many, out) == 130
     assert len(list((tmp_path / "rows.parquet.parts").glob("[0-9]*.parquet"))) == 5
     return out
 
@@ -221,7 +209,8 @@ def test_files_that_come_or_go_between_two_runs_change_nothing_that_is_done(
 ):
     monkeypatch.setattr("serving.bulk.embed_folder.FILES_PER_PART", 4)
     folder, out = Path(shutil.copytree(recordings, tmp_path / "sounds")), tmp_path / "rows.parquet"
-    interrupt_at(2, bundle_folder, folder, out, monkeypatch)
+    with interrupted_at(2):
+        assert embed(bundle_folder, folder, out) == 130
     shutil.copy(folder / "tone" / "0.wav", folder / "a-new-first.wav")
     (folder / "tone" / "7.wav").unlink()
     assert embed(bundle_folder, folder, out) == 0

@@ -12,10 +12,10 @@ import pytest
 import soundfile
 
 from serving.bulk.file_facts import FileStamp, is_unchanged, stamp_of
-from serving.bulk.resumable_job import ResumableJob
 from serving.embed import main
 from serving.embedder import Embedder
 from tests.conftest import RATE_HZ, small_sound
+from tests.interrupted_jobs import interrupted_at
 
 
 @pytest.fixture
@@ -129,15 +129,7 @@ def test_an_interrupted_update_goes_on_and_the_old_file_stays_until_then(
     before = pyarrow.parquet.read_table(out)
     for i in range(6):
         write_tone(folder / f"new-{i}.wav", 200 + i)
-    real = ResumableJob.save
-
-    def save(self, part, write):
-        if part == 2:
-            raise KeyboardInterrupt
-        real(self, part, write)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(ResumableJob, "save", save)
+    with interrupted_at(2):
         assert embed(bundle_folder, folder, out, "--update") == 130
     assert pyarrow.parquet.read_table(out).equals(before)
     opened.clear()
@@ -147,20 +139,11 @@ def test_an_interrupted_update_goes_on_and_the_old_file_stays_until_then(
 
 
 @pytest.fixture
-def unfinished_update(out, folder, bundle_folder, monkeypatch) -> Path:
+def unfinished_update(out, folder, bundle_folder) -> Path:
     """The finished file of the folder, and beside it an update with one of two new recordings embedded."""
     for i in range(2):
         write_tone(folder / f"new-{i}.wav", 300 + i)
-    real = ResumableJob.save
-
-    def save(self, part, write):
-        if part == 1:
-            raise KeyboardInterrupt
-        real(self, part, write)
-
-    with monkeypatch.context() as patched:
-        patched.setattr("serving.bulk.embed_folder.FILES_PER_PART", 1)
-        patched.setattr(ResumableJob, "save", save)
+    with interrupted_at(1, files_per_part=1):
         assert embed(bundle_folder, folder, out, "--update") == 130
     return out
 
@@ -208,17 +191,8 @@ def test_an_interrupted_update_of_an_earlier_file_is_refused(
     assert len(rows_of(unfinished_update)) == 26
 
 
-def test_a_job_begun_without_update_is_not_continued_with_it(out, folder, bundle_folder, monkeypatch, capsys):
-    real = ResumableJob.save
-
-    def save(self, part, write):
-        if part == 1:
-            raise KeyboardInterrupt
-        real(self, part, write)
-
-    with monkeypatch.context() as patched:
-        patched.setattr("serving.bulk.embed_folder.FILES_PER_PART", 20)
-        patched.setattr(ResumableJob, "save", save)
+def test_a_job_begun_without_update_is_not_continued_with_it(out, folder, bundle_folder, capsys):
+    with interrupted_at(1, files_per_part=20):
         assert embed(bundle_folder, folder, out, "--overwrite") == 130
     capsys.readouterr()
     line = refused(embed(bundle_folder, folder, out, "--update"), capsys)

@@ -17,12 +17,12 @@ import pytest
 import soundfile
 
 from demo.typed_labels import choose_labels as typed_in_the_demo
-from serving.bulk.resumable_job import ResumableJob
 from serving.doctor.bundle_check import examine_bundle
 from serving.embedder import Embedder
 from serving.label import main
 from serving.labelling.label_source import LabelSource, read_label_source
 from tests.conftest import RATE_HZ, small_sound
+from tests.interrupted_jobs import interrupted_at
 from tests.talking_bundle import write_talking_bundle
 
 ROOT = Path(__file__).parents[3]
@@ -325,9 +325,7 @@ def test_an_update_embeds_only_what_is_new_and_replaces_the_table(bundle_folder,
 
 
 @pytest.mark.parametrize("flag", ["--update", "--overwrite"])
-def test_an_interrupted_update_is_not_continued_without_the_flag(
-    bundle_folder, card, tmp_path, monkeypatch, capsys, flag
-):
+def test_an_interrupted_update_is_not_continued_without_the_flag(bundle_folder, card, tmp_path, capsys, flag):
     mine = Path(shutil.copytree(card, tmp_path / "card"))
     kept = tmp_path / "kept.parquet"
     command = (bundle_folder, mine, tmp_path / "table.csv", "--embeddings", str(kept))
@@ -335,16 +333,7 @@ def test_an_interrupted_update_is_not_continued_without_the_flag(
     table, embeddings = (tmp_path / "table.csv").read_bytes(), kept.read_bytes()
     write_night(mine / "new.wav", ("clicks",), 3)
     write_night(mine / "new2.wav", ("clicks",), 4)
-    real = ResumableJob.save
-
-    def save(self, part, write):
-        if part == 1:
-            raise KeyboardInterrupt
-        real(self, part, write)
-
-    with monkeypatch.context() as patched:
-        patched.setattr("serving.bulk.embed_folder.FILES_PER_PART", 1)
-        patched.setattr(ResumableJob, "save", save)
+    with interrupted_at(1, files_per_part=1):
         assert label(*command, "--update") == 130
     capsys.readouterr()
     assert label(*command) == 2
