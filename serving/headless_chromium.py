@@ -62,10 +62,15 @@ def serve_folder(folder: Path) -> Iterator[FolderServer]:
         server.server_close()
 
 
+def find_chromium() -> str | None:
+    """The path of Chromium, or of Chrome; None: neither is on this machine."""
+    return next(filter(None, map(shutil.which, PROGRAMS)), None)
+
+
 @contextmanager
 def open_chromium() -> Iterator[Any]:
     """A Playwright browser. NoBrowserError: no Chromium is on this machine, or Playwright is not installed."""
-    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    program = find_chromium()
     if program is None:
         raise NoBrowserError("no Chromium on this machine; install it, for example with: apt-get install chromium")
     try:

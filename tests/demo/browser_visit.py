@@ -1,9 +1,10 @@
 """One visitor of the demo's page in a real browser."""
 
 import re
-import shutil
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+from serving.headless_chromium import find_chromium
+
+CHROMIUM = find_chromium()
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
