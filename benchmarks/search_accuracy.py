@@ -95,7 +95,8 @@ def phrases_of(embedder: Embedder, name: str, kind: str) -> Phrases:
     mean = embedder.zeroshot.text_mean
     assert mean is not None, "the text model is known"
     rows = unit_rows(vectors - mean)
-    chosen = replace(embedder.zeroshot, class_names=[name], class_vectors=rows, seen=np.zeros(1, bool))
+    unseen = np.zeros(1, bool)
+    chosen = replace(embedder.zeroshot, class_names=[name], class_vectors=rows, seen=unseen, given_targets=None)
     return Phrases(embedder.zeroshot, chosen)
 
 

@@ -12,12 +12,17 @@ How large it must be depends on the numbers of labels, because among more labels
 chance. So a balanced map adds log(seen labels / unseen labels): the scores are logarithms of odds, and this gives both
 kinds the same prior probability, however many labels each has.
 
-A class that was taught by examples (serving.teaching) is compared with the mean direction of its text and its examples:
+A class stands where its text places it, or at a target of its own: training gives one to each class whose attributes
+are written down (training.prototype_map), because attributes tell unheard classes apart better than texts do.
 
-    prior_weight * unit(class vector @ text_projection) + sum over the examples of unit((embedding - mean) @ projection)
+A class that was taught by examples (serving.teaching) is compared with the mean direction of its description and its
+examples:
 
-This is the posterior mode of a von Mises-Fisher distribution's mean direction whose prior is centred on the text
-(Mardia & El-Atoum 1976): the text counts as much as `prior_weight` examples.
+    prior_weight * described target + sum over the examples of unit((embedding - mean) @ projection)
+
+The described target is where the class's text or its attributes place it. This is the posterior mode of a von
+Mises-Fisher distribution's mean direction whose prior is centred there (Mardia & El-Atoum 1976): the description counts
+as much as `prior_weight` examples.
 """
 
 from collections.abc import Callable, Sequence
@@ -57,7 +62,9 @@ class ZeroShot:
     noise_thresholds  [n] float32: an embedding with a cosine of this size or more to its row of `noise` is noise
     example_sums   [C, size] float32           sum of the examples of each class, each as a unit row in the space of the
                                                comparison; zeros: the class has none. None: no class has any
-    prior_weight   number of examples that the text of a class with examples counts for
+    prior_weight   number of examples that the description of a class with examples counts for
+    given_targets  [C, size] float32 unit rows: classes that do not stand where their text places them; zeros: the text
+                   places the class. None: it places all of them
     """
 
     mean: NDArray[np.float32]
@@ -75,6 +82,7 @@ class ZeroShot:
     noise_thresholds: NDArray[np.float32] | None = None
     example_sums: NDArray[np.float32] | None = None
     prior_weight: float = 0.0
+    given_targets: NDArray[np.float32] | None = None
 
     @property
     def own_offset(self) -> float:
@@ -156,9 +164,9 @@ class ZeroShot:
     def targets(self) -> NDArray[np.float32]:
         """The classes in the space of the comparison: [C, size] unit rows."""
         if self.example_sums is None:
-            return self.text_targets
-        taught = unit_rows(self.prior_weight * self.text_targets + self.example_sums)
-        return np.where(self.has_examples[:, None], taught, self.text_targets)
+            return self.described_targets
+        taught = unit_rows(self.prior_weight * self.described_targets + self.example_sums)
+        return np.where(self.has_examples[:, None], taught, self.described_targets)
 
     @property
     def has_text(self) -> NDArray[np.bool_]:
@@ -172,11 +180,13 @@ class ZeroShot:
         return np.zeros(len(self.class_names), bool) if sums is None else np.asarray(sums.any(axis=1), bool)
 
     @cached_property
-    def text_targets(self) -> NDArray[np.float32]:
-        """The class vectors in the space of the comparison: [C, size] unit rows; zeros: the class has no text."""
-        if self.text_projection is None:
-            return self.class_vectors
-        return unit_rows(self.class_vectors @ self.text_projection)
+    def described_targets(self) -> NDArray[np.float32]:
+        """Where descriptions place the classes in the space of the comparison: [C, size] unit rows; zeros: a class has
+        none.
+        """
+        vectors, given = self.class_vectors, self.given_targets
+        by_text = vectors if self.text_projection is None else unit_rows(vectors @ self.text_projection)
+        return by_text if given is None else np.where(given.any(axis=1, keepdims=True), given, by_text)
 
     def claims(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """How much the classes claim each embedding [n, 128]: the soft maximum of its cosines, [n] float32.
@@ -231,10 +241,13 @@ class ZeroShot:
         if encode is not None and self.text_mean is not None and typed:
             vectors[rows < 0] = unit_rows(encode(typed) - self.text_mean)
         seen = np.where(rows < 0, False, self.seen[rows])
-        sums = self.example_sums
-        if sums is not None:
-            sums = np.where(rows[:, None] < 0, np.float32(0), sums[rows])
-        return replace(self, class_names=list(labels), class_vectors=vectors, seen=seen, example_sums=sums)
+        sums, given = (
+            None if stored is None else np.where(rows[:, None] < 0, np.float32(0), stored[rows])
+            for stored in (self.example_sums, self.given_targets)
+        )
+        return replace(
+            self, class_names=list(labels), class_vectors=vectors, seen=seen, example_sums=sums, given_targets=given
+        )
 
     def typed(self, labels: Sequence[str], knows_text: bool = True) -> list[str]:
         """The labels that are not names of classes, in their order. knows_text, errors: as `encode` of `choose`."""

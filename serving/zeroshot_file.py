@@ -26,6 +26,7 @@ FORMS = {
     "noise_thresholds": ArrayForm("f", ("noises",), optional=True),
     "example_sums": ArrayForm("f", ("classes", "size"), optional=True),
     "prior_weight": ArrayForm("f", (), optional=True),
+    "given_targets": ArrayForm("f", ("classes", "size"), optional=True),
 }
 NUMBERS = [name for name, form in FORMS.items() if form.kinds == "f"]
 
@@ -55,6 +56,8 @@ def write_zeroshot(zeroshot: ZeroShot, path: Path) -> None:
     if zeroshot.example_sums is not None:
         arrays["example_sums"] = zeroshot.example_sums
         arrays["prior_weight"] = np.float32(zeroshot.prior_weight)
+    if zeroshot.given_targets is not None:
+        arrays["given_targets"] = zeroshot.given_targets
     np.savez(path, allow_pickle=False, **arrays)
 
 
@@ -95,6 +98,7 @@ def parse_zeroshot(content: bytes, name: str, embedding_size: int | str = "embed
         noise_thresholds=stored.get("noise_thresholds"),
         example_sums=stored.get("example_sums"),
         prior_weight=float(stored.get("prior_weight", 0.0)),
+        given_targets=stored.get("given_targets"),
     )
 
 

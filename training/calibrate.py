@@ -103,7 +103,8 @@ def open_recipe(options: CalibrateOptions) -> Recipe:
     table = config.without_skipped(table)
     texts = text_vectors(table.classes, text_encoder(config.text), config.class_texts)
     recordings = load_recordings(config, table, options.cache_dir)
-    learner = Learner(recordings, texts, choose_compute(options), options.cache_dir, init=init)
+    compute, attributes = choose_compute(options), config.attribute_matrix()
+    learner = Learner(recordings, texts, compute, options.cache_dir, init=init, attributes=attributes)
     return Recipe(config, learner, _all_labels(config))
 
 

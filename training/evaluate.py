@@ -92,6 +92,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         choose_compute(options),
         options.cache_dir,
         init=init,
+        attributes=config.attribute_matrix(),
     )
     out = options.run / EVALUATION
     out.mkdir(exist_ok=True)

@@ -27,6 +27,7 @@ from training.fit.recipe import Epoch, Recipe
 from training.fit.whitening import fit_embedding, fit_head
 from training.fit.workers import Workers
 from training.networks import FRESH_WEIGHTS, Network, NetworkConfig, TextHead, build_network
+from training.prototype_map import ClassSide, with_attributes
 from training.published.batchnorm_statistics import measure_statistics
 from training.published.pretrained import load_pretrained
 from training.recordings import Recordings
@@ -46,6 +47,7 @@ class Learner:
 
     texts  [n_classes, text_size] float32: the encoder's vectors of the class descriptions, in the table's order
     init   file of the published weights that each training starts from; None exactly if the configuration's `init` is
+    attributes  [n_classes, n_attributes] float32: those of the classes, in the table's order; None: unknown
     """
 
     recordings: Recordings
@@ -54,6 +56,7 @@ class Learner:
     cache_dir: Path
     workers: Workers = field(default_factory=Workers)
     init: Path | None = None
+    attributes: NDArray[np.float32] | None = None
 
     def learn(
         self,
@@ -156,9 +159,16 @@ class Learner:
         classes = self.recordings.table.classes
         seen = np.isin(classes, config.split.seen)
         if isinstance(network.head, TextHead):
-            return text_zeroshot(classes, seen, self.texts, network.head)
+            return text_zeroshot(self.class_side(seen), network.head, train, validation)
         assert config.map is not None
-        return fit_zeroshot(classes, seen, class_vectors(self.texts, seen), train, validation, config.map)
+        return fit_zeroshot(self.class_side(seen), train, validation, config.map)
+
+    def class_side(self, seen: NDArray[np.bool_]) -> ClassSide:
+        """What is known of the table's classes without a recording, where `seen` [n_classes] are trained on."""
+        vectors, described = class_vectors(self.texts, seen), None
+        if self.attributes is not None:
+            described = with_attributes(vectors, class_vectors(self.attributes, seen))
+        return ClassSide(self.recordings.table.classes, seen, vectors, described)
 
     def _vocabulary(self, config: RunConfig) -> Vocabulary:
         window = config.front_end.network_window(config.window_frames)

@@ -30,12 +30,14 @@ class NetworkConfig:
     n_classes  outputs of the training head
     dropout    probability in the fully connected layers
     text_size  size of a class vector for a TextHead; 0 for a head with one output per class
+    guided     whether yamnet has its guide beside a TextHead too; beside another head it always has
     """
 
     name: str
     n_classes: int
     dropout: float
     text_size: int = 0
+    guided: bool = False
 
 
 # stride, channels -> map, for a window of 480 x 64. The first row is a full 3x3 convolution, the rest separable.
@@ -118,7 +120,7 @@ class Network(nn.Module):
         self.features = features
         self.embedding = embedding
         self.head = TextHead(config.n_classes, config.text_size) if config.text_size else head
-        self.guide = None if config.text_size else guide
+        self.guide = guide if config.guided or not config.text_size else None
         self.n_classes = config.n_classes
 
     def embed(self, log_mel: Tensor) -> Tensor:

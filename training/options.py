@@ -7,6 +7,7 @@ from serving.errors import UsageError
 from serving.label_text import split_labels
 from serving.text_model.text_source import CLASS_TEXTS
 from training.compute import ComputeOptions
+from training.data.class_attributes import choose_attributes
 from training.data.clips import DATASETS, ClipTable
 from training.data.known_classes import describe_class
 from training.data.splits import VALIDATION_SHARE, split_classes
@@ -16,7 +17,7 @@ from training.networks import NETWORKS, WINDOW_FRAMES, NetworkConfig
 from training.published.pretrained import front_end_of, identify
 from training.run_folder import RunConfig
 from training.text_encoders import DEFAULT_ENCODER, full_name, text_encoder
-from training.zeroshot_maps import MAPS
+from training.zeroshot_maps import LAMBDAS, MAPS
 
 LOW_RATE = 1e-3  # learning rate after pretraining on the vocabulary, and for vggish's large fully connected layers
 OBJECTIVES = ("text", "classes", "whitening")
@@ -92,6 +93,9 @@ class Options(ComputeOptions):
     class_texts: str | None = None
     """what of a class is encoded: description, or name+description (the mean of both vectors); default: description,
     with --objective whitening name+description"""
+    attributes: str | None = None
+    """a TOML file with the attributes of each class, from which unseen classes are predicted (docs/training.md); none:
+    only the class texts; default: the attributes of ESC-50's and FSC22's classes, if they cover the data set's"""
     map: str | None = None
     """with --objective classes or whitening: the closed-form map between embeddings and class vectors, ridge, eszsl or
     prototypes; default: ridge, with --objective whitening prototypes"""
@@ -235,6 +239,12 @@ def configure(options: Options, table: ClipTable) -> RunConfig:
     if options.goal == "text":
         text_size = text_encoder(options.encoder)([describe_class(table.classes[0])]).shape[1]
     whitening = options.goal == "whitening"
+    attributes = choose_attributes(table.classes, options.attributes)
+    chosen_map = (
+        None if options.goal == "text" else options.map or ("prototypes" if whitening or attributes else "ridge")
+    )
+    if chosen_map in LAMBDAS:  # these maps are regressions on the texts
+        attributes = {}
     dropout = options.dropout
     if dropout is None:
         dropout = 0.5 if options.network == "yamnet-compact" else 0.2
@@ -248,12 +258,13 @@ def configure(options: Options, table: ClipTable) -> RunConfig:
         vocabulary=options.sounds,
         vocabulary_epochs=options.vocabulary_epochs,
         validation_share=options.validation_share,
-        network=NetworkConfig(options.network, len(classes.seen), dropout, text_size),
+        network=NetworkConfig(options.network, len(classes.seen), dropout, text_size, options.goal == "text"),
         front_end=front_end_of(options.network, options.init is not None),
         window_frames=WINDOW_FRAMES[options.network],
         recipe=recipe_of(options),
         text=full_name(options.encoder),
-        map=None if options.goal == "text" else options.map or ("prototypes" if whitening else "ridge"),
+        map=chosen_map,
+        attributes=attributes,
         class_texts=options.class_texts or ("name+description" if whitening else "description"),
         init=identify(options.init) if options.init else None,
         classes=list(table.classes),

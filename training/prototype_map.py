@@ -1,11 +1,12 @@
-"""The zero-shot map that predicts a class's prototype, its mean embedding, from its text.
+"""The zero-shot map that predicts a class's prototype, its mean embedding, from its text or its attributes.
 
     U = C C_s' (C_s C_s' + lambda I)^-1 P        score = cosine(embedding - mean, U)
 
 C are the class vectors, C_s those of the seen classes, and P the means of the seen classes' embeddings: ridge
-regression from texts to embeddings. The opposite direction, from embeddings to texts, draws all predictions together,
-so that a few classes become the nearest of most clips (hubs): Shigeto 2015 (arXiv:1507.00825), Lazaridou 2015 (ACL
-P15-1027).
+regression from texts to embeddings. Where the classes have attributes (training.data.class_attributes), attributes and
+texts together are the class vectors, and the texts alone serve labels that are typed later. The opposite direction,
+from embeddings to texts, draws all predictions together, so that a few classes become the nearest of most clips (hubs):
+Shigeto 2015 (arXiv:1507.00825), Lazaridou 2015 (ACL P15-1027).
 
 Lambda and the GZSL offset are chosen on pseudo-unseen classes: seen classes that a fit leaves out.
 """
@@ -16,10 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.zeroshot import ZeroShot
+from serving.zeroshot import ZeroShot, unit_rows
 from training.evaluation.scoring import tradeoff, zsl
 
 STRENGTHS = (0.3, 1.0, 3.0, 10.0)  # lambda
+ATTRIBUTE_SHARE = 0.8  # of the squared length of a class vector; the rest is text: docs/results/zero-shot.md
 DEFAULT_STRENGTH = 3.0  # for too few classes to choose
 DRAWS = 12  # of pseudo-unseen classes
 PSEUDO_SHARE = 0.25  # of the seen classes, and of the clips of the others, which are scored as seen
@@ -29,22 +31,54 @@ OFFSETS = np.linspace(-0.5, 1.5, 401)  # in cosines
 Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]  # embeddings [n, D] and labels [n]
 
 
-def prototype_map(
-    names: Sequence[str], seen: NDArray[np.bool_], vectors: NDArray[np.float32], train: Labelled, strength: float
-) -> ZeroShot:
+@dataclass(frozen=True)
+class ClassSide:
+    """What is known of the classes without a recording.
+
+    names       all classes;  seen [C] bool
+    vectors     [C, text_size] float32 from `class_vectors`
+    described   [C, size] float32 unit rows: what places the classes instead of their texts, see `with_attributes`;
+                None: their texts do
+    """
+
+    names: Sequence[str]
+    seen: NDArray[np.bool_]
+    vectors: NDArray[np.float32]
+    described: NDArray[np.float32] | None = None
+
+
+def with_attributes(vectors: NDArray[np.float32], attributes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Class vectors [C, text_size] and attributes [C, n_attributes], each unit rows, joined: unit rows."""
+    shares = np.sqrt(ATTRIBUTE_SHARE) * attributes, np.sqrt(1 - ATTRIBUTE_SHARE) * vectors
+    return np.concatenate(shares, axis=1).astype(np.float32)
+
+
+def prototype_map(classes: ClassSide, train: Labelled, strength: float) -> ZeroShot:
     """The map for one lambda, with a temperature of 1 and without an offset.
 
-    names    all classes;  seen [C] bool;  vectors [C, text_size] from `class_vectors`
-    train    embeddings [n, D] and labels [n], indices into names; classes without a clip take no part
+    train    embeddings [n, D] and labels [n], indices into the names; classes without a clip take no part
     """
     embeddings, labels = train
     mean = embeddings.mean(axis=0)
     heard = np.unique(labels)
     means = np.stack([embeddings[labels == c].mean(axis=0) for c in heard]) - mean  # [n_heard, D]
-    texts = vectors[heard].astype(np.float64)
-    text_projection = texts.T @ np.linalg.solve(texts @ texts.T + strength * np.eye(len(heard)), means)
-    identity = np.eye(embeddings.shape[1], dtype=np.float32)
-    return ZeroShot(mean, identity, list(names), vectors, seen, 1.0, text_projection=text_projection.astype(np.float32))
+
+    def regression(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        known = vectors[heard].astype(np.float64)
+        return (known.T @ np.linalg.solve(known @ known.T + strength * np.eye(len(heard)), means)).astype(np.float32)
+
+    described = classes.described
+    targets = None if described is None else unit_rows(described @ regression(described))
+    return ZeroShot(
+        mean,
+        np.eye(embeddings.shape[1], dtype=np.float32),
+        list(classes.names),
+        classes.vectors,
+        classes.seen,
+        1.0,
+        text_projection=regression(classes.vectors),
+        given_targets=targets,
+    )
 
 
 @dataclass(frozen=True)
@@ -56,9 +90,7 @@ class _Draw:
     seen: NDArray[np.bool_]
 
 
-def choose_strength(
-    names: Sequence[str], seen: NDArray[np.bool_], vectors: NDArray[np.float32], train: Labelled
-) -> tuple[float, float]:
+def choose_strength(classes: ClassSide, train: Labelled) -> tuple[float, float]:
     """Lambda with the best mean accuracy on pseudo-unseen classes, and the offset with the best mean harmonic mean.
 
     returns  lambda, and the offset in cosines for as many labels of each kind as in a draw, see `draw_sizes`;
@@ -68,8 +100,7 @@ def choose_strength(
     if len(heard) < FEWEST_CLASSES:
         return DEFAULT_STRENGTH, 0.0
     draws = {
-        strength: [_draw(names, seen, vectors, train, heard, strength, number) for number in range(DRAWS)]
-        for strength in STRENGTHS
+        strength: [_draw(classes, train, heard, strength, number) for number in range(DRAWS)] for strength in STRENGTHS
     }
     accuracies = {
         strength: np.mean([zsl(draw.scores, draw.labels, draw.seen) for draw in drawn])
@@ -86,16 +117,13 @@ def draw_sizes(n_classes: int) -> tuple[int, int]:
     return n_classes - n_pseudo, n_pseudo
 
 
-def _draw(
-    names: Sequence[str], seen: NDArray[np.bool_], vectors: NDArray[np.float32], train: Labelled,
-    heard: NDArray[np.int64], strength: float, number: int,
-) -> _Draw:  # fmt: skip
+def _draw(classes: ClassSide, train: Labelled, heard: NDArray[np.int64], strength: float, number: int) -> _Draw:
     rng = np.random.default_rng(number)  # the same draws for each lambda
     embeddings, labels = train
     pseudo = rng.permutation(heard)[: draw_sizes(len(heard))[1]]
     of_pseudo = np.isin(labels, pseudo)
     scored = of_pseudo | (rng.random(len(labels)) < PSEUDO_SHARE)
-    fitted = prototype_map(names, seen, vectors, (embeddings[~scored], labels[~scored]), strength)
+    fitted = prototype_map(classes, (embeddings[~scored], labels[~scored]), strength)
     left = np.unique(labels[~scored])  # a class may have lost all its clips
     columns = np.union1d(left, pseudo)
     known = np.isin(labels, columns) & scored

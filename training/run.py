@@ -66,7 +66,8 @@ def _train(options: Options, compute: Compute, workers: Workers) -> dict[str, An
             _make_run_folder(out)
             config.save(out)
     workers.wait()
-    learner = Learner(loaded.recordings, loaded.texts, compute, options.cache_dir, workers, options.init)
+    attributes = config.attribute_matrix()
+    learner = Learner(loaded.recordings, loaded.texts, compute, options.cache_dir, workers, options.init, attributes)
     # Without this file no epoch was finished, and a resumed run starts from the beginning.
     resume = options.resume and (out / LAST).is_file()
     board = TensorBoardLog(out, _count_epochs(out) if resume else None) if workers.first else None

@@ -4,8 +4,12 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from serving.errors import RunError
 from serving.log_mel import LogMelConfig
+from training.data.class_attributes import Attributes, attribute_matrix
 from training.data.clips import ClipTable
 from training.data.splits import ClassSplit, ClipSplit, split_clips
 from training.fit.checkpoint import load_tensors, write_text
@@ -44,6 +48,7 @@ class RunConfig:
     map                one of training.zeroshot_maps.MAPS; None with the objective "text", which learns its map
     init               name and SHA-256 of the published weights that training started from; None: random weights
     class_texts        what of a class is encoded: one of serving.text_model.text_source.CLASS_TEXTS
+    attributes         those of each class, in tenths, see training.data.class_attributes; empty: none
     skipped            clips that cannot be read and were left out, relative to data_dir
     """
 
@@ -67,6 +72,11 @@ class RunConfig:
     license: str
     skipped: list[str] = field(default_factory=list)
     class_texts: str = "description"
+    attributes: Attributes = field(default_factory=dict)
+
+    def attribute_matrix(self) -> NDArray[np.float32] | None:
+        """The attributes of all classes [n_classes, n_attributes], 0 to 1; None if there are none."""
+        return attribute_matrix(self.classes, self.attributes) if self.attributes else None
 
     def clips(self, table: ClipTable) -> ClipSplit:
         """The clips to train, validate and test on."""

@@ -23,7 +23,7 @@ from serving.text_model.text_source import CLASS_TEXTS
 from serving.zeroshot import ZeroShot, unit_rows
 from training.data.known_classes import describe_class
 from training.networks import TextHead
-from training.prototype_map import Labelled, choose_strength, draw_sizes, prototype_map
+from training.prototype_map import ClassSide, Labelled, choose_strength, draw_sizes, prototype_map
 from training.text_encoders import TextEncoder
 
 # gamma regularises the embeddings' side, lambda the texts' side. lambda = infinity is ridge regression.
@@ -51,39 +51,40 @@ def class_vectors(texts: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArra
     return centred_unit_rows(texts, texts[seen].mean(axis=0))
 
 
-def text_zeroshot(
-    names: Sequence[str], seen: NDArray[np.bool_], texts: NDArray[np.float32], head: TextHead
-) -> ZeroShot:
-    """The map that a network's text head learned in training."""
+def text_zeroshot(classes: ClassSide, head: TextHead, train: Labelled, validation: Labelled | None = None) -> ZeroShot:
+    """The map that a network's text head learned in training.
+
+    Where the classes have attributes, these place the classes in the space of the embeddings, as in the prototype map,
+    and the head's projection places the texts there.
+    train, validation   as of `fit_zeroshot`
+    """
     projection = head.projection.weight.detach().cpu().numpy().T.copy()  # [128, text_size]
+    if classes.described is not None:
+        return replace(_fit_prototypes(classes, train, validation), text_projection=projection.T.copy())
     no_mean = np.zeros(len(projection), np.float32)
-    return ZeroShot(no_mean, projection, list(names), class_vectors(texts, seen), seen, head.scale.item())
+    return ZeroShot(no_mean, projection, list(classes.names), classes.vectors, classes.seen, head.scale.item())
 
 
 def fit_zeroshot(
-    names: Sequence[str],
-    seen: NDArray[np.bool_],
-    vectors: NDArray[np.float32],
-    train: Labelled,
-    validation: Labelled | None = None,
-    kind: str = "ridge",
+    classes: ClassSide, train: Labelled, validation: Labelled | None = None, kind: str = "ridge"
 ) -> ZeroShot:
     """Fit a closed-form map from embeddings to class vectors. The loss on other clips chooses gamma, lambda and the
     temperature.
 
-    names       all classes, seen and unseen;  seen [C] bool;  vectors [C, text_size] from `class_vectors`
-    train       embeddings [n, D] and labels [n] of seen classes, indices into names
+    classes     all classes, seen and unseen; only prototypes make use of their attributes
+    train       embeddings [n, D] and labels [n] of seen classes, indices into their names
     validation  likewise; None: `train` is split into up to five parts, each judged by a map fitted to the others
     kind        one of MAPS
     """
     if kind == "prototypes":
-        return _fit_prototypes(names, seen, vectors, train, validation)
+        return _fit_prototypes(classes, train, validation)
+    vectors, seen = classes.vectors, classes.seen
     gram = vectors[seen].astype(np.float64).T @ vectors[seen]
     # (S'S / lambda + I)^-1: the scores are cosines, which do not change with a factor, here lambda, of the whole map.
     text_sides = [np.linalg.inv(gram / strength + np.eye(len(gram))) for strength in LAMBDAS[kind]]
 
     def fit(gamma: float, rows: NDArray[np.int64] | slice) -> ZeroShot:
-        return _ridge_map(names, seen, vectors, train[0][rows], train[1][rows], gamma)
+        return _ridge_map(classes, train[0][rows], train[1][rows], gamma)
 
     everything = slice(None)
     judged = _judged(train, validation)
@@ -113,21 +114,15 @@ def _judged(train: Labelled, validation: Labelled | None) -> list[tuple[NDArray[
     return [(rows, (train[0][rest], train[1][rest])) for rows, rest in parts]
 
 
-def _fit_prototypes(
-    names: Sequence[str],
-    seen: NDArray[np.bool_],
-    vectors: NDArray[np.float32],
-    train: Labelled,
-    validation: Labelled | None,
-) -> ZeroShot:
+def _fit_prototypes(classes: ClassSide, train: Labelled, validation: Labelled | None) -> ZeroShot:
     """The prototype map: pseudo-unseen classes choose lambda and the offset, the loss chooses the temperature."""
-    strength, offset = choose_strength(names, seen, vectors, train)
+    strength, offset = choose_strength(classes, train)
     losses = [
-        _losses(prototype_map(names, seen, vectors, (train[0][rows], train[1][rows]), strength), *others)
+        _losses(prototype_map(classes, (train[0][rows], train[1][rows]), strength), *others)
         for rows, others in _judged(train, validation)
     ]
     temperature = float(TEMPERATURES[np.mean(losses, axis=0).argmin()])
-    fitted = replace(prototype_map(names, seen, vectors, train, strength), temperature=temperature)
+    fitted = replace(prototype_map(classes, train, strength), temperature=temperature)
     if not offset:
         return fitted
     n_seen, n_unseen = draw_sizes(len(np.unique(train[1])))
@@ -135,20 +130,15 @@ def _fit_prototypes(
 
 
 def _ridge_map(
-    names: Sequence[str],
-    seen: NDArray[np.bool_],
-    vectors: NDArray[np.float32],
-    embeddings: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    gamma: float,
+    classes: ClassSide, embeddings: NDArray[np.float32], labels: NDArray[np.int64], gamma: float
 ) -> ZeroShot:
     """Ridge regression from embeddings [n, D] to the vectors of their classes."""
     mean = embeddings.mean(axis=0)
     scale = float((embeddings - mean).std()) or 1.0  # so that one gamma suits embeddings of any scale
     ridge = Ridge(alpha=gamma, fit_intercept=False, solver="svd")
-    ridge.fit((embeddings - mean) / scale, vectors[labels])
+    ridge.fit((embeddings - mean) / scale, classes.vectors[labels])
     projection = (ridge.coef_.T / scale).astype(np.float32)  # [D, text_size]
-    return ZeroShot(mean, projection, list(names), vectors, seen, temperature=1.0)
+    return ZeroShot(mean, projection, list(classes.names), classes.vectors, classes.seen, temperature=1.0)
 
 
 def _with_text_side(ridge: ZeroShot, text_side: NDArray[np.float64]) -> ZeroShot:
@@ -156,20 +146,17 @@ def _with_text_side(ridge: ZeroShot, text_side: NDArray[np.float64]) -> ZeroShot
     return replace(ridge, projection=(ridge.projection @ text_side).astype(np.float32))
 
 
-def ridge_scores(
-    names: Sequence[str],
-    seen: NDArray[np.bool_],
-    vectors: NDArray[np.float32],
-    features: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    train: NDArray[np.int64],
+def standardised_scores(
+    classes: ClassSide, features: NDArray[np.float32], labels: NDArray[np.int64], train: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """Cosines [n, C] of a ridge map from any features [n, D] of the clips, standardised: the scores of the controls.
+    """Cosines [n, C] from any features [n, D] of the clips, standardised: the scores of the controls.
 
-    labels  [n], indices into names;  train: the rows to fit to, all of seen classes
+    The map is that of prototypes if the classes have attributes, otherwise ridge.
+    labels  [n], indices into the names;  train: the rows to fit to, all of seen classes
     """
     scaled = np.asarray(StandardScaler().fit(features[train]).transform(features), np.float32)
-    fitted = fit_zeroshot(names, seen, vectors, (scaled[train], labels[train]))
+    kind = "ridge" if classes.described is None else "prototypes"
+    fitted = fit_zeroshot(classes, (scaled[train], labels[train]), kind=kind)
     return replace(fitted, temperature=1.0).scores(scaled)
 
 

@@ -33,7 +33,7 @@ def taught(prior: ZeroShot, clips: Clips, rows: NDArray[np.intp], labels: NDArra
 
 def without_text(prior: ZeroShot) -> ZeroShot:
     """The same classes without their descriptions."""
-    return replace(prior, class_vectors=np.zeros_like(prior.class_vectors))
+    return replace(prior, class_vectors=np.zeros_like(prior.class_vectors), given_targets=None)
 
 
 def name_clips(

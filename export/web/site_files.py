@@ -155,7 +155,7 @@ def zeroshot_facts(zeroshot: ZeroShot) -> dict[str, Any]:
 def zeroshot_arrays(zeroshot: ZeroShot) -> dict[str, NDArray[np.float32]]:
     """The arrays of a map that the page computes with, each float32."""
     arrays = {name: getattr(zeroshot, name) for name in ("mean", "projection", "class_vectors")}
-    names = ("text_mean", "text_projection", "noise", "noise_thresholds", "example_sums")
+    names = ("text_mean", "text_projection", "noise", "noise_thresholds", "example_sums", "given_targets")
     optional = {name: getattr(zeroshot, name) for name in names}
     arrays |= {name: array for name, array in optional.items() if array is not None}
     return {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}

@@ -9,7 +9,7 @@ whose text is most like it (docs/results/search.md). Where two things are wanted
 counts, because each of the two claims the sound.
 
 A phrase that means nearly the same as a class ("a dog barks" and the class dog) would lose against that class. So its
-vector is drawn to the class's: by PULL parts if the cosine of both texts is NEAR or more, not at all below FAR.
+target is drawn to the class's: by PULL parts if the cosine of both texts is NEAR or more, not at all below FAR.
 """
 
 from dataclasses import replace
@@ -36,10 +36,14 @@ class Phrases:
         alike = chosen.class_vectors @ zeroshot.class_vectors.T  # [n, C]
         nearest = alike.argmax(axis=1)
         parts = PULL * np.clip((alike.max(axis=1) - FAR) / (NEAR - FAR), 0, 1)
-        vectors = unit_rows(chosen.class_vectors + parts[:, None] * zeroshot.class_vectors[nearest])
-        self._phrases = replace(chosen, class_vectors=vectors.astype(np.float32))
+        drawn = unit_rows(chosen.targets + parts[:, None] * zeroshot.targets[nearest]).astype(np.float32)
+        self._phrases = replace(chosen, given_targets=drawn, example_sums=None)
         # The bundle's classes behind the phrases, so that embeddings are mapped once for both.
-        self._all = replace(chosen, class_vectors=np.vstack([self._phrases.class_vectors, zeroshot.class_vectors]))
+        self._all = replace(
+            self._phrases,
+            class_vectors=np.vstack([chosen.class_vectors, zeroshot.class_vectors]),
+            given_targets=np.vstack([drawn, zeroshot.targets]),
+        )
 
     def scores(self, embeddings: NDArray[np.float32], with_claim: NDArray[np.bool_]) -> NDArray[np.float32]:
         """The score of each embedding [n_rows, size] for each phrase: [n_rows, n] float32.

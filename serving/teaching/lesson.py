@@ -104,15 +104,19 @@ def with_classes(embedder: "Embedder", descriptions: Descriptions, labels: Seque
     blank = np.zeros(zeroshot.class_vectors.shape[1], np.float32)
     stored = dict(zip(map(normalise_label, zeroshot.class_names), zeroshot.class_vectors, strict=True))
     stored |= vectors
-    sums = zeroshot.example_sums
-    if sums is not None:
-        sums = np.concatenate([sums, np.zeros((len(new), sums.shape[1]), np.float32)])
+    sums, targets = (
+        None if rows is None else np.concatenate([rows, np.zeros((len(new), rows.shape[1]), np.float32)])
+        for rows in (zeroshot.example_sums, zeroshot.given_targets)
+    )
+    if targets is not None:  # a description given now counts instead
+        targets[[normalise_label(name) in vectors for name in names]] = 0
     return replace(
         zeroshot,
         class_names=names,
         class_vectors=np.stack([stored.get(normalise_label(name), blank) for name in names]),
         seen=np.concatenate([zeroshot.seen, np.zeros(len(new), bool)]),
         example_sums=sums,
+        given_targets=targets,
     )
 
 
@@ -202,7 +206,7 @@ def _judge(
 
 def _doubts(prior: ZeroShot, placed: PlacedExamples) -> list[str]:
     """A warning for each class whose text ranks its own examples worse than chance among the taught classes' texts."""
-    names, texts = prior.class_names, prior.text_targets
+    names, texts = prior.class_names, prior.described_targets
     taught = [int(row) for row in np.unique(placed.classes) if prior.has_text[row]]
     columns = taught if len(taught) > 1 else np.flatnonzero(prior.has_text).tolist()
     warnings = []

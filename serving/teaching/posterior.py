@@ -59,7 +59,7 @@ def held_out_cosines(prior: ZeroShot, examples: PlacedExamples, weight: float) -
     """The cosines [n, C] of each example and each class, of a map that was not taught the example's own recording."""
     taught = with_examples(prior, examples, weight)
     assert taught.example_sums is not None
-    sums, texts = taught.example_sums, prior.text_targets
+    sums, texts = taught.example_sums, prior.described_targets
     cosines = examples.rows @ taught.targets.T
     for recording in np.unique(examples.recordings):
         own = np.flatnonzero(examples.recordings == recording)

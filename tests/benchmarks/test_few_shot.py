@@ -69,7 +69,7 @@ def test_without_texts_the_map_is_the_nearest_mean_direction():
     rows = unit_rows(problem.clips.embeddings)
     means = np.stack([rows[train][problem.labels[train] == c].mean(axis=0) for c in range(4)])
     np.testing.assert_array_equal(named, (rows[problem.test] @ unit_rows(means).T).argmax(axis=1))
-    assert not without_text(problem.prior).text_targets.any()
+    assert not without_text(problem.prior).described_targets.any()
 
 
 def test_the_statistics_are_those_of_the_controls_of_the_training():

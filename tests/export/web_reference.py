@@ -115,12 +115,16 @@ def _windows(window: Window) -> dict[str, Any]:
 
 
 def _maps() -> list[ZeroShot]:
-    """The shipped map, the one from scratch, and the shipped one with unseen and with three taught classes."""
+    """The shipped map, the one from scratch, and the shipped one with unseen classes, three taught ones, and four with
+    targets of their own.
+    """
     shipped, from_scratch = (read_zeroshot(folder / "zeroshot.npz") for folder in (SHIPPED, FROM_SCRATCH))
     rng = np.random.default_rng(3)
     sums = np.zeros((len(shipped.class_names) + 1, shipped.projection.shape[1]), np.float32)
     rows = [0, 3, -1]  # the last one is a new class, without a text
     sums[rows] = 3 * unit_rows(rng.standard_normal((3, sums.shape[1])).astype(np.float32))
+    given = np.zeros_like(sums)
+    given[2:6] = unit_rows(rng.standard_normal((4, sums.shape[1])).astype(np.float32))
     seen = np.append(shipped.seen, True)
     seen[5:13] = False
     taught = replace(
@@ -131,6 +135,7 @@ def _maps() -> list[ZeroShot]:
         example_sums=sums,
         prior_weight=2.5,
         balanced=True,
+        given_targets=given,
     )
     return [shipped, from_scratch, taught]
 

@@ -215,7 +215,7 @@ def test_a_class_moves_from_its_description_to_its_examples(source):
     near_text, near_examples = [], []
     for count in (1, 4, 16):
         zeroshot = source.teach({"ticker": waves[:count]}, {"ticker": "a clock that ticks"}).zeroshot
-        near_text.append(float(zeroshot.targets[-1] @ zeroshot.text_targets[-1]))
+        near_text.append(float(zeroshot.targets[-1] @ zeroshot.described_targets[-1]))
         near_examples.append(float(zeroshot.targets[-1] @ centre))
     assert near_text == sorted(near_text, reverse=True)
     assert near_examples == sorted(near_examples)

@@ -10,7 +10,7 @@ from serving.zeroshot import unit_rows
 from training.evaluation.cross_fits import CrossFit, CrossFits
 from training.evaluation.open_labels import apply_calibration, calibrate, gini
 from training.evaluation.probabilities import expected_calibration_error
-from training.prototype_map import prototype_map
+from training.prototype_map import ClassSide, prototype_map
 
 NAMES = [f"class {i}" for i in range(16)]
 
@@ -26,7 +26,7 @@ def held_out_fits(noise: float) -> tuple[CrossFits, np.ndarray]:
 
     def fit(fold: int, unseen: np.ndarray) -> CrossFit:
         train = (folds != fold) & ~unseen[labels]
-        fitted = prototype_map(NAMES, ~unseen, texts, (embeddings[train], labels[train]), 0.1)
+        fitted = prototype_map(ClassSide(NAMES, ~unseen, texts), (embeddings[train], labels[train]), 0.1)
         return CrossFit(replace(fitted, text_mean=np.zeros(8, np.float32)), embeddings, fold, unseen)
 
     groups = [np.arange(16) % 4 == group for group in range(4)]

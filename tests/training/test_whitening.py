@@ -17,7 +17,7 @@ from tests.published_yamnet import published_yamnet, write_keras
 from training.evaluation.scoring import zsl
 from training.fit.whitening import fit_embedding, fit_head, whitening
 from training.networks import NetworkConfig, build_network
-from training.prototype_map import DEFAULT_STRENGTH, choose_strength, prototype_map
+from training.prototype_map import DEFAULT_STRENGTH, ClassSide, choose_strength, prototype_map
 from training.published.pretrained import load_pretrained
 from training.run_folder import RunConfig, load_network
 from training.zeroshot_maps import fit_zeroshot, text_vectors
@@ -84,7 +84,7 @@ def toy(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_the_prototype_map_finds_unseen_classes_better_than_chance():
     texts, embeddings, labels = toy(np.random.default_rng(0))
     train = SEEN[labels]
-    fitted = fit_zeroshot(NAMES, SEEN, texts, (embeddings[train], labels[train]), kind="prototypes")
+    fitted = fit_zeroshot(ClassSide(NAMES, SEEN, texts), (embeddings[train], labels[train]), kind="prototypes")
     assert zsl(fitted.scores(embeddings), labels, SEEN) > 0.6  # chance: 1/3
     scores = fitted.scores(embeddings[train], NAMES[:9])
     assert (scores.argmax(axis=1) == labels[train]).mean() > 0.9
@@ -94,7 +94,7 @@ def test_the_prototype_map_finds_unseen_classes_better_than_chance():
 def test_the_map_is_ridge_regression_from_texts_to_class_means():
     texts, embeddings, labels = toy(np.random.default_rng(1))
     train = SEEN[labels]
-    fitted = prototype_map(NAMES, SEEN, texts, (embeddings[train], labels[train]), 2.0)
+    fitted = prototype_map(ClassSide(NAMES, SEEN, texts), (embeddings[train], labels[train]), 2.0)
     means = np.stack([embeddings[labels == c].mean(axis=0) for c in range(9)]) - embeddings[train].mean(axis=0)
     wanted = np.linalg.solve(texts[:9].T @ texts[:9] + 2.0 * np.eye(30), texts[:9].T @ means)  # the primal form
     np.testing.assert_allclose(fitted.text_projection, wanted, atol=1e-4)
@@ -103,21 +103,21 @@ def test_the_map_is_ridge_regression_from_texts_to_class_means():
 def test_the_choice_of_lambda_and_offset_hears_nothing_of_unseen_classes():
     texts, embeddings, labels = toy(np.random.default_rng(2))
     train = SEEN[labels]
-    chosen = choose_strength(NAMES, SEEN, texts, (embeddings[train], labels[train]))
+    chosen = choose_strength(ClassSide(NAMES, SEEN, texts), (embeddings[train], labels[train]))
     other = texts.copy()
     other[9:] = other[9:][::-1] * -1
-    assert choose_strength(NAMES, SEEN, other, (embeddings[train], labels[train])) == chosen
+    assert choose_strength(ClassSide(NAMES, SEEN, other), (embeddings[train], labels[train])) == chosen
 
 
 def test_few_classes_get_the_default_strength_and_no_offset():
     texts, embeddings, labels = toy(np.random.default_rng(3))
     few = labels < 3
-    assert choose_strength(NAMES, SEEN, texts, (embeddings[few], labels[few])) == (DEFAULT_STRENGTH, 0.0)
+    assert choose_strength(ClassSide(NAMES, SEEN, texts), (embeddings[few], labels[few])) == (DEFAULT_STRENGTH, 0.0)
 
 
 def test_the_map_keeps_its_projection_and_its_offset_in_the_file(tmp_path):
     texts, embeddings, labels = toy(np.random.default_rng(4))
-    fitted = replace(prototype_map(NAMES, SEEN, texts, (embeddings, labels), 1.0), offset=0.25, text_mean=texts[0] * 0)
+    fitted = replace(prototype_map(ClassSide(NAMES, SEEN, texts), (embeddings, labels), 1.0), offset=0.25, text_mean=texts[0] * 0)
     write_zeroshot(fitted, tmp_path / "zeroshot.npz")
     read = read_zeroshot(tmp_path / "zeroshot.npz")
     np.testing.assert_array_equal(read.scores(embeddings), fitted.scores(embeddings))
@@ -129,7 +129,7 @@ def test_the_map_keeps_its_projection_and_its_offset_in_the_file(tmp_path):
 
 def test_a_ranking_starts_from_the_offset_of_the_map():
     texts, embeddings, labels = toy(np.random.default_rng(5))
-    fitted = prototype_map(NAMES, SEEN, texts, (embeddings, labels), 1.0)
+    fitted = prototype_map(ClassSide(NAMES, SEEN, texts), (embeddings, labels), 1.0)
     shifted = replace(fitted, offset=0.7)
     assert shifted.rank(embeddings[0]) == fitted.rank(embeddings[0], offset=0.7)
     assert shifted.rank(embeddings[0], offset=0.0) == fitted.rank(embeddings[0])

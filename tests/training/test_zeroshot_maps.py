@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from serving.zeroshot import unit_rows
+from training.prototype_map import ClassSide
 from training.zeroshot_maps import GAMMAS, LAMBDAS, TEMPERATURES, accuracy, fit_zeroshot
 
 NAMES = [f"class {i}" for i in range(8)]
@@ -34,7 +35,7 @@ def loss(cosines: np.ndarray, labels: np.ndarray, temperature: float) -> float:
 
 def test_eszsl_is_the_published_formula_at_the_strengths_of_the_least_loss(problem):
     vectors, (train, labels), (others, other_labels) = problem
-    fitted = fit_zeroshot(NAMES, SEEN, vectors, (train, labels), (others, other_labels), "eszsl")
+    fitted = fit_zeroshot(ClassSide(NAMES, SEEN, vectors), (train, labels), (others, other_labels), "eszsl")
     mean = train.mean(axis=0)
     scale = (train - mean).std()
     x, s = (train - mean).astype(np.float64) / scale, vectors[SEEN].astype(np.float64)
@@ -52,13 +53,13 @@ def test_eszsl_is_the_published_formula_at_the_strengths_of_the_least_loss(probl
     unit = fitted.projection / np.linalg.norm(fitted.projection)
     np.testing.assert_allclose(unit, w / np.linalg.norm(w), atol=1e-5)
     # A test of something: another map than ridge regression's, and one that is chosen by the clips it is judged on.
-    ridge = fit_zeroshot(NAMES, SEEN, vectors, (train, labels), (others, other_labels))
+    ridge = fit_zeroshot(ClassSide(NAMES, SEEN, vectors), (train, labels), (others, other_labels))
     assert np.abs(unit - ridge.projection / np.linalg.norm(ridge.projection)).max() > 0.01
 
 
 def test_ridge_is_the_regression_on_the_class_vectors(problem):
     vectors, (train, labels), validation = problem
-    fitted = fit_zeroshot(NAMES, SEEN, vectors, (train, labels), validation)
+    fitted = fit_zeroshot(ClassSide(NAMES, SEEN, vectors), (train, labels), validation)
     x = (train - train.mean(axis=0)).astype(np.float64)
     strengths = np.array(GAMMAS) * x.std() ** 2
     maps = [np.linalg.solve(x.T @ x + some * np.eye(5), x.T @ vectors[labels]) for some in strengths]
@@ -80,7 +81,7 @@ def test_a_planted_map_is_recovered_and_ranks_unseen_classes_right(kind, validat
     part = np.arange(480) % 4 == 0
     train = (sounds[known & ~part], labels[known & ~part]) if validated else (sounds[known], labels[known])
     validation = (sounds[known & part], labels[known & part]) if validated else None
-    fitted = fit_zeroshot([str(i) for i in range(24)], seen, vectors, train, validation, kind)
+    fitted = fit_zeroshot(ClassSide([str(i) for i in range(24)], seen, vectors), train, validation, kind)
     mapped = (sounds[~known] - fitted.mean) @ fitted.projection
     assert (unit_rows(mapped) * vectors[labels[~known]]).sum(axis=1).mean() > 0.9
     unseen = [str(i) for i in range(20, 24)]

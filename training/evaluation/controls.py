@@ -1,6 +1,7 @@
 """What a network is compared with: log-mel statistics instead of its embeddings, random instead of text vectors."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from serving.zeroshot import unit_rows
 from training.data.windows import ClipFrames
 from training.learner import Learner
-from training.zeroshot_maps import class_vectors, ridge_scores
+from training.zeroshot_maps import standardised_scores
 
 RIDGE_STRENGTHS = np.logspace(-1, 5, 25)
 RANDOM_DRAWS = 10  # sets of random class vectors; their scores are averaged
@@ -57,17 +58,20 @@ def control_scores(
     features: NDArray[np.float32],
     vectors: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """Scores [n_clips, n_classes] of a control: a ridge map from features [n_clips, D] to class vectors.
+    """Scores [n_clips, n_classes] of a control: a map between features [n_clips, D] and the classes.
 
     seen     [n_classes];  train: rows of the clips to fit to, all of seen classes
-    vectors  [n_classes, text_size]; None takes those of the class descriptions
+    vectors  [n_classes, any] unit rows in place of the attributes or texts; None: the control knows what the network's
+             map knows
     """
-    if vectors is None:
-        vectors = class_vectors(learner.texts, seen)
-    recordings = learner.recordings
-    return ridge_scores(recordings.table.classes, seen, vectors, features, recordings.labels(), train)
+    classes = learner.class_side(seen)
+    if vectors is not None:
+        has_attributes = classes.described is not None
+        classes = replace(classes, described=vectors) if has_attributes else replace(classes, vectors=vectors)
+    return standardised_scores(classes, features, learner.recordings.labels(), train)
 
 
 def random_class_vectors(learner: Learner, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Class vectors without meaning, in the shape of the text vectors: random directions as unit rows."""
-    return unit_rows(np.asarray(rng.standard_normal(learner.texts.shape), np.float32))
+    """Class vectors without meaning, in the shape of those that the map learns from: random directions as unit rows."""
+    learned_from = learner.texts if learner.attributes is None else learner.attributes
+    return unit_rows(np.asarray(rng.standard_normal(learned_from.shape), np.float32))

@@ -22,7 +22,7 @@ from training.learner import Learner
 from training.networks import build_network
 from training.published.pretrained import load_pretrained
 from training.run_folder import RunConfig
-from training.zeroshot_maps import class_vectors, fit_zeroshot
+from training.zeroshot_maps import fit_zeroshot
 
 FOLDS = 4  # of recordings, where the data set has none of its own
 GROUPS = 4  # of classes
@@ -110,7 +110,7 @@ def _whitened_fit(learner: Learner, config: RunConfig) -> Fit:
     assert learner.init is not None
     network = build_network(config.network)
     load_pretrained(network, learner.init)
-    labels, classes = learner.recordings.labels(), learner.recordings.table.classes
+    labels = learner.recordings.labels()
     clips = ClipSet(learner.recordings.frames, np.arange(len(labels)), labels)
     device = learner.compute.device
     features = clip_features(network.to(device), clips, device).numpy().astype(np.float64)
@@ -120,8 +120,8 @@ def _whitened_fit(learner: Learner, config: RunConfig) -> Fit:
         embeddings = ((features - mean) @ matrix).astype(np.float32)
         embeddings /= np.linalg.norm(embeddings[train], axis=1).mean()
         seen = ~unseen
-        vectors = class_vectors(learner.texts, seen)
-        zeroshot = fit_zeroshot(classes, seen, vectors, (embeddings[train], labels[train]), None, config.map or "ridge")
+        clips = embeddings[train], labels[train]
+        zeroshot = fit_zeroshot(learner.class_side(seen), clips, None, config.map or "ridge")
         return replace(zeroshot, text_mean=learner.texts[seen].mean(axis=0)), embeddings
 
     return fit

@@ -146,7 +146,7 @@ class VocabularyObjective:
         assert isinstance(head, TextHead)
         (texts,) = targets
         shares = nn.functional.softmax(texts @ texts.T / WORD_TEMPERATURE, dim=1)  # [batch, batch]
-        scores = head.project(embeddings) @ texts.T * head.scale
+        scores = head.project(embeddings[:, :EMBEDDING_SIZE]) @ texts.T * head.scale
         both = nn.functional.cross_entropy(scores, shares) + nn.functional.cross_entropy(scores.T, shares)
         return both / 2, (scores.argmax(1) == torch.arange(len(scores), device=scores.device)).sum()
 

@@ -33,7 +33,8 @@ export class ZeroShot {
   /**
    * mean [128] is subtracted from an embedding, which projection [128, size] then maps; classVectors [C][textSize] are
    * unit rows, which textProjection [textSize, size] maps, if there is one. exampleSums [C][size]: of the examples that
-   * a class was taught by, as unit rows in the space of the comparison; zeros: the class has none.
+   * a class was taught by, as unit rows in the space of the comparison; zeros: the class has none. givenTargets
+   * [C][size]: where classes stand that do not stand where their texts place them; zeros: the text places the class.
    */
   constructor(
     private readonly facts: ZeroShotFacts,
@@ -44,12 +45,17 @@ export class ZeroShot {
     private readonly textProjection: Float32Array | null,
     private readonly noise: readonly Noise[] = [],
     private readonly exampleSums: readonly Float32Array[] | null = null,
+    private readonly givenTargets: readonly Float32Array[] | null = null,
   ) {
-    const texts = textProjection ? classVectors.map((row) => unit(times(row, textProjection))) : classVectors;
-    this.hasExamples = texts.map((_, row) => exampleSums?.[row]!.some((value) => value !== 0) ?? false);
-    this.targets = texts.map((text, row) => {
-      if (!this.hasExamples[row]) return text;
-      return unit(text.map((value, i) => facts.prior_weight * value + exampleSums![row]![i]!));
+    const described = classVectors.map((row, i) => {
+      const given = givenTargets?.[i];
+      if (given && isSet(given)) return given;
+      return textProjection ? unit(times(row, textProjection)) : row;
+    });
+    this.hasExamples = described.map((_, row) => exampleSums !== null && isSet(exampleSums[row]!));
+    this.targets = described.map((target, row) => {
+      if (!this.hasExamples[row]) return target;
+      return unit(target.map((value, i) => facts.prior_weight * value + exampleSums![row]![i]!));
     });
     this.rowOf = new Map(facts.class_names.map((name, row) => [normaliseLabel(name), row]));
   }
@@ -58,6 +64,7 @@ export class ZeroShot {
     const optional = (name: string) => (arrays.has(name) ? arrays.floats(name) : null);
     const count = facts.class_names.length;
     const [noise, thresholds, sums] = ["noise", "noise_thresholds", "example_sums"].map(optional);
+    const given = optional("given_targets");
     const directions = noise && thresholds ? rowsOf(noise, thresholds.length) : [];
     return new ZeroShot(
       facts,
@@ -68,6 +75,7 @@ export class ZeroShot {
       optional("text_projection"),
       directions.map((direction, i) => ({ direction, threshold: thresholds![i]! })),
       sums ? rowsOf(sums, count) : null,
+      given ? rowsOf(given, count) : null,
     );
   }
 
@@ -168,7 +176,8 @@ export class ZeroShot {
     }
     const encoded = typed.length ? await encode!(typed) : [];
     const ofTyped = encoded.map((row) => unit(row.map((value, i) => value - this.textMean![i]!)));
-    const noExamples = new Float32Array(this.exampleSums?.[0]?.length ?? 0);
+    const chosen = (stored: readonly Float32Array[] | null) =>
+      stored && rows.map((row) => (row < 0 ? new Float32Array(stored[0]!.length) : stored[row]!));
     return new ZeroShot(
       { ...this.facts, class_names: [...labels], seen: rows.map((row) => row >= 0 && this.seen[row]!) },
       this.mean,
@@ -177,9 +186,15 @@ export class ZeroShot {
       this.textMean,
       this.textProjection,
       this.noise,
-      this.exampleSums && rows.map((row) => (row < 0 ? noExamples : this.exampleSums![row]!)),
+      chosen(this.exampleSums),
+      chosen(this.givenTargets),
     );
   }
+}
+
+/** Whether a row has a value: zeros stand for no row. */
+function isSet(row: Float32Array): boolean {
+  return row.some((value) => value !== 0);
 }
 
 /** The rows of a matrix [count, size]. */

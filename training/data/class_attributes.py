@@ -1,0 +1,71 @@
+"""Attributes of classes: what is heard of a class, and what makes the sound, as numbers that a person wrote down.
+
+The attributes of ESC-50's and FSC22's classes are in attributes.toml; a user writes a file of the same form for others:
+
+    dog = {animal = 10, voice = 10, short = 9, repeated = 6, sudden = 9}
+
+Each number says in tenths how much an attribute applies; an attribute that is left out does not apply at all. The names
+of the attributes are free, but classes are compared by them, so each must mean the same for all classes. Source of the
+idea: Lampert 2009 (CVPR, attributes of animals).
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.errors import UsageError
+from serving.label_text import join_labels, normalise_label
+
+Attributes = dict[str, dict[str, int]]  # class name -> attribute -> tenths
+LARGEST = 10
+BUILT_IN = Path(__file__).with_name("attributes.toml")
+
+
+def read_attributes(path: Path) -> Attributes:
+    """Read a file of attributes; class names are normalised.
+
+    errors   UsageError: the file cannot be read, or has something else than classes with numbers from 0 to 10
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(
+            f"--attributes: {path} cannot be read ({reason}); wanted lines like: dog = {{voice = 10}}"
+        ) from error
+    for name, attributes in table.items():
+        if not isinstance(attributes, dict) or not attributes:
+            raise UsageError(
+                f"--attributes: {path}: {name} has no attributes; wanted a line like: {name} = {{voice = 10}}"
+            )
+        for attribute, tenths in attributes.items():
+            if type(tenths) is not int or not 0 <= tenths <= LARGEST:
+                raise UsageError(
+                    f"--attributes: {path}: {name}: {attribute} is {tenths!r}; wanted a whole number, 0 to 10"
+                )
+    return {normalise_label(name): attributes for name, attributes in table.items()}
+
+
+def choose_attributes(classes: Sequence[str], given: str | None) -> Attributes:
+    """The attributes of a data set's classes.
+
+    given    None: those of attributes.toml if it has all the classes, otherwise none; "none"; or a file's path
+    errors   UsageError: the file cannot be read, or lacks classes
+    """
+    if given == "none":
+        return {}
+    known = read_attributes(Path(given) if given else BUILT_IN)
+    missing = [name for name in classes if normalise_label(name) not in known]
+    if missing and given:
+        raise UsageError(f"--attributes: {given} lacks {join_labels(missing)}; wanted a line for each class")
+    return {} if missing else {name: known[normalise_label(name)] for name in classes}
+
+
+def attribute_matrix(classes: Sequence[str], attributes: Mapping[str, Mapping[str, int]]) -> NDArray[np.float32]:
+    """The attributes of these classes, 0 to 1: [C, n_attributes] float32, columns in the order of their names."""
+    columns = sorted({attribute for name in classes for attribute in attributes[name]})
+    rows = [[attributes[name].get(column, 0) / LARGEST for column in columns] for name in classes]
+    return np.array(rows, np.float32)
