@@ -219,7 +219,8 @@ class Learner:
         self, config: RunConfig, shape: NetworkConfig, recipe: Recipe, encoded: NDArray[np.float32]
     ) -> str:
         """A hash of everything that the pretrained weights depend on."""
-        depends = {"version": VERSION, "network": asdict(shape), "recipe": asdict(recipe), "seed": config.seed}
+        network = {name: value for name, value in asdict(shape).items() if name != "guided"}  # it never is
+        depends = {"version": VERSION, "network": network, "recipe": asdict(recipe), "seed": config.seed}
         depends |= {"fresh_weights": FRESH_WEIGHTS}
         depends |= {"text": config.text, "sounds": config.vocabulary, "front_end": asdict(config.front_end)}
         if ":" in config.text:  # the encoder is a file or a folder; its content may change
