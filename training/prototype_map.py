@@ -3,10 +3,12 @@
     U = C C_s' (C_s C_s' + lambda I)^-1 P        score = cosine(embedding - mean, U)
 
 C are the class vectors, C_s those of the seen classes, and P the means of the seen classes' embeddings: ridge
-regression from texts to embeddings. Where the classes have attributes (training.data.class_attributes), attributes and
-texts together are the class vectors, and the texts alone serve labels that are typed later. The opposite direction,
-from embeddings to texts, draws all predictions together, so that a few classes become the nearest of most clips (hubs):
-Shigeto 2015 (arXiv:1507.00825), Lazaridou 2015 (ACL P15-1027).
+regression from texts to embeddings. The opposite direction, from embeddings to texts, draws all predictions together,
+so that a few classes become the nearest of most clips (hubs): Shigeto 2015 (arXiv:1507.00825), Lazaridou 2015 (ACL
+P15-1027).
+
+Where the classes have attributes (training.data.class_attributes), attributes and texts together are the class vectors
+of unseen classes, seen classes stand at their own prototypes, and the texts alone place labels that are typed later.
 
 Lambda and the GZSL offset are chosen on pseudo-unseen classes: seen classes that a fit leaves out.
 """
@@ -67,8 +69,10 @@ def prototype_map(classes: ClassSide, train: Labelled, strength: float) -> ZeroS
         known = vectors[heard].astype(np.float64)
         return (known.T @ np.linalg.solve(known @ known.T + strength * np.eye(len(heard)), means)).astype(np.float32)
 
-    described = classes.described
-    targets = None if described is None else unit_rows(described @ regression(described))
+    targets = None
+    if classes.described is not None:
+        targets = unit_rows(classes.described @ regression(classes.described))
+        targets[heard] = unit_rows(means.astype(np.float32))  # no prediction is needed: docs/results/zero-shot.md
     return ZeroShot(
         mean,
         np.eye(embeddings.shape[1], dtype=np.float32),

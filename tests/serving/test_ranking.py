@@ -121,3 +121,20 @@ def test_silence_is_none_of_these_and_without_a_threshold_only_silence_is():
     assert rank_embedding(small_map(0.5), near, -90.0, {}).none_of_these
     assert rank_embedding(small_map(None), near, -90.0, {}).none_of_these
     assert not rank_embedding(small_map(None), embedding(0.0, 0.0, 1.0), LOUD, {}).none_of_these
+
+
+def test_a_given_target_places_its_class_and_texts_place_the_others(tmp_path):
+    targets = np.array([[0, 0, 1], [0, 0, 0]], np.float32)
+    write_zeroshot(replace(small_map(None), given_targets=targets), tmp_path / "zeroshot.npz")
+    zeroshot = replace(read_zeroshot(tmp_path / "zeroshot.npz"), text_mean=np.zeros(3, np.float32))
+    np.testing.assert_array_equal(zeroshot.targets, [[0, 0, 1], [0, 1, 0]])
+    chosen = zeroshot.choose(["a bark", "rain", "Dog"], lambda texts: np.eye(3, dtype=np.float32)[:1])
+    np.testing.assert_array_equal(chosen.targets, [[1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    assert small_map(None).choose(["rain"]).given_targets is None
+
+
+def test_examples_move_a_class_away_from_its_given_target():
+    targets = np.array([[0, 0, 1], [0, 0, 0]], np.float32)
+    sums = np.array([[2, 0, 0], [0, 0, 0]], np.float32)
+    taught = replace(small_map(None), given_targets=targets, example_sums=sums, prior_weight=2.0)
+    np.testing.assert_allclose(taught.targets, [[0.5**0.5, 0, 0.5**0.5], [0, 1, 0]], atol=1e-6)

@@ -356,5 +356,16 @@ def test_a_phrase_that_means_nearly_a_class_is_drawn_to_it_and_another_is_not(li
     assert is_drawn or cosine == pytest.approx(likeness, abs=1e-6)
 
 
+def test_a_class_with_a_given_target_is_searched_there():
+    size = np.eye(4, dtype=np.float32)
+    zeroshot = ZeroShot(np.zeros(4, np.float32), size, ["a", "b"], size[:2], np.ones(2, bool), 10.0)
+    zeroshot = replace(zeroshot, given_targets=np.stack([size[2], 0 * size[0]]))
+    phrases = Phrases(zeroshot, zeroshot.choose(["a"]))
+    cosines = phrases.scores(size, np.zeros(1, bool))[:, 0]
+    np.testing.assert_allclose(cosines, [0, 0, 1, 0], atol=1e-6)
+    odds = phrases.odds(phrases.scores(size[2:3], np.ones(1, bool)))
+    assert odds[0, 0] == pytest.approx(dict(zeroshot.rank(size[2], offset=0))["a"], rel=1e-4)
+
+
 def test_a_bundle_on_disk_has_the_space_of_its_index(folder, bundle):
     assert SearchIndex.open(folder).manifest.embedding_space == open_bundle(bundle).manifest.embedding_space

@@ -8,7 +8,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,6 +28,7 @@ from serving.label import main as label_main
 from serving.server.operation_routes import describe_model
 from serving.teach import main
 from serving.teaching.examples import read_examples
+from serving.teaching.lesson import Descriptions, with_classes
 from serving.teaching.posterior import PlacedExamples, choose_weight, held_out_cosines, with_examples
 from serving.zeroshot import ZeroShot, unit_rows
 from serving.zeroshot_file import read_zeroshot
@@ -202,6 +205,22 @@ def test_a_description_alone_ranks_as_the_typed_label_does(source):
     row = source.embed(small_sound("tone", np.random.default_rng(1)), RATE_HZ)[None]
     typed = source.zeroshot.choose(["x"], lambda _: source.encode_labels(["humming"], {"humming": text}))
     np.testing.assert_allclose(taught.choose(["humming"]).cosines(row), typed.cosines(row), atol=1e-5)
+
+
+def test_a_description_counts_instead_of_the_given_target_of_an_old_class(source):
+    if not source.knows_text:
+        pytest.skip("the packages of the text model are not installed")
+    zeroshot = source.zeroshot
+    targets = np.roll(zeroshot.targets, 1, axis=0)
+    moved = replace(zeroshot, given_targets=targets)
+    name, other = zeroshot.class_names[:2]
+    embedder = SimpleNamespace(
+        zeroshot=moved, knows_text=True, encode_labels=source.encode_labels, bundle=source.bundle
+    )
+    taught = with_classes(embedder, Descriptions([name], {name: "a low steady hum of a big machine"}), ["new"])
+    assert taught.class_names[-1] == "new"
+    assert not taught.given_targets[0].any()
+    np.testing.assert_allclose(taught.choose([other]).targets[0], targets[1], atol=1e-6)
 
 
 def test_a_class_moves_from_its_description_to_its_examples(source):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.fit.objectives import ClassObjective
+from training.fit.objectives import ClassObjective, VocabularyObjective
 from training.networks import NETWORKS, WINDOW_FRAMES, NetworkConfig, build_network
 
 
@@ -90,11 +90,12 @@ def test_yamnets_repeated_layers_begin_by_passing_on_what_comes():
 
 
 @pytest.mark.parametrize(
-    ("name", "text_size", "columns"), [("yamnet", 0, 135), ("yamnet", 50, 128), ("vggish", 0, 128)]
+    ("name", "text_size", "guided", "columns"),
+    [("yamnet", 0, False, 135), ("yamnet", 50, True, 135), ("yamnet", 50, False, 128), ("vggish", 50, True, 128)],
 )
-def test_a_guide_stands_beside_yamnets_embedding_and_changes_nothing_of_it(name, text_size, columns):
+def test_a_guide_stands_beside_yamnets_embedding_and_changes_nothing_of_it(name, text_size, guided, columns):
     torch.manual_seed(0)
-    network = build_network(NetworkConfig(name, 7, 0.2, text_size)).eval()
+    network = build_network(NetworkConfig(name, 7, 0.2, text_size, guided)).eval()
     log_mel = torch.randn(3, WINDOW_FRAMES[name], 64)
     with torch.inference_mode():
         guided = network.embed_guided(log_mel)
@@ -111,3 +112,13 @@ def test_the_guides_scores_are_trained_on_too():
     apart = [nn.functional.cross_entropy(scores, wanted) for scores in (network.classify(rows[:, :128]), rows[:, 128:])]
     torch.testing.assert_close(loss, sum(apart))
     assert right == (network.classify(rows[:, :128]).argmax(1) == wanted.argmax(1)).sum()
+
+
+def test_vocabulary_sounds_are_compared_by_the_embedding_and_not_by_the_guide():
+    torch.manual_seed(0)
+    network = build_network(NetworkConfig("yamnet", 7, 0.2, 50, guided=True)).eval()
+    objective = VocabularyObjective(None, None, 480)
+    rows, texts = torch.randn(4, 135), nn.functional.normalize(torch.randn(4, 50), dim=1)
+    with torch.inference_mode():
+        loss, _ = objective.loss(network, rows, (texts,))
+        torch.testing.assert_close(loss, objective.loss(network, rows[:, :128], (texts,))[0])

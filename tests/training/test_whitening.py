@@ -117,7 +117,9 @@ def test_few_classes_get_the_default_strength_and_no_offset():
 
 def test_the_map_keeps_its_projection_and_its_offset_in_the_file(tmp_path):
     texts, embeddings, labels = toy(np.random.default_rng(4))
-    fitted = replace(prototype_map(ClassSide(NAMES, SEEN, texts), (embeddings, labels), 1.0), offset=0.25, text_mean=texts[0] * 0)
+    fitted = replace(
+        prototype_map(ClassSide(NAMES, SEEN, texts), (embeddings, labels), 1.0), offset=0.25, text_mean=texts[0] * 0
+    )
     write_zeroshot(fitted, tmp_path / "zeroshot.npz")
     read = read_zeroshot(tmp_path / "zeroshot.npz")
     np.testing.assert_array_equal(read.scores(embeddings), fitted.scores(embeddings))

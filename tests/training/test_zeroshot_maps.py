@@ -1,13 +1,16 @@
 """The closed-form maps: what they compute, and what they are for."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
+import torch
 
-from serving.zeroshot import unit_rows
-from training.prototype_map import ClassSide
-from training.zeroshot_maps import GAMMAS, LAMBDAS, TEMPERATURES, accuracy, fit_zeroshot
+from serving.zeroshot import ZeroShot, unit_rows
+from training.networks import TextHead
+from training.prototype_map import ClassSide, with_attributes
+from training.zeroshot_maps import GAMMAS, LAMBDAS, TEMPERATURES, accuracy, fit_zeroshot, text_zeroshot
 
 NAMES = [f"class {i}" for i in range(8)]
 SEEN = np.arange(8) < 6
@@ -87,3 +90,48 @@ def test_a_planted_map_is_recovered_and_ranks_unseen_classes_right(kind, validat
     unseen = [str(i) for i in range(20, 24)]
     assert np.mean(fitted.scores(sounds[~known], unseen).argmax(axis=1) == labels[~known] - 20) > 0.95
     assert accuracy(fitted, sounds[known], labels[known]) > 0.8
+
+
+@pytest.fixture
+def planted():
+    """Sounds that follow the attributes of 24 classes, of which four are unseen, and texts that say nothing."""
+    rng = np.random.default_rng(2)
+    seen = np.arange(24) < 20
+    attributes, vectors = (
+        unit_rows(each - each[seen].mean(axis=0)) for each in rng.standard_normal((2, 24, 6)).astype(np.float32)
+    )
+    labels = np.repeat(np.arange(24), 20)
+    sounds = attributes[labels] @ rng.standard_normal((6, 128)) + 0.2 * rng.standard_normal((480, 128)) + 1
+    classes = ClassSide([str(i) for i in range(24)], seen, vectors, with_attributes(vectors, attributes))
+    return classes, sounds.astype(np.float32), labels
+
+
+def unseen_accuracy(fitted: ZeroShot, sounds: np.ndarray, labels: np.ndarray) -> float:
+    heard = labels >= 20
+    return float(
+        np.mean(fitted.scores(sounds[heard], [str(i) for i in range(20, 24)]).argmax(axis=1) + 20 == labels[heard])
+    )
+
+
+def test_attributes_find_unseen_classes_that_texts_do_not(planted):
+    classes, sounds, labels = planted
+    train = sounds[labels < 20], labels[labels < 20]
+    by_text = fit_zeroshot(replace(classes, described=None), train, kind="prototypes")
+    assert by_text.given_targets is None
+    fitted = fit_zeroshot(classes, train, kind="prototypes")
+    assert unseen_accuracy(fitted, sounds, labels) > 0.8 > 0.6 > unseen_accuracy(by_text, sounds, labels)
+
+
+def test_a_text_head_with_attributes_ranks_typed_labels_as_the_head_does(planted):
+    classes, sounds, labels = planted
+    torch.manual_seed(0)
+    head = TextHead(20, 6)
+    train = sounds[labels < 20], labels[labels < 20]
+    fitted = text_zeroshot(classes, head, train)
+    assert unseen_accuracy(fitted, sounds, labels) > 0.8
+    typed = replace(fitted, text_mean=np.zeros(6, np.float32)).choose(["typed"], lambda texts: np.eye(6)[:1])
+    direction = head.projection.weight.detach().numpy()[0]
+    np.testing.assert_allclose(typed.targets[0], direction / np.linalg.norm(direction), atol=1e-6)
+    alone = text_zeroshot(replace(classes, described=None), head, train)
+    assert alone.temperature == pytest.approx(head.scale.item())
+    np.testing.assert_allclose(alone.targets, classes.vectors)

@@ -41,6 +41,8 @@ class Assessment:
 
     seen_accuracy, seen_clips    the training head on held-back clips: those of "test", otherwise of "validation"
     zsl                          among the unseen classes, mean over classes; zsl_*: chance and controls
+    zsl_texts_alone              the same where their texts place the classes, and not their attributes, as labels that
+                                 are typed later are placed; None: the run has no attributes
     published_zsl                the study's score on this split
     gzsl_plain_*                 among all classes, no offset;  gzsl_area: area under the trade-off curve
     gzsl_offset, gzsl_*          with the offset chosen on the split's validation classes, if it has any to spare,
@@ -52,6 +54,7 @@ class Assessment:
     seen_clips: str = ""
     zsl: float | None = None
     zsl_chance: float | None = None
+    zsl_texts_alone: float | None = None
     zsl_no_network: float | None = None
     zsl_random_vectors: float | None = None
     published_zsl: float | None = None
@@ -102,6 +105,10 @@ def assess(learner: Learner, config: RunConfig, network: Network, run: Path, out
         scores = replace(zeroshot, temperature=1.0).scores(embeddings)
         control = control_scores(learner, parts.seen, parts.train, clip_statistics(learner.recordings.frames))
         result = _among_unseen(learner, config, parts, embeddings, scores, control, result)
+        if zeroshot.given_targets is not None:
+            by_text = replace(zeroshot, given_targets=None).scores(embeddings)
+            rows = np.flatnonzero(parts.unseen[labels])
+            result = replace(result, zsl_texts_alone=zsl(by_text[rows], labels[rows], ~parts.unseen))
         if len(parts.held_back):
             names = [name for name, asked in zip(zeroshot.class_names, parts.seen | parts.unseen, strict=True) if asked]
             offset = zeroshot.choose(names).own_offset / zeroshot.temperature

@@ -86,8 +86,16 @@ def cross_fits(
         unseen = group_of == group if group is not None else np.zeros(n_classes, bool)
         # A source recording that is also in the held-out fold is left out.
         train = ~np.isin(sources, sources[folds == fold]) & ~unseen[labels]
-        done.append(CrossFit(*fit(np.flatnonzero(train), unseen), fold, unseen))
+        zeroshot, embeddings = fit(np.flatnonzero(train), unseen)
+        done.append(CrossFit(_placed_by_text(zeroshot, unseen), embeddings, fold, unseen))
     return CrossFits(done[: len(numbers)], done[len(numbers) :], labels, folds)
+
+
+def _placed_by_text(zeroshot: ZeroShot, unseen: NDArray[np.bool_]) -> ZeroShot:
+    """The map whose unseen classes are placed by their texts alone: they stand for labels that are typed later."""
+    if zeroshot.given_targets is None:
+        return zeroshot
+    return replace(zeroshot, given_targets=np.where(unseen[:, None], np.float32(0), zeroshot.given_targets))
 
 
 def _folds(learner: Learner, labels: NDArray[np.int64], sources: NDArray[np.str_]) -> NDArray[np.int64]:

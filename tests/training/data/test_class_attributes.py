@@ -1,0 +1,53 @@
+"""Attributes of classes: where they come from, and what a wrong file is told."""
+
+import numpy as np
+import pytest
+
+from serving.errors import UsageError
+from serving.label_lists import ESC50, FSC22
+from training.data.class_attributes import attribute_matrix, choose_attributes
+
+
+@pytest.mark.parametrize("classes", [ESC50, FSC22])
+def test_each_class_of_the_known_data_sets_has_attributes_of_its_own(classes):
+    attributes = choose_attributes(classes, None)
+    rows = attribute_matrix(classes, attributes)
+    assert rows.shape[0] == len(classes)
+    assert rows.min() >= 0
+    assert rows.max() <= 1
+    apart = np.linalg.norm(rows[:, None] - rows[None], axis=2)
+    assert apart[~np.eye(len(classes), dtype=bool)].min() > 0.3
+
+
+def test_a_data_set_with_a_class_of_its_own_has_none():
+    assert choose_attributes(["dog", "a machine of mine"], None) == {}
+    assert choose_attributes(["dog", "cat"], "none") == {}
+
+
+def test_a_users_file_gives_them_for_other_classes(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("curlew = {tonal = 10, gliding = 8}\n'Wood_Lark' = {tonal = 5, fast = 10}\n")
+    attributes = choose_attributes(["curlew", "wood lark"], str(path))
+    np.testing.assert_allclose(attribute_matrix(["curlew", "wood lark"], attributes), [[0, 0.8, 1], [1, 0, 0.5]])
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        (None, "cannot be read"),
+        ("curlew = ", "cannot be read"),
+        ("curlew = 3", "curlew has no attributes"),
+        ("curlew = {}", "curlew has no attributes"),
+        ("curlew = {tonal = 11}", "tonal is 11; wanted a whole number, 0 to 10"),
+        ("curlew = {tonal = 0.5}", "tonal is 0.5"),
+        ("curlew = {tonal = true}", "tonal is True"),
+        ("lark = {tonal = 5}", "lacks curlew"),
+    ],
+)
+def test_a_wrong_file_is_refused_in_one_line(tmp_path, content, wanted):
+    path = tmp_path / "mine.toml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UsageError, match=wanted) as refused:
+        choose_attributes(["curlew"], str(path))
+    assert "\n" not in str(refused.value)
