@@ -103,4 +103,5 @@ def _refuse_other_options(wanted: RunConfig, stored: RunConfig) -> None:
     for name in RunConfig.__dataclass_fields__:
         now, then = getattr(wanted, name), getattr(stored, name)
         if now != then:
-            raise UsageError(f"--resume: {name} is {now}, but the run has {then}; give the same options")
+            shown, stored_as = (str(each)[:80] for each in (now, then))
+            raise UsageError(f"--resume: {name} is {shown}, but the run has {stored_as}; give the same options")
