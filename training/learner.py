@@ -27,7 +27,7 @@ from training.fit.recipe import Epoch, Recipe
 from training.fit.whitening import fit_embedding, fit_head
 from training.fit.workers import Workers
 from training.networks import FRESH_WEIGHTS, Network, NetworkConfig, TextHead, build_network
-from training.prototype_map import ClassSide, with_attributes
+from training.prototype_map import ClassSide
 from training.published.batchnorm_statistics import measure_statistics
 from training.published.pretrained import load_pretrained
 from training.recordings import Recordings
@@ -165,10 +165,8 @@ class Learner:
 
     def class_side(self, seen: NDArray[np.bool_]) -> ClassSide:
         """What is known of the table's classes without a recording, where `seen` [n_classes] are trained on."""
-        vectors, described = class_vectors(self.texts, seen), None
-        if self.attributes is not None:
-            described = with_attributes(vectors, class_vectors(self.attributes, seen))
-        return ClassSide(self.recordings.table.classes, seen, vectors, described)
+        attributes = None if self.attributes is None else class_vectors(self.attributes, seen)
+        return ClassSide(self.recordings.table.classes, seen, class_vectors(self.texts, seen), attributes)
 
     def _vocabulary(self, config: RunConfig) -> Vocabulary:
         window = config.front_end.network_window(config.window_frames)

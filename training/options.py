@@ -21,7 +21,8 @@ from training.zeroshot_maps import LAMBDAS, MAPS
 
 LOW_RATE = 1e-3  # learning rate after pretraining on the vocabulary, and for vggish's large fully connected layers
 OBJECTIVES = ("text", "classes", "whitening")
-TEXT = Recipe(epochs=8)  # without finishing epochs: docs/results/zero-shot.md
+TEXT = {"yamnet": Recipe(epochs=30, finishing=5)}  # docs/results/zero-shot.md
+SHORT_TEXT = Recipe(epochs=8)  # of the other networks
 CLASSES = {
     "yamnet": Recipe(epochs=96, finishing=16, mixing="sound"),
     "yamnet-compact": Recipe(epochs=88, finishing=8),
@@ -65,11 +66,11 @@ class Options(ComputeOptions):
     """share of the training clips that is kept to choose the best epoch, 0 to 0.5; 0: train on all clips and keep the
     last epoch"""
     epochs: int | None = None
-    """maximum number of passes over the training windows; default: 8, with --objective classes 96 (yamnet-compact 88,
-    vggish 11)"""
+    """maximum number of passes over the training windows; default: 30 (yamnet-compact and vggish: 8), with --objective
+    classes 96 (yamnet-compact 88, vggish 11)"""
     finishing_epochs: int | None = None
-    """number of the last epochs that use whole windows without mixup; default: 0, with --objective classes a sixth of
-    the epochs (yamnet-compact and vggish: an eleventh)"""
+    """number of the last epochs that use whole windows without mixup; default: a sixth of the epochs (yamnet-compact and
+    vggish: none, with --objective classes an eleventh)"""
     patience: int | None = Recipe.patience
     """stop after this many epochs without a better validation loss; default: never early"""
     batch_size: int = Recipe.batch_size
@@ -208,7 +209,8 @@ def recipe_of(options: Options) -> Recipe:
     """The objective's recipe, changed by the flags that were given."""
     if options.goal == "whitening":
         return Recipe(epochs=1)
-    recipe = TEXT if options.goal == "text" else CLASSES[options.network]
+    text = TEXT.get(options.network, SHORT_TEXT)
+    recipe = text if options.goal == "text" else CLASSES[options.network]
     if options.network == "vggish":  # its fully connected layers need the whole window
         recipe = replace(recipe, crop=1.0)
     if options.sounds or options.network == "vggish":

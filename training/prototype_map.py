@@ -7,8 +7,8 @@ regression from texts to embeddings. The opposite direction, from embeddings to 
 so that a few classes become the nearest of most clips (hubs): Shigeto 2015 (arXiv:1507.00825), Lazaridou 2015 (ACL
 P15-1027).
 
-Where the classes have attributes (training.data.class_attributes), attributes and texts together are the class vectors
-of unseen classes, seen classes stand at their own prototypes, and the texts alone place labels that are typed later.
+Where the classes have attributes (training.data.class_attributes), these are the class vectors of unseen classes, seen
+classes stand at their own prototypes, and texts place only the labels that are typed later.
 
 Lambda and the GZSL offset are chosen on pseudo-unseen classes: seen classes that a fit leaves out.
 """
@@ -23,7 +23,6 @@ from serving.zeroshot import ZeroShot, unit_rows
 from training.evaluation.scoring import tradeoff, zsl
 
 STRENGTHS = (0.3, 1.0, 3.0, 10.0)  # lambda
-ATTRIBUTE_SHARE = 0.8  # of the squared length of a class vector; the rest is text: docs/results/zero-shot.md
 DEFAULT_STRENGTH = 3.0  # for too few classes to choose
 DRAWS = 12  # of pseudo-unseen classes
 PSEUDO_SHARE = 0.25  # of the seen classes, and of the clips of the others, which are scored as seen
@@ -39,20 +38,13 @@ class ClassSide:
 
     names       all classes;  seen [C] bool
     vectors     [C, text_size] float32 from `class_vectors`
-    described   [C, size] float32 unit rows: what places the classes instead of their texts, see `with_attributes`;
-                None: their texts do
+    attributes  [C, n_attributes] float32: those of the classes, centred on the seen ones, as unit rows; None: unknown
     """
 
     names: Sequence[str]
     seen: NDArray[np.bool_]
     vectors: NDArray[np.float32]
-    described: NDArray[np.float32] | None = None
-
-
-def with_attributes(vectors: NDArray[np.float32], attributes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Class vectors [C, text_size] and attributes [C, n_attributes], each unit rows, joined: unit rows."""
-    shares = np.sqrt(ATTRIBUTE_SHARE) * attributes, np.sqrt(1 - ATTRIBUTE_SHARE) * vectors
-    return np.concatenate(shares, axis=1).astype(np.float32)
+    attributes: NDArray[np.float32] | None = None
 
 
 def prototype_map(classes: ClassSide, train: Labelled, strength: float) -> ZeroShot:
@@ -70,8 +62,8 @@ def prototype_map(classes: ClassSide, train: Labelled, strength: float) -> ZeroS
         return (known.T @ np.linalg.solve(known @ known.T + strength * np.eye(len(heard)), means)).astype(np.float32)
 
     targets = None
-    if classes.described is not None:
-        targets = unit_rows(classes.described @ regression(classes.described))
+    if classes.attributes is not None:
+        targets = unit_rows(classes.attributes @ regression(classes.attributes))
         targets[heard] = unit_rows(means.astype(np.float32))  # no prediction is needed: docs/results/zero-shot.md
     return ZeroShot(
         mean,

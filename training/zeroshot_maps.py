@@ -59,7 +59,7 @@ def text_zeroshot(classes: ClassSide, head: TextHead, train: Labelled, validatio
     train, validation   as of `fit_zeroshot`
     """
     projection = head.projection.weight.detach().cpu().numpy().T.copy()  # [128, text_size]
-    if classes.described is not None:
+    if classes.attributes is not None:
         return replace(_fit_prototypes(classes, train, validation), text_projection=projection.T.copy())
     no_mean = np.zeros(len(projection), np.float32)
     return ZeroShot(no_mean, projection, list(classes.names), classes.vectors, classes.seen, head.scale.item())
@@ -155,7 +155,7 @@ def standardised_scores(
     labels  [n], indices into the names;  train: the rows to fit to, all of seen classes
     """
     scaled = np.asarray(StandardScaler().fit(features[train]).transform(features), np.float32)
-    kind = "ridge" if classes.described is None else "prototypes"
+    kind = "ridge" if classes.attributes is None else "prototypes"
     fitted = fit_zeroshot(classes, (scaled[train], labels[train]), kind=kind)
     return replace(fitted, temperature=1.0).scores(scaled)
 

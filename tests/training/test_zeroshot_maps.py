@@ -9,7 +9,7 @@ import torch
 
 from serving.zeroshot import ZeroShot, unit_rows
 from training.networks import TextHead
-from training.prototype_map import ClassSide, with_attributes
+from training.prototype_map import ClassSide
 from training.zeroshot_maps import GAMMAS, LAMBDAS, TEMPERATURES, accuracy, fit_zeroshot, text_zeroshot
 
 NAMES = [f"class {i}" for i in range(8)]
@@ -102,7 +102,7 @@ def planted():
     )
     labels = np.repeat(np.arange(24), 20)
     sounds = attributes[labels] @ rng.standard_normal((6, 128)) + 0.2 * rng.standard_normal((480, 128)) + 1
-    classes = ClassSide([str(i) for i in range(24)], seen, vectors, with_attributes(vectors, attributes))
+    classes = ClassSide([str(i) for i in range(24)], seen, vectors, attributes)
     return classes, sounds.astype(np.float32), labels
 
 
@@ -116,7 +116,7 @@ def unseen_accuracy(fitted: ZeroShot, sounds: np.ndarray, labels: np.ndarray) ->
 def test_attributes_find_unseen_classes_that_texts_do_not(planted):
     classes, sounds, labels = planted
     train = sounds[labels < 20], labels[labels < 20]
-    by_text = fit_zeroshot(replace(classes, described=None), train, kind="prototypes")
+    by_text = fit_zeroshot(replace(classes, attributes=None), train, kind="prototypes")
     assert by_text.given_targets is None
     fitted = fit_zeroshot(classes, train, kind="prototypes")
     assert unseen_accuracy(fitted, sounds, labels) > 0.8 > 0.6 > unseen_accuracy(by_text, sounds, labels)
@@ -132,6 +132,6 @@ def test_a_text_head_with_attributes_ranks_typed_labels_as_the_head_does(planted
     typed = replace(fitted, text_mean=np.zeros(6, np.float32)).choose(["typed"], lambda texts: np.eye(6)[:1])
     direction = head.projection.weight.detach().numpy()[0]
     np.testing.assert_allclose(typed.targets[0], direction / np.linalg.norm(direction), atol=1e-6)
-    alone = text_zeroshot(replace(classes, described=None), head, train)
+    alone = text_zeroshot(replace(classes, attributes=None), head, train)
     assert alone.temperature == pytest.approx(head.scale.item())
     np.testing.assert_allclose(alone.targets, classes.vectors)

@@ -66,8 +66,8 @@ def control_scores(
     """
     classes = learner.class_side(seen)
     if vectors is not None:
-        has_attributes = classes.described is not None
-        classes = replace(classes, described=vectors) if has_attributes else replace(classes, vectors=vectors)
+        has_attributes = classes.attributes is not None
+        classes = replace(classes, attributes=vectors) if has_attributes else replace(classes, vectors=vectors)
     return standardised_scores(classes, features, learner.recordings.labels(), train)
 
 
