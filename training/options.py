@@ -69,8 +69,8 @@ class Options(ComputeOptions):
     """maximum number of passes over the training windows; default: 30 (yamnet-compact and vggish: 8), with --objective
     classes 96 (yamnet-compact 88, vggish 11)"""
     finishing_epochs: int | None = None
-    """number of the last epochs that use whole windows without mixup; default: a sixth of the epochs (yamnet-compact and
-    vggish: none, with --objective classes an eleventh)"""
+    """number of the last epochs that use whole windows without mixup; default: a sixth of the epochs (yamnet-compact
+    and vggish: none, with --objective classes an eleventh)"""
     patience: int | None = Recipe.patience
     """stop after this many epochs without a better validation loss; default: never early"""
     batch_size: int = Recipe.batch_size
