@@ -152,8 +152,12 @@ def next_generation(options: ServeOptions, present: Generation, bundle: Path | N
     """The generation after a reload. bundle: its folder; None: the present one."""
     folder = bundle or present.pipeline.embedder.bundle.folder
     keys, embedder = read_keys(options), load_embedder(options, folder)
-    index = load_index(options, embedder)
-    return make_generation(options, keys, Pipeline(embedder, options.limits, present.pipeline, index=index))
+    pipeline = Pipeline(embedder, options.limits, present.pipeline, index=load_index(options, embedder))
+    try:
+        return make_generation(options, keys, pipeline)
+    except BaseException:
+        pipeline.close()
+        raise
 
 
 def make_generation(options: ServeOptions, keys: ApiKeys | None, pipeline: Pipeline) -> Generation:
