@@ -39,7 +39,7 @@ class WorkerProcess:
                 stdin=subprocess.DEVNULL,
                 pass_fds=[*given, *inherited],
                 start_new_session=True,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)},
+                env=_environment(),
             )
         if link:
             link.close()
@@ -56,3 +56,10 @@ class WorkerProcess:
         self._process.kill()
         code = self._process.wait()
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment, with its import path. A process uses one core: by itself OpenBLAS starts a thread for
+    each core of the machine, in each process."""
+    path = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+    return {"OPENBLAS_NUM_THREADS": "1"} | os.environ | {"PYTHONPATH": path}

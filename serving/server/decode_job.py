@@ -34,7 +34,9 @@ class DecodeJob:
 
     def _decode(self, asked: DecodePiece) -> tuple[PreparedRecording, list[int]]:
         count, name, max_seconds = asked
-        recording = Recording.from_bytes(self.memory.read(count), name, self.window.rate_hz, max_seconds)
+        data = self.memory.read(count)
+        self.memory.clear()
+        recording = Recording.from_bytes(data, name, self.window.rate_hz, max_seconds)
         prepared = recording.prepare(self.window, self.front_end)
         self.memory.write(prepared.inputs)
         return replace(prepared, inputs=prepared.inputs[:0].copy()), list(prepared.inputs.shape)
