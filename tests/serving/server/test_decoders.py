@@ -1,10 +1,12 @@
 """Uploads that processes decode: the same answers as from threads, whatever becomes of a process."""
 
+import contextlib
 import os
 import signal
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -89,16 +91,26 @@ def embedding_of(server: Server, sound: bytes) -> httpx.Response:
     return httpx.post(f"{server.address}/v1/embed", content=sound, timeout=60)
 
 
-def sent_to_stopped_processes(server: Server, sound: bytes, threads: ThreadPoolExecutor):
-    """Stop the processes, and send a recording, which one of them has got when this returns."""
+@contextlib.contextmanager
+def stopped_processes(server: Server) -> Iterator[list[int]]:
+    """The processes that decode. They are stopped until the block ends."""
     workers = children(server.process.pid)
     assert len(workers) == 2
-    for worker in workers:
-        os.kill(worker, signal.SIGSTOP)
-    answer = threads.submit(embedding_of, server, sound)
+    try:
+        for worker in workers:
+            os.kill(worker, signal.SIGSTOP)
+        yield workers
+    finally:
+        for worker in filter(is_alive, workers):
+            os.kill(worker, signal.SIGCONT)
+
+
+def send(server: Server, threads: ThreadPoolExecutor) -> Future[httpx.Response]:
+    """Send a recording, which waits for a process when this returns."""
+    answer = threads.submit(embedding_of, server, SOUND)
     wait_until(lambda: b"unheard_held_upload_bytes 0.0" not in metrics_of(server))
     time.sleep(0.2)
-    return workers, answer
+    return answer
 
 
 def metrics_of(server: Server) -> bytes:
@@ -215,9 +227,10 @@ def test_processes_that_cannot_start_are_one_error_and_none_is_left():
 def test_a_request_whose_process_is_killed_is_answered_by_another_one(server):
     wanted = embedding_of(server, SOUND).json()["embedding"]
     with ThreadPoolExecutor() as threads:
-        workers, answer = sent_to_stopped_processes(server, SOUND, threads)
-        for worker in workers:
-            os.kill(worker, signal.SIGKILL)
+        with stopped_processes(server) as workers:
+            answer = send(server, threads)
+            for worker in workers:
+                os.kill(worker, signal.SIGKILL)
         assert answer.result().json()["embedding"] == wanted
         answers = list(threads.map(lambda _: embedding_of(server, SOUND), range(8)))
     assert [each.json()["embedding"] for each in answers] == [wanted] * 8
@@ -231,26 +244,21 @@ def test_the_answer_to_a_client_that_left_goes_to_no_other_one(server):
     wanted = embedding_of(server, SOUND).json()["embedding"]
     with ThreadPoolExecutor() as threads:
         sound = encoded(harmonics(16_000, 7.0))
-        workers = children(server.process.pid)
-        for worker in workers:
-            os.kill(worker, signal.SIGSTOP)
-        for _ in workers:
-            with pytest.raises(httpx.ReadTimeout):
-                httpx.post(f"{server.address}/v1/embed", content=sound, timeout=0.5)
-        waiting = threads.submit(embedding_of, server, SOUND)
-        for worker in workers:
-            os.kill(worker, signal.SIGCONT)
+        with stopped_processes(server) as workers:
+            for _ in workers:
+                with pytest.raises(httpx.ReadTimeout):
+                    httpx.post(f"{server.address}/v1/embed", content=sound, timeout=0.5)
+            waiting = threads.submit(embedding_of, server, SOUND)
         assert waiting.result().json()["embedding"] == wanted
     wait_until(lambda: b"unheard_queued_audio_seconds 0.0" in metrics_of(server))
 
 
 def test_a_signal_to_all_processes_of_the_service_lets_the_request_finish(tmp_path):
     with running(BUNDLE, tmp_path / "log", "--processes", "2") as server, ThreadPoolExecutor() as threads:
-        workers, answer = sent_to_stopped_processes(server, SOUND, threads)
-        for process in (*workers, server.process.pid):
-            os.kill(process, signal.SIGTERM)
-        for worker in workers:
-            os.kill(worker, signal.SIGCONT)
+        with stopped_processes(server) as workers:
+            answer = send(server, threads)
+            for process in (*workers, server.process.pid):
+                os.kill(process, signal.SIGTERM)
         assert answer.result().status_code == 200
         assert server.process.wait(30) == 0
         assert not any(map(is_alive, workers))
@@ -259,11 +267,10 @@ def test_a_signal_to_all_processes_of_the_service_lets_the_request_finish(tmp_pa
 
 def test_a_killed_server_leaves_no_process(tmp_path):
     with running(BUNDLE, tmp_path / "log", "--processes", "2") as server, ThreadPoolExecutor() as threads:
-        workers, answer = sent_to_stopped_processes(server, SOUND, threads)
-        server.process.kill()
-        server.process.wait()
-        for worker in workers:
-            os.kill(worker, signal.SIGCONT)
+        with stopped_processes(server) as workers:
+            answer = send(server, threads)
+            server.process.kill()
+            server.process.wait()
         wait_until(lambda: not any(map(is_alive, workers)))
         assert isinstance(answer.exception(), httpx.TransportError)
     assert "Traceback" not in (tmp_path / "log").read_text()
