@@ -3,15 +3,17 @@
 import json
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import benchmarks.gpu.__main__ as gpu
-from benchmarks.gpu import inference
+from benchmarks.gpu import inference, server
 from benchmarks.gpu.page import write_page
 from benchmarks.gpu.scaling import Parts, bulk_files, measured_parts, scaling_tables, torchrun_samples
+from serving.cores import usable_cores
 
 ROOT = Path(__file__).parents[2]
 TABLE = {"title": "A table", "head": ["way", "ms"], "rows": [["this", "1.5"]], "notes": ["a note"], "plot": None}
@@ -74,6 +76,27 @@ def test_a_piece_that_is_ended_keeps_the_tables_that_it_had(tmp_path, monkeypatc
     page = (tmp_path / "gpu.md").read_text()
     assert "| this | 1.5 |" in page
     assert "1 lines of cuDNN" in page
+
+
+def test_what_a_piece_has_started_ends_with_it(tmp_path, monkeypatch):
+    """The tests marked gpu run in a process of their piece: it would take the time of the pieces after it."""
+    late = tmp_path / "late"
+    child = f"import pathlib, time; time.sleep(4); pathlib.Path({str(late)!r}).touch()"
+    work = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    assert gpu.run_piece(gpu.Piece("slow", ["-c", work], 2.0), 2.0).why == "did not end within 2 s"
+    time.sleep(4)
+    assert not late.exists()
+
+
+def test_the_server_is_measured_with_threads_and_with_processes(tmp_path, monkeypatch):
+    out, bundle = tmp_path / "tables.json", ROOT / "demo" / "model-from-scratch"
+    monkeypatch.setattr(sys, "argv", ["server", str(bundle), "--device", "cpu", "--quick", "--json", str(out)])
+    server.main()
+    (table,) = json.loads(out.read_text())
+    ways = [row[0].split(",")[0] for row in table["rows"]]
+    assert ways == ["threads", "threads", *2 * [f"{max(2, min(usable_cores(), 16))} processes"]]
+    assert {row[3] for row in table["rows"]} == {"none"}, "each request is answered"
+    assert all(float(row[1]) > 0 for row in table["rows"])
 
 
 def test_each_way_to_run_a_model_is_measured_or_says_why_not(tmp_path, monkeypatch):
