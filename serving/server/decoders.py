@@ -5,6 +5,7 @@ gets back what the network takes. The network stays in the server.
 """
 
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from queue import LifoQueue
@@ -35,6 +36,8 @@ def open_decoders(embedder: Embedder, asked: int | None, most: int, on_end: Call
     most     recordings that may be decoded at the same time
     on_end, errors   as `Decoders`
     """
+    if asked is None and not hasattr(os, "memfd_create"):  # Linux has it
+        return None
     count = min(choose_processes(asked, most, FEWEST_WINDOWS, process_bytes=DECODER_BYTES), most)
     if count == 1:
         return None

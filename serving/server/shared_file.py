@@ -26,8 +26,8 @@ class SharedFile:
 
     def write(self, content: bytes | NDArray[np.float32]) -> int:
         """Write from the beginning; returns the number of bytes."""
-        view, at = memoryview(content), 0
-        view = view.cast("B") if view.nbytes else memoryview(b"")
+        view = memoryview(content if isinstance(content, bytes) else np.ascontiguousarray(content).data).cast("B")
+        at = 0
         while at < len(view):  # Linux writes 2 GB at most
             at += os.pwrite(self.descriptor, view[at:], at)
         return at
@@ -38,7 +38,7 @@ class SharedFile:
 
     def read_into(self, array: NDArray[np.float32]) -> None:
         """Fill an array that is not empty with the first bytes."""
-        view, at = memoryview(array).cast("B"), 0
+        view, at = array.data.cast("B"), 0
         while at < len(view):
             count = os.preadv(self.descriptor, [view[at:]], at)
             if not count:
