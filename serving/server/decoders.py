@@ -18,9 +18,10 @@ from serving.audio import PreparedRecording, Window
 from serving.backends.runtime import Stage
 from serving.bulk.processes import FEWEST_WINDOWS, choose_processes
 from serving.bulk.worker_process import WorkerProcess
-from serving.embedder import Embedder
+from serving.cores import usable_cores
 from serving.errors import AudioError, BackendError
 from serving.server.decode_job import DecodeJob, DecodePiece
+from serving.server.limits import Limits
 from serving.server.shared_file import SharedFile
 
 logger = logging.getLogger(__name__)
@@ -29,19 +30,12 @@ logger = logging.getLogger(__name__)
 DECODER_BYTES = 200_000_000
 
 
-def open_decoders(embedder: Embedder, asked: int | None, most: int, on_end: Callable[[], object]) -> "Decoders | None":
-    """Start as many processes as pay; None: threads of this process decode.
-
-    asked    by the user; None: one for each core, from 5 on, as memory allows
-    most     recordings that may be decoded at the same time
-    on_end, errors   as `Decoders`
-    """
-    if asked is None and not hasattr(os, "memfd_create"):  # Linux has it
-        return None
-    count = min(choose_processes(asked, most, FEWEST_WINDOWS, process_bytes=DECODER_BYTES), most)
-    if count == 1:
-        return None
-    return Decoders(embedder.manifest.window, embedder.runtime.front_end, count, on_end)
+def choose_decoders(limits: Limits) -> int:
+    """The number of processes that decode: as asked for, or one for each core from 5 on, as memory allows."""
+    decodes = limits.max_decodes or usable_cores()
+    if limits.processes is None and not hasattr(os, "memfd_create"):  # Linux has it
+        return 1
+    return choose_processes(limits.processes, decodes, FEWEST_WINDOWS, process_bytes=DECODER_BYTES)
 
 
 class Decoders:

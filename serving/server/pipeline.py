@@ -20,7 +20,7 @@ from serving.embedder import Embedder
 from serving.errors import AudioError
 from serving.server.admission import Admission, Ticket
 from serving.server.batching import Batched, Batcher
-from serving.server.decoders import open_decoders
+from serving.server.decoders import Decoders
 from serving.server.limits import Limits
 from serving.server.metrics import Metrics
 from serving.server.pending import PendingRecording, PendingRecordings
@@ -91,11 +91,14 @@ class Pipeline:
         self.admission = earlier.admission if earlier else Admission(limits)
         self.metrics = earlier.metrics if earlier else Metrics(self.admission)
         self.tracing = earlier.tracing if earlier else tracing or Tracing()
-        decodes = limits.max_decodes or max(usable_cores(), limits.processes or 1)
-        # Before any thread starts: a process that cannot start must leave none behind.
-        self._decoders = open_decoders(embedder, limits.processes, decodes, self.metrics.decode_process_ends.inc)
-        if self._decoders:
-            decodes = self._decoders.count
+        processes = limits.processes or 1
+        decodes = limits.max_decodes or max(usable_cores(), processes)
+        self._decoders: Decoders | None = None
+        if min(processes, decodes) > 1:
+            decodes = min(processes, decodes)
+            # Before any thread starts: a process that cannot start must leave none behind.
+            window, front_end = embedder.manifest.window, embedder.runtime.front_end
+            self._decoders = Decoders(window, front_end, decodes, self.metrics.decode_process_ends.inc)
         self.max_batch = limits.max_batch or embedder.max_batch
         self.batcher = Batcher(embedder.network, self.max_batch, limits.max_wait_ms / 1000, self.metrics.on_batch)
         self.text = TextWorker(embedder, self.admission.busy)
