@@ -53,7 +53,7 @@ def work_in_processes(
     """Yield the results of all groups in order; of a group that was worked on again, one result for each file.
 
     server   runs the network for all workers; None: each worker opens its own
-    errors   BackendError: a worker ends before it has begun; and whatever a worker's job raises
+    errors   BackendError: all workers end before they have begun; and whatever a worker's job raises
     If a worker process ends, for example because a decoder failed or the system is short of memory, another one takes
     its files, one by one. A file with which a worker ends again gets the result `lost`. When the consumer stops, or
     this process ends in any way, the workers end.
@@ -133,10 +133,17 @@ class _Pool(Generic[Result]):
             raise content
 
     def _replace(self, worker: _Worker) -> None:
-        """Start another worker in the place of one that has ended, and take back its groups."""
+        """Start another worker in the place of one that has ended, and take back its groups.
+
+        One that ended at its start is not replaced: another one would probably end too.
+        """
         how = worker.process.end()
         if not worker.ready:
-            raise BackendError(f"a worker process ended at its start ({how}); take --processes 1")
+            self._workers.remove(worker)
+            if not self._workers:
+                raise BackendError(f"a worker process ended at its start ({how}); take --processes 1")
+            say(f"warning: a worker process ended at its start ({how}); {len(self._workers)} go on")
+            return
         given = list(worker.given)
         worker.given.clear()
         if given:
