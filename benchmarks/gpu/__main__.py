@@ -73,7 +73,7 @@ def pieces(device: str, quick: bool, work: Path) -> list[Piece]:
     ]
     found += [
         Piece("bulk", ["-m", "benchmarks.gpu.bulk", str(SHIPPED), *common], 60),
-        Piece("server", ["-m", "benchmarks.gpu.server", str(SHIPPED), *common], 50),
+        Piece("server", ["-m", "benchmarks.gpu.server", str(SHIPPED), *common], 40),
         Piece("training", ["-m", "benchmarks.gpu.training", *common], 90),
         Piece("torch-vggish-yamnet", ["-m", "benchmarks.gpu.peers", *common], 30),
     ]
@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     outcomes = measure(options, gpus)
     out = options.out or (PAGE if gpus and options.device == "cuda" and not options.quick else None)
     if out is not None:
-        write_page(out, gpus, [asdict(each) for each in outcomes])
+        write_page(out, gpus, [asdict(each) for each in outcomes], options.device)
     done = sum(not each.why for each in outcomes)
     print(json.dumps({"out": out and str(out), "gpus": gpus, "pieces": len(outcomes), "done": done}))
     return 0

@@ -33,27 +33,30 @@ def main() -> None:
     rates: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="unheard-server-") as folder:
         bodies = [path.read_bytes() for path in write_files(Path(folder))]
-        kinds = {
-            "one file": (single_requests(bodies), 1),
-            f"{FILES_A_LIST} files": (list_requests(bodies), FILES_A_LIST),
-        }
+        kinds = {"one file": (single_requests(bodies), 1)}
+        kinds[f"{FILES_A_LIST} files"] = list_requests(bodies), FILES_A_LIST
         for count in (1, processes):
             way = "threads" if count == 1 else f"{count} processes"
             try:
                 with running(options.bundle, count, options.device) as address:
                     for kind, (requests, files) in kinds.items():
                         name = f"{way}, {kind} a request"
-                        rates[name], others, p50 = load(address, requests, files, 1.0 if options.quick else 5.0)
+                        rates[name], others, p50 = load(address, requests, files, 1.0 if options.quick else 3.0)
                         rows.append([name, number(rates[name]), number(p50), others])
+                        tables.put(_table(rows, rates, cores))
             except Exception as error:  # of any kind: the other way is measured all the same
                 rows.append([way, "-", "-", one_line(error)])
+                tables.put(_table(rows, rates, cores))
+
+
+def _table(rows: list[list[str]], rates: dict[str, float], cores: int) -> Table:
     notes = (
         f"FLAC of {SECONDS} s from {CONNECTIONS} connections on the same machine; {cores} cores",
         "files that were answered; the program that sends them takes a core of its own",
     )
     head = ["way", "files/s", "p50 of a request, ms", "other answers"]
     plot = Plot("server", "", "files/s", {name: [(0.0, rate)] for name, rate in rates.items()}, True)
-    tables.add(Table("HTTP server: POST /v1/embed", head, rows, notes, plot, rates))
+    return Table("HTTP server: POST /v1/embed", head, rows, notes, plot, rates)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import pytest
 import benchmarks.gpu.__main__ as gpu
 from benchmarks.gpu import inference, server
 from benchmarks.gpu.page import write_page
+from benchmarks.gpu.piece import Table, Tables
 from benchmarks.gpu.scaling import Parts, bulk_files, measured_parts, scaling_tables, torchrun_samples
 from serving.cores import usable_cores
 
@@ -110,6 +111,28 @@ def test_each_way_to_run_a_model_is_measured_or_says_why_not(tmp_path, monkeypat
     assert all(f"CPU provider, {name}" in ways for name in inference.VARIANTS)
     assert float(ways["CPU provider, as shipped"][2]) > 0.99999
     assert set(table["plot"]["lines"]) == {name for name, row in ways.items() if row[3] != "-"}
+
+
+def test_a_piece_writes_a_table_after_each_row_in_place_of_the_shorter_one(tmp_path):
+    tables = Tables(tmp_path / "tables.json")
+    tables.put(Table("first", ["way"], [["a"]]))
+    tables.put(Table("second", ["way"], [["b"]]))
+    tables.put(Table("first", ["way"], [["a"], ["c"]]))
+    written = json.loads((tmp_path / "tables.json").read_text())
+    assert [(each["title"], each["rows"]) for each in written] == [("first", [["a"], ["c"]]), ("second", [["b"]])]
+
+
+def test_a_page_from_the_cpu_says_so_and_computes_nothing_for_gpus_from_it(tmp_path):
+    table = TABLE | {"title": "Training yamnet: samples a second", "numbers": {"ours, 16": 8.0}}
+    outcome = gpu.Outcome("training", tables=[table])
+    pages = {}
+    for device in ("cuda", "cpu"):
+        write_page(tmp_path / "gpu.md", [], [vars(outcome)], device)
+        pages[device] = (tmp_path / "gpu.md").read_text()
+    assert "nothing here is a number of a GPU" in pages["cpu"]
+    assert "nothing here is a number of a GPU" not in pages["cuda"]
+    assert "step 2e+03 ms" in pages["cuda"]
+    assert "step 14 ms" in pages["cpu"]
 
 
 def test_more_gpus_help_until_another_part_limits_them():
