@@ -26,7 +26,7 @@ from serving.server.shared_file import SharedFile
 
 logger = logging.getLogger(__name__)
 
-# A process takes about 60 MB of its own, and for a long recording several times its size.
+# A process takes 20 to 40 MB of its own, and more while it decodes a long recording.
 DECODER_BYTES = 200_000_000
 
 
