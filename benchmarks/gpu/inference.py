@@ -102,7 +102,7 @@ def main() -> None:
     expected = np.concatenate([cpu(part) for part in np.array_split(few, -(-len(few) // 8))])
     title = f"{network}, {options.precision}: ms a call"
     head = ["way", "opened in s", "worst cosine with the CPU", *(f"{size} windows, ms" for size in batches), "note"]
-    notes = ("NumPy in, NumPy out; median of a quarter of a second of calls",)
+    notes = (f"NumPy in, NumPy out; median of {seconds:g} s of calls",)
     rows: list[list[str]] = []
     lines: dict[str, list[tuple[float, float]]] = {}
     for name, open_way in ways(bundle, options.precision, options.device, options.quick):
