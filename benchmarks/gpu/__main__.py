@@ -9,7 +9,10 @@ measure. Nothing is downloaded.
 """
 
 import argparse
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,7 +20,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from benchmarks.gpu.page import write_page
 
@@ -70,6 +73,7 @@ def pieces(device: str, quick: bool, work: Path) -> list[Piece]:
     ]
     found += [
         Piece("bulk", ["-m", "benchmarks.gpu.bulk", str(SHIPPED), *common], 60),
+        Piece("server", ["-m", "benchmarks.gpu.server", str(SHIPPED), *common], 40),
         Piece("training", ["-m", "benchmarks.gpu.training", *common], 90),
         Piece("torch-vggish-yamnet", ["-m", "benchmarks.gpu.peers", *common], 30),
     ]
@@ -83,12 +87,7 @@ def run_piece(piece: Piece, limit_s: float) -> Outcome:
         out, errors = Path(folder) / "tables.json", Path(folder) / "errors"
         given = [*piece.arguments, "--json", str(out)] if piece.arguments[0] == "-m" else piece.arguments
         with errors.open("w") as sink:
-            try:
-                code = subprocess.run(
-                    [sys.executable, *given], cwd=ROOT, stdout=sink, stderr=sink, timeout=limit_s
-                ).returncode
-            except subprocess.TimeoutExpired:
-                code = None
+            code = run_for(limit_s, [sys.executable, *given], sink)
         lines = [line.strip() for line in errors.read_text(errors="replace").splitlines() if line.strip()]
         outcome.error_lines = sum("cudnn" in line.lower() or "[E:onnxruntime" in line for line in lines)
         if out.exists():  # a piece writes after each table, so that what it had is kept
@@ -99,6 +98,21 @@ def run_piece(piece: Piece, limit_s: float) -> Outcome:
             outcome.why = lines[-1][:300] if lines else f"exit code {code}"
     outcome.seconds = round(time.perf_counter() - started, 1)
     return outcome
+
+
+def run_for(limit_s: float, command: list[str], sink: TextIO) -> int | None:
+    """Run a command with its output in a file. Returns its exit code; None: it took longer and was ended.
+
+    All processes that it has started are ended with it: they would take the time of the next piece.
+    """
+    with subprocess.Popen(command, cwd=ROOT, stdout=sink, stderr=sink, start_new_session=True) as process:
+        try:
+            return process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def gpu_names() -> list[str]:
@@ -125,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     outcomes = measure(options, gpus)
     out = options.out or (PAGE if gpus and options.device == "cuda" and not options.quick else None)
     if out is not None:
-        write_page(out, gpus, [asdict(each) for each in outcomes])
+        write_page(out, gpus, [asdict(each) for each in outcomes], options.device)
     done = sum(not each.why for each in outcomes)
     print(json.dumps({"out": out and str(out), "gpus": gpus, "pieces": len(outcomes), "done": done}))
     return 0

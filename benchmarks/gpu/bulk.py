@@ -33,9 +33,6 @@ def main() -> None:
     tables = Tables(options.json)
     cores = usable_cores()
     backend = "onnxruntime" if options.device == "cuda" else "auto"
-    ways = [(1, 8, 24), (min(cores, 16), 60, 260)]  # processes, and how often the files are given
-    if options.quick:
-        ways = [(1, 1, 2), (2, 1, 2)]
     rows: list[list[str]] = []
     rates: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="unheard-bulk-") as folder:
@@ -46,18 +43,33 @@ def main() -> None:
                 raise SystemExit("the CUDA provider does not work here")
             embedder.warm_up()
             embedder.embed_files(paths)
-            for processes, few, many in ways:
+            for processes, few, many in _ways(precision, options.device, options.quick, min(cores, 16)):
                 name = f"{precision}, " + ("threads" if processes == 1 else f"{processes} processes")
                 try:
                     short, long = (_seconds(embedder, paths * count, processes) for count in (few, many))
                 except Exception as error:  # of any kind: the other ways are measured all the same
                     rows.append([name, "-", "-", one_line(error)])
+                    tables.put(_table(rows, rates, cores))
                     continue
                 files = f"{many * len(paths):,} in {long:.1f} s"
                 if long > short:
                     rates[name] = (many - few) * len(paths) / (long - short)
                 rate = number(rates[name]) if name in rates else "-"
                 rows.append([name, rate, number(many * len(paths) / long), files])
+                tables.put(_table(rows, rates, cores))
+
+
+def _ways(precision: str, device: str, quick: bool, most: int) -> list[tuple[int, int, int]]:
+    """Numbers of processes, each with how often the files are given in a short and in a long job."""
+    if quick:
+        return [(1, 1, 2), (2, 1, 2)]
+    if device == "cpu":
+        return [(1, 1, 4), (max(2, most), most, 4 * most)]
+    two = [(2, 8, 24)] if precision == "fp16" and most > 2 else []  # to see what more of them gain
+    return [(1, 8, 24), *two, (most, 60, 260)]
+
+
+def _table(rows: list[list[str]], rates: dict[str, float], cores: int) -> Table:
     bars = {name: [(0.0, rate)] for name, rate in rates.items()}
     head = ["way", "files/s", "with the start", "files"]
     notes = (
@@ -65,7 +77,7 @@ def main() -> None:
         "files/s: from the difference of a long and a short job",
     )
     plot = Plot("bulk", "", "files/s", bars, True)
-    tables.add(Table("Bulk: Embedder.embed_files", head, rows, notes, plot, rates | {"cores": float(cores)}))
+    return Table("Bulk: Embedder.embed_files", head, rows, notes, plot, rates | {"cores": float(cores)})
 
 
 def _seconds(embedder: Embedder, paths: list[Path], processes: int) -> float:

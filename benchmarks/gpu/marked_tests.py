@@ -16,7 +16,7 @@ def main() -> None:
     lines = [line for line in done.stdout.splitlines() if re.match(r"(FAILED|ERROR|SKIPPED) ", line)]
     last = next((line for line in reversed(done.stdout.splitlines()) if line.strip()), done.stderr.strip()[-200:])
     rows = [[last, ""], *([line.split(" ", 1)[0].lower(), line.split(" ", 1)[1][:200]] for line in lines)]
-    Tables(options.json).add(Table("Tests marked gpu", ["result", "which"], rows))
+    Tables(options.json).put(Table("Tests marked gpu", ["result", "which"], rows))
 
 
 if __name__ == "__main__":

@@ -9,14 +9,17 @@ from typing import Any
 from benchmarks.gpu.scaling import measured_parts, scaling_tables
 
 
-def write_page(path: Path, gpus: Sequence[str], outcomes: Sequence[dict[str, Any]]) -> None:
+def write_page(path: Path, gpus: Sequence[str], outcomes: Sequence[dict[str, Any]], device: str = "cuda") -> None:
     """Write the page, and a PNG beside it for each table that has a plot.
 
     outcomes   as `benchmarks.gpu.__main__.Outcome`, as dicts
+    device     on which the pieces ran: cuda or cpu
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = ["# What a GPU gives", ""]
     lines += [f"Measured by `make gpu` on {time.strftime('%Y-%m-%d')}. {_machine(gpus)}", ""]
+    if device == "cpu":
+        lines += ["**Run on the CPU, to try the program: nothing here is a number of a GPU.**", ""]
     tables = [table for outcome in outcomes for table in outcome["tables"]]
     for outcome in outcomes:
         for table in outcome["tables"]:
@@ -25,7 +28,7 @@ def write_page(path: Path, gpus: Sequence[str], outcomes: Sequence[dict[str, Any
                 lines += [f"![{table['plot']['title']}]({picture.name})", ""]
         if outcome["error_lines"]:
             lines += [f"{outcome['title']}: {outcome['error_lines']} lines of cuDNN or ONNX Runtime on stderr.", ""]
-    for table in scaling_tables(measured_parts(tables)):
+    for table in scaling_tables(measured_parts(tables if device == "cuda" else [])):
         lines += table_lines(table)
     lines += ["## The pieces", "", "| piece | seconds | |", "|---|---|---|"]
     lines += [f"| {each['title']} | {each['seconds']:g} | {_cell(each['why'] or 'done')} |" for each in outcomes]

@@ -33,7 +33,7 @@ def main() -> None:
     head = ["precision", *(f"{count} clips, ms" for count in clips), f"clips/s at {clips[-1]}"]
     note = f"a clip of 5 s is {PATCHES_A_CLIP} patches of 0.96 s; their log-mels are there already; random weights"
     plot = Plot("torch-vggish-yamnet", "clips in a call", "ms", lines)
-    Tables(options.json).add(Table("torch-vggish-yamnet: ms a call", head, rows, (note,), plot))
+    Tables(options.json).put(Table("torch-vggish-yamnet: ms a call", head, rows, (note,), plot))
 
 
 if __name__ == "__main__":

@@ -34,23 +34,23 @@ class Table:
 
 
 class Tables:
-    """The tables of a piece, written to a file after each one, so that a piece that is ended keeps what it has."""
+    """The tables of a piece, written to a file after each row, so that a piece that is ended keeps what it has."""
 
     def __init__(self, path: Path):
         self._path = path
         self._tables: list[dict[str, object]] = []
 
-    def replace(self, table: Table) -> None:
-        """Write this table instead of all others: it has a row more than before."""
-        self._tables.clear()
-        self.add(table)
-
-    def add(self, table: Table) -> None:
-        """Add a table and write all."""
-        self._tables.append(asdict(table))
-        new = self._path.with_suffix(".new")
-        new.write_text(json.dumps(self._tables))
-        new.replace(self._path)
+    def put(self, table: Table) -> None:
+        """Add a table, or replace the one with its title, and write all."""
+        new = asdict(table)
+        titles = [each["title"] for each in self._tables]
+        if table.title in titles:
+            self._tables[titles.index(table.title)] = new
+        else:
+            self._tables.append(new)
+        written = self._path.with_suffix(".new")
+        written.write_text(json.dumps(self._tables))
+        written.replace(self._path)
 
 
 def parse(name: str, *positional: str, argv: Sequence[str] | None = None) -> argparse.Namespace:

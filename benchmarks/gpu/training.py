@@ -91,8 +91,8 @@ def ways(name: str, batch: int, device: str, quick: bool) -> dict[str, Callable[
     }
 
 
-def measure(title: str, measured: Mapping[str, Callable[[], float]]) -> Table:
-    """Measure ways by their names, and make a table of them."""
+def measure(title: str, measured: Mapping[str, Callable[[], float]], tables: Tables) -> None:
+    """Measure ways by their names, and write a table of them."""
     rows: list[list[str]] = []
     rates: dict[str, float] = {}
     for name, work in measured.items():
@@ -102,6 +102,10 @@ def measure(title: str, measured: Mapping[str, Callable[[], float]]) -> Table:
             rows.append([name, "-", one_line(error)])
         else:
             rows.append([name, number(rates[name]), ""])
+        tables.put(_table(title, rows, rates))
+
+
+def _table(title: str, rows: list[list[str]], rates: dict[str, float]) -> Table:
     notes = (
         "half windows",
         "ours: whole epochs, with crops, gain and mixing; plain: the step alone, its windows there",
@@ -124,10 +128,10 @@ def main() -> None:
                     chosen[f"{name}, {batch}"] = work
                 elif "compiled" in name and batch == batches[0]:
                     compiled[f"{network}: {name}, {batch}"] = work
-        tables.add(measure(f"Training {network}: samples a second", chosen))
+        measure(f"Training {network}: samples a second", chosen, tables)
     if not options.quick:  # the last ones: compiling takes long
         for name, work in compiled.items():
-            tables.add(measure(f"Training {name}: samples a second", {name: work}))
+            measure(f"Training {name}: samples a second", {name: work}, tables)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,10 @@ def with_front_end(bundle: Bundle, network: Graph) -> Runtime:
 
 
 def open_front_end(bundle: Bundle) -> Graph:
-    """The bundle's front end on the CPU: waveforms [batch, samples] -> log-mel [batch, frames, 64]."""
-    from serving.backends.onnxruntime import OnnxRuntime
+    """The bundle's front end on the CPU: waveforms [batch, samples] -> log-mel [batch, frames, 64]. Can be pickled."""
+    from serving.backends.onnxruntime import PickledGraph
 
-    content = bundle.read_graph(FRONT_END_MODEL)
-    return OnnxRuntime(bundle.path(FRONT_END_MODEL), 1, ["cpu"], content=content)
+    return PickledGraph(bundle.path(FRONT_END_MODEL), bundle.read_graph(FRONT_END_MODEL))
 
 
 def open_openvino(bundle: Bundle, precision: str, threads: int) -> Runtime:

@@ -34,7 +34,7 @@ class FftLogMel:
     precise  compute the spectrum in FP64; False: in FP32, for networks that round their input more than that
     errors   UsageError: SciPy is not installed
 
-    It runs in the calling thread; more threads gained nothing. Can be called from several threads at once.
+    It runs in the calling thread; more threads gained nothing. Can be called from several threads at once, and pickled.
     """
 
     def __init__(self, config: LogMelConfig, precise: bool = True):
@@ -45,7 +45,7 @@ class FftLogMel:
                 'scipy is not installed; get it with: pip install "unheard[openvino]", or take --backend onnxruntime'
             ) from error
         self._rfft = rfft
-        self._config = config
+        self._config, self._precise = config, precise
         turns = np.arange(config.window_samples) / config.window_samples
         self._dtype = np.dtype(np.float64 if precise else np.float32)
         self._hann = (0.5 - 0.5 * np.cos(2 * np.pi * turns)).astype(self._dtype)
@@ -53,6 +53,9 @@ class FftLogMel:
         self._groups = _group(weights)
         self._n_bins = int(used_bins(weights).max()) + 1
         self._scratch = local()  # buffers of each thread
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FftLogMel, (self._config, self._precise)
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute log-mels; see the class."""

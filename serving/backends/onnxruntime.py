@@ -134,6 +134,17 @@ class OnnxRuntime:
         return FixedBatches(cuda, open_session, self._run, inputs, outputs, settings)
 
 
+class PickledGraph(OnnxRuntime):
+    """A small graph in one thread of the CPU. Its pickle holds the graph: the file may change, or not be there."""
+
+    def __init__(self, path: Path, content: bytes):
+        super().__init__(path, 1, ["cpu"], content=content)
+        self._opened_with = path, content
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PickledGraph, self._opened_with
+
+
 def _session_options(threads: int, spinning: bool) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

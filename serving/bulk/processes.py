@@ -25,12 +25,15 @@ MOST_PROCESSES = 256
 GROUP_WINDOWS = 32  # about a tenth of a second of work: what a worker gets at a time
 
 
-def choose_processes(asked: int | None, cores: int, windows: int, free_bytes: int | None = None) -> int:
+def choose_processes(
+    asked: int | None, cores: int, windows: int, free_bytes: int | None = None, process_bytes: int = PROCESS_BYTES
+) -> int:
     """The number of processes for a job; 1: the job stays in this process, in `cores` threads.
 
     asked       by the user; None: as many as there are cores, and as free memory allows, if the job is large enough
     windows     of the job, estimated
     free_bytes  None: as `free_memory`
+    process_bytes  that each takes
     errors      UsageError: asked is not in 1 to MOST_PROCESSES
     """
     if asked is not None:
@@ -40,7 +43,7 @@ def choose_processes(asked: int | None, cores: int, windows: int, free_bytes: in
     if cores <= MOST_THREADED_CORES or windows < FEWEST_WINDOWS:
         return 1
     free = free_memory() if free_bytes is None else free_bytes
-    return max(1, min(cores, MOST_PROCESSES, free // PROCESS_BYTES))
+    return max(1, min(cores, MOST_PROCESSES, free // process_bytes))
 
 
 def open_worker_embedder(bundle: Bundle, choice: RuntimeChoice, network: RemoteNetwork | None) -> Embedder:

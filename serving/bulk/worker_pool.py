@@ -1,23 +1,16 @@
 """Worker processes that share the groups of a bulk job, and give back their results in order.
 
-Threads of one process take turns with Python's lock; processes do not. A worker is a new interpreter, which runs
-serving.bulk.worker: a copy of this process would have the locks of its libraries, but not their threads. It imports
-nothing of the caller's main program, so a script needs no `if __name__ == "__main__"`.
+Threads of one process take turns with Python's lock; processes do not.
 """
 
-import contextlib
-import os
-import signal
-import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from serving.bulk.network_server import NetworkServer, RemoteNetwork, socket_pair
+from serving.bulk.network_server import NetworkServer, RemoteNetwork
+from serving.bulk.worker_process import WorkerProcess
 from serving.command_line import say
 from serving.errors import BackendError
 
@@ -26,7 +19,6 @@ Result_co = TypeVar("Result_co", covariant=True)
 
 GROUPS_GIVEN = 2  # to each worker: the second one is there when the first is done
 GROUPS_AHEAD = 4  # for each worker: results that wait for an earlier group
-START = "from serving.bulk.worker import main; main()"
 
 
 class Job(Protocol[Result_co]):
@@ -50,17 +42,9 @@ class _Group(Generic[Result]):
 
 @dataclass(eq=False)
 class _Worker:
-    process: subprocess.Popen[bytes]
-    connection: Connection
+    process: WorkerProcess
     ready: bool = False
     given: deque[_Group[Any]] = field(default_factory=deque)
-
-    def end(self) -> str:
-        """End the process; returns how it ended."""
-        self.connection.close()
-        self.process.kill()
-        code = self.process.wait()
-        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
 def work_in_processes(
@@ -69,7 +53,7 @@ def work_in_processes(
     """Yield the results of all groups in order; of a group that was worked on again, one result for each file.
 
     server   runs the network for all workers; None: each worker opens its own
-    errors   BackendError: a worker ends before it has begun; and whatever a worker's job raises
+    errors   BackendError: all workers end before they have begun; and whatever a worker's job raises
     If a worker process ends, for example because a decoder failed or the system is short of memory, another one takes
     its files, one by one. A file with which a worker ends again gets the result `lost`. When the consumer stops, or
     this process ends in any way, the workers end.
@@ -97,13 +81,13 @@ class _Pool(Generic[Result]):
 
     def close(self) -> None:
         for worker in self._workers:
-            worker.end()
+            worker.process.end()
 
     def results(self, groups: Iterable[list[str]]) -> Generator[Result]:
         source = iter(groups)
         self._give(source)
         while self._order:
-            by_connection = {worker.connection: worker for worker in self._workers}
+            by_connection = {worker.process.connection: worker for worker in self._workers}
             for connection in wait(list(by_connection)):
                 assert isinstance(connection, Connection)
                 self._receive(by_connection[connection])
@@ -113,24 +97,7 @@ class _Pool(Generic[Result]):
                 self._give(source)
 
     def _start(self) -> _Worker:
-        ours, theirs = socket_pair()
-        with theirs:
-            descriptors = [theirs.fileno()]
-            link = self._server.connect() if self._server else None
-            if link:
-                descriptors += link.descriptors
-            # A session of its own: Ctrl-C reaches only this process, which ends the workers.
-            process = subprocess.Popen(
-                [sys.executable, "-c", START, *map(str, descriptors), *([str(link.rows)] if link else [])],
-                stdin=subprocess.DEVNULL,
-                pass_fds=descriptors,
-                start_new_session=True,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)},
-            )
-            if link:
-                link.close()
-        _send(ours, self._job)
-        return _Worker(process, ours)
+        return _Worker(WorkerProcess(self._job, self._server.connect() if self._server else None))
 
     def _give(self, source: "Iterable[list[str]]") -> None:
         """Give each worker that is ready its groups: first those that are worked on again."""
@@ -141,7 +108,7 @@ class _Pool(Generic[Result]):
                     if group is None:
                         return
                     worker.given.append(group)
-                    _send(worker.connection, group.names)
+                    worker.process.send(group.names)
         if not self._order:  # before any worker is ready
             self._again.extend(filter(None, [self._next(source)]))
 
@@ -154,7 +121,7 @@ class _Pool(Generic[Result]):
 
     def _receive(self, worker: _Worker) -> None:
         try:
-            kind, content = worker.connection.recv()
+            kind, content = worker.process.connection.recv()
         except (EOFError, OSError):
             self._replace(worker)
             return
@@ -166,10 +133,17 @@ class _Pool(Generic[Result]):
             raise content
 
     def _replace(self, worker: _Worker) -> None:
-        """Start another worker in the place of one that has ended, and take back its groups."""
-        how = worker.end()
+        """Start another worker in the place of one that has ended, and take back its groups.
+
+        One that ended at its start is not replaced: another one would probably end too.
+        """
+        how = worker.process.end()
         if not worker.ready:
-            raise BackendError(f"a worker process ended at its start ({how}); take --processes 1")
+            self._workers.remove(worker)
+            if not self._workers:
+                raise BackendError(f"a worker process ended at its start ({how}); take --processes 1")
+            say(f"warning: a worker process ended at its start ({how}); {len(self._workers)} go on")
+            return
         given = list(worker.given)
         worker.given.clear()
         if given:
@@ -190,8 +164,3 @@ class _Pool(Generic[Result]):
         self._order.extendleft(reversed(singles))
         self._order.rotate(place)
         self._again.extendleft(reversed(singles))
-
-
-def _send(connection: Connection, content: Any) -> None:
-    with contextlib.suppress(OSError):  # if the worker has ended, reading from the connection shows it
-        connection.send(content)

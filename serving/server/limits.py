@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 from functools import cached_property
 
+from serving.bulk.processes import MOST_PROCESSES
 from serving.cores import usable_cores
 from serving.errors import UsageError
 
@@ -26,6 +27,9 @@ class Limits:
     429; default: 90 for each core, and no less than 180"""
     max_decodes: int | None = None
     """recordings decoded at the same time, the others wait; default: the number of cores"""
+    processes: int | None = None
+    """processes that decode uploads, each one recording at a time; 1: threads of the server; default: --max-decodes, if
+    they are more than 4 and memory allows, else 1"""
     request_timeout_s: float = 30.0
     """from the first byte of a request to its answer, and for a client to read the answer, in seconds; else 408
     (slow upload), 503 (slow server), or the connection is closed"""
@@ -59,6 +63,9 @@ class Limits:
             elif field.name in ("max_decodes", "max_batch"):
                 if value is not None and not 1 <= value <= 1024:
                     raise UsageError(f"{flag}: got {value}; wanted 1 to 1024")
+            elif field.name == "processes":
+                if value is not None and not 1 <= value <= MOST_PROCESSES:
+                    raise UsageError(f"{flag}: got {value}; wanted 1 to {MOST_PROCESSES}")
             elif field.name == "max_connections":
                 if not 1 <= value <= 100_000:
                     raise UsageError(f"{flag}: got {value}; wanted 1 to 100000")

@@ -31,6 +31,9 @@ class Metrics:
         self.reloads = Counter(
             "unheard_reloads", "reloads of the bundle and the keys", ["outcome"], registry=self.registry
         )
+        self.decode_process_ends = Counter(
+            "unheard_decode_process_ends", "processes that ended while they decoded", registry=self.registry
+        )
         self.requests = Counter(
             "unheard_requests", "answered requests; 499: the client closed the connection before the answer",
             ["route", "code"], registry=self.registry,

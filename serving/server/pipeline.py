@@ -20,6 +20,7 @@ from serving.embedder import Embedder
 from serving.errors import AudioError
 from serving.server.admission import Admission, Ticket
 from serving.server.batching import Batched, Batcher
+from serving.server.decoders import Decoders
 from serving.server.limits import Limits
 from serving.server.metrics import Metrics
 from serving.server.pending import PendingRecording, PendingRecordings
@@ -69,7 +70,7 @@ class UploadResult:
 
 
 class Pipeline:
-    """Threads and queues between the requests and an embedder. All its coroutines run in one event loop.
+    """Threads, queues and perhaps processes between the requests and an embedder. Its coroutines run in one event loop.
 
     earlier  the pipeline that this one takes over from: they share the admission, the metrics and the tracing
     tracing  None: no spans are sent
@@ -90,12 +91,19 @@ class Pipeline:
         self.admission = earlier.admission if earlier else Admission(limits)
         self.metrics = earlier.metrics if earlier else Metrics(self.admission)
         self.tracing = earlier.tracing if earlier else tracing or Tracing()
+        processes = limits.processes or 1
+        decodes = limits.max_decodes or max(usable_cores(), processes)
+        self._decoders: Decoders | None = None
+        if min(processes, decodes) > 1:
+            decodes = min(processes, decodes)
+            # Before any thread starts: a process that cannot start must leave none behind.
+            window, front_end = embedder.manifest.window, embedder.runtime.front_end
+            self._decoders = Decoders(window, front_end, decodes, self.metrics.decode_process_ends.inc)
         self.max_batch = limits.max_batch or embedder.max_batch
         self.batcher = Batcher(embedder.network, self.max_batch, limits.max_wait_ms / 1000, self.metrics.on_batch)
         self.text = TextWorker(embedder, self.admission.busy)
         # Audio headers are read in a thread of their own: so the length of a file is known before a decoder is free.
         self._headers = ThreadPoolExecutor(1, "header")
-        decodes = limits.max_decodes or usable_cores()
         self._decodes = ThreadPoolExecutor(decodes, "decode", lower_thread_priority)
         # A long recording takes seconds to decode, above all one of many channels: such leave a decoder to the others.
         self._long_decodes = asyncio.Semaphore(max(1, decodes // 2))
@@ -123,9 +131,11 @@ class Pipeline:
         return ReadinessCheck(self.embedder, self.batcher, self.text)
 
     def close(self) -> None:
-        """Finish the accepted requests and end the threads."""
+        """Finish the accepted requests and end the threads and processes."""
         for threads in (self._headers, self._decodes):
             threads.shutdown(cancel_futures=True)
+        if self._decoders:
+            self._decoders.close()
         self.text.close()
         self.batcher.close()
 
@@ -207,9 +217,10 @@ class Pipeline:
         self, file: UploadedFile, is_long: bool, upload: UploadedFiles, ticket: Ticket, pending: PendingRecordings
     ) -> PendingRecording:
         """is_long: it may last longer than LONG_S; of such recordings not all decoders are used."""
+        prepare_bytes = self._decoders.prepare if self._decoders else self.embedder.prepare_bytes
 
         def decode_and_submit() -> PendingRecording | None:
-            recording = self.embedder.prepare_bytes(file.data, file.name, self.limits.max_seconds)
+            recording = prepare_bytes(file.data, file.name, self.limits.max_seconds)
             self.admission.defer(lambda: self._count(recording, upload, ticket, pending))
             # An idle model runs in this thread, which is awake already.
             here = self._decoders_run_model and not upload.is_list

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +20,7 @@ from serving.server import log
 from serving.server.admin_socket import AdminSocket, listen_to_owner
 from serving.server.api_keys import ApiKeys, warn_if_all_expired, warn_if_others_can_write
 from serving.server.app import create_app
+from serving.server.decoders import choose_decoders
 from serving.server.grpc_server import GrpcServer, check_grpc_installed
 from serving.server.limits import Limits
 from serving.server.pipeline import Pipeline
@@ -99,6 +100,7 @@ def check_serve_options(options: ServeOptions) -> None:
 def run_server(options: ServeOptions) -> None:
     """Serve until a signal ends it."""
     check_serve_options(options)
+    options = replace(options, limits=replace(options.limits, processes=choose_decoders(options.limits)))
     give_memory_back()
     keys, tracing = read_keys(options), Tracing.open(options.otlp_endpoint)
     # All sockets before the model, which can take long to load.
@@ -152,8 +154,12 @@ def next_generation(options: ServeOptions, present: Generation, bundle: Path | N
     """The generation after a reload. bundle: its folder; None: the present one."""
     folder = bundle or present.pipeline.embedder.bundle.folder
     keys, embedder = read_keys(options), load_embedder(options, folder)
-    index = load_index(options, embedder)
-    return make_generation(options, keys, Pipeline(embedder, options.limits, present.pipeline, index=index))
+    pipeline = Pipeline(embedder, options.limits, present.pipeline, index=load_index(options, embedder))
+    try:
+        return make_generation(options, keys, pipeline)
+    except BaseException:
+        pipeline.close()
+        raise
 
 
 def make_generation(options: ServeOptions, keys: ApiKeys | None, pipeline: Pipeline) -> Generation:

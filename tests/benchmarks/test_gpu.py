@@ -3,15 +3,18 @@
 import json
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import benchmarks.gpu.__main__ as gpu
-from benchmarks.gpu import inference
+from benchmarks.gpu import inference, server
 from benchmarks.gpu.page import write_page
+from benchmarks.gpu.piece import Table, Tables
 from benchmarks.gpu.scaling import Parts, bulk_files, measured_parts, scaling_tables, torchrun_samples
+from serving.cores import usable_cores
 
 ROOT = Path(__file__).parents[2]
 TABLE = {"title": "A table", "head": ["way", "ms"], "rows": [["this", "1.5"]], "notes": ["a note"], "plot": None}
@@ -76,6 +79,27 @@ def test_a_piece_that_is_ended_keeps_the_tables_that_it_had(tmp_path, monkeypatc
     assert "1 lines of cuDNN" in page
 
 
+def test_what_a_piece_has_started_ends_with_it(tmp_path, monkeypatch):
+    """The tests marked gpu run in a process of their piece: it would take the time of the pieces after it."""
+    late = tmp_path / "late"
+    child = f"import pathlib, time; time.sleep(4); pathlib.Path({str(late)!r}).touch()"
+    work = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    assert gpu.run_piece(gpu.Piece("slow", ["-c", work], 2.0), 2.0).why == "did not end within 2 s"
+    time.sleep(4)
+    assert not late.exists()
+
+
+def test_the_server_is_measured_with_threads_and_with_processes(tmp_path, monkeypatch):
+    out, bundle = tmp_path / "tables.json", ROOT / "demo" / "model-from-scratch"
+    monkeypatch.setattr(sys, "argv", ["server", str(bundle), "--device", "cpu", "--quick", "--json", str(out)])
+    server.main()
+    (table,) = json.loads(out.read_text())
+    ways = [row[0].split(",")[0] for row in table["rows"]]
+    assert ways == ["threads", "threads", *2 * [f"{max(2, min(usable_cores(), 16))} processes"]]
+    assert {row[3] for row in table["rows"]} == {"none"}, "each request is answered"
+    assert all(float(row[1]) > 0 for row in table["rows"])
+
+
 def test_each_way_to_run_a_model_is_measured_or_says_why_not(tmp_path, monkeypatch):
     """On the CPU, where all settings of the CUDA provider are the same session."""
     out = tmp_path / "tables.json"
@@ -87,6 +111,28 @@ def test_each_way_to_run_a_model_is_measured_or_says_why_not(tmp_path, monkeypat
     assert all(f"CPU provider, {name}" in ways for name in inference.VARIANTS)
     assert float(ways["CPU provider, as shipped"][2]) > 0.99999
     assert set(table["plot"]["lines"]) == {name for name, row in ways.items() if row[3] != "-"}
+
+
+def test_a_piece_writes_a_table_after_each_row_in_place_of_the_shorter_one(tmp_path):
+    tables = Tables(tmp_path / "tables.json")
+    tables.put(Table("first", ["way"], [["a"]]))
+    tables.put(Table("second", ["way"], [["b"]]))
+    tables.put(Table("first", ["way"], [["a"], ["c"]]))
+    written = json.loads((tmp_path / "tables.json").read_text())
+    assert [(each["title"], each["rows"]) for each in written] == [("first", [["a"], ["c"]]), ("second", [["b"]])]
+
+
+def test_a_page_from_the_cpu_says_so_and_computes_nothing_for_gpus_from_it(tmp_path):
+    table = TABLE | {"title": "Training yamnet: samples a second", "numbers": {"ours, 16": 8.0}}
+    outcome = gpu.Outcome("training", tables=[table])
+    pages = {}
+    for device in ("cuda", "cpu"):
+        write_page(tmp_path / "gpu.md", [], [vars(outcome)], device)
+        pages[device] = (tmp_path / "gpu.md").read_text()
+    assert "nothing here is a number of a GPU" in pages["cpu"]
+    assert "nothing here is a number of a GPU" not in pages["cuda"]
+    assert "step 2e+03 ms" in pages["cuda"]
+    assert "step 14 ms" in pages["cpu"]
 
 
 def test_more_gpus_help_until_another_part_limits_them():

@@ -47,9 +47,16 @@ class NamesJob:
     deadly: tuple[str, ...] = ()
     endings: int = 1000
     seconds: float = 0.0
+    starts: int = 1000  # of workers; a further one ends at its start
 
     def open(self, network):
+        if len(list(self.folder.glob("started.*"))) >= self.starts:
+            os._exit(3)
+        (self.folder / f"started.{os.getpid()}").touch()
         if "start" in self.deadly:
+            os._exit(3)
+        if "one start" in self.deadly and not (self.folder / "one").exists():
+            (self.folder / "one").touch()
             os._exit(3)
         if "bundle" in self.deadly:
             raise BundleError("the bundle has changed")
@@ -105,6 +112,20 @@ def test_an_error_of_a_workers_start_is_raised_here(tmp_path):
 def test_a_worker_that_cannot_start_is_one_error_and_no_endless_loop(tmp_path):
     with pytest.raises(BackendError, match=r"exit code 3\); take --processes 1"):
         run_names(NamesJob(tmp_path, ("start",)))
+
+
+def test_a_worker_that_ends_at_its_start_does_not_stop_the_others(tmp_path, capsys):
+    done = run_names(NamesJob(tmp_path, ("one start",)))
+    assert [name for name, _ in done] == NAMES
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines == ["warning: a worker process ended at its start (exit code 3); 1 go on"]
+
+
+def test_a_worker_that_cannot_be_replaced_loses_no_file(tmp_path, capsys):
+    """Its files are read again by the others: here the first worker ends with a file, and the next one at its start."""
+    done = run_names(NamesJob(tmp_path, ("3b",), endings=1, seconds=0.2, starts=2))
+    assert [name for name, _ in done] == NAMES
+    assert "ended at its start" in capsys.readouterr().err
 
 
 def is_alive(process: int) -> bool:
