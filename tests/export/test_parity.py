@@ -98,9 +98,10 @@ def test_an_honest_bundle_passes_in_every_precision_and_backend(precise_bundle, 
     assert "tensorrt, fp32" in result["skipped"] or ("tensorrt", "fp32") in compared
 
 
-def test_the_run_named_in_the_bundle_is_found_by_itself(precise_bundle, run_folder, capsys):
-    assert open_bundle(precise_bundle).manifest.run == str(run_folder)
-    result = passed(capsys, str(precise_bundle), "--clips", "0")
+@pytest.mark.usefixtures("one_batch_size")
+def test_the_run_named_in_the_bundle_is_found_by_itself(bundle_folder, run_folder, capsys):
+    assert open_bundle(bundle_folder).manifest.run == str(run_folder)
+    result = passed(capsys, str(bundle_folder), "--clips", "0")
     assert result["reference"].startswith("PyTorch")
     assert "probes" not in result["reference"]  # all rows, not those of the export alone
 
