@@ -426,14 +426,15 @@ def test_a_slow_machine_answers_rarely_but_about_the_newest_sound(visit, bundles
     visit.open("Live")
     bundles.open("talking").runtime.network.seconds = 1.2  # three pieces of sound
     try:
-        start = time.monotonic()
         visit.page.click("#microphone .record-button")
-        visit.page.wait_for_timeout(12_000)
-        lag_s = (time.monotonic() - start) - visit.heard_s()
+        visit.bars("#live")
+        start, heard_s = time.monotonic(), visit.heard_s()
+        visit.page.wait_for_timeout(7_000)
+        seconds, more_s = time.monotonic() - start, visit.heard_s() - heard_s
         visit.page.click("#microphone .stop-button")
     finally:
         bundles.open("talking").runtime.network.seconds = 0.0
-    assert lag_s < 6  # all pieces in turn would take 36 s: 8 s late by now
+    assert more_s > seconds / 2  # all pieces in turn would be a third; the last answer is at most 2 s old
 
 
 def test_similar_sounds_are_listed_and_played(visit, recordings):
