@@ -26,6 +26,7 @@ class Ear:
     heard_s    duration of all pieces, in seconds
     fault      why the last piece could not be read; "" if it could
     listening  whether the microphone is on
+    ended      whether it was turned off and the page does not show it yet
     answer     the last answer, in short; "" if there is none
     log        what was heard since the start
     last_piece  (file, samples, rate) of the last piece
@@ -40,6 +41,7 @@ class Ear:
         self.wave = np.zeros(0, np.float32)
         self.heard_s = 0.0
         self.fault = ""
+        self.ended = False
         self.answer = ""
         self.log: list[Heard] = []
         self.last_piece: tuple[str, NDArray[np.float32], int] | None = None

@@ -130,12 +130,17 @@ def quantise(
     effects: dict[str, float] = {}
     kept: list[str] = []
     if not reference.accepts(build(after, nodes)):
+        # Layers before the one that is measured are in FP32, so each runs only once: the trials are of the rest.
+        rest, inputs = after, reference.inputs
         for name in track(nodes, "each layer alone in INT8"):
             tensor = nodes[name].input[0]
+            if tensor != rest.graph.input[0].name:
+                before, rest = _split(rest, tensor)
+                inputs = _run_model(before, inputs)
             tried: list[tuple[float, Ranges]] = []
             for candidate in (with_headroom, calibrated, with_probes):
                 ranges[tensor] = candidate[tensor]
-                tried.append((reference.worst_cosine(build(after, [name])), candidate))
+                tried.append((reference.worst_cosine(build(rest, [name]), inputs), candidate))
             effects[name], best = max(tried, key=lambda pair: pair[0])
             ranges[tensor] = best[tensor]
         sizes = {tensor.name: numpy_helper.to_array(tensor).nbytes for tensor in model.graph.initializer}
@@ -153,19 +158,19 @@ class _Reference:
     def __init__(
         self, model: onnx.ModelProto, recordings: NDArray[np.float32], probes: NDArray[np.float32], zeroshot: ZeroShot
     ):
-        self._inputs = np.concatenate([recordings, probes])
-        self._reference = _run_model(model, self._inputs)
+        self.inputs = np.concatenate([recordings, probes])
+        self._reference = _run_model(model, self.inputs)
         self._classify = lambda rows: zeroshot.scores(rows[: len(recordings)]).argmax(axis=1)
 
     def accepts(self, model: onnx.ModelProto) -> bool:
         """Whether the worst row reaches LEAST_COSINE and the ranking LEAST_RANKING."""
-        rows = _run_model(model, self._inputs)
+        rows = _run_model(model, self.inputs)
         ranking = np.mean(self._classify(rows) == self._classify(self._reference))
         return bool(row_cosines(self._reference, rows).min() >= LEAST_COSINE and ranking >= LEAST_RANKING)
 
-    def worst_cosine(self, model: onnx.ModelProto) -> float:
-        """The lowest cosine of a row; -1 if a row has a NaN."""
-        rows = _run_model(model, self._inputs)
+    def worst_cosine(self, model: onnx.ModelProto, inputs: NDArray[np.float32]) -> float:
+        """The lowest cosine of a row that the model computes from its `inputs`; -1 if a row has a NaN."""
+        rows = _run_model(model, inputs)
         return float(np.nan_to_num(row_cosines(self._reference, rows), nan=-1.0).min())
 
 

@@ -69,29 +69,31 @@ def add_live(bundles: BundleChoice, bundle: gr.Radio, promise: gr.HTML, sounds: 
             Path(piece).unlink(missing_ok=True)  # Gradio would keep 100 kB per second until the page closes
 
     def show(labels: str, favour: float, bundle: str, descriptions: str, ear: Ear) -> tuple[Any, ...]:
+        if ear.ended:
+            ear.ended = False
+            return draw_stopped(ear), gr.skip(), gr.skip(), gr.Timer(active=False)
         if ear.fault:
             raise AudioError(ear.fault)
         embedder = bundles.open(bundle)
         window = embedder.manifest.window
         if not ear.listening or not ear.wave.size:
-            return gr.skip(), gr.skip(), gr.skip()
+            return gr.skip(), gr.skip(), gr.skip(), gr.skip()
         if not ear.is_warm(window):
-            return draw_warming_up(ear, kept_samples(window) / window.rate_hz), gr.skip(), gr.skip()
+            return draw_warming_up(ear, kept_samples(window) / window.rate_hz), gr.skip(), gr.skip(), gr.skip()
         answer = _answer(embedder, ear, labels, favour, descriptions)
-        if not ear.listening:  # stopped in the meantime
-            return gr.skip(), gr.skip(), gr.skip()
-        return answer, draw_log(ear), gr.Button(visible=bool(ear.log))
+        return answer, draw_log(ear), gr.Button(visible=bool(ear.log)), gr.skip()
 
     def begin(ear: Ear) -> tuple[Any, ...]:
         ear.clear()
         ear.listening = True
         return WAITING, "", gr.Button(visible=False), gr.Timer(active=True)
 
-    def end(ear: Ear) -> tuple[Any, ...]:
+    def end(ear: Ear) -> Any:
+        """Let the next request of the timer show the end. One shown from here could be covered by a late answer."""
         if not ear.listening:  # there was no microphone
-            return gr.skip(), gr.Timer(active=False)
-        ear.listening = False
-        return draw_stopped(ear), gr.Timer(active=False)
+            return gr.Timer(active=False)
+        ear.listening, ear.ended = False, True
+        return gr.skip()
 
     def tell_fault(event: gr.EventData, ear: Ear) -> tuple[Any, ...]:
         ear.listening = False
@@ -105,12 +107,13 @@ def add_live(bundles: BundleChoice, bundle: gr.Radio, promise: gr.HTML, sounds: 
     off = gr.Timer(active=False)
     shown = [parts.bars, parts.log, parts.save]
     handle_event(parts.sound.start_recording, begin, [ear], [*shown, timer], blank=("", gr.Button(visible=False), off))
-    handle_event(parts.sound.stop_recording, end, [ear], [parts.bars, timer], blank=(off,))
+    handle_event(parts.sound.stop_recording, end, [ear], [timer])
     handle_event(parts.bars.click, tell_fault, [ear], [parts.bars, timer], blank=(off,))
     parts.sound.stream(
         hear, [parts.sound, bundle, ear], None, stream_every=EVERY_S, show_progress="hidden", **PRIVATE, **MICROPHONES
     )
-    handle_event(timer.tick, show, words, shown, blank=(gr.skip(), gr.skip()), trigger_mode="once")
+    unchanged = (gr.skip(), gr.skip(), gr.skip())
+    handle_event(timer.tick, show, words, [*shown, timer], blank=unchanged, trigger_mode="once")
     saved = handle_event(parts.save.click, lambda ear: ear.log_as_csv(), [ear], [parts.table])
     saved.then(None, [parts.table], None, js=f'text => ({SAVE_SCRIPT})("heard.csv", text)', **PRIVATE)
     _add_actions(bundles, parts.sound, words, ear)

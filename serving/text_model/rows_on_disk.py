@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from serving.errors import BundleError
 from serving.npz import read_npy_header
 
+MANY = 1_000  # rows of a table that is stored by columns: whole columns are read for so many, single numbers for fewer
+
 
 class RowsOnDisk:
     """A callable: row numbers -> those rows of a .npy file [n, size]. Safe to use from several threads.
@@ -34,11 +36,17 @@ class RowsOnDisk:
         """[n_rows, size] in the dtype of the file."""
         n_rows, size = self._shape
         item = self._dtype.itemsize
+        if self._by_column and len(rows) >= MANY:
+            return np.stack([self._read([(n_rows * item, i * n_rows * item)])[rows] for i in range(size)], axis=1)
         if self._by_column:  # each number of a row is somewhere else
             places = [(item, (column * n_rows + row) * item) for row in rows for column in range(size)]
         else:
             places = [(size * item, row * size * item) for row in rows]
+        return self._read(places).reshape(len(rows), size)
+
+    def _read(self, places: list[tuple[int, int]]) -> NDArray[np.generic]:
+        """The numbers of these places, each a number of bytes and the first one's position after the header."""
         read = b"".join(os.pread(self._file.fileno(), n_bytes, self._start + place) for n_bytes, place in places)
-        if len(read) != len(rows) * size * item:
+        if len(read) != sum(n_bytes for n_bytes, _ in places):
             raise BundleError(f"{self._path}: was truncated; install its package again")
-        return np.frombuffer(read, self._dtype).reshape(len(rows), size)
+        return np.frombuffer(read, self._dtype)

@@ -1,12 +1,12 @@
 """Every state of the page on every screen: nothing is cut, overlaps or scrolls sideways, and axe-core finds no fault.
 
+Each state is reached once, and its page is then shown on all screens.
+
 UNHEARD_PICTURES=DIR keeps a picture of each state in DIR.
 """
 
-import os
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,22 +16,13 @@ import soundfile
 from demo.bundle_choice import BundleChoice, find_bundles
 from demo.examples import EXAMPLE_SOUNDS, pick_examples
 from tests.demo.browser_visit import Visit
-
-axe_package = pytest.importorskip("axe_playwright_python.base", reason="axe-playwright-python is not installed")
+from tests.page_faults import DARK, DESKTOP, PHONE, PHONE_DARK, TABLET, faults_on_screens
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio")]
 
 RATE_HZ = 16_000
-SCREENS = {
-    "desktop": (1280, 900, "light"),
-    "dark": (1280, 900, "dark"),
-    "tablet": (768, 1024, "light"),
-    "phone": (390, 844, "light"),
-    "phone-dark": (390, 844, "dark"),
-}
-WCAG_AA = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
-# What axe-core says of Gradio's own controls, which the page cannot change:
-GRADIO = ("[data-testid=waveform-",)
+# A visit begins on the first.
+SCREENS = (PHONE, PHONE_DARK, TABLET, DARK, DESKTOP)
 
 
 @pytest.fixture(scope="module")
@@ -189,67 +180,18 @@ STATES: tuple[Callable[[Visit, Path], None], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Fault:
-    """A violation that axe-core found. where: CSS selectors of the elements."""
-
-    rule: str
-    where: tuple[str, ...]
-
-
-def faults(visit: Visit) -> list[Fault]:
-    """What axe-core finds against WCAG 2.2 AA."""
-    if not visit.page.evaluate("Boolean(window.axe)"):
-        visit.page.evaluate((Path(axe_package.__file__).parent / "axe.min.js").read_text())
-    found = visit.page.evaluate("options => axe.run(document, options)", WCAG_AA)
-    listed = []
-    for violation in found["violations"]:
-        nodes = tuple(str(node["target"]) + " " + node["failureSummary"][-160:] for node in violation["nodes"])
-        if ours := tuple(node for node in nodes if not any(part in node for part in GRADIO)):
-            listed.append(Fault(violation["id"], ours))
-    return listed
+@pytest.fixture
+def visit(browser, address) -> Iterator[Visit]:
+    """A visit on a phone, whose page follows the colour scheme of the system."""
+    visit = Visit(browser, address, PHONE.width, PHONE.height, theme="system")
+    yield visit
+    visit.page.close()
 
 
-# Texts that are cut or lie over a neighbour: labels of the time line, names of windows, ticks of the axes.
-CROWDED = """
-() => {
-  const seen = node => {
-    const box = node.getBoundingClientRect(), frame = node.closest(".strip")?.getBoundingClientRect();
-    return !frame || box.bottom <= frame.bottom + 1 ? box : null;
-  };
-  const faults = [];
-  for (const row of ["#timeline .strip em", "#picture .windows span", "#picture .time span"]) {
-    const boxes = [...document.querySelectorAll(row)].map(node => [node, seen(node)]).filter(([, box]) => box?.width);
-    boxes.sort((a, b) => a[1].left - b[1].left);
-    boxes.forEach(([node, box], i) => {
-      if (i && boxes[i - 1][1].right > box.left + 1) faults.push("overlap: " + node.innerText);
-      const parent = node.parentElement.getBoundingClientRect();
-      if (row.includes("strip") && box.right > parent.right + 1) faults.push("cut: " + node.innerText);
-    });
-  }
-  return faults;
-}
-"""
-
-
-@pytest.mark.parametrize("screen", SCREENS)
-def test_every_state_is_whole_and_passes_wcag_aa(browser, address, sounds, screen, tmp_path):
-    width, height, theme = SCREENS[screen]
-    kept = Path(os.environ.get("UNHEARD_PICTURES") or tmp_path)
-    kept.mkdir(parents=True, exist_ok=True)
-    wrong: dict[str, object] = {}
-    for state in STATES:
-        visit = Visit(browser, address, width=width, height=height, theme=theme)
-        state(visit, sounds)
-        visit.page.wait_for_timeout(300)  # transitions
-        visit.page.screenshot(path=kept / f"{screen}-{state.__name__}.png", full_page=True)
-        found = [*faults(visit), *visit.page.evaluate(CROWDED)]
-        if visit.scrolls_sideways():
-            found.append("scrolls sideways")
-        if found:
-            wrong[state.__name__] = found
-        visit.page.close()
-    assert not wrong, "\n".join(f"{state}: {found}" for state, found in wrong.items())
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
+def test_every_state_is_whole_and_passes_wcag_aa_on_every_screen(visit, sounds, state):
+    state(visit, sounds)
+    assert faults_on_screens(visit.page, SCREENS, state.__name__) == []
 
 
 def test_the_first_click_on_each_example_is_right(browser, address):

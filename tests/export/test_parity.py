@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def one_batch_size(monkeypatch) -> None:
-    """Damage to a file shows at every batch size, so one is enough."""
+    """One batch size, for what does not depend on it: damage to a file shows at every one."""
     monkeypatch.setattr("export.parity.__main__.BATCHES", (8,))
 
 
@@ -98,9 +98,10 @@ def test_an_honest_bundle_passes_in_every_precision_and_backend(precise_bundle, 
     assert "tensorrt, fp32" in result["skipped"] or ("tensorrt", "fp32") in compared
 
 
-def test_the_run_named_in_the_bundle_is_found_by_itself(precise_bundle, run_folder, capsys):
-    assert open_bundle(precise_bundle).manifest.run == str(run_folder)
-    result = passed(capsys, str(precise_bundle), "--clips", "0")
+@pytest.mark.usefixtures("one_batch_size")
+def test_the_run_named_in_the_bundle_is_found_by_itself(bundle_folder, run_folder, capsys):
+    assert open_bundle(bundle_folder).manifest.run == str(run_folder)
+    result = passed(capsys, str(bundle_folder), "--clips", "0")
     assert result["reference"].startswith("PyTorch")
     assert "probes" not in result["reference"]  # all rows, not those of the export alone
 
@@ -206,6 +207,7 @@ def test_it_runs_without_torch_on_any_recordings(precise_bundle, recordings, wit
     assert "unheard[train]" in refused.stderr
 
 
+@pytest.mark.usefixtures("one_batch_size")
 def test_the_card_is_renewed_and_the_bundle_still_opens(precise_bundle, tmp_path, capsys):
     folder = Path(shutil.copytree(precise_bundle, tmp_path / "bundle"))
     (folder / "engines").mkdir()
@@ -223,10 +225,11 @@ def test_the_card_is_renewed_and_the_bundle_still_opens(precise_bundle, tmp_path
     assert (folder / "engines" / "mine.engine").read_bytes() == b"an engine"
 
 
-def test_without_the_flag_the_bundle_is_left_as_it_is(precise_bundle, capsys):
-    before = {path: path.read_bytes() for path in precise_bundle.rglob("*") if path.is_file()}
-    passed(capsys, str(precise_bundle), "--clips", "0")
-    assert {path: path.read_bytes() for path in precise_bundle.rglob("*") if path.is_file()} == before
+@pytest.mark.usefixtures("one_batch_size")
+def test_without_the_flag_the_bundle_is_left_as_it_is(bundle_folder, capsys):
+    before = {path: path.read_bytes() for path in bundle_folder.rglob("*") if path.is_file()}
+    passed(capsys, str(bundle_folder), "--clips", "0")
+    assert {path: path.read_bytes() for path in bundle_folder.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,8 @@
 UNHEARD_PICTURES=DIR keeps a picture of each state in DIR.
 """
 
-import os
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,11 +12,11 @@ import soundfile
 
 from serving.headless_chromium import serve_folder
 from tests.export.test_web import RATE_HZ, browser_here, built_page, chromium, site, visit  # noqa: F401
+from tests.page_faults import DESKTOP, PHONE_DARK, faults_on_screens
 
-pictures = pytest.importorskip("tests.demo.test_demo_pictures", reason="axe-playwright-python is not installed")
 pytestmark = pytest.mark.browser
-# Contrast depends on the theme, the place of things on the screen.
-SCREENS = {"desktop": (1280, 900, "light"), "phone-dark": (390, 844, "dark")}
+# Contrast depends on the colour scheme, the place of things on the size. A visit begins on the first.
+SCREENS = (PHONE_DARK, DESKTOP)
 
 
 def first_sight(page, sounds: Path) -> None:
@@ -107,22 +105,14 @@ def sounds(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("screen", SCREENS)
-def test_every_state_is_whole_and_passes_wcag_aa(chromium, site, sounds, screen):  # noqa: F811
-    kept = os.environ.get("UNHEARD_PICTURES")
-    width, height, theme = SCREENS[screen]
-    wrong: dict[str, object] = {}
-    with serve_folder(site) as server, visit(chromium, f"{server.address}?theme={theme}", width, height) as page:
+def test_every_state_is_whole_and_passes_wcag_aa_on_every_screen(chromium, site, sounds):  # noqa: F811
+    found = []
+    first = SCREENS[0]
+    with serve_folder(site) as server, visit(chromium, server.address, first.width, first.height) as page:
         for state in STATES:
             state(page, sounds)
-            if kept:
-                page.screenshot(path=Path(kept) / f"site-{screen}-{state.__name__}.png", full_page=True)
-            found = [*pictures.faults(SimpleNamespace(page=page)), *page.evaluate(pictures.CROWDED)]
-            if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
-                found.append("scrolls sideways")
-            if found:
-                wrong[state.__name__] = found
-    assert not wrong, "\n".join(f"{state}: {found}" for state, found in wrong.items())
+            found += faults_on_screens(page, SCREENS, f"site-{state.__name__}")
+    assert found == []
 
 
 def test_the_keyboard_reaches_every_control(chromium, site):  # noqa: F811
