@@ -1,0 +1,93 @@
+"""A process that opens an index and searches it, for benchmarks.search: how long it takes, and how much memory.
+
+python -m benchmarks.search_process sounds.index < queries.pickle > searched.pickle
+
+queries.pickle is what benchmarks.search made itself: kind -> queries.
+"""
+
+import pickle
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psutil
+
+from serving.search.query import Query
+from serving.search.search_index import SearchIndex
+
+OPENED = 5  # times
+WARM_UP = 50  # queries of each kind that do not count
+
+
+@dataclass(frozen=True)
+class Memory:
+    """MB of 1 000 000 bytes. resident: of the process; mapped: the part of it that is pages of mapped files, which the
+    system takes back when it needs memory."""
+
+    resident: float
+    mapped: float
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What the process found and took.
+
+    open_ms   each time that the index was opened
+    memory    after the imports, after the index was opened, and after all queries
+    found     kind -> the rows found by each query
+    ns        kind -> how long each query took, in nanoseconds
+    """
+
+    open_ms: list[float]
+    memory: tuple[Memory, Memory, Memory]
+    found: dict[str, list[set[int]]]
+    ns: dict[str, list[int]]
+
+
+def measure_memory() -> Memory:
+    """Of this process."""
+    info = psutil.Process().memory_info()
+    return Memory(round(info.rss / 1e6, 1), round(getattr(info, "shared", 0) / 1e6, 1))
+
+
+def open_index(folder: str) -> tuple[SearchIndex, float]:
+    """The index, and how many milliseconds it took to open."""
+    started = time.perf_counter()
+    index = SearchIndex.open(folder)
+    return index, round(1000 * (time.perf_counter() - started), 2)
+
+
+def time_queries(index: SearchIndex, queries: Sequence[Query]) -> tuple[list[set[int]], list[int]]:
+    """The rows found by each query, and how long each took in nanoseconds."""
+    for query in queries[:WARM_UP]:
+        index.search(query)
+    found, durations = [], []
+    for query in queries:
+        started = time.perf_counter_ns()
+        result = index.search(query)
+        durations.append(time.perf_counter_ns() - started)
+        found.append({each.row for each in result})
+    return found, durations
+
+
+def search_all(folder: str, queries: dict[str, list[Query]]) -> Searched:
+    """Open the index, ask all queries one after the other, and open it again OPENED - 1 times."""
+    at_start = measure_memory()
+    index, first_ms = open_index(folder)
+    opened = measure_memory()
+    answers = {kind: time_queries(index, asked) for kind, asked in queries.items()}
+    searched = measure_memory()
+    return Searched(
+        [first_ms, *(open_index(folder)[1] for _ in range(OPENED - 1))],
+        (at_start, opened, searched),
+        {kind: found for kind, (found, _) in answers.items()},
+        {kind: durations for kind, (_, durations) in answers.items()},
+    )
+
+
+if __name__ == "__main__":
+    from benchmarks import search_process  # so that what is pickled is not of __main__
+
+    asked = pickle.load(sys.stdin.buffer)
+    sys.stdout.buffer.write(pickle.dumps(search_process.search_all(sys.argv[1], asked)))
