@@ -43,19 +43,13 @@ def exact_answers(
     sample   of the index, by which scores are standardised
     """
     scorers = [scorer(query, sample) for query in queries]
-    columns = [
-        [phrases.names.index(name) for name in query.phrases.names] if query.phrases else [] for query in queries
-    ]
-    has_phrases = any(columns)
-    every = np.ones(len(phrases.names), bool)
-    sounds_asked = np.array(
-        [query.sound if query.sound is not None else np.zeros_like(query.mean) for query in queries]
-    )
-    directions = unit_rows(sounds_asked - queries[0].mean).T  # [size, n_queries]
+    columns = [[phrases.names.index(name) for name in each.phrases.names] if each.phrases else [] for each in queries]
+    mean, every = queries[0].mean, np.ones(len(phrases.names), bool)
+    directions = unit_rows(np.array([mean if query.sound is None else query.sound for query in queries]) - mean).T
 
     def score(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        of_sounds = unit_rows(rows - queries[0].mean) @ directions
-        cosines, claimed = (phrases.scores(rows, every & kind) if has_phrases else rows for kind in (False, True))
+        of_sounds = unit_rows(rows - mean) @ directions  # [n, n_queries]
+        cosines, claimed = phrases.scores(rows, ~every), phrases.scores(rows, every)
         result = np.empty((len(rows), len(queries)), np.float32)
         for i, (query, score_of, own) in enumerate(zip(queries, scorers, columns, strict=True)):
             of_phrases = np.where(query.claimed[query.is_phrase], claimed[:, own], cosines[:, own])
@@ -67,5 +61,5 @@ def exact_answers(
 
 
 def recall(found: Sequence[set[int]], exact: Sequence[set[int]]) -> float:
-    """The share of the exact rows that were found, of as many queries as `exact` has."""
-    return float(np.mean([len(rows & best) / len(best) for rows, best in zip(found, exact, strict=False)]))
+    """The share of the exact rows that were found by each query."""
+    return float(np.mean([len(rows & best) / len(best) for rows, best in zip(found, exact, strict=True)]))

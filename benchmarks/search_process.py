@@ -8,8 +8,7 @@ queries.pickle is what benchmarks.search made itself: kind -> queries.
 import pickle
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 
@@ -37,12 +36,14 @@ class Searched:
     memory    after the imports, after the index was opened, and after all queries
     found     kind -> the rows found by each query
     ns        kind -> how long each query took, in nanoseconds
+    cpu_ns    kind -> how long it computed: what remains of that on a busy machine
     """
 
     open_ms: list[float]
     memory: tuple[Memory, Memory, Memory]
     found: dict[str, list[set[int]]]
     ns: dict[str, list[int]]
+    cpu_ns: dict[str, list[int]]
 
 
 def measure_memory() -> Memory:
@@ -58,32 +59,27 @@ def open_index(folder: str) -> tuple[SearchIndex, float]:
     return index, round(1000 * (time.perf_counter() - started), 2)
 
 
-def time_queries(index: SearchIndex, queries: Sequence[Query]) -> tuple[list[set[int]], list[int]]:
-    """The rows found by each query, and how long each took in nanoseconds."""
-    for query in queries[:WARM_UP]:
-        index.search(query)
-    found, durations = [], []
-    for query in queries:
-        started = time.perf_counter_ns()
-        result = index.search(query)
-        durations.append(time.perf_counter_ns() - started)
-        found.append({each.row for each in result})
-    return found, durations
-
-
 def search_all(folder: str, queries: dict[str, list[Query]]) -> Searched:
     """Open the index, ask all queries one after the other, and open it again OPENED - 1 times."""
     at_start = measure_memory()
     index, first_ms = open_index(folder)
     opened = measure_memory()
-    answers = {kind: time_queries(index, asked) for kind, asked in queries.items()}
-    searched = measure_memory()
-    return Searched(
-        [first_ms, *(open_index(folder)[1] for _ in range(OPENED - 1))],
-        (at_start, opened, searched),
-        {kind: found for kind, (found, _) in answers.items()},
-        {kind: durations for kind, (_, durations) in answers.items()},
-    )
+    searched = Searched([first_ms], (at_start, opened, opened), {}, {}, {})
+    for kind, asked in queries.items():
+        for query in asked[:WARM_UP]:
+            index.search(query)
+        timed = [time_query(index, query) for query in asked]
+        searched.found[kind], searched.ns[kind], searched.cpu_ns[kind] = map(list, zip(*timed, strict=True))
+    memory = (at_start, opened, measure_memory())
+    return replace(searched, memory=memory, open_ms=[first_ms, *(open_index(folder)[1] for _ in range(OPENED - 1))])
+
+
+def time_query(index: SearchIndex, query: Query) -> tuple[set[int], int, int]:
+    """The rows found, and how many nanoseconds it took and computed."""
+    started, cpu_started = time.perf_counter_ns(), time.process_time_ns()
+    result = index.search(query)
+    took, computed = time.perf_counter_ns() - started, time.process_time_ns() - cpu_started
+    return {each.row for each in result}, took, computed
 
 
 if __name__ == "__main__":

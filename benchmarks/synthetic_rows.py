@@ -32,7 +32,7 @@ class SyntheticRows:
         first = rng.integers(len(self._real), size=n)
         second = self._near[first, rng.integers(self._near.shape[1], size=n)]
         step = self._real[second] - self._real[first]
-        noise = rng.standard_normal(step.shape, np.float32) / np.sqrt(step.shape[1])
+        noise = rng.standard_normal(step.shape, np.float32) / np.float32(np.sqrt(step.shape[1]))
         length = np.linalg.norm(step, axis=1, keepdims=True)
         return self._real[first] + rng.random((n, 1), np.float32) * step + NOISE * length * noise
 

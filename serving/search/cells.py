@@ -10,7 +10,7 @@ from serving.search.records import Records, Slices
 from serving.search.scores import Scorer
 
 # Measured in docs/results/search.md.
-READ, READ_FOR_WORDS = 8192, 24_576  # rows of the best cells, for which nearly exact scores are computed
+READ_FOR_ONE, READ_FOR_SEVERAL = 24_576, 16_384  # rows of the best cells that are read, for conditions of a query
 READ_A_RESULT = 16  # for each row that is asked for, at least
 CANDIDATES = 256  # rows whose exact scores are computed, at least
 CANDIDATES_A_RESULT = 4
@@ -46,7 +46,8 @@ class Cells:
         n_cells = len(self.centres)
         parts = [(i, min(n_cells, i + CENTRES_AT_A_TIME)) for i in range(0, n_cells, CENTRES_AT_A_TIME)]
         order = np.argsort(-score_of(self.centres.scores(query, parts)))
-        wanted = max(READ if query.phrases is None else READ_FOR_WORDS, READ_A_RESULT * top)
+        read = READ_FOR_ONE if len(query.unwanted) == 1 else READ_FOR_SEVERAL
+        wanted = max(read, READ_A_RESULT * top)
         enough = np.searchsorted(np.cumsum(np.diff(self.starts)[order]), wanted) + 1
         cells = np.sort(order[:enough])
         breaks = np.flatnonzero(np.diff(cells) > 1)

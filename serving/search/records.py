@@ -10,7 +10,7 @@ from serving.search.query import Query
 from serving.zeroshot import ZeroShot
 
 FACTS = 4  # numbers behind each embedding, see `Records`
-SLACK = 0.2  # of a cell's spread: measured in docs/results/search.md
+SLACK = 0.4  # of a cell's spread: measured in docs/results/search.md
 Slices = Sequence[tuple[int, int]]  # first row, and the one behind the last
 
 

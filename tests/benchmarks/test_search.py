@@ -25,7 +25,7 @@ def test_synthetic_rows_lie_near_real_ones():
     real = np.concatenate([centre + 0.1 * rng.standard_normal((20, 16)) for centre in 5 * np.eye(3, 16)])
     rows = SyntheticRows(real.astype(np.float32), rng).draw(500)
     distances = np.linalg.norm(rows[:, None] - real[None], axis=2).min(axis=1)
-    assert rows.shape == (500, 16)
+    assert (rows.shape, rows.dtype) == ((500, 16), np.float32)
     assert distances.max() < 1  # the three groups are 7 apart
     assert distances.min() > 0
 

@@ -198,7 +198,7 @@ def test_an_index_without_the_numbers_of_a_map_finds_the_same(index_folder, inde
         assert found == {each.row: pytest.approx(each.score, abs=1e-5) for each in index.find(talker, **wanted)}
 
 
-LARGE = 60_000  # rows: more than twice as many as a search by words reads
+LARGE = 40_000  # rows: more than a search by words reads
 
 
 @pytest.fixture(scope="module", params=["with the bundle", "without"])
@@ -214,14 +214,7 @@ def large(request, talker, tmp_path_factory) -> SearchIndex:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "n_unwanted"),
-    [
-        (["tone"], 0),
-        (["whistle"], 0),
-        (["tone", "ticking"], 0),
-        (["hiss", "whistle"], 1),
-        (["tone", "hiss", "clicks"], 1),
-    ],
+    ("wanted", "n_unwanted"), [(["whistle"], 0), (["tone", "ticking"], 0), (["tone", "hiss", "clicks"], 1)]
 )
 @pytest.mark.parametrize("by_sound", [False, True])
 def test_a_search_reads_some_cells_and_finds_what_an_exact_search_finds(large, talker, wanted, n_unwanted, by_sound):
