@@ -60,6 +60,8 @@ class SearchIndex:
     manifest   of the index: its embedding_space, and where the recordings are
     sample     [n, size] float32: embeddings of rows from the whole index
     rows       what `serving.search.index_folder.SCHEMA` says of each row, mapped into memory
+    cells      the embeddings, mapped into memory
+    order      [n] int64: the row of `rows` for each row of `cells`
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class SearchIndex:
         sample: NDArray[np.float32],
     ):
         self.folder, self.manifest, self.rows, self.sample = folder, manifest, rows, sample
-        self._order = order
+        self.cells, self.order = cells, order
         self._vectors = VectorSearch(cells.rows.embeddings, sample, cells)
 
     @classmethod
@@ -149,7 +151,7 @@ class SearchIndex:
         return [self._found(each) for each in self._vectors.find(query, top, exact)]
 
     def _found(self, found: FoundRow) -> Found:
-        row = int(self._order[found.row])
+        row = int(self.order[found.row])
         facts = {
             name: self.rows[name][row].as_py()
             for name in ("path", "start_s", "end_s", "recorded_at", "start_at", "end_at")
