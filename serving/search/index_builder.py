@@ -44,7 +44,7 @@ def build_index(source: Path, out: Path, bundle: Bundle | None = None, overwrite
 
     source     that `serving.embed` or `serving.label --embeddings` wrote, with a row for each recording or window
     out        the index's folder
-    bundle     the one that embedded them: with what is stored of its map, searches are several times as fast
+    bundle     the one that embedded them: with what is stored of its map, words are found ten times as fast
     overwrite  replace an index
     Rows whose sound is silent are left out, and those with an embedding of zeros, which has no direction.
     errors     UsageError: the Parquet file cannot be used or changed meanwhile; `out` exists or cannot be written
@@ -62,7 +62,7 @@ def build_index(source: Path, out: Path, bundle: Bundle | None = None, overwrite
             embedding_size=file.size,
             rows=writer.n_rows,
             left_out=file.n_rows - writer.n_rows,
-            has_map=bundle is not None,
+            map_id=writer.map_id,
             mean=writer.mean.tolist(),
             parquet=str(source.resolve()),
             parquet_stamp=stamp,
@@ -86,12 +86,13 @@ def _map_of(bundle: Bundle, file: EmbeddingFile) -> ZeroShot:
 
 
 class _IndexWriter:
-    """Writes the files of an index. n_rows: in the index so far; mean: see `IndexManifest`."""
+    """Writes the files of an index. n_rows: in the index so far; mean, map_id: see `IndexManifest`."""
 
     def __init__(self, folder: Path, file: EmbeddingFile, zeroshot: ZeroShot | None):
         self.n_rows = 0
         self._zeroshot = zeroshot
         self.mean = np.zeros(file.size, np.float32) if zeroshot is None else zeroshot.mean
+        self.map_id = None if zeroshot is None else zeroshot.map_id
         self._folder, self._file = folder, file
         self._every = -(-file.n_rows // SAMPLE_ROWS)
 
@@ -129,7 +130,7 @@ class _IndexWriter:
         order, sizes = [], []
         task = bars.add_task("sorting into cells", total=self.n_rows)
         with (self._folder / EMBEDDINGS).open("wb") as records, (self._folder / CELLS).open("wb") as cells:
-            for group in group_rows(Records(unsorted, self.mean, False), np.random.default_rng(SEED)):
+            for group in group_rows(Records(unsorted, self.mean, self.map_id), np.random.default_rng(SEED)):
                 chosen = unsorted[group.rows]
                 records.write(_bytes(chosen))
                 # A cell's embedding is as long as its rows' ones, because the scores are computed for it as for a row.

@@ -57,7 +57,7 @@ class IndexManifest:
     embedding_size   numbers of an embedding
     rows             in the index
     left_out         rows of the Parquet file that are silent or have no direction
-    has_map          the records have the numbers of the bundle's map
+    map_id           of the bundle's map, whose numbers the records have (`ZeroShot.map_id`); None: they have none
     mean             [embedding_size]: subtracted from embeddings before they are compared; zeros without a map
     parquet          path of the Parquet file that the index was made from
     parquet_stamp    by which it is known again
@@ -70,7 +70,7 @@ class IndexManifest:
     embedding_size: int
     rows: int
     left_out: int
-    has_map: bool
+    map_id: str | None
     mean: list[float]
     parquet: str
     parquet_stamp: FileStamp
@@ -108,13 +108,13 @@ def read_manifest(folder: Path) -> IndexManifest:
 def _parse(content: dict[str, Any]) -> IndexManifest:
     """The manifest in a JSON object. KeyError, TypeError, ValueError: it is something else."""
     files = {name: _stamp(content["files"][name]) for name in FILES}
-    recordings = content["recordings"]
+    recordings, map_id = content["recordings"], content["map_id"]
     manifest = IndexManifest(
         embedding_space=_text(content["embedding_space"]),
         embedding_size=_count(content["embedding_size"]),
         rows=_count(content["rows"]),
         left_out=_count(content["left_out"]),
-        has_map=content["has_map"] is True,
+        map_id=None if map_id is None else _text(map_id),
         mean=[float(number) for number in content["mean"]],
         parquet=_text(content["parquet"]),
         parquet_stamp=_stamp(content["parquet_stamp"]),

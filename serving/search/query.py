@@ -27,6 +27,7 @@ class Query:
     phrases    None: there are none
     unwanted   [n] bool: the condition shall not be met. The conditions are the sound, then the phrases
     mean       [size] float32: subtracted from embeddings before they are compared with the sound
+    map_id     of the map that places embeddings for the phrases
     """
 
     space: str
@@ -34,6 +35,7 @@ class Query:
     phrases: Phrases | None
     unwanted: NDArray[np.bool_]
     mean: NDArray[np.float32]
+    map_id: str
 
     @property
     def names(self) -> list[str]:
@@ -95,7 +97,7 @@ def make_query(
     n = int(sound is not None) + (len(phrases.names) if phrases else 0)
     if n <= n_unwanted:
         raise UsageError("search: got nothing to look for; give a sound or words")
-    return Query(space, sound, phrases, np.arange(n) >= n - n_unwanted, zeroshot.mean)
+    return Query(space, sound, phrases, np.arange(n) >= n - n_unwanted, zeroshot.mean, zeroshot.map_id)
 
 
 def choose_phrases(embedder: Embedder, texts: Sequence[str]) -> Phrases | None:

@@ -165,4 +165,4 @@ def _records(path: Path, n: int, manifest: IndexManifest) -> Records:
     numbers = np.asarray(
         np.memmap(path, "<f4", "r", shape=shape)
     )  # a plain array, because each slice of a memmap is slow
-    return Records(numbers, np.array(manifest.mean, np.float32), manifest.has_map)
+    return Records(numbers, np.array(manifest.mean, np.float32), manifest.map_id)
