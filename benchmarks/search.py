@@ -75,7 +75,7 @@ class Options:
     """folder of the bundle that embedded them; its classes are words of the queries"""
     rows: int = 1_000_000
     """rows of the index; 0: the real ones"""
-    queries: int = 500
+    queries: int = 200
     """queries of each kind"""
     seed: int = 0
     """of the rows and the queries"""
