@@ -109,8 +109,10 @@ def make_queries(
     typed = [text for text in TEXTS if embedder.knows_text and not known.has(text)]
     words, sounds = names + typed, synthetic.draw(n)
 
-    def some(texts: Sequence[str], count: int) -> Phrases:
-        return Phrases(known, embedder.choose([texts[i] for i in rng.choice(len(texts), count, replace=False)]))
+    def some(texts: list[str], count: int) -> Phrases:
+        return Phrases(
+            known, embedder.choose([texts[i] for i in rng.choice(len(texts), count, replace=False).tolist()])
+        )
 
     queries = {
         "a sound": [make_query(space, known, sound, None) for sound in sounds],

@@ -30,4 +30,4 @@ def group_means(points: NDArray[np.float32], groups: Rows) -> tuple[Rows, NDArra
     used, counts = np.unique(groups, return_counts=True)
     order = np.argsort(groups, kind="stable")
     sums = np.add.reduceat(points[order], np.cumsum(counts) - counts, axis=0)
-    return used, sums / counts[:, None].astype(np.float32), counts
+    return used, (sums / counts[:, None]).astype(np.float32), counts

@@ -193,7 +193,8 @@ def test_an_index_without_the_numbers_of_a_map_finds_the_same(index_folder, inde
     build_index(index_folder.with_name("sounds.parquet"), tmp_path / "plain.index")
     plain = SearchIndex.open(tmp_path / "plain.index")
     sound = recordings / "tone" / "0.wav"
-    for wanted in ({"words": "whistle"}, {"words": "tone", "both": ["hiss"], "without": ["ticking"]}, {"sound": sound}):
+    queries: list[dict[str, Any]] = [{"words": "whistle"}, {"sound": sound}]
+    for wanted in [*queries, {"words": "tone", "both": ["hiss"], "without": ["ticking"]}]:
         found = {each.row: each.score for each in plain.find(talker, **wanted)}
         assert found == {each.row: pytest.approx(each.score, abs=1e-5) for each in index.find(talker, **wanted)}
 
