@@ -17,7 +17,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -176,16 +175,16 @@ def measure(options: Options) -> dict[str, Any]:
         say("comparing with the exact search")
         sample = SearchIndex.open(out).sample
         checked = [query for asked in queries.values() for query in asked[:CHECKED]]
-        exact = iter(exact_answers(sounds, checked, phrases, sample))
+        least = exact_answers(sounds, checked, phrases, sample).reshape(len(queries), -1)
     rows = [
         SearchRow(
             kind,
             len(found),
-            recall(found[:CHECKED], list(islice(exact, min(CHECKED, len(found))))),
+            recall(found[:CHECKED], exact),
             *_ms(searched.ns[kind]),
             cpu_p95_ms=_ms(searched.cpu_ns[kind])[1],
         )
-        for kind, found in searched.found.items()
+        for (kind, found), exact in zip(searched.found.items(), least, strict=True)
     ]
     record = study.record(
         real_embeddings=len(real),

@@ -34,14 +34,14 @@ class Searched:
 
     open_ms   each time that the index was opened
     memory    after the imports, after the index was opened, and after all queries
-    found     kind -> the rows found by each query
+    found     kind -> the scores of the rows found by each query
     ns        kind -> how long each query took, in nanoseconds
     cpu_ns    kind -> how long it computed: what remains of that on a busy machine
     """
 
     open_ms: list[float]
     memory: tuple[Memory, Memory, Memory]
-    found: dict[str, list[set[int]]]
+    found: dict[str, list[list[float]]]
     ns: dict[str, list[int]]
     cpu_ns: dict[str, list[int]]
 
@@ -74,12 +74,12 @@ def search_all(folder: str, queries: dict[str, list[Query]]) -> Searched:
     return replace(searched, memory=memory, open_ms=[first_ms, *(open_index(folder)[1] for _ in range(OPENED - 1))])
 
 
-def time_query(index: SearchIndex, query: Query) -> tuple[set[int], int, int]:
-    """The rows found, and how many nanoseconds it took and computed."""
+def time_query(index: SearchIndex, query: Query) -> tuple[list[float], int, int]:
+    """The scores of the rows found, and how many nanoseconds it took and computed."""
     started, cpu_started = time.perf_counter_ns(), time.process_time_ns()
     result = index.search(query)
     took, computed = time.perf_counter_ns() - started, time.process_time_ns() - cpu_started
-    return {each.row for each in result}, took, computed
+    return [each.score for each in result], took, computed
 
 
 if __name__ == "__main__":

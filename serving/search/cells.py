@@ -10,7 +10,7 @@ from serving.search.records import Records, Slices
 from serving.search.scores import Scorer
 
 # Measured in docs/results/search.md.
-READ_FOR_ONE, READ_FOR_SEVERAL = 24_576, 16_384  # rows of the best cells that are read, for conditions of a query
+READ, READ_FOR_WORDS = 16_384, 49_152  # rows of the best cells, at least; the latter for one phrase alone
 READ_A_RESULT = 16  # for each row that is asked for, at least
 CANDIDATES = 256  # rows whose exact scores are computed, at least
 CANDIDATES_A_RESULT = 4
@@ -46,7 +46,8 @@ class Cells:
         n_cells = len(self.centres)
         parts = [(i, min(n_cells, i + CENTRES_AT_A_TIME)) for i in range(0, n_cells, CENTRES_AT_A_TIME)]
         order = np.argsort(-score_of(self.centres.scores(query, parts)))
-        read = READ_FOR_ONE if len(query.unwanted) == 1 else READ_FOR_SEVERAL
+        is_one_phrase = query.is_phrase.tolist() == [True]
+        read = READ_FOR_WORDS if is_one_phrase else READ
         wanted = max(read, READ_A_RESULT * top)
         enough = np.searchsorted(np.cumsum(np.diff(self.starts)[order]), wanted) + 1
         cells = np.sort(order[:enough])
