@@ -19,16 +19,16 @@ ROUNDING = 1e-5  # a cosine in float32 is right to about 3e-7; odds multiply tha
 def least_scores(sounds: Path, score: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> NDArray[np.float32]:
     """The least of the TOP best scores by each query: [n_queries], over the rows of the file that are in its index.
 
-    score    embeddings [n, size] -> [n, n_queries]
+    score    embeddings [n, size] -> [n_queries, n]
     """
     best: NDArray[np.float32] | None = None
     for batch, all_rows in EmbeddingFile(sounds).batches(("level_dbfs",)):
         scores = score(all_rows[is_heard(batch, all_rows)])
-        scores = scores if best is None else np.vstack([best, scores])
-        best = -np.partition(-scores, TOP - 1, axis=0)[:TOP] if len(scores) > TOP else scores
+        scores = scores if best is None else np.hstack([best, scores])
+        best = np.partition(scores, -TOP, axis=1)[:, -TOP:] if scores.shape[1] > TOP else scores
     assert best is not None
-    assert len(best) == TOP, f"got {len(best)} rows, wanted {TOP} or more"
-    return best.min(axis=0)
+    assert best.shape[1] == TOP, f"got {best.shape[1]} rows, wanted {TOP} or more"
+    return best.min(axis=1)
 
 
 def exact_answers(
@@ -47,11 +47,11 @@ def exact_answers(
     def score(rows: NDArray[np.float32]) -> NDArray[np.float32]:
         of_sounds = unit_rows(rows - mean) @ directions  # [n, n_queries]
         cosines, claimed = phrases.scores(rows, ~every), phrases.scores(rows, every)
-        result = np.empty((len(rows), len(queries)), np.float32)
+        result = np.empty((len(queries), len(rows)), np.float32)
         for i, (query, score_of, own) in enumerate(zip(queries, scorers, columns, strict=True)):
             of_phrases = np.where(query.claimed[query.is_phrase], claimed[:, own], cosines[:, own])
             of_sound = of_sounds[:, i : i + 1] if query.sound is not None else of_sounds[:, :0]
-            result[:, i] = score_of(np.hstack([of_sound, of_phrases]))
+            result[i] = score_of(np.hstack([of_sound, of_phrases]))
         return result
 
     return least_scores(sounds, score)

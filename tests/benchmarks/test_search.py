@@ -35,7 +35,7 @@ def test_the_exact_search_finds_the_tenth_largest_product(tmp_path):
     source = write_parquet(tmp_path / "x.parquet", rows)
     asked = rows[:3]
     wanted = [np.sort(rows @ query)[-10] for query in asked]
-    assert least_scores(source, lambda part: part @ asked.T).tolist() == pytest.approx(wanted)
+    assert least_scores(source, lambda part: asked @ part.T).tolist() == pytest.approx(wanted)
 
 
 def test_recall_is_the_share_of_ten_rows_whose_score_is_among_the_best_but_for_rounding():

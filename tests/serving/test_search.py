@@ -199,7 +199,7 @@ def test_an_index_without_the_numbers_of_a_map_finds_the_same(index_folder, inde
         assert found == {each.row: pytest.approx(each.score, abs=1e-5) for each in index.find(talker, **wanted)}
 
 
-LARGE = 40_000  # rows: more than a search by words reads
+LARGE = 60_000  # rows: more than any search reads
 
 
 @pytest.fixture(scope="module", params=["with the bundle", "without"])
