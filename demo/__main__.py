@@ -54,6 +54,8 @@ class Options:
     library: Path | None = None
     """Parquet file that serving.embed wrote with the first bundle, to search for similar sounds; default: the
     examples"""
+    index: Path | None = None
+    """folder that serving.index made of such a file: a large library is then searched in milliseconds"""
     recordings: Path | None = None
     """folder of the library's recordings, if they have moved since they were embedded"""
 
@@ -66,8 +68,10 @@ def serve(options: Options) -> dict[str, Any] | None:
     start = time.perf_counter()
     check_port(options.host, options.port)
     bundles = BundleChoice(find_bundles(options.bundles), options.backend, options.trust)
-    if options.recordings and not options.library:
-        raise UsageError("--recordings: needs --library, whose recordings are in that folder")
+    if options.index and options.library:
+        raise UsageError("--index: got --library too; give one of them")
+    if options.recordings and not (options.library or options.index):
+        raise UsageError("--recordings: needs --library or --index, whose recordings are in that folder")
     examples = pick_examples(options.examples or EXAMPLE_SOUNDS)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)  # both stop the demo cleanly
@@ -95,12 +99,16 @@ def _build(options: Options, bundles: BundleChoice, examples: Sequence[Example])
     importer.shutdown(wait=False)  # an error below is reported immediately
     first = bundles.open(bundles.names[0])
     page = importing.result()
-    if options.library is None:
+    if options.library is None and options.index is None:
         return page.build_page(bundles, examples)
-    from demo.library import read_library  # PyArrow takes a while, too
+    from demo.library import read_index, read_library  # PyArrow takes a while, too
     from demo.tabs.find_similar import check_space
 
-    library = read_library(options.library, options.recordings)
+    if options.index is not None:
+        library = read_index(options.index, options.recordings)
+    else:
+        assert options.library is not None, "one of the two is given"
+        library = read_library(options.library, options.recordings)
     check_space(library, first, bundles.names[0])
     return page.build_page(bundles, examples, library)
 

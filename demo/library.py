@@ -20,12 +20,15 @@ from serving.bulk.embedding_file import EmbeddingFile
 from serving.embedder import Embedder
 from serving.errors import AudioError, UsageError
 from serving.label_lists import ESC50, list_in_words
+from serving.search.cells import Cells
 from serving.search.query import Query
+from serving.search.search_index import SearchIndex
 from serving.search.vector_search import VectorSearch
 from serving.zeroshot import unit_rows
 
 PREVIEW_S = 10.0  # longest preview of a recording
 PREVIEW_HZ = 32_000  # a sample rate of MP3
+PLACED_BY = 50_000  # rows at most, whose principal components are the map's directions
 SAMPLE_ROWS = 1024  # by which the scores of several conditions are standardised
 SEEKABLE = (".flac", ".aiff", ".aif", ".w64", ".au", ".caf")  # by libsndfile to the right sample
 ESC50_CLASSES = list_in_words(ESC50)
@@ -42,6 +45,7 @@ class Library:
     starts_s, durations_s   [n] float64: start in the recording and duration of each row, in seconds
     embeddings  [n, size] float32
     space       embedding_space of all rows
+    cells       of the rows, in their order, from an index; None: every row is compared with what is looked for
     """
 
     name: str
@@ -52,23 +56,27 @@ class Library:
     durations_s: NDArray[np.float64]
     embeddings: NDArray[np.float32]
     space: str
+    cells: Cells | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
     @cached_property
     def _vectors(self) -> VectorSearch:
-        sample = self.embeddings[:: -(-len(self) // SAMPLE_ROWS)]
-        return VectorSearch(self.embeddings, sample)
+        return VectorSearch(self.embeddings, self._sample(SAMPLE_ROWS), self.cells)
+
+    def _sample(self, count: int) -> NDArray[np.float32]:
+        """At most `count` embeddings of rows from everywhere."""
+        return self.embeddings[:: -(-len(self) // count)]
 
     def search(self, query: Query, count: int) -> list[tuple[int, float]]:
-        """Find the rows that meet a query best, by comparison with every row: (row, score), best first."""
+        """Find the rows that meet a query best: (row, score), best first."""
         return [(each.row, each.score) for each in self._vectors.find(query, count)]
 
     @cached_property
     def _axes(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """The mean of the unit embeddings [size] and their first two principal components [size, 2]."""
-        rows = unit_rows(self.embeddings)
+        rows = unit_rows(self._sample(PLACED_BY))
         mean = rows.mean(axis=0)
         _, directions = np.linalg.eigh(np.cov(rows - mean, rowvar=False, ddof=0))
         return mean, directions[:, :-3:-1]
@@ -129,9 +137,7 @@ def read_library(path: Path, recordings: Path | None = None) -> Library:
         parts = list(file.batches(("path", "start_s", "duration_s")))
     except UsageError as error:
         raise UsageError(f"--library: {error}") from error
-    root = recordings or file.folder
-    if root is None or not root.is_dir():
-        raise UsageError(f"--recordings: {root or 'the folder that was embedded'}: is not there; say where it is now")
+    root = _root_of(recordings or file.folder)
     table = pyarrow.Table.from_batches([batch for batch, _ in parts])
     paths = table["path"].to_pylist()
     return Library(
@@ -144,6 +150,39 @@ def read_library(path: Path, recordings: Path | None = None) -> Library:
         np.concatenate([rows for _, rows in parts]),
         file.space,
     )
+
+
+def read_index(path: Path, recordings: Path | None = None) -> Library:
+    """Open an index that `serving.index` made: its embeddings are mapped into memory.
+
+    errors   UsageError: as `SearchIndex.open`, or the folder of the recordings is missing; see `read_library`
+    """
+    try:
+        index = SearchIndex.open(path)
+    except UsageError as error:
+        raise UsageError(f"--index: {error}") from error
+    stored = index.manifest.recordings
+    root = _root_of(recordings or (Path(stored) if stored else None))
+    rows = index.rows.select(["path", "start_s", "end_s"]).take(index.order)
+    paths, starts_s = rows["path"].to_pylist(), rows["start_s"].to_numpy()
+    return Library(
+        path.name,
+        root,
+        paths,
+        [class_of(name) for name in paths],
+        starts_s,
+        rows["end_s"].to_numpy() - starts_s,
+        index.cells.rows.embeddings,
+        index.manifest.embedding_space,
+        index.cells,
+    )
+
+
+def _root_of(folder: Path | None) -> Path:
+    """The folder of the recordings. UsageError: it is not there."""
+    if folder is None or not folder.is_dir():
+        raise UsageError(f"--recordings: {folder or 'the folder that was embedded'}: is not there; say where it is now")
+    return folder
 
 
 def embed_examples(embedder: Embedder, examples: Sequence[Example]) -> Library:

@@ -15,9 +15,6 @@ import tyro
 
 from serving.bundle import open_bundle
 from serving.command_line import run_command, say
-from serving.cores import usable_cores
-from serving.errors import UsageError
-from serving.search.graph import check_usearch_installed
 from serving.search.index_builder import build_index
 from serving.trust_option import Trusted
 
@@ -31,9 +28,7 @@ class IndexOptions:
     out: Path
     """the index's folder"""
     bundle: Path | None = None
-    """the bundle that embedded them, whose claims are stored: searches by words are then several times as fast"""
-    threads: int | None = None
-    """CPU threads; default: the physical cores"""
+    """the bundle that embedded them: with what is stored of its map, words are found ten times as fast"""
     overwrite: bool = False
     """replace the index if it is there"""
     trust: Trusted = ()
@@ -41,12 +36,9 @@ class IndexOptions:
 
 def work(options: IndexOptions) -> dict[str, Any]:
     """Write the index, and return the result that is printed as JSON."""
-    if options.threads is not None and options.threads < 1:
-        raise UsageError(f"--threads: got {options.threads}; wanted 1 or more, or none for all cores")
-    check_usearch_installed()
     started = time.perf_counter()
     bundle = None if options.bundle is None else open_bundle(options.bundle, options.trust)
-    made = build_index(options.sounds, options.out, bundle, options.overwrite, options.threads or usable_cores())
+    made = build_index(options.sounds, options.out, bundle, options.overwrite)
     size = sum(file.size for file in made.files.values())
     seconds = time.perf_counter() - started
     say(f"{options.out}: {made.rows} rows, {size / 1e6:.1f} MB, in {seconds:.1f} s")

@@ -25,6 +25,7 @@ Mises-Fisher distribution's mean direction whose prior is centred there (Mardia 
 as much as `prior_weight` examples.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -206,6 +207,12 @@ class ZeroShot:
     def sharpness(self) -> np.float32:
         """The temperature of `claims`; 1 if the map's own is smaller, because 0 has no soft maximum."""
         return np.float32(max(self.temperature, 1.0))
+
+    @cached_property
+    def map_id(self) -> str:
+        """A hash of the mean and the projection: two maps with the same one place embeddings in the same way."""
+        parts = (np.ascontiguousarray(part, "<f4").tobytes() for part in (self.mean, self.projection))
+        return hashlib.sha256(b"".join(parts)).hexdigest()
 
     def directions(self) -> NDArray[np.float32]:
         """Of each class the direction [C, 128] along which the cosine of an embedding grows, not scaled."""

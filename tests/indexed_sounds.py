@@ -37,5 +37,5 @@ def index_sounds(bundle: Path, sounds: Path, folder: Path) -> Path:
     """Embed the windows of a folder's recordings into folder/sounds.parquet, and index them: the index's folder."""
     parquet, out = folder / "sounds.parquet", folder / "sounds.index"
     assert embed([str(bundle), str(sounds), "--per", "window", "--out", str(parquet), "--threads", "2"]) == 0
-    assert index([str(parquet), "--bundle", str(bundle), "--out", str(out), "--threads", "2"]) == 0
+    assert index([str(parquet), "--bundle", str(bundle), "--out", str(out)]) == 0
     return out

@@ -27,7 +27,7 @@ NOTHING_YET = hint_card(
 )
 TYPE_WORDS = "English words, with Enter at the end; with a recording too, sounds are found that are like both"
 TYPE_CLASS = "This bundle came without its text model: type the name of one of its classes"
-NO_LIBRARY = "library: there is none; start the demo with --library X.parquet or --examples"
+NO_LIBRARY = "library: there is none; start the demo with --library X.parquet, --index X.index or --examples"
 
 
 def add_find_similar(

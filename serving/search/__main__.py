@@ -22,7 +22,6 @@ from serving.csv_cells import table_row
 from serving.embedder import Embedder
 from serving.errors import AudioWarning, UsageError
 from serving.new_folder import make_folder_of, refuse_unwritable
-from serving.search.graph import check_usearch_installed
 from serving.search.query import check_phrases
 from serving.search.search_index import Found, SearchIndex
 from serving.search.vector_search import check_top
@@ -73,7 +72,6 @@ def check_search_options(options: SearchOptions) -> None:
 def work(options: SearchOptions) -> dict[str, Any]:
     """Search, show the results, and return them for the JSON line."""
     check_search_options(options)
-    check_usearch_installed()
     started = time.perf_counter()
     index = SearchIndex.open(options.index)
     opened = time.perf_counter()

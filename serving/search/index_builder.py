@@ -15,35 +15,36 @@ from serving.bundle_files import ZEROSHOT
 from serving.errors import UsageError
 from serving.new_folder import new_folder
 from serving.progress import ProgressBars
-from serving.search.graph import new_graph
+from serving.search.grouping import group_rows
 from serving.search.index_folder import (
+    CELLS,
     EMBEDDINGS,
-    FACTS,
     MANIFEST,
+    ORDER,
     ROWS,
     SAMPLE,
     SCHEMA,
-    VECTORS,
+    STARTS,
     IndexManifest,
     stamps_of,
     write_manifest,
 )
-from serving.zeroshot import ZeroShot, unit_rows
+from serving.search.records import FACTS, Records, numbers_of
+from serving.zeroshot import ZeroShot
 from serving.zeroshot_file import parse_zeroshot
 
 SAMPLE_ROWS = 1024  # at most
+SEED = 0  # of the cells: the same rows make the same index
+UNSORTED = "unsorted.f32"  # the records in the order of the Parquet file, while the index is made
 COLUMNS = ("path", "start_s", "end_s", "duration_s", "level_dbfs", "recorded_at", "start_at", "end_at")
 
 
-def build_index(
-    source: Path, out: Path, bundle: Bundle | None = None, overwrite: bool = False, threads: int = 1
-) -> IndexManifest:
+def build_index(source: Path, out: Path, bundle: Bundle | None = None, overwrite: bool = False) -> IndexManifest:
     """Write the index of a Parquet file of embeddings.
 
     source     that `serving.embed` or `serving.label --embeddings` wrote, with a row for each recording or window
     out        the index's folder
-    bundle     the one that embedded them: what its classes claim is stored, so that searches by words are several
-               times as fast
+    bundle     the one that embedded them: with what is stored of its map, words are found ten times as fast
     overwrite  replace an index
     Rows whose sound is silent are left out, and those with an embedding of zeros, which has no direction.
     errors     UsageError: the Parquet file cannot be used or changed meanwhile; `out` exists or cannot be written
@@ -51,7 +52,7 @@ def build_index(
     with new_folder(out, overwrite, MANIFEST) as folder:
         file = EmbeddingFile(source)
         stamp = stamp_of(source)
-        writer = _IndexWriter(folder, file, None if bundle is None else _map_of(bundle, file), threads)
+        writer = _IndexWriter(folder, file, None if bundle is None else _map_of(bundle, file))
         writer.write()
         made_ns = time.time_ns()
         if not is_unchanged(source, stamp, made_ns):
@@ -61,7 +62,7 @@ def build_index(
             embedding_size=file.size,
             rows=writer.n_rows,
             left_out=file.n_rows - writer.n_rows,
-            has_claims=bundle is not None,
+            map_id=writer.map_id,
             mean=writer.mean.tolist(),
             parquet=str(source.resolve()),
             parquet_stamp=stamp,
@@ -85,57 +86,73 @@ def _map_of(bundle: Bundle, file: EmbeddingFile) -> ZeroShot:
 
 
 class _IndexWriter:
-    """Writes the files of an index. n_rows: in the index so far; mean: see `IndexManifest`."""
+    """Writes the files of an index. n_rows: in the index so far; mean, map_id: see `IndexManifest`."""
 
-    def __init__(self, folder: Path, file: EmbeddingFile, zeroshot: ZeroShot | None, threads: int):
+    def __init__(self, folder: Path, file: EmbeddingFile, zeroshot: ZeroShot | None):
         self.n_rows = 0
         self._zeroshot = zeroshot
         self.mean = np.zeros(file.size, np.float32) if zeroshot is None else zeroshot.mean
-        self._folder, self._file, self._threads = folder, file, threads
-        self._graph = new_graph(file.size)
-        self._sample: list[NDArray[np.float32]] = []
+        self.map_id = None if zeroshot is None else zeroshot.map_id
+        self._folder, self._file = folder, file
         self._every = -(-file.n_rows // SAMPLE_ROWS)
 
     def write(self) -> None:
         """Read all rows and write all files. UsageError: no row is left."""
+        with ProgressBars(unit="row") as bars:
+            self._read(bars)
+            if not self.n_rows:
+                raise UsageError(f"{self._file.path}: all of its rows are silent; give one of other recordings")
+            self._sort(bars)
+        (self._folder / UNSORTED).unlink()
+
+    def _read(self, bars: ProgressBars) -> None:
+        """Write what does not depend on the cells, and the records unsorted."""
+        sample: list[NDArray[np.float32]] = []
         with (
             pyarrow.OSFile(str(self._folder / ROWS), "wb") as sink,
             pyarrow.ipc.new_file(sink, SCHEMA) as rows,
-            (self._folder / EMBEDDINGS).open("wb") as numbers,
-            (self._folder / FACTS).open("wb") as facts,
-            ProgressBars(unit="row") as bar,
+            (self._folder / UNSORTED).open("wb") as unsorted,
         ):
-            task = bar.add_task("indexing", total=self._file.n_rows)
+            task = bars.add_task("reading", total=self._file.n_rows)
             for n_read, batch, embeddings in self._usable():
-                keys = np.arange(self.n_rows, self.n_rows + len(embeddings))
-                centred = embeddings - self.mean
-                self._graph.add(keys, unit_rows(centred), threads=self._threads)
-                numbers.write(embeddings.astype("<f4").tobytes())
-                known = np.stack([np.linalg.norm(centred, axis=1), self._claims(embeddings)], axis=1)
-                facts.write(known.astype("<f4").tobytes())
-                self._sample.append(embeddings[keys % self._every == 0])
+                numbers = np.arange(self.n_rows, self.n_rows + len(embeddings))
+                unsorted.write(_bytes(numbers_of(embeddings, self.mean, self._zeroshot)))
+                sample.append(embeddings[numbers % self._every == 0])
                 rows.write_batch(_rows(batch))
                 self.n_rows += len(embeddings)
-                bar.update(task, advance=n_read)
-        if not self.n_rows:
-            raise UsageError(f"{self._file.path}: all of its rows are silent; give one of other recordings")
-        np.save(self._folder / SAMPLE, np.concatenate(self._sample), allow_pickle=False)
-        try:
-            self._graph.save(str(self._folder / VECTORS))
-        except RuntimeError as error:  # of USearch, for every failure
-            raise OSError(0, str(error)) from error
+                bars.update(task, advance=n_read)
+        np.save(self._folder / SAMPLE, np.concatenate(sample), allow_pickle=False)
 
-    def _claims(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Of rows [n]; zeros without a bundle."""
-        if self._zeroshot is None or not len(embeddings):
-            return np.zeros(len(embeddings), np.float32)
-        return self._zeroshot.claims(embeddings)
+    def _sort(self, bars: ProgressBars) -> None:
+        """Write the records in the order of their cells, and the cells."""
+        shape = (self.n_rows, self._file.size + FACTS)
+        unsorted = np.asarray(np.memmap(self._folder / UNSORTED, "<f4", "r", shape=shape))
+        order, sizes = [], []
+        task = bars.add_task("sorting into cells", total=self.n_rows)
+        with (self._folder / EMBEDDINGS).open("wb") as records, (self._folder / CELLS).open("wb") as cells:
+            for group in group_rows(Records(unsorted, self.mean, self.map_id), np.random.default_rng(SEED)):
+                chosen = unsorted[group.rows]
+                records.write(_bytes(chosen))
+                # A cell's embedding is as long as its rows' ones, because the scores are computed for it as for a row.
+                length = np.linalg.norm(chosen[:, :-FACTS] - self.mean, axis=1).mean()
+                spreads = np.sqrt(np.maximum(0, 1 - np.square(group.means).sum(axis=1)))
+                cells.write(_bytes(numbers_of(self.mean + length * group.means, self.mean, self._zeroshot, spreads)))
+                order.append(group.rows)
+                sizes.append(group.sizes)
+                bars.update(task, advance=len(group.rows))
+        np.save(self._folder / ORDER, np.concatenate(order).astype("<i8"), allow_pickle=False)
+        starts = np.append(0, np.cumsum(np.concatenate(sizes)))
+        np.save(self._folder / STARTS, starts.astype("<i8"), allow_pickle=False)
 
     def _usable(self) -> Iterator[tuple[int, pyarrow.RecordBatch, NDArray[np.float32]]]:
         """The rows that are neither silent nor zero, and how many were read for them."""
         for batch, embeddings in self._file.batches(COLUMNS):
             used = is_heard(batch, embeddings)
             yield batch.num_rows, batch.filter(pyarrow.array(used)), embeddings[used]
+
+
+def _bytes(numbers: NDArray[np.float32]) -> bytes:
+    return numbers.astype("<f4").tobytes()
 
 
 def _rows(batch: pyarrow.RecordBatch) -> pyarrow.RecordBatch:

@@ -1,14 +1,15 @@
-"""The index on disk: a folder with the vectors and their graph, the rows that they stand for, and index.json.
+"""The index on disk: a folder with the embeddings in their cells, the rows that they stand for, and index.json.
 
-    index.json       what the index was made from, and the stamp of each file; it says what the folder is
-    vectors.usearch  USearch's graph (HNSW, Malkov 2018, arXiv:1603.09320), see serving.search.graph
-    embeddings.f32   the embeddings [rows, size] in float32
-    facts.f32        [rows, 2] float32: the length of each embedding less the map's mean, and its claim
-    rows.arrow       the file, the place and the times of each row, in Arrow's IPC format
-    sample.npy       embeddings of rows from the whole index, by which scores are standardised
+    index.json      what the index was made from, and the stamp of each file; it says what the folder is
+    embeddings.f32  the records of the rows (serving.search.records), in the order of their cells
+    cells.f32       the records of the cells (serving.search.cells)
+    starts.npy      the first row of each cell, and the number of rows
+    order.npy       for each record the row of rows.arrow
+    rows.arrow      the file, the place and the times of each row, in Arrow's IPC format
+    sample.npy      embeddings of rows from the whole index, by which scores are standardised
 
-It is written completely or not at all (serving.new_folder). The large files are mapped into memory; USearch and Arrow
-follow the numbers in them without a check. So the files are opened only if they are those that were written: by size,
+It is written completely or not at all (serving.new_folder). The large files are mapped into memory, and the
+numbers in them are followed without a check. So the files are opened only if they are those that were written: by size,
 and by time of change or, where that differs (after a copy), by SHA-256.
 """
 
@@ -25,10 +26,11 @@ from serving.errors import UsageError, one_line
 from serving.file_record import open_regular
 
 MANIFEST = "index.json"
-VECTORS, EMBEDDINGS, FACTS = "vectors.usearch", "embeddings.f32", "facts.f32"
-ROWS, SAMPLE = "rows.arrow", "sample.npy"
-FILES = (VECTORS, EMBEDDINGS, FACTS, ROWS, SAMPLE)
-FORMAT = 1  # of the folder; another is refused
+EMBEDDINGS, CELLS = "embeddings.f32", "cells.f32"
+STARTS, ORDER, SAMPLE = "starts.npy", "order.npy", "sample.npy"
+ROWS = "rows.arrow"
+FILES = (EMBEDDINGS, CELLS, STARTS, ORDER, ROWS, SAMPLE)
+FORMAT = 2  # of the folder; another is refused
 MAX_MANIFEST_BYTES = 100_000
 ANY_TIME = 2**63  # nobody else writes to the files before the folder has its name, so their times decide
 MAKE_IT = "make it with: python -m serving.index SOUNDS.parquet --out INDEX"
@@ -55,8 +57,8 @@ class IndexManifest:
     embedding_size   numbers of an embedding
     rows             in the index
     left_out         rows of the Parquet file that are silent or have no direction
-    has_claims       facts.f32 has the rows' claims, see serving.search.linear_scan
-    mean             [embedding_size]: subtracted from the embeddings in the graph and in facts.f32
+    map_id           of the bundle's map, whose numbers the records have (`ZeroShot.map_id`); None: they have none
+    mean             [embedding_size]: subtracted from embeddings before they are compared; zeros without a map
     parquet          path of the Parquet file that the index was made from
     parquet_stamp    by which it is known again
     recordings       the folder to which the rows' paths are relative; None: not known
@@ -68,7 +70,7 @@ class IndexManifest:
     embedding_size: int
     rows: int
     left_out: int
-    has_claims: bool
+    map_id: str | None
     mean: list[float]
     parquet: str
     parquet_stamp: FileStamp
@@ -106,13 +108,13 @@ def read_manifest(folder: Path) -> IndexManifest:
 def _parse(content: dict[str, Any]) -> IndexManifest:
     """The manifest in a JSON object. KeyError, TypeError, ValueError: it is something else."""
     files = {name: _stamp(content["files"][name]) for name in FILES}
-    recordings = content["recordings"]
+    recordings, map_id = content["recordings"], content["map_id"]
     manifest = IndexManifest(
         embedding_space=_text(content["embedding_space"]),
         embedding_size=_count(content["embedding_size"]),
         rows=_count(content["rows"]),
         left_out=_count(content["left_out"]),
-        has_claims=content["has_claims"] is True,
+        map_id=None if map_id is None else _text(map_id),
         mean=[float(number) for number in content["mean"]],
         parquet=_text(content["parquet"]),
         parquet_stamp=_stamp(content["parquet_stamp"]),

@@ -13,6 +13,7 @@ target is drawn to the class's: by PULL parts if the cosine of both texts is NEA
 """
 
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,6 @@ from numpy.typing import NDArray
 from serving.zeroshot import ZeroShot, unit_rows
 
 FAR, NEAR, PULL = 0.4, 0.6, 4.0
-SCALED_BY = 64  # rows of the sample
 
 
 class Phrases:
@@ -62,12 +62,7 @@ class Phrases:
         """
         return np.exp(self._known.sharpness * scores)
 
-    def directions(self, sample: NDArray[np.float32]) -> NDArray[np.float32]:
-        """For each phrase a vector [n, size] whose product with unit embeddings is nearly their cosine to the phrase.
-
-        sample   embeddings [n_sample, size]: what they are scaled by
-        """
-        some = sample[:: -(-len(sample) // SCALED_BY)]
-        mapped = np.linalg.norm((some - self._known.mean) @ self._known.projection, axis=1)
-        scale = np.linalg.norm(some - self._known.mean, axis=1) / np.maximum(mapped, 1e-12)
-        return (self._phrases.directions() * scale.mean()).astype(np.float32)
+    @cached_property
+    def directions(self) -> NDArray[np.float32]:
+        """For each phrase the direction [n, size] along which the cosine of an embedding grows."""
+        return self._phrases.directions().astype(np.float32)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ class Query:
     phrases    None: there are none
     unwanted   [n] bool: the condition shall not be met. The conditions are the sound, then the phrases
     mean       [size] float32: subtracted from embeddings before they are compared with the sound
+    map_id     of the map that places embeddings for the phrases
     """
 
     space: str
@@ -33,22 +35,30 @@ class Query:
     phrases: Phrases | None
     unwanted: NDArray[np.bool_]
     mean: NDArray[np.float32]
+    map_id: str
 
     @property
     def names(self) -> list[str]:
         """Names of the conditions."""
         return ([] if self.sound is None else [SOUND]) + (self.phrases.names if self.phrases else [])
 
-    @property
+    @cached_property
     def _sound_direction(self) -> NDArray[np.float32]:
         assert self.sound is not None, "asked only where there is a sound"
         return unit_rows((self.sound - self.mean)[None])[0]
 
     @property
-    def _with_claim(self) -> NDArray[np.bool_]:
-        """Whether each phrase is scored with the claim: the only thing that is wanted, and what is not wanted."""
-        of_phrases = self.unwanted[int(self.sound is not None) :]
-        return of_phrases if (~self.unwanted).sum() > 1 else np.ones(len(of_phrases), bool)
+    def is_phrase(self) -> NDArray[np.bool_]:
+        """[n]: whether each condition is a phrase."""
+        return np.arange(len(self.unwanted)) >= int(self.sound is not None)
+
+    @property
+    def claimed(self) -> NDArray[np.bool_]:
+        """[n]: whether the score has the claim subtracted: of the only thing that is wanted, and of what is not wanted.
+
+        A sound never has. Where several things are wanted, their scores are cosines.
+        """
+        return self.is_phrase & (self.unwanted if (~self.unwanted).sum() > 1 else np.ones(len(self.unwanted), bool))
 
     def scores(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """How well embeddings [n_rows, size] meet each condition: [n_rows, n] float32.
@@ -57,26 +67,19 @@ class Query:
         """
         columns = [] if self.sound is None else [unit_rows(embeddings - self.mean) @ self._sound_direction[:, None]]
         if self.phrases:
-            columns.append(self.phrases.scores(embeddings, self._with_claim))
+            columns.append(self.phrases.scores(embeddings, self.claimed[self.is_phrase]))
         return np.concatenate(columns, axis=1)
 
     def shown(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """The same scores [n_rows, n] as people read them: those with a claim as odds, see `Phrases.odds`."""
-        if self.phrases is None:
-            return scores
-        claimed = np.append([False] * int(self.sound is not None), self._with_claim).astype(bool)
-        return np.where(claimed, self.phrases.odds(scores), scores)
+        return scores if self.phrases is None else np.where(self.claimed, self.phrases.odds(scores), scores)
 
-    def directions(self, sample: NDArray[np.float32]) -> NDArray[np.float32]:
-        """For each condition a vector [n, size + 1] whose product with a unit embedding and its claim is nearly the
-        score. sample: as for `Phrases.directions`."""
-        rows = []
-        if self.sound is not None:
-            rows.append(np.append(self._sound_direction, np.float32(0))[None])
-        if self.phrases:
-            of_phrases = self.phrases.directions(sample)
-            rows.append(np.hstack([of_phrases, -self._with_claim[:, None].astype(np.float32)]))
-        return np.concatenate(rows)
+    @cached_property
+    def directions(self) -> NDArray[np.float32]:
+        """For each condition the direction [n, size] along which the score grows: of a sound its unit vector, of a
+        phrase `ZeroShot.directions`."""
+        rows = [] if self.sound is None else [self._sound_direction[None]]
+        return np.concatenate([*rows, *([self.phrases.directions] if self.phrases else [])])
 
 
 def make_query(
@@ -94,7 +97,7 @@ def make_query(
     n = int(sound is not None) + (len(phrases.names) if phrases else 0)
     if n <= n_unwanted:
         raise UsageError("search: got nothing to look for; give a sound or words")
-    return Query(space, sound, phrases, np.arange(n) >= n - n_unwanted, zeroshot.mean)
+    return Query(space, sound, phrases, np.arange(n) >= n - n_unwanted, zeroshot.mean, zeroshot.map_id)
 
 
 def choose_phrases(embedder: Embedder, texts: Sequence[str]) -> Phrases | None:

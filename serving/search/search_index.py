@@ -8,7 +8,7 @@ index.find(embedder, words="rain on a tin roof", both=["thunder"], without=["a p
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 import pyarrow
@@ -16,26 +16,24 @@ from numpy.typing import NDArray
 
 from serving.embedder import Embedder
 from serving.errors import UsageError, one_line
-from serving.search.graph import new_graph
+from serving.search.cells import Cells
 from serving.search.index_folder import (
     AGAIN,
+    CELLS,
     EMBEDDINGS,
-    FACTS,
     MAKE_IT,
+    ORDER,
     ROWS,
     SAMPLE,
     SCHEMA,
-    VECTORS,
+    STARTS,
     IndexManifest,
     check_files,
     read_manifest,
 )
-from serving.search.linear_scan import LinearScan
 from serving.search.query import Query, choose_phrases, embed_sound, make_query
+from serving.search.records import FACTS, Records
 from serving.search.vector_search import FoundRow, VectorSearch, check_top
-
-if TYPE_CHECKING:
-    from usearch.index import Index
 
 
 @dataclass(frozen=True)
@@ -62,19 +60,22 @@ class SearchIndex:
     manifest   of the index: its embedding_space, and where the recordings are
     sample     [n, size] float32: embeddings of rows from the whole index
     rows       what `serving.search.index_folder.SCHEMA` says of each row, mapped into memory
+    cells      the embeddings, mapped into memory
+    order      [n] int64: the row of `rows` for each row of `cells`
     """
 
     def __init__(
         self,
         folder: Path,
         manifest: IndexManifest,
-        graph: "Index",
-        scan: LinearScan,
+        cells: Cells,
+        order: NDArray[np.int64],
         rows: pyarrow.Table,
         sample: NDArray[np.float32],
     ):
         self.folder, self.manifest, self.rows, self.sample = folder, manifest, rows, sample
-        self._vectors = VectorSearch(scan.embeddings, sample, graph, scan if manifest.has_claims else None)
+        self.cells, self.order = cells, order
+        self._vectors = VectorSearch(cells.rows.embeddings, sample, cells)
 
     @classmethod
     def open(cls, folder: str | Path) -> Self:
@@ -86,19 +87,20 @@ class SearchIndex:
         manifest = read_manifest(folder)
         check_files(folder, manifest)
         try:
-            graph = new_graph(manifest.embedding_size)
-            graph.view(str(folder / VECTORS))
-            shape = (manifest.rows, manifest.embedding_size)
-            embeddings = np.memmap(folder / EMBEDDINGS, "<f4", "r", shape=shape)
-            facts = np.memmap(folder / FACTS, "<f4", "r", shape=(manifest.rows, 2))
-            scan = LinearScan(embeddings, facts[:, 0], facts[:, 1], np.array(manifest.mean, np.float32))
+            starts = np.load(folder / STARTS, allow_pickle=False)
+            cells = Cells(
+                _records(folder / EMBEDDINGS, manifest.rows, manifest),
+                _records(folder / CELLS, len(starts) - 1, manifest),
+                starts,
+            )
+            order = np.asarray(np.load(folder / ORDER, mmap_mode="r", allow_pickle=False))
             rows = pyarrow.ipc.open_file(pyarrow.memory_map(str(folder / ROWS))).read_all()
             sample = np.load(folder / SAMPLE, allow_pickle=False)
-        except (OSError, RuntimeError, ValueError, pyarrow.ArrowException) as error:
+        except (OSError, ValueError, pyarrow.ArrowException) as error:
             raise UsageError(f"{folder}: cannot be read ({one_line(error, 120)}); {MAKE_IT}") from error
-        if len(graph) != manifest.rows or rows.num_rows != manifest.rows or rows.schema != SCHEMA:
+        if not len(order) == rows.num_rows == starts[-1] == manifest.rows or rows.schema != SCHEMA:
             raise UsageError(f"{folder}: its files do not belong together; {AGAIN}")
-        return cls(folder, manifest, graph, scan, rows, sample)
+        return cls(folder, manifest, cells, order, rows, sample)
 
     def __len__(self) -> int:
         return self.manifest.rows
@@ -149,8 +151,18 @@ class SearchIndex:
         return [self._found(each) for each in self._vectors.find(query, top, exact)]
 
     def _found(self, found: FoundRow) -> Found:
+        row = int(self.order[found.row])
         facts = {
-            name: self.rows[name][found.row].as_py()
+            name: self.rows[name][row].as_py()
             for name in ("path", "start_s", "end_s", "recorded_at", "start_at", "end_at")
         }
-        return Found(found.row, found.score, found.scores, **facts)
+        return Found(row, found.score, found.scores, **facts)
+
+
+def _records(path: Path, n: int, manifest: IndexManifest) -> Records:
+    """The records of a file. ValueError: it is smaller."""
+    shape = (n, manifest.embedding_size + FACTS)
+    numbers = np.asarray(
+        np.memmap(path, "<f4", "r", shape=shape)
+    )  # a plain array, because each slice of a memmap is slow
+    return Records(numbers, np.array(manifest.mean, np.float32), manifest.map_id)

@@ -185,8 +185,7 @@ def load_embedder(options: ServeOptions, folder: Path) -> Embedder:
 def load_index(options: ServeOptions, embedder: Embedder) -> "SearchIndex | None":
     """Open the index that the flag names, if it is given.
 
-    errors   UsageError: it cannot be used, another model than the bundle's embedded its sounds, or words would be
-             compared with all of its rows, which keeps other requests waiting
+    errors   UsageError: it cannot be used, or another model than the bundle's embedded its sounds
     """
     if options.index is None:
         return None
@@ -194,12 +193,6 @@ def load_index(options: ServeOptions, embedder: Embedder) -> "SearchIndex | None
 
     index = SearchIndex.open(options.index)
     index.check_space(embedder.manifest.embedding_space)
-    if not index.manifest.has_claims:
-        raise UsageError(
-            f"--index: {options.index}: was made without --bundle, so words are found too slowly for a server; make it "
-            f"again: python -m serving.index {index.manifest.parquet} --bundle {options.bundle} --out {options.index} "
-            "--overwrite"
-        )
     return index
 
 

@@ -337,6 +337,9 @@ def test_a_port_in_use_is_told_in_one_line(bundle_folder, capsys):
         "BUNDLE --library nowhere.parquet",
         "BUNDLE --library BUNDLE/manifest.json",
         "BUNDLE --library LIBRARY --recordings nowhere",
+        "BUNDLE --index nowhere.index",
+        "BUNDLE --index LIBRARY",
+        "BUNDLE --index nowhere.index --library LIBRARY",
         "BUNDLE --recordings .",
     ],
 )

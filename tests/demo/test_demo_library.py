@@ -13,11 +13,12 @@ import soundfile
 from pyarrow import parquet
 
 from demo.examples import Example
-from demo.library import Library, class_of, embed_examples, read_library
+from demo.library import Library, class_of, embed_examples, read_index, read_library
 from demo.library_map import MAX_DOTS, draw_map
 from demo.tabs.find_similar import check_space
 from serving.embed import main as embed
 from serving.errors import AudioError, UsageError
+from serving.search.index_builder import build_index
 from serving.search.query import make_query
 
 RATE_HZ = 16_000
@@ -80,6 +81,28 @@ def test_the_folder_is_the_one_that_was_embedded_unless_another_is_given(library
     assert read_library(library, tmp_path).root == tmp_path
     with pytest.raises(UsageError, match=r"--recordings: .*nowhere: is not there; say where it is now"):
         read_library(library, tmp_path / "nowhere")
+
+
+def test_an_index_finds_what_its_parquet_finds(library, recordings, embedder, tmp_path):
+    build_index(library, tmp_path / "small.index", embedder.bundle)
+    index, table = read_index(tmp_path / "small.index"), read_library(library)
+    assert (index.root, index.space, len(index)) == (recordings, table.space, len(table))
+    tone = embedder.embed_files([recordings / "tone" / "0.wav"])[0]
+    query = make_query(index.space, embedder.zeroshot, tone, None)
+    found, expected = index.search(query, 5), table.search(query, 5)
+    assert [index.paths[row] for row, _ in found] == [table.paths[row] for row, _ in expected]
+    assert [score for _, score in found] == pytest.approx([score for _, score in expected], abs=1e-5)
+    row = found[0][0]
+    assert (index.classes[row], index.starts_s[row], index.durations_s[row]) == ("tone", 0, pytest.approx(3))
+    assert index.preview(row) == table.preview(expected[0][0])
+    assert "neighbour" in draw_map(index, tone, [row])
+
+
+def test_what_is_no_index_is_told(library, tmp_path):
+    with pytest.raises(UsageError, match=r"^--index: .*: is no index, it has no index\.json"):
+        read_index(library)
+    with pytest.raises(UsageError, match=r"^--index: .*no such index; make it with"):
+        read_index(tmp_path / "none")
 
 
 def test_a_library_of_another_model_is_refused_with_the_command_that_mends_it(library, embedder):

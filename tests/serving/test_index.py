@@ -17,7 +17,10 @@ from pyarrow import parquet
 from serving.errors import UsageError
 from serving.index import main
 from serving.search.index_builder import build_index
+from serving.search.index_folder import FILES
+from serving.search.query import make_query
 from serving.search.search_index import SearchIndex
+from serving.zeroshot import ZeroShot, unit_rows
 from tests.indexed_sounds import index_sounds, write_sounds
 
 
@@ -90,14 +93,14 @@ def test_rows_without_a_direction_are_left_out(tmp_path):
     assert (made.rows, made.left_out) == (7, 1)
 
 
-@pytest.mark.parametrize("name", ["vectors.usearch", "embeddings.f32", "facts.f32", "rows.arrow", "sample.npy"])
+@pytest.mark.parametrize("name", FILES)
 def test_a_file_that_is_cut_short_is_refused(own, name):
     os.truncate(own / name, (own / name).stat().st_size - 1)
     with pytest.raises(UsageError, match=rf"{name}: has \d+ bytes, wanted \d+; copy the index again, or make it with"):
         SearchIndex.open(own)
 
 
-@pytest.mark.parametrize("name", ["vectors.usearch", "embeddings.f32", "facts.f32", "rows.arrow", "sample.npy"])
+@pytest.mark.parametrize("name", FILES)
 def test_a_file_with_one_changed_byte_is_refused(own, name):
     content = bytearray((own / name).read_bytes())
     content[len(content) // 2] ^= 0x40
@@ -110,7 +113,7 @@ def test_a_copied_index_opens(own):
     assert len(SearchIndex.open(own)) == 8
 
 
-@pytest.mark.parametrize("name", ["vectors.usearch", "embeddings.f32", "facts.f32", "rows.arrow", "sample.npy"])
+@pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_told(own, name):
     (own / name).unlink()
     with pytest.raises(UsageError, match=rf"{name}: cannot be read \(No such file"):
@@ -119,7 +122,7 @@ def test_a_missing_file_is_told(own, name):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"null", b'{"format": 2}', b'{"format": 1}', b"[" * 50_000, b"\xff"],
+    [b"", b"{", b"[]", b"null", b'{"format": 1}', b'{"format": 2}', b"[" * 50_000, b"\xff"],
 )
 def test_a_manifest_that_is_none_is_told(own, content):
     (own / "index.json").write_bytes(content)
@@ -228,11 +231,26 @@ def test_the_labels_table_is_no_embeddings(tmp_path, capsys):
     assert "is no Parquet of embeddings" in refusal(capsys, [str(path), "--out", str(tmp_path / "x.index")])
 
 
-@pytest.mark.parametrize("threads", ["0", "-1"])
-def test_less_than_one_thread_is_refused(indexed, tmp_path, capsys, threads):
-    source = str(indexed.with_name("sounds.parquet"))
-    line = refusal(capsys, [source, "--out", str(tmp_path / "x"), "--threads", threads])
-    assert f"--threads: got {threads}; wanted 1 or more" in line
+def test_the_same_rows_make_the_same_index(indexed, tmp_path):
+    build_index(indexed.with_name("sounds.parquet"), tmp_path / "a.index")
+    build_index(indexed.with_name("sounds.parquet"), tmp_path / "b.index")
+    for name in FILES:
+        assert (tmp_path / "a.index" / name).read_bytes() == (tmp_path / "b.index" / name).read_bytes()
+
+
+@pytest.mark.parametrize("n", [1, 2, 63, 500])
+def test_every_row_is_in_the_index_once(tmp_path, n):
+    rows = np.random.default_rng(0).standard_normal((n, 8)).astype(np.float32)
+    rows[n // 2 :] = rows[n // 2]  # many of them are the same
+    build_index(write_parquet(tmp_path / "x.parquet", rows), tmp_path / "x.index")
+    index = SearchIndex.open(tmp_path / "x.index")
+    zeros, eye = np.zeros(8, np.float32), np.eye(8, dtype=np.float32)
+    zeroshot = ZeroShot(zeros, eye, ["a"], eye[:1], np.ones(1, bool), 1.0)
+    found = index.search(make_query("5" * 64, zeroshot, rows[0], None), top=2 * n)
+    assert sorted(each.path for each in found) == sorted(f"{i}.wav" for i in range(n))
+    for each in found:
+        wanted = unit_rows(rows[[int(each.path[:-4]), 0]])
+        assert each.score == pytest.approx(wanted[0] @ wanted[1], abs=1e-5)  # a few float32 roundings
 
 
 def test_a_killed_command_leaves_no_index(tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -22,39 +23,14 @@ from serving.errors import AudioError, LabelError, UsageError
 from serving.index import main as make_index
 from serving.search.__main__ import main
 from serving.search.index_builder import build_index
+from serving.search.index_folder import EMBEDDINGS
 from serving.search.phrases import Phrases
 from serving.search.query import choose_phrases, embed_sound, make_query
 from serving.search.scores import combine
 from serving.search.search_index import SearchIndex
 from serving.zeroshot import ZeroShot, unit_rows
-from tests.absent_packages import environment_without
-from tests.indexed_sounds import index_sounds, write_recording, write_sounds
+from tests.indexed_sounds import index_sounds, write_recording
 from tests.serving.test_index import refusal, write_parquet
-from tests.talking_bundle import write_talking_bundle
-
-
-@pytest.fixture(scope="module")
-def bundle(bundle_folder, tmp_path_factory) -> Path:
-    """The small bundle with a text model of six words."""
-    return write_talking_bundle(bundle_folder, tmp_path_factory.mktemp("talking") / "bundle")
-
-
-@pytest.fixture(scope="module")
-def talker(bundle) -> Embedder:
-    return Embedder.load(bundle)
-
-
-@pytest.fixture(scope="module")
-def folder(bundle, tmp_path_factory) -> Path:
-    """The index of the small sounds, with sounds.parquet and the recordings beside it."""
-    place = tmp_path_factory.mktemp("indexed")
-    write_sounds(place / "sounds")
-    return index_sounds(bundle, place / "sounds", place)
-
-
-@pytest.fixture(scope="module")
-def index(folder) -> SearchIndex:
-    return SearchIndex.open(folder)
 
 
 def places(found) -> list[tuple[str, float]]:
@@ -76,8 +52,8 @@ def test_words_find_the_windows_that_they_describe(index, talker, words):
     assert set(places(index.find(talker, words=words, top=3))) == TONES
 
 
-def test_scores_are_those_of_an_exact_search(index, talker, folder, recordings):
-    table = parquet.read_table(folder.with_name("sounds.parquet"))
+def test_scores_are_those_of_an_exact_search(index, talker, index_folder, recordings):
+    table = parquet.read_table(index_folder.with_name("sounds.parquet"))
     table = table.filter(np.asarray(table["level_dbfs"]) >= -70)
     rows = np.array(table["embedding"].to_pylist(), np.float32)
     by_words = {each.row: each.score for each in index.find(talker, words="hiss")}
@@ -213,17 +189,56 @@ def test_silence_within_a_sound_does_not_count(talker, tmp_path):
     np.testing.assert_allclose(embed_sound(talker, tmp_path / "long.wav"), rows[1], atol=1e-5)
 
 
-def test_without_the_claims_in_the_graph_words_are_found_too(folder, index, talker, tmp_path):
-    build_index(folder.with_name("sounds.parquet"), tmp_path / "plain.index")
+def test_an_index_without_the_numbers_of_a_map_finds_the_same(index_folder, index, talker, recordings, tmp_path):
+    build_index(index_folder.with_name("sounds.parquet"), tmp_path / "plain.index")
     plain = SearchIndex.open(tmp_path / "plain.index")
-    for wanted in ({"words": "whistle"}, {"words": "tone", "both": ["hiss"], "without": ["ticking"]}):
+    sound = recordings / "tone" / "0.wav"
+    queries: list[dict[str, Any]] = [{"words": "whistle"}, {"sound": sound}]
+    for wanted in [*queries, {"words": "tone", "both": ["hiss"], "without": ["ticking"]}]:
         found = {each.row: each.score for each in plain.find(talker, **wanted)}
         assert found == {each.row: pytest.approx(each.score, abs=1e-5) for each in index.find(talker, **wanted)}
 
 
-def test_an_index_with_the_claims_of_another_bundle_is_refused(folder, tmp_path, capsys):
-    source, bundle = str(folder.with_name("sounds.parquet")), "demo/model-from-scratch"
-    command = [source, "--bundle", bundle, "--out", str(tmp_path / "x")]
+LARGE = 60_000  # rows: more than any search reads
+
+
+@pytest.fixture(scope="module", params=["with the bundle", "without"])
+def large(request, talker, tmp_path_factory) -> SearchIndex:
+    """Rows around 300 places, like windows of 300 kinds of sounds."""
+    folder, rng = tmp_path_factory.mktemp("large"), np.random.default_rng(0)
+    mean, size = talker.zeroshot.mean, len(talker.zeroshot.mean)
+    places = rng.standard_normal((300, size)).astype(np.float32)
+    rows = mean + places[rng.integers(300, size=LARGE)] + 0.1 * rng.standard_normal((LARGE, size), np.float32)
+    source = write_parquet(folder / "x.parquet", rows, embedding_space=[talker.manifest.embedding_space] * LARGE)
+    build_index(source, folder / "x.index", talker.bundle if request.param == "with the bundle" else None)
+    return SearchIndex.open(folder / "x.index")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "n_unwanted"), [(["whistle"], 0), (["tone", "ticking"], 0), (["tone", "hiss", "clicks"], 1)]
+)
+@pytest.mark.parametrize("by_sound", [False, True])
+def test_a_search_reads_some_cells_and_finds_what_an_exact_search_finds(large, talker, wanted, n_unwanted, by_sound):
+    sound = large.sample[7] if by_sound else None
+    query = make_query(
+        large.manifest.embedding_space, talker.zeroshot, sound, choose_phrases(talker, wanted), n_unwanted
+    )
+    found, exact = ([each.score for each in large.search(query, 50, exact=is_exact)] for is_exact in (False, True))
+    # Thousands of rows may have a probability that rounds to 1, so that scores are compared and not rows.
+    assert found == pytest.approx(exact, abs=1e-3)
+
+
+def test_a_sound_finds_itself_and_its_neighbours_in_a_large_index(large, talker):
+    for sound in large.sample[:20]:
+        query = make_query(large.manifest.embedding_space, talker.zeroshot, sound, None)
+        found, exact = large.search(query), large.search(query, exact=True)
+        assert found[0].score == pytest.approx(1, abs=1e-5)
+        assert len({each.row for each in found} & {each.row for each in exact}) >= 9
+
+
+def test_an_index_with_the_claims_of_another_bundle_is_refused(index_folder, tmp_path, capsys):
+    source, other = str(index_folder.with_name("sounds.parquet")), "demo/model-from-scratch"
+    command = [source, "--bundle", other, "--out", str(tmp_path / "x")]
     assert "holds embeddings of another model" in refusal(capsys, command, make_index)
 
 
@@ -256,23 +271,23 @@ def test_several_threads_search_at_the_same_time_and_find_the_same(index, talker
     assert wrong == []
 
 
-def test_the_command_shows_a_table_and_prints_json(folder, bundle, capsys):
-    assert main([str(folder), "--bundle", str(bundle), "--words", "whistle", "--top", "2"]) == 0
+def test_the_command_shows_a_table_and_prints_json(index_folder, talking_bundle, capsys):
+    assert main([str(index_folder), "--bundle", str(talking_bundle), "--words", "whistle", "--top", "2"]) == 0
     *table, line = capsys.readouterr().out.splitlines()
     told = json.loads(line)
     assert len(told["results"]) == 2
-    assert told["rows"] == len(SearchIndex.open(folder))
+    assert told["rows"] == len(SearchIndex.open(index_folder))
     assert (Path(told["recordings"]) / told["results"][0]["path"]).is_file()
     assert set(told["milliseconds"]) == {"open", "load_bundle", "find"}
     assert any(told["results"][0]["path"] in row for row in table)
 
 
-def test_the_command_writes_csv_that_is_never_half_there(folder, bundle, tmp_path, capsys):
+def test_the_command_writes_csv_that_is_never_half_there(index_folder, talking_bundle, tmp_path, capsys):
     out = tmp_path / "a new" / "folder" / "found.csv"
     command = [
-        str(folder),
+        str(index_folder),
         "--bundle",
-        str(bundle),
+        str(talking_bundle),
         "--words",
         "clicks",
         "--not",
@@ -291,8 +306,8 @@ def test_the_command_writes_csv_that_is_never_half_there(folder, bundle, tmp_pat
     assert main([*command, "--overwrite"]) == 0
 
 
-def test_words_that_the_text_model_does_not_know_are_told(folder, bundle, capsys):
-    assert main([str(folder), "--bundle", str(bundle), "--words", "whistle zzyx", "--top", "1"]) == 0
+def test_words_that_the_text_model_does_not_know_are_told(index_folder, talking_bundle, capsys):
+    assert main([str(index_folder), "--bundle", str(talking_bundle), "--words", "whistle zzyx", "--top", "1"]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out.splitlines()[-1])["unknown_words"] == {"whistle zzyx": ["zzyx"]}
     assert "the text model does not know zzyx" in captured.err
@@ -309,30 +324,27 @@ def test_words_that_the_text_model_does_not_know_are_told(folder, bundle, capsys
         (["--sound", "no-such.wav"], "no-such.wav"),
     ],
 )
-def test_the_command_refuses_wrong_input_in_one_line(folder, bundle, capsys, flags, words):
-    assert words in refusal(capsys, [str(folder), "--bundle", str(bundle), *flags], main)
+def test_the_command_refuses_wrong_input_in_one_line(index_folder, talking_bundle, capsys, flags, words):
+    assert words in refusal(capsys, [str(index_folder), "--bundle", str(talking_bundle), *flags], main)
 
 
-def test_the_command_refuses_an_index_of_another_model_in_one_line(folder, capsys):
-    line = refusal(capsys, [str(folder), "--bundle", "demo/model-from-scratch", "--words", "dog"], main)
+def test_the_command_refuses_an_index_of_another_model_in_one_line(index_folder, capsys):
+    line = refusal(capsys, [str(index_folder), "--bundle", "demo/model-from-scratch", "--words", "dog"], main)
     assert "holds embeddings of another model" in line
 
 
-def test_the_command_refuses_an_index_that_is_cut_short_in_one_line(folder, bundle, tmp_path, capsys):
-    shutil.copytree(folder, tmp_path / "cut.index")
-    content = (tmp_path / "cut.index" / "vectors.usearch").read_bytes()
-    (tmp_path / "cut.index" / "vectors.usearch").write_bytes(content[: len(content) // 2])
-    line = refusal(capsys, [str(tmp_path / "cut.index"), "--bundle", str(bundle), "--words", "tone"], main)
-    assert "vectors.usearch: has" in line
+def test_the_command_refuses_an_index_that_is_cut_short_in_one_line(index_folder, talking_bundle, tmp_path, capsys):
+    shutil.copytree(index_folder, tmp_path / "cut.index")
+    os.truncate(tmp_path / "cut.index" / EMBEDDINGS, 1000)
+    line = refusal(capsys, [str(tmp_path / "cut.index"), "--bundle", str(talking_bundle), "--words", "tone"], main)
+    assert f"{EMBEDDINGS}: has 1000 bytes, wanted" in line
 
 
-def test_search_runs_without_torch_and_without_usearch_it_says_what_to_install(folder, bundle, without_torch):
-    command = [sys.executable, "-m", "serving.search", str(folder), "--bundle", str(bundle), "--words", "tone"]
+def test_search_runs_without_torch(index_folder, talking_bundle, without_torch):
+    command = [sys.executable, "-m", "serving.search", str(index_folder), "--bundle", str(talking_bundle)]
+    command += ["--words", "tone"]
     done = subprocess.run(command, env=without_torch, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    done = subprocess.run(command, env=environment_without("usearch"), capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.strip() == ("error: search needs USearch, which is not installed: pip install 'unheard[search]'")
 
 
 def test_the_claim_is_what_makes_a_cosine_a_log_probability(talker, recordings):
@@ -367,5 +379,6 @@ def test_a_class_with_a_given_target_is_searched_there():
     assert odds[0, 0] == pytest.approx(dict(zeroshot.rank(size[2], offset=0))["a"], rel=1e-4)
 
 
-def test_a_bundle_on_disk_has_the_space_of_its_index(folder, bundle):
-    assert SearchIndex.open(folder).manifest.embedding_space == open_bundle(bundle).manifest.embedding_space
+def test_a_bundle_on_disk_has_the_space_of_its_index(index_folder, talking_bundle):
+    space = SearchIndex.open(index_folder).manifest.embedding_space
+    assert space == open_bundle(talking_bundle).manifest.embedding_space

@@ -11,37 +11,12 @@ from fastapi.testclient import TestClient
 
 from serving.__main__ import main
 from serving.embedder import Embedder
-from serving.search.index_builder import build_index
 from serving.search.search_index import SearchIndex
 from serving.server.app import create_app
 from serving.server.limits import Limits
 from serving.server.pipeline import Pipeline
-from tests.indexed_sounds import index_sounds, write_recording, write_sounds
+from tests.indexed_sounds import index_sounds, write_recording
 from tests.servers import client_of, refused, running
-from tests.talking_bundle import write_talking_bundle
-
-
-@pytest.fixture(scope="module")
-def bundle(bundle_folder, tmp_path_factory) -> Path:
-    return write_talking_bundle(bundle_folder, tmp_path_factory.mktemp("talking") / "bundle")
-
-
-@pytest.fixture(scope="module")
-def folder(bundle, tmp_path_factory) -> Path:
-    """The index of the small sounds."""
-    place = tmp_path_factory.mktemp("indexed")
-    write_sounds(place / "sounds")
-    return index_sounds(bundle, place / "sounds", place)
-
-
-@pytest.fixture(scope="module")
-def talker(bundle) -> Embedder:
-    return Embedder.load(bundle)
-
-
-@pytest.fixture(scope="module")
-def index(folder) -> SearchIndex:
-    return SearchIndex.open(folder)
 
 
 def client_with_index(embedder: Embedder, index: SearchIndex) -> TestClient:
@@ -163,31 +138,24 @@ def test_the_description_and_the_page_tell_of_the_search(client):
     assert "Sounds of the index that words describe" in page
 
 
-def test_the_server_refuses_an_index_of_another_model_at_the_start(folder, capsys):
-    assert main(["demo/model-from-scratch", "--index", str(folder), "--port", "0"]) == 2
+def test_the_server_refuses_an_index_of_another_model_at_the_start(index_folder, capsys):
+    assert main(["demo/model-from-scratch", "--index", str(index_folder), "--port", "0"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "holds embeddings of another model" in line
 
 
-def test_the_server_refuses_what_is_no_index_at_the_start(bundle, tmp_path, capsys):
-    assert main([str(bundle), "--index", str(tmp_path / "none"), "--port", "0"]) == 2
+def test_the_server_refuses_what_is_no_index_at_the_start(talking_bundle, tmp_path, capsys):
+    assert main([str(talking_bundle), "--index", str(tmp_path / "none"), "--port", "0"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "no such index; make it with: python -m serving.index" in line
 
 
-def test_the_server_refuses_an_index_in_which_words_are_slow(bundle, folder, tmp_path, capsys):
-    build_index(folder.with_name("sounds.parquet"), tmp_path / "plain.index")
-    assert main([str(bundle), "--index", str(tmp_path / "plain.index"), "--port", "0"]) == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert "was made without --bundle" in line
-
-
-def test_a_reload_takes_the_new_index_and_refuses_a_bundle_of_another_model(bundle, folder, tmp_path):
+def test_a_reload_takes_the_new_index_and_refuses_a_bundle_of_another_model(talking_bundle, index_folder, tmp_path):
     served, own, socket = tmp_path / "bundle", tmp_path / "own.index", tmp_path / "admin"
-    shutil.copytree(bundle, served)
-    shutil.copytree(folder, own)
+    shutil.copytree(talking_bundle, served)
+    shutil.copytree(index_folder, own)
     write_recording(tmp_path / "more" / "only.wav", ("tone",), 9)
-    larger = index_sounds(bundle, tmp_path / "more", tmp_path)
+    larger = index_sounds(talking_bundle, tmp_path / "more", tmp_path)
     with running(served, tmp_path / "log", "--index", str(own), "--admin-socket", str(socket)) as server:
 
         def rows() -> int:
