@@ -106,7 +106,7 @@ def test_a_light_client_is_served_beside_long_recordings_of_eight_channels(tmp_p
     long, stop = silence(8), threading.Event()
     long_s: list[float] = []
     light_s: list[float] = []
-    with running(BUNDLE, tmp_path / "log") as server:
+    with running(BUNDLE, tmp_path / "log", "--max-decodes", "2") as server:  # also on one core
 
         def timed(client: httpx.Client, content: bytes, times: list[float]) -> int:
             started = time.perf_counter()

@@ -90,9 +90,11 @@ def cache(run: Path) -> list[str]:
     return ["--cache-dir", str(run.parent / "cache")]
 
 
-def test_the_map_of_a_text_run_ranks_as_its_head_does(run):
-    zeroshot = read_zeroshot(run / "zeroshot.npz")
-    weights = load_file(run / "weights.safetensors")
+def test_the_map_of_a_text_run_without_attributes_ranks_as_its_head_does(folder, learned):
+    out = learned / "run"
+    assert train(options(folder, out, "--unseen", "rain,siren", "--attributes", "none")) == 0
+    zeroshot = read_zeroshot(out / "zeroshot.npz")
+    weights = load_file(out / "weights.safetensors")
     embedding = np.random.default_rng(0).standard_normal((5, 128)).astype(np.float32)
     projected = embedding @ weights["head.projection.weight"].numpy().T
     projected /= np.linalg.norm(projected, axis=1, keepdims=True)
@@ -100,13 +102,24 @@ def test_the_map_of_a_text_run_ranks_as_its_head_does(run):
     np.testing.assert_allclose(zeroshot.scores(embedding, zeroshot.seen_names), wanted, atol=1e-4)
     assert set(zeroshot.class_names) == set(CLASSES)
     assert len(zeroshot.seen_names) == 4
+    assert zeroshot.given_targets is None
+    assert evaluate([str(out), *cache(out)]) == 0
+    assert json.loads((out / "evaluation" / "report.json").read_text())["run"]["zsl_texts_alone"] is None
+
+
+def test_attributes_place_the_classes_of_a_text_run_and_its_head_places_typed_labels(run):
+    zeroshot = read_zeroshot(run / "zeroshot.npz")
+    weights = load_file(run / "weights.safetensors")
+    assert set(json.loads((run / "config.json").read_text())["attributes"]) == set(CLASSES)
+    assert zeroshot.given_targets.any(axis=1).all()
+    np.testing.assert_allclose(zeroshot.text_projection, weights["head.projection.weight"].numpy())
 
 
 def test_one_run_is_scored_with_its_controls_and_figures(run, capsys):
     assert evaluate([str(run), *cache(run)]) == 0
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert line["zsl_chance"] == 0.5
-    for name in ("seen_accuracy", "zsl", "zsl_no_network", "zsl_random_vectors", "gzsl_plain_harmonic_mean"):
+    for name in ("seen_accuracy", "zsl", "zsl_texts_alone", "zsl_no_network", "zsl_random_vectors", "gzsl_area"):
         assert 0 <= line[name] <= 1
     out = run / "evaluation"
     for name in ("confusion.png", "map.png", "tradeoff.png"):
@@ -189,9 +202,9 @@ def test_hold_outs_fit_the_runs_map_and_the_controls_keep_ridge(folder, learned,
     assert set(fitted["training.zeroshot_maps"]) == {"ridge"}
 
 
-def _fit_and_note(real, kinds, *arguments):
-    kinds.append(arguments[5] if len(arguments) > 5 else "ridge")
-    return real(*arguments)
+def _fit_and_note(real, kinds, classes, train, validation=None, kind="ridge"):
+    kinds.append(kind)
+    return real(classes, train, validation, kind)
 
 
 @pytest.mark.parametrize(

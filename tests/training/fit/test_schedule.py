@@ -67,10 +67,12 @@ def test_the_finish_hears_whole_windows_and_pure_classes():
         ({"objective": "classes", "epochs": 5}, 5, 0),
         ({"objective": "classes", "finishing_epochs": 0}, 96, 0),
         ({"objective": "classes", "network": "vggish"}, 11, 1),
-        ({"objective": "text"}, 8, 0),
-        ({"objective": "text", "finishing_epochs": 2}, 8, 2),
+        ({"objective": "text"}, 30, 5),
+        ({"objective": "text", "epochs": 60}, 60, 10),
+        ({"objective": "text", "network": "yamnet-compact"}, 8, 0),
+        ({"objective": "text", "network": "yamnet-compact", "finishing_epochs": 2}, 8, 2),
     ],
 )
-def test_class_numbers_finish_with_a_share_of_their_epochs(flags, epochs, finishing):
+def test_a_recipe_finishes_with_a_share_of_its_epochs(flags, epochs, finishing):
     recipe = recipe_of(Options(**flags))
     assert (recipe.epochs, recipe.finishing) == (epochs, finishing)
