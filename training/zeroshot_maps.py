@@ -23,7 +23,14 @@ from serving.text_model.text_source import CLASS_TEXTS
 from serving.zeroshot import ZeroShot, unit_rows
 from training.data.known_classes import describe_class
 from training.networks import TextHead
-from training.prototype_map import ClassSide, Labelled, choose_strength, draw_sizes, prototype_map
+from training.prototype_map import (
+    DEFAULT_STRENGTH,
+    ClassSide,
+    Labelled,
+    choose_strength,
+    draw_sizes,
+    prototype_map,
+)
 from training.text_encoders import TextEncoder
 
 # gamma regularises the embeddings' side, lambda the texts' side. lambda = infinity is ridge regression.
@@ -151,13 +158,14 @@ def standardised_scores(
 ) -> NDArray[np.float32]:
     """Cosines [n, C] from any features [n, D] of the clips, standardised: the scores of the controls.
 
-    The map is that of prototypes if the classes have attributes, otherwise ridge.
+    The map is that of prototypes, with the default strength, if the classes have attributes, otherwise ridge.
     labels  [n], indices into the names;  train: the rows to fit to, all of seen classes
     """
     scaled = np.asarray(StandardScaler().fit(features[train]).transform(features), np.float32)
-    kind = "ridge" if classes.attributes is None else "prototypes"
-    fitted = fit_zeroshot(classes, (scaled[train], labels[train]), kind=kind)
-    return replace(fitted, temperature=1.0).scores(scaled)
+    clips = scaled[train], labels[train]
+    if classes.attributes is not None:
+        return prototype_map(classes, clips, DEFAULT_STRENGTH).scores(scaled)
+    return replace(fit_zeroshot(classes, clips), temperature=1.0).scores(scaled)
 
 
 def _losses(zeroshot: ZeroShot, embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
