@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from serving.audio.file_names import SUFFIXES, is_hidden, walk_recordings
 from serving.command_line import say
+from serving.csv_cells import original_text
 from serving.csv_rows import read_rows
 from serving.errors import DataError, LabelError, UsageError
 from serving.label_text import check_label_length, check_printable, join_labels, normalise_label
@@ -126,7 +127,7 @@ def _read_csv(path: Path, recordings: Path) -> list[Example]:
         raise DataError(f"{path}: got the columns {', '.join(header) or 'none'}; {WANTED}")
     examples = []
     for number, row in rows[1:]:
-        cells = {key: row[place] if 0 <= place < len(row) else "" for key, place in places.items()}
+        cells = {key: original_text(row[place]) if 0 <= place < len(row) else "" for key, place in places.items()}
         if cells["label"]:
             examples.append(_example_of(cells, recordings, f"{path}, row {number}"))
     if not examples:

@@ -483,6 +483,14 @@ def test_a_list_with_semicolons_is_read(tmp_path):
     assert second.where.endswith("row 4")
 
 
+def test_an_apostrophe_before_a_formula_in_a_table_belongs_to_no_name(tmp_path):
+    (tmp_path / "-dog.wav").touch()
+    (tmp_path / "list.csv").write_text("path,label\n'-dog.wav,'=my dog\n'twas.wav,'my owl\n")
+    first, second = read_examples(tmp_path / "list.csv")
+    assert (first.source, first.label) == (tmp_path / "-dog.wav", "=my dog")
+    assert (second.source, second.label) == (tmp_path / "'twas.wav", "'my owl")
+
+
 @pytest.mark.parametrize(
     ("lines", "reason"),
     [
