@@ -63,9 +63,10 @@ def expectation(scores: Mapping[str, Any], kinds: Mapping[str, LabelKind]) -> st
     if len(kinds) == 1:
         return "One label alone cannot be compared with others: add labels that could be meant instead."
     sentences = [_expectation_of_untaught(scores, n_seen, n_new, "its classes" if n_taught else "all of its classes")]
-    taught = scores.get("taught_accuracy")
-    if n_taught and isinstance(taught, float):
-        sentences.append(f"Sounds of its taught classes: about {out_of_ten(taught)} held-out examples are named right.")
+    taught = scores.get("taught_accuracy_all" if n_seen else "taught_accuracy")
+    if n_taught and isinstance(taught, (int, float)):
+        percent = f"{100 * taught:.0f} %"  # no "9 of 10", which would look like the number of examples
+        sentences.append(f"Sounds of its taught classes: {percent} of the held-out examples are named right.")
     return " ".join(filter(None, sentences))
 
 

@@ -46,6 +46,7 @@ class Library:
     embeddings  [n, size] float32
     space       embedding_space of all rows
     cells       of the rows, in their order, from an index; None: every row is compared with what is looked for
+    is_uploaded the recordings are copies that are deleted when the demo ends; only their names last
     """
 
     name: str
@@ -57,6 +58,7 @@ class Library:
     embeddings: NDArray[np.float32]
     space: str
     cells: Cells | None = None
+    is_uploaded: bool = False
 
     def __len__(self) -> int:
         return len(self.paths)

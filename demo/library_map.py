@@ -57,9 +57,9 @@ def draw_map(library: Library, query: NDArray[np.float32] | None = None, near: l
     ring = " The ring is your sound; the outlined dots are its nearest neighbours." if asked is not None else ""
     return (
         f'<div class="card map"><div class="dots" role="group" aria-label="map of {html.escape(library.name)}: arrow '
-        f'keys move between recordings, Enter plays">{dots}{mine}</div>'
-        f"<p>{escape_name(library.name)}: {shown} recordings, placed by the first two principal components of their "
-        f"embeddings. Click a dot to play the recording.{ring}</p><ul>{key}{more}</ul></div>"
+        f'keys move between sounds, Enter plays">{dots}{mine}</div>'
+        f"<p>{escape_name(library.name)}: {shown} sounds, placed by the first two principal components of their "
+        f"embeddings. Click a dot to play the sound.{ring}</p><ul>{key}{more}</ul></div>"
     )
 
 

@@ -99,7 +99,7 @@ class TeachSession:
         return float((cosines.argmax(axis=1) == examples.classes).mean())
 
     def table(self) -> str:
-        """The answers as a CSV file that `serving.teach` reads."""
+        """The answers as a CSV file that `serving.teach` reads. Uploaded recordings are named without a folder."""
         text = io.StringIO()
         lines = csv.writer(text, lineterminator="\n")
         lines.writerow(COLUMNS)
@@ -107,7 +107,8 @@ class TeachSession:
         for row, label in self.answers:
             start, end = library.starts_s[row], library.starts_s[row] + library.durations_s[row]
             name = "" if label is None else self.labels[label]
-            file = str((library.root / library.paths[row]).absolute())
+            path = library.root / library.paths[row]
+            file = path.name if library.is_uploaded else str(path.absolute())
             lines.writerow([safe_cell(file), f"{start:.3f}", f"{end:.3f}", safe_cell(name)])
         return text.getvalue()
 
@@ -135,13 +136,16 @@ def library_of_uploads(embedder: Embedder, paths: Sequence[str]) -> Library:
     seconds: list[float] = []
     rows = []
     for path in map(Path, paths):
-        with embedder.stream(path) as stream:
-            for block in stream:
-                loud = [i for i, level in enumerate(block.levels_dbfs) if not is_silent(level)]
-                names += [str(path)] * len(loud)
-                starts += block.starts_s[loud].tolist()
-                seconds += (block.ends_s - block.starts_s)[loud].tolist()
-                rows.append(block.rows[loud])
+        try:
+            with embedder.stream(path) as stream:
+                for block in stream:
+                    loud = [i for i, level in enumerate(block.levels_dbfs) if not is_silent(level)]
+                    names += [str(path)] * len(loud)
+                    starts += block.starts_s[loud].tolist()
+                    seconds += (block.ends_s - block.starts_s)[loud].tolist()
+                    rows.append(block.rows[loud])
+        except AudioError as error:
+            raise AudioError(str(error).replace(str(path), path.name)) from error  # a visitor knows the name alone
     if not names:
         raise AudioError("recordings: all are silent; send others")
     classes = [words_of_label(Path(name).stem) for name in names]
@@ -154,4 +158,5 @@ def library_of_uploads(embedder: Embedder, paths: Sequence[str]) -> Library:
         np.array(seconds),
         np.concatenate(rows),
         embedder.manifest.embedding_space,
+        is_uploaded=True,
     )

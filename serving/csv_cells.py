@@ -13,6 +13,11 @@ def safe_cell(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
+def original_text(cell: str) -> str:
+    """The text of a cell that `safe_cell` may have written."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA) else cell
+
+
 def table_row(values: Iterable[object]) -> list[object]:
     """The cells of a row of results: numbers with six fixed decimals, never an exponent, and safe texts."""
     return [f"{value:.6f}" if isinstance(value, float) else safe_cell(value) for value in values]

@@ -21,8 +21,9 @@ import tyro
 from serving.atomic_write import write_atomically
 from serving.command_line import run_command, say
 from serving.csv_cells import safe_cell
+from serving.csv_rows import read_rows
 from serving.embedder import Embedder
-from serving.errors import UsageError
+from serving.errors import DataError, UsageError
 from serving.labelling.label_source import choose_labels, read_label_source
 from serving.new_folder import make_folder_of
 from serving.teaching.embedded_library import EmbeddedLibrary, read_embedded_library
@@ -94,9 +95,12 @@ def read_stretches(lists: Sequence[Path]) -> set[tuple[str, float]]:
     found: set[tuple[str, float]] = set()
     for path in lists:
         try:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                found |= {(row["file"], round(float(row["start"]), 3)) for row in csv.DictReader(file)}
-        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+            (_, header), *rows = read_rows(path.read_text(encoding="utf-8-sig"), str(path)) or [(1, [])]
+            if not {"file", "start"} <= set(header):
+                raise ValueError(f"it has the columns {', '.join(header) or 'none'}; wanted file and start")
+            file, start = header.index("file"), header.index("start")
+            found |= {(row[file], round(float(row[start]), 3)) for _, row in rows}
+        except (OSError, ValueError, IndexError, DataError) as error:
             raise UsageError(f"--reviewed: {path}: is no list of this command ({error}); give its CSV files") from error
     return found
 

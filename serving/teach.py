@@ -40,7 +40,10 @@ class TeachOptions:
     """folder of the new bundle"""
     examples: Annotated[Path | None, tyro.conf.Positional] = None
     """a folder with a folder of recordings for each class, or a CSV file with the columns file, start, end and label:
-    paths relative to the CSV file, seconds, empty for the whole file. Default: descriptions alone"""
+    paths relative to the CSV file (see --recordings), seconds, empty for the whole file. Default: descriptions alone"""
+    recordings: Path | None = None
+    """the folder to which paths in the CSV file are relative, if that is not its own: for a table that `serving.label`
+    wrote, the folder that was labelled"""
     descriptions: Path | None = None
     """what classes sound like: one label a line, or CSV columns label and description, as for `serving.label`; needs
     the bundle's text model"""
@@ -62,7 +65,7 @@ def teach_bundle(options: TeachOptions) -> dict[str, Any]:
         raise UsageError("give examples, --descriptions, or both")
     refuse_existing(options.out, options.overwrite, MANIFEST)
     refuse_unwritable(options.out.parent, "--out")
-    examples = read_examples(options.examples) if options.examples is not None else []
+    examples = read_examples(options.examples, options.recordings) if options.examples is not None else []
     descriptions = Descriptions()
     if options.descriptions is not None:
         source = read_label_file(options.descriptions, "--descriptions")

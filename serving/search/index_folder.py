@@ -158,9 +158,10 @@ def check_files(folder: Path, manifest: IndexManifest) -> None:
             raise UsageError(f"{path}: has changed since it was made; {AGAIN}")
     source = Path(manifest.parquet)
     if _is_there(source) and not is_unchanged(source, manifest.parquet_stamp, manifest.made_ns):
+        bundle = "" if manifest.map_id is None else "--bundle BUNDLE "
         raise UsageError(
             f"{folder}: {source} has changed since the index was made; make it again: python -m serving.index {source} "
-            f"--out {folder} --overwrite"
+            f"{bundle}--out {folder} --overwrite"
         )
 
 

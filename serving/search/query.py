@@ -107,8 +107,10 @@ def choose_phrases(embedder: Embedder, texts: Sequence[str]) -> Phrases | None:
 
 
 def check_phrases(texts: Sequence[str]) -> None:
-    """LabelError: a text is empty, or takes the text model long."""
+    """LabelError: a text is none, is empty, or takes the text model long."""
     for text in texts:
+        if not isinstance(text, str):
+            raise LabelError(f"words: got {text!r:.80}; wanted a text, like 'rain on a tin roof'")
         if not text.strip():
             raise LabelError("words: got an empty text; wanted words for a sound, like 'rain on a tin roof'")
         check_label_length(text)

@@ -138,6 +138,9 @@ class SearchIndex:
         space = embedder.manifest.embedding_space
         self.check_space(space)
         check_top(top)
+        for name, texts in (("both", both), ("without", without)):
+            if isinstance(texts, str):  # its letters would be looked for
+                raise UsageError(f"{name}: got {texts!r:.80}; wanted a list of texts, like ['thunder']")
         phrases = choose_phrases(embedder, [*([] if words is None else [words]), *both, *without])
         embedding = None if sound is None else embed_sound(embedder, Path(sound))
         return self.search(make_query(space, embedder.zeroshot, embedding, phrases, len(without)), top)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from serving.audio.file_names import SUFFIXES, is_hidden, walk_recordings
 from serving.command_line import say
+from serving.csv_cells import original_text
 from serving.csv_rows import read_rows
 from serving.errors import DataError, LabelError, UsageError
 from serving.label_text import check_label_length, check_printable, join_labels, normalise_label
@@ -42,16 +43,20 @@ class Example:
         return self.start_s == 0 and self.end_s is None
 
 
-def read_examples(path: Path) -> list[Example]:
+def read_examples(path: Path, recordings: Path | None = None) -> list[Example]:
     """Read a folder with a folder of recordings for each class, or a CSV file.
 
+    recordings  the folder to which the CSV file's paths are relative; None: its own
     errors   UsageError: there is no such thing, a class has no recording, or there is none at all; LabelError: a
-             label is unfit or is spelt in two ways; DataError: a row of the CSV file is wrong
+             label is unfit or is spelt in two ways; DataError: a row of the CSV file is wrong, or none of its files
+             is there
     """
     if path.is_dir():
+        if recordings is not None:
+            raise UsageError(f"--recordings: is for a CSV file; got {path}, a folder of class folders")
         examples = _read_folder(path)
     elif path.is_file():
-        examples = _read_csv(path)
+        examples = _read_csv(path, recordings or path.parent)
     else:
         raise UsageError(f"{path}: is not there; give a folder with a folder for each class, or a CSV file")
     check_labels(example.label for example in examples)
@@ -60,6 +65,8 @@ def read_examples(path: Path) -> list[Example]:
 
 def listed_examples(examples: Mapping[str, Sequence[str | Path | Wave]]) -> list[Example]:
     """Examples given in Python: label -> paths, or samples with their rate in Hz. Errors as `read_examples`."""
+    if not isinstance(examples, Mapping):
+        raise UsageError(f"examples: got {examples!r:.80}; wanted a dict from a label to its recordings")
     listed: list[Example] = []
     for label, sources in examples.items():
         if isinstance(sources, str | Path | bytes) or not sources:
@@ -81,6 +88,8 @@ def check_labels(labels: Iterable[str]) -> None:
     """LabelError: a label is empty, too long or not printable, or two spellings mean the same label."""
     spellings: dict[str, str] = {}
     for label in dict.fromkeys(labels):
+        if not isinstance(label, str):
+            raise LabelError(f"labels: got {label!r:.80}; wanted a text")
         check_label_length(label)
         check_printable(label)
         if not normalise_label(label):
@@ -106,8 +115,8 @@ def _read_folder(folder: Path) -> list[Example]:
     return examples
 
 
-def _read_csv(path: Path) -> list[Example]:
-    """The rows that have a label."""
+def _read_csv(path: Path, recordings: Path) -> list[Example]:
+    """The rows that have a label, and files in the folder `recordings`."""
     try:
         rows = read_rows(path.read_text(encoding="utf-8-sig"), str(path))
     except (OSError, ValueError) as error:
@@ -118,21 +127,26 @@ def _read_csv(path: Path) -> list[Example]:
         raise DataError(f"{path}: got the columns {', '.join(header) or 'none'}; {WANTED}")
     examples = []
     for number, row in rows[1:]:
-        cells = {key: row[place] if 0 <= place < len(row) else "" for key, place in places.items()}
+        cells = {key: original_text(row[place]) if 0 <= place < len(row) else "" for key, place in places.items()}
         if cells["label"]:
-            examples.append(_example_of(cells, path, f"{path}, row {number}"))
+            examples.append(_example_of(cells, recordings, f"{path}, row {number}"))
     if not examples:
         raise DataError(f"{path}: no row has a label; {WANTED}")
+    if not any(isinstance(example.source, Path) and example.source.exists() for example in examples):
+        raise DataError(
+            f"{path}: none of its files is there, such as {examples[0].source}; give --recordings FOLDER, to which its "
+            "paths are relative"
+        )
     return examples
 
 
-def _example_of(cells: Mapping[str, str], path: Path, where: str) -> Example:
+def _example_of(cells: Mapping[str, str], recordings: Path, where: str) -> Example:
     if not cells["file"]:
         raise DataError(f"{where}: has no file; {WANTED}")
     start, end = (_seconds(cells[key], key, where) for key in ("start", "end"))
     if end is not None and end <= (start or 0.0):
         raise DataError(f"{where}: starts at {start or 0:g} s and ends at {end:g} s; wanted an end after the start")
-    return Example(cells["label"], path.parent / cells["file"], start or 0.0, end, where)
+    return Example(cells["label"], recordings / cells["file"], start or 0.0, end, where)
 
 
 def _seconds(text: str, column: str, where: str) -> float | None:

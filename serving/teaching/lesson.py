@@ -59,7 +59,9 @@ def teach(embedder: "Embedder", examples: Sequence[Example], descriptions: Descr
     check_labels([*descriptions.labels, *(example.label for example in examples)])
     if repeated := [label for i, label in enumerate(descriptions.labels) if label in descriptions.labels[:i]]:
         raise LabelError(f"descriptions: got {join_labels(repeated)} more than once; give each label once")
-    for text in descriptions.texts.values():
+    for label, text in descriptions.texts.items():
+        if not isinstance(text, str):
+            raise LabelError(f"descriptions: {label}: got {text!r:.80}; wanted a text")
         check_label_length(text)
         check_printable(text)
     before = embedder.lesson  # what was taught since the bundle was opened
@@ -217,7 +219,7 @@ def _doubts(prior: ZeroShot, placed: PlacedExamples) -> list[str]:
         if len(columns) > 1 and rank > (len(columns) + 1) / 2:
             nearest = names[columns[int(cosines.mean(axis=0).argmax())]]
             warnings.append(
-                f"{names[row]}: its examples contradict its description, which is number {rank:.1f} of {len(columns)} "
+                f"{names[row]}: its examples contradict its description, which is number {rank:.3g} of {len(columns)} "
                 f"by similarity on average; they are nearest to that of {nearest}: check the labels and the text"
             )
     return warnings

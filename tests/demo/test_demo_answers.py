@@ -48,6 +48,15 @@ def test_the_expected_score_is_that_for_as_many_labels_as_are_typed():
     assert "cannot be compared" in expectation(SCORES, kinds(1, 0))
 
 
+def test_taught_labels_have_the_score_among_the_labels_that_they_compete_with():
+    scores = SCORES | {"taught_accuracy": 1.0, "taught_accuracy_all": 0.25}
+    taught = {f"taught {i}": LabelKind.TAUGHT for i in range(2)}
+    assert expectation(scores, taught) == (
+        "Sounds of its taught classes: 100 % of the held-out examples are named right."
+    )
+    assert "Sounds of its taught classes: 25 % of" in expectation(scores, taught | kinds(43, 0))
+
+
 @pytest.mark.parametrize(("seen", "new", "words"), [(8, 1, "9 of 10"), (6, 4, "8 of 10"), (1, 1, "97 of 100")])
 def test_trained_and_new_labels_together_have_the_scores_of_the_nearest_measured_numbers(seen, new, words):
     text = expectation(SCORES | MIXED, kinds(seen, new))

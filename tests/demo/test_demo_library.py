@@ -183,7 +183,7 @@ def test_a_large_library_is_drawn_in_part_but_its_neighbours_always():
     assert {7, 1999} < shown
     assert MAX_DOTS / 2 < len(shown) <= MAX_DOTS + 2
     assert drawn.count('class="dot near"') == 2
-    assert f"{len(shown)} of {len(rows)} recordings" in drawn
+    assert f"{len(shown)} of {len(rows)} sounds" in drawn
     assert len(re.findall('tabindex="0"', drawn)) == 1  # Tab stops at the map once
 
 

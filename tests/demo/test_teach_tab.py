@@ -1,8 +1,10 @@
 """The tab "Teach": which sound is asked about, what an answer changes, and the tab in a real browser."""
 
 import csv
+import shutil
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from demo.library import Library, read_library
 from demo.teach_session import begin, library_of_uploads
 from serving.embed import main as embed
 from serving.embedder import Embedder
-from serving.errors import LabelError
+from serving.errors import AudioError, LabelError
 from serving.teach import main as teach
 from tests.demo.browser_visit import Visit
 
@@ -29,8 +31,9 @@ def scratch() -> Embedder:
 
 @pytest.fixture(scope="module")
 def library(scratch, recordings) -> Library:
-    """The small recordings, all of them."""
-    return library_of_uploads(scratch, [str(path) for path in sorted(recordings.rglob("*.wav"))])
+    """The small recordings, all of them, where they are."""
+    paths = [str(path) for path in sorted(recordings.rglob("*.wav"))]
+    return replace(library_of_uploads(scratch, paths), is_uploaded=False)
 
 
 def right_label(library: Library, row: int) -> int:
@@ -87,6 +90,22 @@ def test_the_answers_are_a_list_that_can_be_taught(scratch, library, tmp_path):
     sums = dict(zip(session.labels, session.taught.example_sums, strict=True))  # pyright: ignore[reportArgumentType]
     for name, row in zip(taught.class_names, taught.example_sums, strict=True):  # pyright: ignore[reportArgumentType]
         np.testing.assert_allclose(row, sums[name], atol=1e-3)  # other batches round otherwise
+
+
+def test_the_answers_about_uploads_can_be_taught_after_the_uploads_are_deleted(scratch, recordings, tmp_path):
+    mine = shutil.copytree(recordings / "tone", tmp_path / "mine")
+    uploads = shutil.copytree(mine, tmp_path / "uploads")
+    session = begin(scratch, LABELS, library_of_uploads(scratch, [str(path) for path in sorted(uploads.iterdir())]))
+    (tmp_path / "examples.csv").write_text(session.answered(0).answered(0).table())
+    shutil.rmtree(uploads)
+    arguments = [FROM_SCRATCH, tmp_path / "examples.csv", "--recordings", mine, "--out", tmp_path / "taught"]
+    assert teach([str(argument) for argument in arguments]) == 0
+
+
+def test_an_upload_that_is_no_sound_is_told_by_its_name_alone(scratch, tmp_path):
+    (tmp_path / "bad.wav").write_text("no sound")
+    with pytest.raises(AudioError, match=r"^bad\.wav: not a readable audio file"):
+        library_of_uploads(scratch, [str(tmp_path / "bad.wav")])
 
 
 @pytest.mark.parametrize("labels", [["dog"], [f"sound {i}" for i in range(10)]])

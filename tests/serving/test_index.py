@@ -165,8 +165,14 @@ def test_an_index_whose_parquet_file_has_changed_is_refused_with_the_command_tha
     source = repointed(own)
     assert len(SearchIndex.open(own)) == 8  # touched, but the same
     parquet.write_table(parquet.read_table(source).slice(1), source)
-    with pytest.raises(UsageError, match=r"has changed since the index was made.* --out .*sounds\.index --overwrite"):
-        SearchIndex.open(own)
+    content = json.loads((own / "index.json").read_text())
+    for map_id, flag in ((None, ""), ("of a map", "--bundle BUNDLE ")):
+        (own / "index.json").write_text(json.dumps(content | {"map_id": map_id}))
+        with pytest.raises(
+            UsageError,
+            match=rf"has changed since the index was made.*\.parquet {flag}--out .*sounds\.index --overwrite",
+        ):
+            SearchIndex.open(own)
 
 
 def test_an_index_works_without_its_parquet_file(own):

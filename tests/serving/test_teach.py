@@ -408,6 +408,7 @@ def test_examples_that_contradict_their_description_are_named(scratch, lesson_fo
     assert swapped.lesson is not None
     assert rain.lesson.doubts == []
     assert [doubt.partition(":")[0] for doubt in swapped.lesson.doubts] == ["my noise", "my clicks"]
+    assert ".0 of" not in "".join(swapped.lesson.doubts)
 
 
 def test_wrong_examples_are_refused_in_one_line_and_nothing_is_written(lesson_folder, tmp_path, capsys):
@@ -441,12 +442,53 @@ def test_wrong_examples_are_refused_in_one_line_and_nothing_is_written(lesson_fo
     assert "no example of my tone can be used" in refused(tmp_path / "lost")
 
 
+def test_a_corrected_table_of_labels_is_taught_with_the_folder_that_was_labelled(lesson_folder, tmp_path, capsys):
+    table = tmp_path / "table.csv"
+    labelled = [
+        FROM_SCRATCH,
+        lesson_folder,
+        "--labels",
+        "rain, clock tick",
+        "--out",
+        table,
+        "--threshold",
+        -1,
+        "--probability",
+        0,
+    ]
+    assert label_main([*map(str, labelled), "--backend", "onnxruntime"]) == 0
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows([row | {"label": Path(row["path"]).parent.name} for row in rows])
+    assert "give --recordings FOLDER" in fails(capsys, FROM_SCRATCH, table, "--out", tmp_path / "out")
+    arguments = [FROM_SCRATCH, table, "--recordings", lesson_folder, "--out", tmp_path / "out"]
+    assert main([*map(str, arguments), "--backend", "onnxruntime"]) == 0
+    taught = json.loads(capsys.readouterr().out.splitlines()[-1])["taught"]
+    assert {name: each["examples"] for name, each in taught.items()} == dict.fromkeys(
+        ["my tone", "my noise", "my clicks"], 4
+    )
+    assert "--recordings: is for a CSV file" in fails(
+        capsys, FROM_SCRATCH, lesson_folder, "--recordings", lesson_folder, "--out", tmp_path / "other"
+    )
+
+
 def test_a_list_with_semicolons_is_read(tmp_path):
+    (tmp_path / "0.wav").touch()
     (tmp_path / "list.csv").write_text("file;start;end;label\n0.wav;0.5;1;a\n\n1.wav;;;b\n", encoding="utf-8-sig")
     first, second = read_examples(tmp_path / "list.csv")
     assert (first.label, first.source, first.start_s, first.end_s) == ("a", tmp_path / "0.wav", 0.5, 1.0)
     assert second.is_whole
     assert second.where.endswith("row 4")
+
+
+def test_an_apostrophe_before_a_formula_in_a_table_belongs_to_no_name(tmp_path):
+    (tmp_path / "-dog.wav").touch()
+    (tmp_path / "list.csv").write_text("path,label\n'-dog.wav,'=my dog\n'twas.wav,'my owl\n")
+    first, second = read_examples(tmp_path / "list.csv")
+    assert (first.source, first.label) == (tmp_path / "-dog.wav", "=my dog")
+    assert (second.source, second.label) == (tmp_path / "'twas.wav", "'my owl")
 
 
 @pytest.mark.parametrize(
@@ -469,7 +511,7 @@ def test_a_list_with_semicolons_is_read(tmp_path):
         (["file,start,end,label", "0.wav,0,9,a"], "row 2: got 0 to 9 s; the recording ends at 1.200 s"),
         (["file,start,end,label", '0.wav,0,1,"a'], "cannot be read as CSV"),
         (["file,start,end,label", "0.wav,0,1,a", "0.wav,0,1,b"], "row 3: the same sound is an example of a, b"),
-        (["file,label", "gone.wav,a"], "none of the 1 examples can be used"),
+        (["file,label", "gone.wav,a"], "none of its files is there, such as"),
     ],
 )
 def test_a_wrong_list_is_refused_with_the_row(lesson_folder, tmp_path, capsys, lines: Sequence[str], reason: str):
@@ -503,8 +545,12 @@ def test_wrong_flags_are_refused(textless_folder, lesson_folder, tmp_path, capsy
 
 def test_wrong_examples_in_python_are_refused(scratch):
     wave = np.zeros(RATE_HZ, np.float32)
-    for examples in ({"a": []}, {"a": "a.wav"}, {"a": [3]}, {}):
+    for examples in ({"a": []}, {"a": "a.wav"}, {"a": [3]}, {}, ["a.wav"]):
         with pytest.raises(UsageError):
             scratch.teach(examples)
     with pytest.raises(LabelError):
         scratch.teach({"a": [(wave, RATE_HZ)], "A": [(wave, RATE_HZ)]})
+    with pytest.raises(LabelError, match="labels: got 3; wanted a text"):
+        scratch.teach({3: [(wave, RATE_HZ)]})
+    with pytest.raises(LabelError, match="descriptions: a: got None; wanted a text"):
+        scratch.teach({"a": [(wave, RATE_HZ)]}, {"a": None})

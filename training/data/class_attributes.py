@@ -27,7 +27,8 @@ BUILT_IN = Path(__file__).with_name("attributes.toml")
 def read_attributes(path: Path) -> Attributes:
     """Read a file of attributes; class names are normalised.
 
-    errors   UsageError: the file cannot be read, or has something else than classes with numbers from 0 to 10
+    errors   UsageError: the file cannot be read, has something else than classes with numbers from 0 to 10, or a class
+             twice
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -46,7 +47,12 @@ def read_attributes(path: Path) -> Attributes:
                 raise UsageError(
                     f"--attributes: {path}: {name}: {attribute} is {tenths!r}; wanted a whole number, 0 to 10"
                 )
-    return {normalise_label(name): attributes for name, attributes in table.items()}
+    spellings: dict[str, str] = {}
+    for name in table:
+        first = spellings.setdefault(normalise_label(name), name)
+        if first != name:
+            raise UsageError(f"--attributes: {path}: {join_labels([first, name])} are the same class; give it once")
+    return {key: table[name] for key, name in spellings.items()}
 
 
 def choose_attributes(classes: Sequence[str], given: str | None) -> Attributes:

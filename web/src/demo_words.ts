@@ -44,7 +44,7 @@ export const WORDS = {
   expectBoth: "Sounds of the {} that it was trained on: about {} first answers are right. Sounds of the {}: about {}.",
   expectMissed:
     "Sounds of its classes: about {} first answers are right. Sounds of the {} are missed more often; how often was not measured for this bundle.",
-  expectTaught: "Sounds of its taught classes: about {} held-out examples are named right.",
+  expectTaught: "Sounds of its taught classes: {} of the held-out examples are named right.",
   startsFrom: "Google's YAMNet, which heard AudioSet's 521 classes",
   nameTab: "Name that sound",
   liveTab: "Live",

@@ -60,8 +60,11 @@ export function expectation(scores: Scores, kinds: ReadonlyMap<string, LabelKind
   const newLabels = kinds.size - seenLabels - taughtLabels;
   const classes = taughtLabels ? WORDS.itsClasses : WORDS.allClasses;
   const sentences = [ofUntaught(scores, seenLabels, newLabels, classes)];
-  const taught = scores.taught_accuracy;
-  if (taughtLabels && typeof taught === "number") sentences.push(say(WORDS.expectTaught, outOfTen(taught)));
+  const taught = seenLabels ? scores.taught_accuracy_all : scores.taught_accuracy;
+  if (taughtLabels && typeof taught === "number") {
+    const percent = `${(100 * taught).toFixed(0)} %`; // no "9 of 10", which would look like the number of examples
+    sentences.push(say(WORDS.expectTaught, percent));
+  }
   return sentences.filter(Boolean).join(" ");
 }
 

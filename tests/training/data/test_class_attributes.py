@@ -42,6 +42,7 @@ def test_a_users_file_gives_them_for_other_classes(tmp_path):
         ("curlew = {tonal = 0.5}", "tonal is 0.5"),
         ("curlew = {tonal = true}", "tonal is True"),
         ("lark = {tonal = 5}", "lacks curlew"),
+        ("curlew = {tonal = 5}\nCurlew = {tonal = 6}", "curlew, Curlew are the same class; give it once"),
     ],
 )
 def test_a_wrong_file_is_refused_in_one_line(tmp_path, content, wanted):
