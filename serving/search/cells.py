@@ -10,7 +10,7 @@ from serving.search.records import Records, Slices
 from serving.search.scores import Scorer
 
 # Measured in docs/results/search.md.
-READ, READ_FOR_WORDS = 16_384, 49_152  # rows of the best cells, at least; the latter for one phrase alone
+READ, READ_FOR_WORDS = 16_384, 36_864  # rows of the best cells, at least; the latter for one phrase alone
 READ_A_RESULT = 16  # for each row that is asked for, at least
 CANDIDATES = 256  # rows whose exact scores are computed, at least
 CANDIDATES_A_RESULT = 4
