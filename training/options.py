@@ -21,8 +21,11 @@ from training.zeroshot_maps import LAMBDAS, MAPS
 
 LOW_RATE = 1e-3  # learning rate after pretraining on the vocabulary, and for vggish's large fully connected layers
 OBJECTIVES = ("text", "classes", "whitening")
-TEXT = {"yamnet": Recipe(epochs=30, finishing=5)}  # docs/results/zero-shot.md
-SHORT_TEXT = Recipe(epochs=8)  # of the other networks
+TEXT = {  # docs/results/zero-shot.md
+    "yamnet": Recipe(epochs=30, finishing=5),
+    "yamnet-compact": Recipe(epochs=8),
+    "vggish": Recipe(epochs=8),
+}
 CLASSES = {
     "yamnet": Recipe(epochs=96, finishing=16, mixing="sound"),
     "yamnet-compact": Recipe(epochs=88, finishing=8),
@@ -209,8 +212,7 @@ def recipe_of(options: Options) -> Recipe:
     """The objective's recipe, changed by the flags that were given."""
     if options.goal == "whitening":
         return Recipe(epochs=1)
-    text = TEXT.get(options.network, SHORT_TEXT)
-    recipe = text if options.goal == "text" else CLASSES[options.network]
+    recipe = (TEXT if options.goal == "text" else CLASSES)[options.network]
     if options.network == "vggish":  # its fully connected layers need the whole window
         recipe = replace(recipe, crop=1.0)
     if options.sounds or options.network == "vggish":

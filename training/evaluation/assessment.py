@@ -104,11 +104,9 @@ def assess(learner: Learner, config: RunConfig, network: Network, run: Path, out
     if parts.unseen.any():
         scores = replace(zeroshot, temperature=1.0).scores(embeddings)
         control = control_scores(learner, parts.seen, parts.train, clip_statistics(learner.recordings.frames))
-        result = _among_unseen(learner, config, parts, embeddings, scores, control, result)
-        if zeroshot.given_targets is not None:
-            by_text = replace(zeroshot, given_targets=None).scores(embeddings)
-            rows = np.flatnonzero(parts.unseen[labels])
-            result = replace(result, zsl_texts_alone=zsl(by_text[rows], labels[rows], ~parts.unseen))
+        has_targets = zeroshot.given_targets is not None
+        by_text = replace(zeroshot, given_targets=None).scores(embeddings) if has_targets else None
+        result = _among_unseen(learner, config, parts, embeddings, scores, by_text, control, result)
         if len(parts.held_back):
             names = [name for name, asked in zip(zeroshot.class_names, parts.seen | parts.unseen, strict=True) if asked]
             offset = zeroshot.choose(names).own_offset / zeroshot.temperature
@@ -137,9 +135,9 @@ def _parts(learner: Learner, config: RunConfig) -> _Parts:
 
 def _among_unseen(
     learner: Learner, config: RunConfig, parts: _Parts, embeddings: NDArray[np.float32],
-    scores: NDArray[np.float32], control: NDArray[np.float32], result: Assessment,
+    scores: NDArray[np.float32], by_text: NDArray[np.float32] | None, control: NDArray[np.float32], result: Assessment,
 ) -> Assessment:  # fmt: skip
-    """ZSL: accuracy when only the unseen classes can be guessed. scores, control [n_clips, n_classes]."""
+    """ZSL: accuracy when only the unseen classes can be guessed. scores, by_text, control [n_clips, n_classes]."""
     labels = learner.recordings.labels()
     rows = np.flatnonzero(parts.unseen[labels])
 
@@ -153,6 +151,7 @@ def _among_unseen(
     return replace(
         result,
         zsl=accuracy(scores),
+        zsl_texts_alone=None if by_text is None else accuracy(by_text),
         zsl_chance=float(1 / parts.unseen.sum()),
         zsl_no_network=accuracy(control),
         zsl_random_vectors=float(np.mean(random)),
