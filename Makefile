@@ -7,6 +7,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-from.lock
+VENV_GB := 9
 
 # make demo: what to train on. Without recordings, sounds are synthesised.
 DATASET ?= synthetic
@@ -45,6 +46,10 @@ $(STAMP): requirements.lock
 	  else \
 	    echo "error: $(PYTHON) with its venv module is needed; on Debian: apt-get install $(PYTHON)-venv" >&2; exit 2; \
 	  fi; \
+	fi; \
+	free=$$(df --output=avail -BG . | tail -1 | tr -dc 0-9); \
+	if [ ! -e $(STAMP) ] && [ "$$free" -lt $(VENV_GB) ]; then \
+	  echo "error: got $$free GB free on the disk of $(CURDIR); wanted $(VENV_GB) GB for $(VENV): remove files, or clone to another disk" >&2; exit 2; \
 	fi; \
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); \
 	echo "installing what requirements.lock names (7 GB with PyTorch's CUDA libraries; some minutes)"; \
