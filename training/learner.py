@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from training.fit.whitening import fit_embedding, fit_head
 from training.fit.workers import Workers
 from training.networks import FRESH_WEIGHTS, Network, NetworkConfig, TextHead, build_network
 from training.prototype_map import ClassSide
+from training.published.audioset_classes import PublishedClassifier, published_classifier
 from training.published.batchnorm_statistics import measure_statistics
 from training.published.pretrained import load_pretrained
 from training.recordings import Recordings
@@ -90,6 +92,8 @@ class Learner:
             for line in (report.line(), *report.warnings):
                 say(line)
             if config.objective == "whitening":
+                if config.map == "prototypes" and self.classifier(config) is None:
+                    say("these weights have no classifier: only the seen classes say where texts belong")
                 return network, self._whiten(network, train, validation, run)
             if not report.statistics and not resume:
                 measured = (train.frames, train.clips)
@@ -161,12 +165,26 @@ class Learner:
         if isinstance(network.head, TextHead):
             return text_zeroshot(self.class_side(seen), network.head, train, validation)
         assert config.map is not None
-        return fit_zeroshot(self.class_side(seen), train, validation, config.map)
+        classes = self.class_side(seen)
+        if config.objective == "whitening":
+            linear = network.embedding[0]
+            assert isinstance(linear, nn.Linear)
+            classes = self.with_published(classes, config, linear.weight.detach().cpu().numpy().T)
+        return fit_zeroshot(classes, train, validation, config.map)
 
     def class_side(self, seen: NDArray[np.bool_]) -> ClassSide:
         """What is known of the table's classes without a recording, where `seen` [n_classes] are trained on."""
         attributes = None if self.attributes is None else class_vectors(self.attributes, seen)
         return ClassSide(self.recordings.table.classes, seen, class_vectors(self.texts, seen), attributes)
+
+    def with_published(self, classes: ClassSide, config: RunConfig, matrix: NDArray[np.floating]) -> ClassSide:
+        """The same with the classes of the published weights, for an embedding that is features @ matrix."""
+        classifier = self.classifier(config)
+        return classes if classifier is None else replace(classes, published=classifier.under(matrix))
+
+    def classifier(self, config: RunConfig) -> PublishedClassifier | None:
+        """The classifier of the published weights, if they have one."""
+        return None if self.init is None else _classifier(self.init, config.text)
 
     def _vocabulary(self, config: RunConfig) -> Vocabulary:
         window = config.front_end.network_window(config.window_frames)
@@ -239,6 +257,12 @@ class Learner:
         self.workers.wait()
         if self.workers.first:
             save_tensors(run / WEIGHTS, network.state_dict(), {"unit_length": True})
+
+
+@cache
+def _classifier(path: Path, encoder: str) -> PublishedClassifier | None:
+    """As `published_classifier`. Its names take two seconds, and a calibration asks for them 20 times."""
+    return published_classifier(path, text_encoder(encoder))
 
 
 def _measure_statistics(network: Network, frames: ClipFrames, clips: NDArray[np.int64], config: RunConfig) -> None:

@@ -7,8 +7,13 @@ regression from texts to embeddings. The opposite direction, from embeddings to 
 so that a few classes become the nearest of most clips (hubs): Shigeto 2015 (arXiv:1507.00825), Lazaridou 2015 (ACL
 P15-1027).
 
-Where the classes have attributes (training.data.class_attributes), these are the class vectors of unseen classes, seen
-classes stand at their own prototypes, and texts place only the labels that are typed later.
+Seen classes stand at their own prototypes, unseen ones where the regression places them. Where the classes have
+attributes (training.data.class_attributes), these place the unseen classes, and texts only the labels that are typed
+later.
+
+Published weights with a classifier know more classes than the recordings have (training.published.audioset_classes).
+Their names and their directions then take part in the regression from texts, and an unseen class with attributes stands
+halfway between its attributes' prediction and its text's.
 
 Lambda and the GZSL offset are chosen on pseudo-unseen classes: seen classes that a fit leaves out.
 """
@@ -21,6 +26,7 @@ from numpy.typing import NDArray
 
 from serving.zeroshot import ZeroShot, unit_rows
 from training.evaluation.scoring import tradeoff, zsl
+from training.published.audioset_classes import PublishedClasses
 
 STRENGTHS = (0.3, 1.0, 3.0, 10.0)  # lambda
 DEFAULT_STRENGTH = 3.0  # for too few classes to choose
@@ -39,12 +45,14 @@ class ClassSide:
     names       all classes;  seen [C] bool
     vectors     [C, text_size] float32 from `class_vectors`
     attributes  [C, n_attributes] float32: those of the classes, centred on the seen ones, as unit rows; None: unknown
+    published   the classes of the published weights in the space of the embeddings; None: there are none
     """
 
     names: Sequence[str]
     seen: NDArray[np.bool_]
     vectors: NDArray[np.float32]
     attributes: NDArray[np.float32] | None = None
+    published: PublishedClasses | None = None
 
 
 def prototype_map(classes: ClassSide, train: Labelled, strength: float) -> ZeroShot:
@@ -56,15 +64,13 @@ def prototype_map(classes: ClassSide, train: Labelled, strength: float) -> ZeroS
     mean = embeddings.mean(axis=0)
     heard = np.unique(labels)
     means = np.stack([embeddings[labels == c].mean(axis=0) for c in heard]) - mean  # [n_heard, D]
-
-    def regression(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        known = vectors[heard].astype(np.float64)
-        return (known.T @ np.linalg.solve(known @ known.T + strength * np.eye(len(heard)), means)).astype(np.float32)
-
-    targets = None
+    by_text = _text_regression(classes, heard, means, strength)
+    targets = np.zeros((len(classes.names), len(mean)), np.float32)  # zeros: the text places the class
     if classes.attributes is not None:
-        targets = unit_rows(classes.attributes @ regression(classes.attributes))
-        targets[heard] = unit_rows(means.astype(np.float32))  # no prediction is needed: docs/results/zero-shot.md
+        targets = unit_rows(classes.attributes @ _regression(classes.attributes[heard], means, strength))
+        if classes.published is not None:
+            targets = unit_rows(targets + unit_rows(classes.vectors @ by_text))
+    targets[heard] = unit_rows(means.astype(np.float32))  # no prediction is needed: docs/results/zero-shot.md
     return ZeroShot(
         mean,
         np.eye(embeddings.shape[1], dtype=np.float32),
@@ -72,9 +78,26 @@ def prototype_map(classes: ClassSide, train: Labelled, strength: float) -> ZeroS
         classes.vectors,
         classes.seen,
         1.0,
-        text_projection=regression(classes.vectors),
+        text_projection=by_text,
         given_targets=targets,
     )
+
+
+def _text_regression(
+    classes: ClassSide, heard: NDArray[np.int64], means: NDArray[np.float32], strength: float
+) -> NDArray[np.float32]:
+    """From texts to prototypes: [text_size, D]. means [n_heard, D]: those of the classes with clips."""
+    if classes.published is None:
+        return _regression(classes.vectors[heard], means, strength)
+    length = np.linalg.norm(means, axis=1).mean()
+    known = np.concatenate([classes.vectors[heard], classes.published.vectors])
+    return _regression(known, np.concatenate([means, length * classes.published.directions]), strength)
+
+
+def _regression(known: NDArray[np.float32], means: NDArray[np.float32], strength: float) -> NDArray[np.float32]:
+    """Ridge regression from class vectors [n, size] to prototypes [n, D]: [size, D]."""
+    rows = known.astype(np.float64)
+    return (rows.T @ np.linalg.solve(rows @ rows.T + strength * np.eye(len(rows)), means)).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,12 @@ def test_too_little_disk_is_told_before_anything_is_installed(tmp_path: Path) ->
     disk.chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(
-        ["make", "setup", f"VENV={tmp_path}/venv"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+        ["make", "setup", f"VENV={tmp_path}/venv"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 2
     assert "error: got 5 GB free" in done.stderr

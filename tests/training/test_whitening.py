@@ -117,16 +117,25 @@ def test_few_classes_get_the_default_strength_and_no_offset():
 
 def test_the_map_keeps_its_projection_and_its_offset_in_the_file(tmp_path):
     texts, embeddings, labels = toy(np.random.default_rng(4))
-    fitted = replace(
-        prototype_map(ClassSide(NAMES, SEEN, texts), (embeddings, labels), 1.0), offset=0.25, text_mean=texts[0] * 0
-    )
+    train = SEEN[labels]
+    fitted = prototype_map(ClassSide(NAMES, SEEN, texts), (embeddings[train], labels[train]), 1.0)
+    fitted = replace(fitted, offset=0.25, text_mean=texts[0] * 0)
     write_zeroshot(fitted, tmp_path / "zeroshot.npz")
     read = read_zeroshot(tmp_path / "zeroshot.npz")
     np.testing.assert_array_equal(read.scores(embeddings), fitted.scores(embeddings))
     assert read.offset == 0.25
-    # A typed label with the text of a class scores as the class.
-    typed = read.choose(["typed"], lambda labels: texts[[3]])
-    np.testing.assert_allclose(typed.scores(embeddings)[:, 0], fitted.scores(embeddings)[:, 3], atol=1e-6)
+    # A typed label with the text of an unseen class scores as the class.
+    typed = read.choose(["typed"], lambda labels: texts[[11]])
+    np.testing.assert_allclose(typed.scores(embeddings)[:, 0], fitted.scores(embeddings)[:, 11], atol=1e-6)
+
+
+def test_seen_classes_stand_at_the_means_of_their_clips():
+    texts, embeddings, labels = toy(np.random.default_rng(6))
+    train = SEEN[labels]
+    fitted = prototype_map(ClassSide(NAMES, SEEN, texts), (embeddings[train], labels[train]), 1.0)
+    means = np.stack([embeddings[labels == c].mean(axis=0) for c in range(9)]) - embeddings[train].mean(axis=0)
+    np.testing.assert_allclose(fitted.targets[:9], unit_rows(means), atol=1e-5)
+    np.testing.assert_allclose(fitted.targets[9:], unit_rows(texts[9:] @ fitted.text_projection), atol=1e-6)
 
 
 def test_a_ranking_starts_from_the_offset_of_the_map():

@@ -104,8 +104,7 @@ def assess(learner: Learner, config: RunConfig, network: Network, run: Path, out
     if parts.unseen.any():
         scores = replace(zeroshot, temperature=1.0).scores(embeddings)
         control = control_scores(learner, parts.seen, parts.train, clip_statistics(learner.recordings.frames))
-        has_targets = zeroshot.given_targets is not None
-        by_text = replace(zeroshot, given_targets=None).scores(embeddings) if has_targets else None
+        by_text = replace(zeroshot, given_targets=None).scores(embeddings) if config.attributes else None
         result = _among_unseen(learner, config, parts, embeddings, scores, by_text, control, result)
         if len(parts.held_back):
             names = [name for name, asked in zip(zeroshot.class_names, parts.seen | parts.unseen, strict=True) if asked]

@@ -129,7 +129,8 @@ def _whitened_fit(learner: Learner, config: RunConfig) -> Fit:
         embeddings /= np.linalg.norm(embeddings[train], axis=1).mean()
         seen = ~unseen
         clips = embeddings[train], labels[train]
-        zeroshot = fit_zeroshot(learner.class_side(seen), clips, None, config.map or "ridge")
+        classes = learner.with_published(learner.class_side(seen), config, matrix)
+        zeroshot = fit_zeroshot(classes, clips, None, config.map or "ridge")
         return replace(zeroshot, text_mean=learner.texts[seen].mean(axis=0)), embeddings
 
     return fit
