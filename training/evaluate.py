@@ -30,7 +30,8 @@ from training.evaluation.holdouts import Holdout, Holdouts, draw_holdouts
 from training.evaluation.plots import draw_zero_shot, save_figure
 from training.evaluation.score_report import fold_table, holdout_table, markdown, mean_and_error, recipe_scores
 from training.fit.checkpoint import write_text
-from training.learner import Learner, fingerprint
+from training.learner import Learner
+from training.pretraining import fingerprint
 from training.published.pretrained import published_weights
 from training.recordings import load_recordings
 from training.run_folder import (

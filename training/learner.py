@@ -1,40 +1,37 @@
 """Train a network as a run's configuration says. training.run does it once, training.evaluate many times."""
 
-import hashlib
 import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from serving.errors import RunError
 from serving.zeroshot import ZeroShot
 from training.compute import Compute
-from training.data.file_lock import folder_lock
 from training.data.splits import ClipSplit
 from training.data.windows import ClipFrames, ClipSet
 from training.fit.checkpoint import load_tensors, save_tensors, write_text
 from training.fit.clip_embeddings import clip_features, embed_clips, head_loss_and_accuracy
 from training.fit.loop import fit
 from training.fit.objectives import ClassObjective, JointObjective, Objective, VocabularyObjective
-from training.fit.recipe import Epoch, Recipe
+from training.fit.recipe import Epoch
 from training.fit.whitening import fit_embedding, fit_head
 from training.fit.workers import Workers
-from training.networks import FRESH_WEIGHTS, Network, NetworkConfig, TextHead, build_network
+from training.networks import Network, TextHead, build_network
+from training.pretraining import Where, pretrain
 from training.prototype_map import ClassSide
 from training.published.audioset_classes import PublishedClassifier, published_classifier
 from training.published.batchnorm_statistics import measure_statistics
 from training.published.pretrained import load_pretrained
 from training.recordings import Recordings
-from training.run_folder import LAST, METRICS, WEIGHTS, RunConfig
-from training.synthesis.vocabulary import VERSION, Vocabulary, load_vocabulary
+from training.run_folder import METRICS, WEIGHTS, RunConfig
+from training.synthesis.vocabulary import Vocabulary, load_vocabulary
 from training.text_encoders import text_encoder
 from training.zeroshot_maps import Labelled, centred_unit_rows, class_vectors, fit_zeroshot, text_zeroshot
 
@@ -109,7 +106,8 @@ class Learner:
         objective: Objective = ClassObjective(train, len(classes), recipe.mixup, recipe.gain_db, crop, recipe.mixing)
         encoded = text_encoder(config.text)(vocabulary.texts) if vocabulary else None
         if vocabulary and encoded is not None and not resume:
-            self._pretrain(network, config, vocabulary, encoded, on_pretraining, say)
+            where = Where(self.cache_dir, self.compute, self.workers)
+            pretrain(network, config, vocabulary, encoded, where, on_pretraining, say)
         if isinstance(network.head, TextHead):
             seen = [self.recordings.table.classes.index(name) for name in classes]
             mean = self.texts[seen].mean(axis=0)
@@ -191,59 +189,6 @@ class Learner:
         with self.workers.first_alone():
             return load_vocabulary(config.vocabulary, 0, config.front_end, window, self.cache_dir)
 
-    def _pretrain(
-        self,
-        network: Network,
-        config: RunConfig,
-        vocabulary: Vocabulary,
-        encoded: NDArray[np.float32],
-        on_step: OnStep,
-        say: Callable[[str], None],
-    ) -> None:
-        """Pretrain the network on the vocabulary. The weights depend on no recording, so runs share them in the cache.
-
-        encoded  [n_sounds, text_size] float32: vectors of the vocabulary's descriptions
-        """
-        recipe = replace(pretraining_recipe(config), epochs=config.vocabulary_epochs)
-        # The head's size is not used here, but the random weights depend on it. It is 1, so that runs can share them.
-        shape = NetworkConfig(config.network.name, 1, config.network.dropout, encoded.shape[1])
-        folder = self.cache_dir / f"pretrained-{self._pretraining_key(config, shape, recipe, encoded)}"
-        with self.workers.held_by_first(folder_lock(folder)):
-            weights = _finished(folder, recipe.epochs)
-            if weights is None:
-                with self.workers.first_alone():
-                    folder.mkdir(parents=True, exist_ok=True)
-                torch.manual_seed(config.seed)
-                pretrained = build_network(shape)
-                if config.init:
-                    pretrained.features.load_state_dict(network.features.state_dict())
-                    pretrained.embedding.load_state_dict(network.embedding.state_dict())
-                crop = round(recipe.crop * config.window_frames)
-                objective = VocabularyObjective(vocabulary, centred_unit_rows(encoded, encoded.mean(axis=0)), crop)
-                say(f"the acoustic vocabulary first: {config.vocabulary} synthesised sounds, {recipe.epochs} epochs")
-                fit(
-                    pretrained, objective, None, recipe, config.seed, self.compute, folder,
-                    on_step, resume=_is_readable(folder / LAST), workers=self.workers,
-                )  # fmt: skip
-                weights = pretrained.state_dict()
-        # A class head keeps its random weights. A text head takes all tensors except the class vectors.
-        left_out = "head.class_vectors" if config.network.text_size else "head."
-        taken = {name: value for name, value in weights.items() if not name.startswith(left_out)}
-        network.load_state_dict(taken, strict=False)
-
-    def _pretraining_key(
-        self, config: RunConfig, shape: NetworkConfig, recipe: Recipe, encoded: NDArray[np.float32]
-    ) -> str:
-        """A hash of everything that the pretrained weights depend on."""
-        network = {name: value for name, value in asdict(shape).items() if name != "guided"}  # it never is
-        depends = {"version": VERSION, "network": network, "recipe": asdict(recipe), "seed": config.seed}
-        depends |= {"fresh_weights": FRESH_WEIGHTS}
-        depends |= {"text": config.text, "sounds": config.vocabulary, "front_end": asdict(config.front_end)}
-        if ":" in config.text:  # the encoder is a file or a folder; its content may change
-            depends["vectors"] = hashlib.sha256(encoded.tobytes()).hexdigest()
-        depends |= {"init": config.init, "torch": torch.__version__, "compute": str(self.compute)}
-        return fingerprint(depends)
-
     def _save_at_unit_length(self, network: Network, embeddings: Tensor, run: Path) -> None:
         """Scale the embedding layer so that embeddings of training clips have a mean length of 1, and save the weights.
 
@@ -273,31 +218,3 @@ def _measure_statistics(network: Network, frames: ClipFrames, clips: NDArray[np.
     network.eval()
     measure_statistics(nn.Sequential(*published), torch.from_numpy(windows).unsqueeze(1))
     network.train()
-
-
-def _finished(folder: Path, epochs: int) -> dict[str, Tensor] | None:
-    """The pretrained weights in a cache folder; None if they are missing, damaged or of another number of epochs."""
-    try:
-        weights, facts = load_tensors(folder / WEIGHTS)
-    except RunError:
-        return None
-    return weights if facts.get("epoch") == epochs else None
-
-
-def _is_readable(path: Path) -> bool:
-    """Whether a checkpoint in the cache can be resumed; a damaged one is replaced."""
-    try:
-        load_tensors(path)
-    except RunError:
-        return False
-    return True
-
-
-def fingerprint(facts: dict[str, Any]) -> str:
-    """A short hash of a JSON object: 16 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def pretraining_recipe(config: RunConfig) -> Recipe:
-    """The recipe for the vocabulary: crops as in the run, no mixup because descriptions cannot be mixed."""
-    return Recipe(epochs=12, batch_size=32, learning_rate=2e-3, crop=config.recipe.crop, mixup=0.0)
