@@ -59,6 +59,17 @@ def test_weights_without_the_classifier_have_no_classes(weights, tmp_path):
     assert published_classifier(tmp_path / "none.pt", by_length) is None
 
 
+def test_a_bundle_with_googles_weights_has_their_classifier(weights):
+    found = published_classifier(Path(__file__).parents[2] / "demo" / "model" / "embedder.onnx", by_length)
+    assert found is not None
+    assert found.weights.shape == (len(found.texts), 1024)
+    # The classes of dogs are nearer to each other than to music, so the names belong to the rows.
+    names = [name for name in CLASS_FILE.read_text().splitlines() if len(name) >= 4]
+    rows = unit_rows((found.weights - found.weights.mean(axis=0)).astype(np.float32))
+    bark, bow_wow, opera = (rows[names.index(name)] for name in ("Bark", "Bow-wow", "Opera"))
+    assert bark @ bow_wow > 0.3 > bark @ opera
+
+
 def test_a_direction_is_where_the_score_of_its_class_grows():
     rng = np.random.default_rng(0)
     matrix = np.linalg.qr(rng.standard_normal((40, 8)))[0]  # features of 40 numbers that vary in 8 dimensions

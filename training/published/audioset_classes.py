@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from serving.errors import DataError
 from serving.zeroshot import unit_rows
+from training.published.bundle_weights import CLASSIFIER
 from training.published.weight_files import read_weights
 
 CLASS_FILE = Path(__file__).with_suffix(".txt")
-CLASSIFIER = "classifier.weight"
 
 
 @dataclass(frozen=True)

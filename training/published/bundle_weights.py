@@ -2,22 +2,29 @@
 
 The export folds BatchNorm into the convolutions and keeps the names of our tensors, features.0.1.weight and so on.
 So a bundle can be the start of another training where Google's own files are not at hand.
+
+The bundle's model has no classifier. Where its last layer is that of Google's YAMNet, yamnet_classifier.safetensors has
+it, in FP16 (tensorflow/models, research/audioset/yamnet, Apache 2.0).
 """
 
 import re
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from training.published.google_yamnet import bias_batch_norm
 
 CONVOLUTION = re.compile(r"features\.(\d+)\.[01]\.(weight|bias)")
+CLASSIFIER_FILE = Path(__file__).with_name("yamnet_classifier.safetensors")
+CLASSIFIER = "classifier.weight"
+LAST_BIAS = "layer14.pointwise_conv.bn.bias"  # tells Google's weights from others
 N_CONVOLUTIONS = 27  # YAMNet's first layer, and two in each of its 13 separable layers
 
 
 def read_bundle_model(path: Path) -> dict[str, Tensor]:
-    """Tensors of an embedder.onnx by torch_audioset's names, in float32.
+    """Tensors of an embedder.onnx by torch_audioset's names, in float32; with the classifier if they are Google's.
 
     errors   ValueError: not an ONNX file, or not the FP32 or FP16 model of a `yamnet-audioset` bundle
     """
@@ -41,6 +48,9 @@ def read_bundle_model(path: Path) -> dict[str, Tensor]:
             tensors |= {f"{layer}.bn.{part}": value for part, value in bias_batch_norm(values.float()).items()}
     if sum(name.endswith("conv.weight") for name in tensors) != N_CONVOLUTIONS:
         raise ValueError("it is not the FP32 or FP16 model of a bundle whose network is yamnet-audioset")
+    published = load_file(CLASSIFIER_FILE)
+    if torch.allclose(tensors[LAST_BIAS], published[LAST_BIAS], rtol=1e-3, atol=1e-3):  # an FP16 model rounds by 5e-4
+        tensors[CLASSIFIER] = published[CLASSIFIER].float()
     return tensors
 
 
