@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 from serving.errors import BundleError, LabelError, UsageError
 from serving.label_text import check_printable, join_labels, normalise_label
+from serving.probabilities import softmax
 
 LARGEST_OFFSET = 1e6  # scores of two classes differ by 2 * temperature at most, which is far less
 TextEncoder = Callable[[Sequence[str]], NDArray[np.float32]]  # texts -> vectors [n, text_size]
@@ -227,10 +228,8 @@ class ZeroShot:
         """
         chosen = self if labels is None else self.choose(labels)
         offset = chosen.own_offset if offset is None else offset
-        scores = chosen.scores(embedding[None], offset=offset)[0].astype(np.float64)
+        shares = softmax(chosen.scores(embedding[None], offset=offset))[0]
         names = chosen.class_names
-        odds = np.exp(scores - scores.max())
-        shares = odds / odds.sum()
         return [(names[i], float(shares[i])) for i in np.argsort(-shares, kind="stable")]
 
     def choose(self, labels: Sequence[str], encode: TextEncoder | None = None) -> "ZeroShot":
