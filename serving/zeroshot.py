@@ -136,11 +136,13 @@ class ZeroShot:
         These are the cosines, less the map's `offset` for seen classes. Sounds have larger cosines to seen classes
         than to unseen ones, right or not; the offset makes both comparable. They do not depend on the other classes.
         """
+        return self.less_offset(self.cosines(embeddings))
+
+    def less_offset(self, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The similarities [n, C] of cosines [n, C]."""
         if not self.offset or not self.temperature:
-            return self.cosines(embeddings)
-        offset = np.float32(self.offset / self.temperature)
-        cosines = self.cosines(embeddings)
-        return np.where(self.seen, cosines - offset, cosines)
+            return cosines
+        return np.where(self.seen, cosines - np.float32(self.offset / self.temperature), cosines)
 
     def none_of_these(self, embeddings: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Whether an embedding is like none of the classes: its largest similarity is below the threshold, or it is

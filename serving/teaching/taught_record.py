@@ -8,6 +8,7 @@ from typing import Any
 from serving.bundle import Bundle
 from serving.bundle_files import TAUGHT
 from serving.errors import BundleError
+from serving.teaching.rivals import Rival
 
 MOST_KEYS = 1_000_000
 
@@ -20,12 +21,14 @@ class TaughtClass:
     keys         of its examples, see `EmbeddedExamples.keys`
     held_out     number of its examples that were scored by what the other recordings taught
     right        how many of them were named right among the taught classes
+    rival        the other class that takes many of them; None: there is none
     """
 
     description: str = ""
     keys: tuple[str, ...] = ()
     held_out: int = 0
     right: int = 0
+    rival: Rival | None = None
 
     @property
     def recordings(self) -> int:
@@ -52,7 +55,10 @@ def _class_of(fields: Mapping[str, Any]) -> TaughtClass:
     keys = fields["keys"]
     if not isinstance(keys, list) or len(keys) > MOST_KEYS or not all(isinstance(key, str) for key in keys):
         raise ValueError("keys")
-    return TaughtClass(str(fields["description"]), tuple(keys), int(fields["held_out"]), int(fields["right"]))
+    rival = fields.get("rival")  # older records have none
+    if rival is not None:
+        rival = Rival(str(rival["name"]), int(rival["taken"]), int(rival["held_out"]))
+    return TaughtClass(str(fields["description"]), tuple(keys), int(fields["held_out"]), int(fields["right"]), rival)
 
 
 def record_text(classes: Mapping[str, TaughtClass], prior_weight: float, source: str) -> str:

@@ -23,13 +23,16 @@ from export.triton import main as triton_main
 from serving.bundle import open_bundle
 from serving.doctor.bundle_check import examine_bundle
 from serving.embedder import Embedder
-from serving.errors import LabelError, UsageError
+from serving.errors import BundleError, LabelError, UsageError
 from serving.label import main as label_main
+from serving.manifest import write_manifest
 from serving.server.operation_routes import describe_model
 from serving.teach import main
 from serving.teaching.examples import read_examples
 from serving.teaching.lesson import Descriptions, with_classes
 from serving.teaching.posterior import PlacedExamples, choose_weight, held_out_cosines, with_examples
+from serving.teaching.rivals import find_rivals
+from serving.teaching.taught_record import read_record
 from serving.zeroshot import ZeroShot, unit_rows
 from serving.zeroshot_file import read_zeroshot
 from tests.bundle_copies import copy_bundle
@@ -135,7 +138,7 @@ def test_a_taught_bundle_is_whole_and_comparable_with_its_source(taught_folder):
     assert set(source.manifest.files) <= set(taught.manifest.files)
     card = taught.read("README.md").decode()
     assert "## Taught by examples" in card
-    assert "| my tone | 4 | 4 | 4 | 100.0% | none |" in card
+    assert "| my tone | 4 | 4 | 4 | 100.0% | none | none |" in card
     assert taught.manifest.scores["taught_accuracy"] == 1.0
     assert taught.manifest.scores["folds_accuracy"] == source.manifest.scores["folds_accuracy"]
 
@@ -155,6 +158,7 @@ def test_the_last_line_of_the_command_is_json_with_each_class(lesson_folder, tmp
     result = json.loads(told.out.splitlines()[-1])
     assert result["taught"]["my noise"] == {
         "examples": 4, "recordings": 4, "description": None, "held_out": 4, "accuracy": 1.0,
+        "rival": None,
     }  # fmt: skip
     assert result["classes"] == 13
     assert result["taught_accuracy"] == 1.0
@@ -409,6 +413,67 @@ def test_examples_that_contradict_their_description_are_named(scratch, lesson_fo
     assert rain.lesson.doubts == []
     assert [doubt.partition(":")[0] for doubt in swapped.lesson.doubts] == ["my noise", "my clicks"]
     assert ".0 of" not in "".join(swapped.lesson.doubts)
+
+
+def test_a_class_that_the_bundle_knows_under_another_name_is_told_as_the_rival(lesson_folder, tmp_path, capsys):
+    old, new, again = (tmp_path / name for name in ("old", "new", "again"))
+    assert main([str(FROM_SCRATCH), str(write_examples(tmp_path / "a", 6, seed=1)), "--out", str(old)]) == 0
+    taught = write_examples(tmp_path / "b", 3, seed=2)
+    (taught / "my tone").rename(taught / "beep")
+    (taught / "my noise").rename(taught / "hiss")
+    shutil.rmtree(taught / "my clicks")
+    capsys.readouterr()
+    assert main([str(old), str(taught), "--out", str(new)]) == 0
+    told = capsys.readouterr()
+    result = json.loads(told.out.splitlines()[-1])
+    rivals = {name: each["rival"] for name, each in result["taught"].items()}
+    assert rivals["beep"]["name"] == "my tone"
+    taken = rivals["beep"]["taken"]
+    assert rivals["beep"]["held_out"] == 3
+    assert rivals["my tone"] is None
+    assert any(line.startswith(f"beep: {taken} of 3 held-out examples") for line in result["doubts"])
+    assert f"warning: beep: {taken} of 3 held-out examples are named my tone" in told.err
+    assert "teach the examples as my tone" in told.err
+    assert f"| my tone: {taken} |" in (new / "README.md").read_text()
+    more = write_examples(tmp_path / "c", 2, seed=3)
+    assert main([str(new), str(more), "--out", str(again)]) == 0  # what it tells of an earlier lesson stays
+    assert f"| my tone: {taken} |" in (again / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("named", "rival"),
+    [
+        ("aaaa", None),
+        ("aaab", None),  # one example says nothing
+        ("aabb", ("b", 2)),
+        ("aaaaaabb", ("b", 2)),
+        ("aaaaaaabb", None),  # less than a quarter
+        ("bbcca", ("b", 2)),
+        ("bbccca", ("c", 3)),
+    ],
+)
+def test_a_rival_takes_two_held_out_examples_and_a_quarter_of_them(named, rival):
+    similarities = np.array([[letter == each for each in "abc"] for letter in named], np.float32)
+    found = find_rivals(list("abc"), similarities, np.zeros(len(named), np.intp)).get("a")
+    assert (found and (found.name, found.taken)) == rival
+
+
+def test_a_bundle_that_was_taught_before_rivals_were_written_opens(taught_folder, tmp_path):
+    folder = shutil.copytree(taught_folder, tmp_path / "old")
+    record = json.loads((folder / "taught.json").read_text())
+    for each in record["classes"].values():
+        del each["rival"]
+    manifest = open_bundle(folder).manifest
+    (folder / "taught.json").write_text(json.dumps(record))
+    write_manifest(folder, replace(manifest, files={}))
+    assert {name: each.rival for name, each in read_record(open_bundle(folder)).items()} == dict.fromkeys(
+        ["my clicks", "my noise", "my tone"]
+    )
+    record["classes"]["my tone"]["rival"] = {"name": "x"}
+    (folder / "taught.json").write_text(json.dumps(record))
+    write_manifest(folder, replace(manifest, files={}))
+    with pytest.raises(BundleError, match="is damaged"):
+        read_record(open_bundle(folder))
 
 
 def test_wrong_examples_are_refused_in_one_line_and_nothing_is_written(lesson_folder, tmp_path, capsys):
