@@ -27,7 +27,9 @@ def unseen_accuracy(scores: Mapping[str, Any], n_labels: int) -> float | None:
     measured = scores.get("unseen_top1")
     if not isinstance(measured, Mapping) or not measured or n_labels < 2:
         return None
-    points = sorted((int(count), float(share)) for count, share in measured.items())
+    points = sorted((int(count), float(share)) for count, share in measured.items() if int(count) > 1)
+    if not points:  # one label alone is always right
+        return None
     for (fewer, high), (more, low) in pairwise(points):
         if fewer <= n_labels <= more:
             way = math.log(n_labels / fewer) / math.log(more / fewer)

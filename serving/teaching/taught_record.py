@@ -8,7 +8,10 @@ from typing import Any
 from serving.bundle import Bundle
 from serving.bundle_files import TAUGHT
 from serving.errors import BundleError
+from serving.label_text import normalise_label
+from serving.manifest import Manifest
 from serving.teaching.rivals import Rival
+from serving.zeroshot import ZeroShot
 
 MOST_KEYS = 1_000_000
 
@@ -39,6 +42,13 @@ class TaughtClass:
     def accuracy(self) -> float | None:
         """Share of the held-out examples that were named right; None: none could be held out."""
         return self.right / self.held_out if self.held_out else None
+
+
+def new_classes(zeroshot: ZeroShot, manifest: Manifest) -> list[str]:
+    """The classes that were taught by examples and are not of the training: its scores say nothing about them."""
+    trained = set(map(normalise_label, manifest.seen_classes))
+    names = zip(zeroshot.class_names, zeroshot.has_examples, strict=True)
+    return [name for name, taught in names if taught and normalise_label(name) not in trained]
 
 
 def read_record(bundle: Bundle) -> dict[str, TaughtClass]:

@@ -24,7 +24,11 @@ export const NUMBERS = {
 
 export const WORDS = {
   tagline: "Small neural networks that recognise sounds by text descriptions, including sounds they were not trained on.",
-  good: "Good at its own {} classes: about {} first answers are right among them.",
+  good: "Good at the {} classes of its training: {}",
+  rightAmongThem: "about {} first answers are right among them.",
+  taughtMore: "Taught {} more by examples: {}",
+  taughtRight: "{} % of the held-out examples are named right among all its classes.",
+  taughtUnknown: "how often they are named right was not measured.",
   weaker:
     "Weaker on sounds that it knows only from words: the more labels, the more often the first answer is wrong (about {} right among 10).",
   noThreshold:

@@ -18,6 +18,7 @@ export function unseenAccuracy(scores: Scores, labels: number): number | null {
   if (typeof measured !== "object" || !measured || labels < 2) return null;
   const points = Object.entries(measured as Record<string, number>)
     .map(([count, share]): [number, number] => [Number(count), share])
+    .filter(([count]) => count > 1) // one label alone is always right
     .sort((a, b) => a[0] - b[0]);
   for (let i = 0; i + 1 < points.length; i++) {
     const [[fewer, high], [more, low]] = [points[i]!, points[i + 1]!];
@@ -62,7 +63,7 @@ export function expectation(scores: Scores, kinds: ReadonlyMap<string, LabelKind
   const sentences = [ofUntaught(scores, seenLabels, newLabels, classes)];
   const taught = seenLabels ? scores.taught_accuracy_all : scores.taught_accuracy;
   if (taughtLabels && typeof taught === "number") {
-    const percent = `${(100 * taught).toFixed(0)} %`; // no "9 of 10", which would look like the number of examples
+    const percent = `${roundHalfEven(100 * taught)} %`; // no "9 of 10", which would look like the number of examples
     sentences.push(say(WORDS.expectTaught, percent));
   }
   return sentences.filter(Boolean).join(" ");
@@ -95,7 +96,7 @@ export function outOfTen(share: number): string {
 }
 
 /** As Python rounds: 2.5 to 2, and 3.5 to 4. */
-function roundHalfEven(value: number): number {
+export function roundHalfEven(value: number): number {
   const below = Math.floor(value);
   if (value - below !== 0.5) return Math.round(value);
   return below % 2 ? below + 1 : below;
