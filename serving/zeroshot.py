@@ -274,7 +274,7 @@ class ZeroShot:
             install = "" if self.text_mean is None else "pip install 'unheard[text]', or "
             raise LabelError(
                 f"labels: got {join_labels(typed)}; this bundle knows {join_labels(self.class_names)}, and has no text "
-                f"model to understand others with: {install}export it again with --text-model"
+                f"model to understand others with: {install}export it again with its text model"
             )
         once: set[int | str] = set()
         repeated: list[str] = []

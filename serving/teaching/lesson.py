@@ -97,9 +97,7 @@ def with_classes(embedder: "Embedder", descriptions: Descriptions, labels: Seque
     vectors = {}
     if given:
         if zeroshot.text_mean is None or not embedder.knows_text:
-            raise LabelError(
-                f"--descriptions: got {join_labels(given)}, but {embedder.bundle.folder} has no text model"
-            )
+            raise LabelError(f"descriptions: got {join_labels(given)}, but {embedder.bundle.folder} has no text model")
         rows = unit_rows(embedder.encode_labels(given, texts) - zeroshot.text_mean)
         vectors = {normalise_label(label): row for label, row in zip(given, rows, strict=True)}
     wanted = {normalise_label(label): label for label in (*descriptions.labels, *labels)}

@@ -7,7 +7,7 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,13 +17,14 @@ import pytest
 import soundfile
 
 from demo.bundle_choice import FROM_SCRATCH, SHIPPED
+from demo.examples import EXAMPLE_SOUNDS
 from demo.expected_score import expectation
 from demo.label_kinds import LabelKind, label_kinds
 from export.triton import main as triton_main
 from serving.bundle import open_bundle
 from serving.doctor.bundle_check import examine_bundle
 from serving.embedder import Embedder
-from serving.errors import BundleError, LabelError, UsageError
+from serving.errors import BundleError, LabelError, UnheardError, UsageError
 from serving.label import main as label_main
 from serving.manifest import write_manifest
 from serving.server.operation_routes import describe_model
@@ -124,7 +125,7 @@ def test_what_is_saved_scores_as_what_was_taught(source, lesson_folder, tmp_path
     row = again.embed(wave, RATE_HZ)[None]
     np.testing.assert_allclose(again.zeroshot.similarities(row), taught.zeroshot.similarities(row), atol=1e-6)
     assert again.zeroshot.none_of_these(row) == taught.zeroshot.none_of_these(row)
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="exists already; give another folder, or overwrite=True to replace it"):
         taught.save(tmp_path / "mine")
     with pytest.raises(UsageError, match="taught nothing"):
         source.save(tmp_path / "other")
@@ -415,6 +416,30 @@ def test_examples_that_contradict_their_description_are_named(scratch, lesson_fo
     assert ".0 of" not in "".join(swapped.lesson.doubts)
 
 
+def test_messages_in_python_speak_of_parameters_and_not_of_flags(scratch, textless_folder, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("mine")
+    (tmp_path / "key.pub").write_text("no key")
+    taught = scratch.teach({"beep": [(small_sound("tone", np.random.default_rng(0)), RATE_HZ)]})
+
+    def told(work: Callable[[], object]) -> str:
+        with pytest.raises(UnheardError) as raised:
+            work()
+        assert "--" not in str(raised.value)
+        return str(raised.value)
+
+    assert "or overwrite=True to replace it" in told(lambda: taught.save(tmp_path / "mine"))
+    assert "so overwrite=True will not replace it" in told(lambda: taught.save(tmp_path / "mine", overwrite=True))
+    assert "give another folder" in told(lambda: taught.save(tmp_path / "key.pub" / "mine"))
+    without_text = Embedder.load(textless_folder, "onnxruntime")
+    told(lambda: without_text.teach({}, {"hum": "a low hum"}))
+    assert told(lambda: without_text.teach({}, {"dog": "a bark"})).startswith("descriptions: got dog, but")
+    told(lambda: without_text.classify(np.zeros(16_000, np.float32), RATE_HZ, ["hum"]))
+    assert told(lambda: Embedder.load(FROM_SCRATCH, "onnxruntime", "bf16")).startswith("precision: got bf16")
+    told(lambda: Embedder.load(FROM_SCRATCH, trusted=[tmp_path / "key.pub"]))
+    told(lambda: scratch.embed_files([EXAMPLE_SOUNDS / "rain.ogg"], processes=0))
+
+
 def test_a_class_that_the_bundle_knows_under_another_name_is_told_as_the_rival(lesson_folder, tmp_path, capsys):
     old, new, again = (tmp_path / name for name in ("old", "new", "again"))
     assert main([str(FROM_SCRATCH), str(write_examples(tmp_path / "a", 6, seed=1)), "--out", str(old)]) == 0
@@ -589,7 +614,8 @@ def test_a_wrong_list_is_refused_with_the_row(lesson_folder, tmp_path, capsys, l
 def test_wrong_flags_are_refused(textless_folder, lesson_folder, tmp_path, capsys):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.txt").touch()
-    assert "exists already" in fails(capsys, FROM_SCRATCH, lesson_folder, "--out", tmp_path / "taken")
+    line = fails(capsys, FROM_SCRATCH, lesson_folder, "--out", tmp_path / "taken")
+    assert "exists already; give another folder, or --overwrite to replace it" in line
     assert "has no manifest.json" in fails(
         capsys, FROM_SCRATCH, lesson_folder, "--out", tmp_path / "taken", "--overwrite"
     )
