@@ -19,11 +19,11 @@ def draw_question(session: TeachSession, milliseconds: float | None = None) -> s
 
 
 def _notes(session: TeachSession) -> str:
-    """What is wrong with some uploads, until the first answer."""
+    """What is to know of uploads and labels, until the first answer."""
     if not session.notes or session.answers:
         return ""
     lines = "<br>".join(html.escape(line, quote=False) for line in session.notes)
-    return f'<div class="card refused" role="alert"><p><b>Not all of the recordings are used.</b><br>{lines}</p></div>'
+    return f'<div class="card refused" role="alert"><p><b>Before you begin.</b><br>{lines}</p></div>'
 
 
 def _rivals(session: TeachSession) -> str:

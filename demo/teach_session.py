@@ -39,7 +39,7 @@ class TeachSession:
     whole     the map of all classes of the bundle and the labels before any answer
     prior     the same of the labels alone
     library   the sounds to ask about
-    notes     about uploads that are left out, or read in part: one line each
+    notes     about uploads that are left out, or read in part, and labels without a known word: one line each
     answers   (row of the library, index of its label; None: none of the labels)
     curve     after each answer: share of the answered sounds that the map names right when their recording is left out
     name      of the session, which no other one has
@@ -143,14 +143,17 @@ class TeachSession:
 def begin(embedder: Embedder, labels: Sequence[str], library: Library, notes: Sequence[str] = ()) -> TeachSession:
     """A session without answers. notes: see `TeachSession`.
 
-    labels   2 to MAX_LABELS names; new ones start from their words, if the bundle understands text
-    errors   LabelError: too few or too many labels, or the text model knows no word of one
+    labels   2 to MAX_LABELS names; new ones start from their words, if the bundle understands them
+    errors   LabelError: too few or too many labels
     """
     if not 2 <= len(labels) <= MAX_LABELS:
         raise LabelError(f"labels: got {len(labels)}; type 2 to {MAX_LABELS}, so that each has a key")
-    described = Descriptions(tuple(labels)) if embedder.knows_text else Descriptions()
+    described = Descriptions(tuple(label for label in labels if embedder.understands(label)))
     whole = with_classes(embedder, described, labels)
-    return TeachSession(whole, whole.choose(list(labels)), library, tuple(notes))
+    prior = whole.choose(list(labels))
+    unknown = [label for label, has_text in zip(labels, prior.has_text, strict=True) if not has_text]
+    by_answers = [f"{label}: no word of it is known, so only your answers say what it sounds like" for label in unknown]
+    return TeachSession(whole, prior, library, (*notes, *by_answers))
 
 
 def library_of_uploads(embedder: Embedder, paths: Sequence[str]) -> tuple[Library, list[str]]:

@@ -132,6 +132,16 @@ def test_readable_uploads_are_used_and_the_others_are_named_with_the_reason(scra
     assert "bad.wav" not in draw_question(begin(scratch, LABELS, library, notes).answered(0))
 
 
+def test_a_label_without_a_known_word_is_taught_by_the_answers_alone(library, scratch):
+    session = begin(scratch, ["my tone", "zzyx", "my clicks"], library)
+    if scratch.knows_text:
+        assert [note.partition(":")[0] for note in session.notes] == ["zzyx"]
+    for _ in range(9):
+        session = session.answered(right_label(library, session.current or 0))
+    noise = [row for row in range(len(library)) if right_label(library, row) == 1]
+    assert (session.taught.scores(library.embeddings[noise]).argmax(axis=1) == 1).mean() > 0.9
+
+
 def test_a_class_of_the_bundle_that_takes_the_answered_sounds_is_named(library, scratch):
     """The bundle was taught these sounds under other names before."""
     files = [library.root / path for path in dict.fromkeys(library.paths)]
