@@ -62,7 +62,11 @@ class TeachSession:
     def taught(self) -> ZeroShot:
         """The map after the answers."""
         examples = self._examples
-        return with_examples(self.prior, examples, self._weight) if len(examples.rows) else self.prior
+        if not len(examples.rows):
+            return self.prior
+        taught = with_examples(self.prior, examples, self._weight)
+        counts = np.bincount(examples.classes, minlength=len(self.labels))
+        return replace(taught, seen=self.prior.seen | counts_as_seen(taught, counts, self._weight))
 
     @cached_property
     def _weight(self) -> float:
@@ -107,8 +111,10 @@ class TeachSession:
         examples = self._examples
         if not len(examples.rows):
             return 0.0
-        cosines = held_out_cosines(self.prior, examples, self._weight)
-        return float((cosines.argmax(axis=1) == examples.classes).mean())
+        taught = self.taught
+        scores = taught.temperature * held_out_cosines(self.prior, examples, self._weight)
+        scores -= taught.own_offset * taught.seen  # as `ZeroShot.rank` compares them
+        return float((scores.argmax(axis=1) == examples.classes).mean())
 
     @cached_property
     def rivals(self) -> dict[str, Rival]:

@@ -93,6 +93,8 @@ def test_the_answers_are_a_list_that_can_be_taught(scratch, library, tmp_path):
     assert rows[-1]["label"] == ""
     assert teach([str(FROM_SCRATCH), str(tmp_path / "examples.csv"), "--out", str(tmp_path / "mine")]) == 0
     taught = Embedder.load(tmp_path / "mine").zeroshot.choose(sorted({row["label"] for row in rows[:-1]}))
+    seen = dict(zip(session.labels, session.taught.seen.tolist(), strict=True))
+    assert {name: bool(each) for name, each in zip(taught.class_names, taught.seen, strict=True)} == seen
     sums = dict(zip(session.labels, session.taught.example_sums, strict=True))  # pyright: ignore[reportArgumentType]
     for name, row in zip(taught.class_names, taught.example_sums, strict=True):  # pyright: ignore[reportArgumentType]
         np.testing.assert_allclose(row, sums[name], atol=1e-3)  # other batches round otherwise
