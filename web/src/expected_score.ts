@@ -59,8 +59,7 @@ export function expectation(scores: Scores, kinds: ReadonlyMap<string, LabelKind
   const count = (kind: LabelKind) => [...kinds.values()].filter((each) => each === kind).length;
   const [seenLabels, taughtLabels] = [count("seen"), count("taught")];
   const newLabels = kinds.size - seenLabels - taughtLabels;
-  const classes = taughtLabels ? WORDS.itsClasses : WORDS.allClasses;
-  const sentences = [ofUntaught(scores, seenLabels, newLabels, classes)];
+  const sentences = [ofUntaught(scores, seenLabels, newLabels, taughtLabels)];
   const taught = seenLabels ? scores.taught_accuracy_all : scores.taught_accuracy;
   if (taughtLabels && typeof taught === "number") {
     const percent = `${roundHalfEven(100 * taught)} %`; // no "9 of 10", which would look like the number of examples
@@ -69,11 +68,11 @@ export function expectation(scores: Scores, kinds: ReadonlyMap<string, LabelKind
   return sentences.filter(Boolean).join(" ");
 }
 
-/** As `expectation`, for trained and new labels. classes: words for the trained ones. */
-function ofUntaught(scores: Scores, seenLabels: number, newLabels: number, classes: string): string {
+/** As `expectation`, for trained and new labels. The scores were measured without the taught ones. */
+function ofUntaught(scores: Scores, seenLabels: number, newLabels: number, taughtLabels: number): string {
   if (seenLabels && newLabels) return ofBoth(scores, seenLabels, newLabels);
   const [seen, fresh] = [seenAccuracy(scores), unseenAccuracy(scores, newLabels)];
-  if (seenLabels && seen !== null) return say(WORDS.expectSeen, classes, outOfTen(seen));
+  if (seenLabels && seen !== null) return say(taughtLabels ? WORDS.expectSeenAlone : WORDS.expectSeen, outOfTen(seen));
   if (!newLabels || fresh === null) return "";
   const chance = newLabels <= 5 ? say(WORDS.byChance, outOfTen(1 / newLabels)) : "";
   return say(WORDS.expectNew, newLabels, say(WORDS.areRight, outOfTen(fresh)), chance);
