@@ -9,6 +9,7 @@ from serving.errors import AudioError
 NOTHING_YET = hint_card(
     "Type two to nine labels and press <b>Start</b>.<br>The sounds that would teach most are played here, one by one."
 )
+MAX_NOTES = 12
 WIDTH, HEIGHT = 320, 120  # of the curve, in units of its picture
 
 
@@ -22,7 +23,9 @@ def _notes(session: TeachSession) -> str:
     """What is to know of uploads and labels, until the first answer."""
     if not session.notes or session.answers:
         return ""
-    lines = "<br>".join(html.escape(line, quote=False) for line in session.notes)
+    left = len(session.notes) - MAX_NOTES
+    shown = [*session.notes[:MAX_NOTES], *([f"and {left} more"] if left > 0 else [])]
+    lines = "<br>".join(html.escape(line, quote=False) for line in shown)
     return f'<div class="card refused" role="alert"><p><b>Before you begin.</b><br>{lines}</p></div>'
 
 

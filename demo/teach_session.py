@@ -196,7 +196,7 @@ def library_of_uploads(embedder: Embedder, paths: Sequence[str]) -> tuple[Librar
             told = [str(error)]
         notes += [line.replace(str(path), path.name) for line in told]  # a visitor knows the name alone
     if not names:
-        raise AudioError(f"recordings: none of the {len(paths)} can be used: {'; '.join(notes)}")
+        raise AudioError(f"recordings: none of the {len(paths)} can be used; the first: {notes[0]}")
     classes = [words_of_label(Path(name).stem) for name in names]
     library = Library(
         "the uploaded recordings",

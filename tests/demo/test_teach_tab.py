@@ -14,8 +14,8 @@ import soundfile
 
 from demo.bundle_choice import FROM_SCRATCH, BundleChoice
 from demo.draw_teach import draw_question
-from demo.examples import pick_examples
-from demo.library import Library, read_library
+from demo.examples import Example, pick_examples
+from demo.library import Library, embed_examples, read_library
 from demo.teach_session import begin, library_of_uploads
 from serving.embed import main as embed
 from serving.embedder import Embedder
@@ -100,6 +100,15 @@ def test_the_answers_are_a_list_that_can_be_taught(scratch, library, tmp_path):
         np.testing.assert_allclose(row, sums[name], atol=1e-3)  # other batches round otherwise
 
 
+def test_the_answers_about_the_examples_of_the_page_can_be_taught(scratch, recordings, tmp_path):
+    examples = [Example(recordings / kind / "0.wav", kind) for kind in ("tone", "noise", "clicks")]
+    session = begin(scratch, LABELS, embed_examples(scratch, examples))
+    for _ in examples:
+        session = session.answered(right_label(session.library, session.current or 0))
+    (tmp_path / "examples.csv").write_text(session.table())
+    assert teach([str(FROM_SCRATCH), str(tmp_path / "examples.csv"), "--out", str(tmp_path / "mine")]) == 0
+
+
 def test_the_answers_about_uploads_can_be_taught_after_the_uploads_are_deleted(scratch, recordings, tmp_path):
     mine = shutil.copytree(recordings / "tone", tmp_path / "mine")
     uploads = shutil.copytree(mine, tmp_path / "uploads")
@@ -112,7 +121,7 @@ def test_the_answers_about_uploads_can_be_taught_after_the_uploads_are_deleted(s
 
 def test_uploads_of_which_none_is_a_sound_are_refused_with_their_names_alone(scratch, tmp_path):
     (tmp_path / "bad.wav").write_text("no sound")
-    with pytest.raises(AudioError, match=r"none of the 1 can be used: bad\.wav: not a readable audio file"):
+    with pytest.raises(AudioError, match=r"none of the 1 can be used; the first: bad\.wav: not a readable audio file"):
         library_of_uploads(scratch, [str(tmp_path / "bad.wav")])
 
 
