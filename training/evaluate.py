@@ -152,8 +152,10 @@ def _this_run(learner: Learner, config: RunConfig, run: Path, out: Path) -> Asse
     table.add_column("what")
     table.add_column("value", justify="right")
     for name, value in without_single_class(asdict(assessment)).items():
-        if isinstance(value, float) or value == ONE_CLASS:
-            table.add_row(name.replace("_", " "), value if value == ONE_CLASS else f"{value:.3f}")
+        if isinstance(value, float):
+            table.add_row(name.replace("_", " "), f"{value:.3f}")
+        elif value == ONE_CLASS:
+            table.add_row(name, ONE_CLASS)
     console.print(table)
     return assessment
 
