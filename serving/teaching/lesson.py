@@ -72,7 +72,7 @@ def teach(embedder: "Embedder", examples: Sequence[Example], descriptions: Descr
     skipped: list[str] = []
     embedded = None
     if examples:
-        known = {key for each in earlier.values() for key in each.keys}
+        known = {key: name for name, each in earlier.items() for key in each.keys}
         embedded = _without(embed_examples(embedder, examples, quiet), known)
         _refuse_lost_classes(examples, embedded, descriptions.labels)
         skipped = embedded.skipped
@@ -122,8 +122,17 @@ def with_classes(embedder: "Embedder", descriptions: Descriptions, labels: Seque
     )
 
 
-def _without(embedded: EmbeddedExamples, known: set[str]) -> EmbeddedExamples:
-    """The examples whose keys are not known from an earlier lesson."""
+def _without(embedded: EmbeddedExamples, known: Mapping[str, str]) -> EmbeddedExamples:
+    """The examples that no earlier lesson had. known: key -> label of those that one had.
+
+    errors   UsageError: an earlier lesson had one under another label, or all of them
+    """
+    for key, label in zip(embedded.keys, embedded.labels, strict=True):
+        if normalise_label(known.get(key, label)) != normalise_label(label):
+            raise UsageError(
+                f"examples: the bundle was taught one of {label} before, as {known[key]}; to change that, teach the "
+                "bundle that it was made from"
+            )
     new = [i for i, key in enumerate(embedded.keys) if key not in known]
     n_known = len(embedded.keys) - len(new)
     if not n_known:

@@ -416,6 +416,19 @@ def test_examples_that_contradict_their_description_are_named(scratch, lesson_fo
     assert ".0 of" not in "".join(swapped.lesson.doubts)
 
 
+def test_an_example_under_another_label_than_in_an_earlier_lesson_is_refused_with_the_way_out(scratch):
+    """It was left out, as if it had been taught under this label."""
+    wave = (small_sound("tone", np.random.default_rng(0)), RATE_HZ)
+    taught = scratch.teach({"beep": [wave]})
+    other = (small_sound("noise", np.random.default_rng(0)), RATE_HZ)
+    with pytest.raises(
+        UsageError, match="one of whistle before, as beep; to change that, teach the bundle that it was"
+    ):
+        taught.teach({"whistle": [wave, other]})
+    with pytest.raises(UsageError, match="taught all 1 of them before"):
+        taught.teach({"Beep": [wave]})
+
+
 def test_messages_in_python_speak_of_parameters_and_not_of_flags(scratch, textless_folder, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
