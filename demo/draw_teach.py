@@ -9,13 +9,30 @@ from serving.errors import AudioError
 NOTHING_YET = hint_card(
     "Type two to nine labels and press <b>Start</b>.<br>The sounds that would teach most are played here, one by one."
 )
+MAX_NOTES = 12
 WIDTH, HEIGHT = 320, 120  # of the curve, in units of its picture
 
 
 def draw_question(session: TeachSession, milliseconds: float | None = None) -> str:
     """The current sound with its player, the answers, and the curve. milliseconds: for the last answer."""
-    parts = f"{_sound(session)}{_curve(session)}{_facts(session, milliseconds)}"
+    parts = f"{_notes(session)}{_sound(session)}{_curve(session)}{_rivals(session)}{_facts(session, milliseconds)}"
     return f'<div class="card teach" data-step="{session.name} {len(session.answers)}">{parts}</div>'
+
+
+def _notes(session: TeachSession) -> str:
+    """What is to know of uploads and labels, until the first answer."""
+    if not session.notes or session.answers:
+        return ""
+    left = len(session.notes) - MAX_NOTES
+    shown = [*session.notes[:MAX_NOTES], *([f"and {left} more"] if left > 0 else [])]
+    lines = "<br>".join(html.escape(line, quote=False) for line in shown)
+    return f'<div class="card refused" role="alert"><p><b>Before you begin.</b><br>{lines}</p></div>'
+
+
+def _rivals(session: TeachSession) -> str:
+    """The classes of the bundle that take many of the sounds of a label."""
+    lines = [rival.warning(label) for label, rival in session.rivals.items()]
+    return "".join(f'<p class="rival">{escape_name(line)}.</p>' for line in lines)
 
 
 def _sound(session: TeachSession) -> str:

@@ -27,7 +27,9 @@ def unseen_accuracy(scores: Mapping[str, Any], n_labels: int) -> float | None:
     measured = scores.get("unseen_top1")
     if not isinstance(measured, Mapping) or not measured or n_labels < 2:
         return None
-    points = sorted((int(count), float(share)) for count, share in measured.items())
+    points = sorted((int(count), float(share)) for count, share in measured.items() if int(count) > 1)
+    if not points:  # one label alone is always right
+        return None
     for (fewer, high), (more, low) in pairwise(points):
         if fewer <= n_labels <= more:
             way = math.log(n_labels / fewer) / math.log(more / fewer)
@@ -62,7 +64,7 @@ def expectation(scores: Mapping[str, Any], kinds: Mapping[str, LabelKind]) -> st
     n_new = len(kinds) - n_seen - n_taught
     if len(kinds) == 1:
         return "One label alone cannot be compared with others: add labels that could be meant instead."
-    sentences = [_expectation_of_untaught(scores, n_seen, n_new, "its classes" if n_taught else "all of its classes")]
+    sentences = [_expectation_of_untaught(scores, n_seen, n_new, n_taught)]
     taught = scores.get("taught_accuracy_all" if n_seen else "taught_accuracy")
     if n_taught and isinstance(taught, (int, float)):
         percent = f"{100 * taught:.0f} %"  # no "9 of 10", which would look like the number of examples
@@ -70,13 +72,16 @@ def expectation(scores: Mapping[str, Any], kinds: Mapping[str, LabelKind]) -> st
     return " ".join(filter(None, sentences))
 
 
-def _expectation_of_untaught(scores: Mapping[str, Any], n_seen: int, n_new: int, classes: str) -> str:
-    """As `expectation`, for trained and new labels. classes: words for the trained ones."""
+def _expectation_of_untaught(scores: Mapping[str, Any], n_seen: int, n_new: int, n_taught: int) -> str:
+    """As `expectation`, for trained and new labels. The scores were measured without the n_taught taught ones."""
     if n_seen and n_new:
         return _expectation_of_both(scores, n_seen, n_new)
     seen, new = seen_accuracy(scores), unseen_accuracy(scores, n_new)
     if n_seen and seen is not None:
-        return f"Sounds of {classes} together: about {out_of_ten(seen)} first answers are right."
+        right = out_of_ten(seen)
+        if n_taught:
+            return f"Sounds of its trained classes: about {right} first answers are right among these classes alone."
+        return f"Sounds of all of its classes together: about {right} first answers are right."
     if n_new and new is not None:
         by_chance = f" (by chance: {out_of_ten(1 / n_new)})" if n_new <= 5 else ""
         right = f"about {out_of_ten(new)} first answers are right"

@@ -4,6 +4,7 @@ import html
 
 from demo.expected_score import out_of_ten, seen_accuracy, unseen_accuracy
 from serving.embedder import Embedder
+from serving.teaching.taught_record import new_classes
 
 TAGLINE = "Small neural networks that recognise sounds by text descriptions, including sounds they were not trained on."
 AUDIOSET = "yamnet-audioset"  # the network that starts from Google's YAMNet
@@ -24,14 +25,21 @@ def facts(embedder: Embedder) -> dict[str, str]:
 
 def good_and_bad(embedder: Embedder) -> list[str]:
     """What the model is good and bad at: one sentence each."""
-    scores = embedder.manifest.scores
-    n_classes = len(embedder.zeroshot.seen_names)
+    manifest = embedder.manifest
+    scores, n_trained = manifest.scores, len(manifest.seen_classes)
+    n_taught = len(new_classes(embedder.zeroshot, manifest))
     seen, ten = seen_accuracy(scores), unseen_accuracy(scores, 10)
     sentences = []
     if seen is not None:
-        sentences.append(
-            f"Good at its own {n_classes} classes: about {out_of_ten(seen)} first answers are right among them."
-        )
+        right = f"about {out_of_ten(seen)} first answers are right among them."
+        sentences.append(f"Good at the {n_trained} classes of its training: {right}")
+    if n_taught:
+        taught = scores.get("taught_accuracy_all")
+        if isinstance(taught, (int, float)):
+            right = f"{100 * taught:.0f} % of the held-out examples are named right among all its classes."
+        else:
+            right = "how often they are named right was not measured."
+        sentences.append(f"Taught {n_taught} more by examples: {right}")
     if ten is not None:
         sentences.append(
             "Weaker on sounds that it knows only from words: the more labels, the more often the first answer is "

@@ -5,6 +5,7 @@ import io
 import os
 import re
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from demo.examples import Example
 from serving.audio import Recording
 from serving.bulk.embedding_file import EmbeddingFile
+from serving.bulk.pooled_files import pool_files
 from serving.embedder import Embedder
 from serving.errors import AudioError, UsageError
 from serving.label_lists import ESC50, list_in_words
@@ -195,13 +197,20 @@ def embed_examples(embedder: Embedder, examples: Sequence[Example]) -> Library:
     """
     files = [example.path.resolve() for example in examples]
     root = Path(os.path.commonpath([file.parent for file in files]))
+    durations_s, rows = [], []
+    with closing(pool_files(embedder, files, processes=None)) as pooled:
+        for file in pooled:
+            if isinstance(file, AudioError):
+                raise file
+            durations_s.append(file.duration_s)
+            rows.append(file.embedding)
     return Library(
         "the examples",
         root,
         [file.relative_to(root).as_posix() for file in files],
         [example.name for example in examples],
         np.zeros(len(files)),
-        np.full(len(files), PREVIEW_S),
-        embedder.embed_files(files),
+        np.array(durations_s),
+        np.stack(rows),
         embedder.manifest.embedding_space,
     )

@@ -15,6 +15,7 @@ from serving.audio import Window
 from serving.embedder import Embedder
 from serving.label_text import normalise_label
 from serving.pooling import pool
+from serving.probabilities import softmax
 from serving.zeroshot import ZeroShot
 
 BLOCK = 4096  # windows that are ranked at once: with 200 labels their scores take 7 MB
@@ -107,11 +108,9 @@ def _name_windows(
     similar: list[NDArray[np.float32]] = []
     for first in range(0, len(rows), BLOCK):
         block = rows[first : first + BLOCK]
-        scores = chosen.scores(block, offset=offset).astype(np.float64)  # [n, C]
-        odds = np.exp(scores - scores.max(axis=1, keepdims=True))
-        best = odds.argmax(axis=1)
-        shares = 1 / odds.sum(axis=1)  # the largest of the odds is 1
-        named += [(chosen.class_names[i], share) for i, share in zip(best, shares.tolist(), strict=True)]
+        shares = softmax(chosen.scores(block, offset=offset))  # [n, C]
+        best, largest = shares.argmax(axis=1), shares.max(axis=1)
+        named += [(chosen.class_names[i], share) for i, share in zip(best, largest.tolist(), strict=True)]
         none += chosen.none_of_these(block).tolist()
         similar.append(chosen.similarities(block).max(axis=1))
     return named, none, np.concatenate(similar)

@@ -15,10 +15,17 @@ from serving.audio import is_silent
 from serving.csv_cells import safe_cell
 from serving.embedder import Embedder
 from serving.errors import AudioError, LabelError
-from serving.label_text import words_of_label
+from serving.label_text import normalise_label, words_of_label
 from serving.teaching.lesson import Descriptions, with_classes
-from serving.teaching.posterior import PlacedExamples, choose_weight, held_out_cosines, with_examples
+from serving.teaching.posterior import (
+    PlacedExamples,
+    choose_weight,
+    counts_as_seen,
+    held_out_cosines,
+    with_examples,
+)
 from serving.teaching.review_choice import choose_rows
+from serving.teaching.rivals import Rival, find_rivals
 from serving.zeroshot import ZeroShot
 
 MAX_LABELS = 9  # each has a key
@@ -29,15 +36,19 @@ COLUMNS = ("file", "start", "end", "label")
 class TeachSession:
     """The answers so far. A new answer makes a new session.
 
-    prior     the map of the labels before any answer
+    whole     the map of all classes of the bundle and the labels before any answer
+    prior     the same of the labels alone
     library   the sounds to ask about
+    notes     about uploads that are left out, or read in part, and labels without a known word: one line each
     answers   (row of the library, index of its label; None: none of the labels)
     curve     after each answer: share of the answered sounds that the map names right when their recording is left out
     name      of the session, which no other one has
     """
 
+    whole: ZeroShot
     prior: ZeroShot
     library: Library
+    notes: tuple[str, ...] = ()
     answers: tuple[tuple[int, int | None], ...] = ()
     curve: tuple[float, ...] = ()
     name: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -51,13 +62,18 @@ class TeachSession:
     def taught(self) -> ZeroShot:
         """The map after the answers."""
         examples = self._examples
-        return (
-            with_examples(self.prior, examples, choose_weight(self.prior, examples))
-            if len(examples.rows)
-            else self.prior
-        )
+        if not len(examples.rows):
+            return self.prior
+        taught = with_examples(self.prior, examples, self._weight)
+        counts = np.bincount(examples.classes, minlength=len(self.labels))
+        return replace(taught, seen=self.prior.seen | counts_as_seen(taught, counts, self._weight))
 
-    @property
+    @cached_property
+    def _weight(self) -> float:
+        """Of a label's words, in examples."""
+        return choose_weight(self.prior, self._examples)
+
+    @cached_property
     def _examples(self) -> PlacedExamples:
         named = [(row, label) for row, label in self.answers if label is not None]
         rows = np.array([row for row, _ in named], np.intp)
@@ -95,8 +111,25 @@ class TeachSession:
         examples = self._examples
         if not len(examples.rows):
             return 0.0
-        cosines = held_out_cosines(self.prior, examples, choose_weight(self.prior, examples))
-        return float((cosines.argmax(axis=1) == examples.classes).mean())
+        taught = self.taught
+        scores = taught.temperature * held_out_cosines(self.prior, examples, self._weight)
+        scores -= taught.own_offset * taught.seen  # as `ZeroShot.rank` compares them
+        return float((scores.argmax(axis=1) == examples.classes).mean())
+
+    @cached_property
+    def rivals(self) -> dict[str, Rival]:
+        """Of each label the other class of the bundle that takes many of its answered sounds, where there is one."""
+        names = self.whole.class_names
+        rows = {normalise_label(name): row for row, name in enumerate(names)}
+        of_label = np.array([rows[normalise_label(label)] for label in self.labels], np.intp)
+        examples = replace(self._examples, classes=of_label[self._examples.classes])
+        counted = examples.can_be_held_out()
+        if not counted.any():
+            return {}
+        counts = np.bincount(examples.classes, minlength=len(names))
+        seen = self.whole.seen | counts_as_seen(self.whole, counts, self._weight)
+        cosines = held_out_cosines(self.whole, examples, self._weight)[counted]
+        return find_rivals(names, replace(self.whole, seen=seen).less_offset(cosines), examples.classes[counted])
 
     def table(self) -> str:
         """The answers as a CSV file that `serving.teach` reads. Uploaded recordings are named without a folder."""
@@ -113,29 +146,39 @@ class TeachSession:
         return text.getvalue()
 
 
-def begin(embedder: Embedder, labels: Sequence[str], library: Library) -> TeachSession:
-    """A session without answers.
+def begin(embedder: Embedder, labels: Sequence[str], library: Library, notes: Sequence[str] = ()) -> TeachSession:
+    """A session without answers. notes: see `TeachSession`.
 
-    labels   2 to MAX_LABELS names; new ones start from their words, if the bundle understands text
-    errors   LabelError: too few or too many labels, or the text model knows no word of one
+    labels   2 to MAX_LABELS names; new ones start from their words, if the bundle understands them
+    errors   LabelError: too few or too many labels
     """
     if not 2 <= len(labels) <= MAX_LABELS:
         raise LabelError(f"labels: got {len(labels)}; type 2 to {MAX_LABELS}, so that each has a key")
-    described = Descriptions(tuple(labels)) if embedder.knows_text else Descriptions()
-    prior = with_classes(embedder, described, labels).choose(list(labels))
-    return TeachSession(prior, library)
+    described = Descriptions(tuple(label for label in labels if embedder.understands(label)))
+    whole = with_classes(embedder, described, labels)
+    prior = whole.choose(list(labels))
+    unknown = [label for label, has_text in zip(labels, prior.has_text, strict=True) if not has_text]
+    by_answers = [f"{label}: no word of it is known, so only your answers say what it sounds like" for label in unknown]
+    return TeachSession(whole, prior, library, (*notes, *by_answers))
 
 
-def library_of_uploads(embedder: Embedder, paths: Sequence[str]) -> Library:
-    """The windows of uploaded recordings that are not silent, as a library.
+def library_of_uploads(embedder: Embedder, paths: Sequence[str]) -> tuple[Library, list[str]]:
+    """The windows of uploaded recordings that are not silent, as a library, and notes.
 
-    errors   AudioError: a file cannot be used, or all are silent
+    returns  the notes are about recordings that are left out, because they cannot be read, are silent or have the name
+             of another one, and about those that can be read in part only: one line each
+    errors   AudioError: none can be used
     """
+    notes: list[str] = []
     names: list[str] = []
     starts: list[float] = []
     seconds: list[float] = []
     rows = []
+    used: set[str] = set()
     for path in map(Path, paths):
+        if path.name in used:
+            notes.append(f"{path.name}: another recording has this name, which is all that the answers say; rename one")
+            continue
         try:
             with embedder.stream(path) as stream:
                 for block in stream:
@@ -144,12 +187,18 @@ def library_of_uploads(embedder: Embedder, paths: Sequence[str]) -> Library:
                     starts += block.starts_s[loud].tolist()
                     seconds += (block.ends_s - block.starts_s)[loud].tolist()
                     rows.append(block.rows[loud])
+            told = list(stream.warnings)
+            if str(path) in names[-1:]:
+                used.add(path.name)
+            else:
+                told.append(f"{path}: is silent")
         except AudioError as error:
-            raise AudioError(str(error).replace(str(path), path.name)) from error  # a visitor knows the name alone
+            told = [str(error)]
+        notes += [line.replace(str(path), path.name) for line in told]  # a visitor knows the name alone
     if not names:
-        raise AudioError("recordings: all are silent; send others")
+        raise AudioError(f"recordings: none of the {len(paths)} can be used; the first: {notes[0]}")
     classes = [words_of_label(Path(name).stem) for name in names]
-    return Library(
+    library = Library(
         "the uploaded recordings",
         Path("/"),
         [name.lstrip("/") for name in names],
@@ -160,3 +209,4 @@ def library_of_uploads(embedder: Embedder, paths: Sequence[str]) -> Library:
         embedder.manifest.embedding_space,
         is_uploaded=True,
     )
+    return library, notes

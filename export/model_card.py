@@ -147,5 +147,7 @@ def _score_table(manifest: Manifest) -> str:
     for name, value in manifest.scores.items():
         for count, each in value.items() if isinstance(value, dict) else [("", value)]:
             shown = f"{each:.3f}" if name in NUMBERS else f"{each:.1%}"
+            if name.startswith("unseen_") and count == "1":
+                shown = "not measurable (one class)"
             lines.append(f"| {SCORE_NAMES.get(name, name).format(count)} | {shown} |")
     return "\n".join(["| what | value |", "|---|---|", *lines])

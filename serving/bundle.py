@@ -79,7 +79,10 @@ class Bundle:
             precision = "fp32"
         if precision not in self.manifest.models:
             have = ", ".join(self.manifest.models)
-            raise BundleError(f"{self.folder}: has no {precision} model (it has {have}); export it with --precision")
+            raise BundleError(
+                f"{self.folder}: has no {precision} model (it has {have}); export it with: {EXPORT_COMMAND} "
+                f"--precision fp32,{precision}"
+            )
         return self.path(self.manifest.models[precision])
 
 

@@ -65,13 +65,22 @@ def run_command(
 
 
 def _with_flag(message: str, options_type: type, argv: Sequence[str]) -> str:
-    """The message with the flag as the user gave it, where it begins with the name of a parameter or a flag.
+    """The message with flags in place of Python's parameters.
 
-    "threads: got 0; wanted 1 or more" -> "--workers: got 0; wanted 1 or more", if --workers was given
+    At its start the flag is as the user gave it: "threads: got 0; wanted 1 or more" -> "--workers: got 0; wanted 1 or
+    more", if --workers was given. "give another folder, or overwrite=True" -> "give another folder, or --overwrite"
     """
+    kinds = get_type_hints(options_type, include_extras=True)
+
+    def flag_of(argument: re.Match[str]) -> str:
+        if argument[1] not in kinds:
+            return argument[0]
+        return f"--{argument[1].replace('_', '-')}{'' if argument[2] == 'True' else ' ' + argument[2]}"
+
+    message = re.sub(r"(?<= )([a-z_]+)=(True|\d+)(?![^ ,;])", flag_of, message)
     name, colon, rest = message.partition(":")
     field = name.removeprefix("--").replace("-", "_")
-    kind = get_type_hints(options_type, include_extras=True).get(field)
+    kind = kinds.get(field)
     marks = getattr(kind, "__metadata__", ())
     is_flag = name.startswith("--") or rest.startswith(" got ")  # otherwise it may be a path
     if not colon or not is_flag or kind is None or tyro.conf.Positional in marks:

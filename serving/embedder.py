@@ -328,6 +328,10 @@ class Embedder(SharedCopy):
         unknown = {label: self._text_model.unknown_words(self.describe(label)) for label in typed}
         return {label: words for label, words in unknown.items() if words}
 
+    def understands(self, label: str) -> bool:
+        """Whether the text model knows a word of what describes a label; False: the bundle has none."""
+        return self.knows_text and self._text_model.understands(self.describe(label))
+
     def encode_labels(
         self, labels: Sequence[str], descriptions: Mapping[str, str] | None = None
     ) -> NDArray[np.float32]:

@@ -12,14 +12,14 @@ from serving.errors import UsageError
 
 
 @contextmanager
-def new_folder(out: Path, overwrite: bool, marker: str, flag: str = "--out") -> Iterator[Path]:
+def new_folder(out: Path, overwrite: bool, marker: str, flag: str = "folder") -> Iterator[Path]:
     """Yield a temporary folder beside `out`. Rename it to `out` if the block succeeds, otherwise remove it.
 
     Its files are flushed to the disk before the rename, so `out` is complete even after a power failure.
 
     overwrite  replace an existing folder, but only one that contains `marker` or is empty
     marker     name of a file that every folder of this kind contains
-    flag       the option that sets `out`, for error messages
+    flag       what sets `out`, for messages: an option of a command, or "folder"
     errors     UsageError: `out` exists and must not be replaced, or it cannot be written
     """
     out = out.resolve()
@@ -72,9 +72,9 @@ def refuse_existing(out: Path, overwrite: bool, marker: str) -> None:
     if not out.exists():
         return
     if not overwrite:
-        raise UsageError(f"{out}: exists already; give another --out, or --overwrite to replace it")
+        raise UsageError(f"{out}: exists already; give another folder, or overwrite=True to replace it")
     if not out.is_dir() or (not (out / marker).is_file() and any(out.iterdir())):
-        raise UsageError(f"{out}: has no {marker}, so --overwrite will not replace it; give another --out")
+        raise UsageError(f"{out}: has no {marker}, so overwrite=True will not replace it; give another folder")
 
 
 def refuse_unwritable(folder: Path, flag: str) -> None:

@@ -11,7 +11,7 @@ import csv
 import io
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +24,8 @@ from serving.csv_cells import safe_cell
 from serving.csv_rows import read_rows
 from serving.embedder import Embedder
 from serving.errors import DataError, UsageError
-from serving.labelling.label_source import choose_labels, read_label_source
+from serving.label_text import join_labels
+from serving.labelling.label_source import LabelSource, choose_labels, read_label_source
 from serving.new_folder import make_folder_of
 from serving.teaching.embedded_library import EmbeddedLibrary, read_embedded_library
 from serving.teaching.review_choice import choose_rows
@@ -65,7 +66,9 @@ def review(options: ReviewOptions) -> dict[str, Any]:
     if options.out is not None and options.out.exists() and not options.overwrite:
         raise UsageError(f"{options.out}: exists already; give another --out, or --overwrite to replace it")
     embedder = Embedder.load(options.bundle, trusted=options.trust)
-    labels = choose_labels(embedder, read_label_source(options.labels, embedder.zeroshot.class_names))
+    labels = choose_labels(embedder, _known(embedder, read_label_source(options.labels, embedder.zeroshot.class_names)))
+    if len(labels.class_names) == 1:
+        say("warning: one label alone is the guess for every sound; add labels that could be meant instead")
     library = read_embedded_library(options.library, embedder.manifest.embedding_space, options.recordings)
     taught = {key for each in read_record(embedder.bundle).values() for key in each.keys}
     is_known = library.among(taught) | library.listed(read_stretches(options.reviewed))
@@ -88,6 +91,22 @@ def review(options: ReviewOptions) -> dict[str, Any]:
         say(f"next: python -m serving.teach {options.bundle} {options.out} --out BUNDLE")
     out = str(options.out) if options.out else None
     return {"out": out, "rows": len(rows), "library_rows": len(library), "labels": len(labels.class_names)}
+
+
+def _known(embedder: Embedder, source: LabelSource) -> LabelSource:
+    """The labels without those of which the text model knows no word, which are told, unless there are no others."""
+    if source.labels is None or not embedder.knows_text:
+        return source
+    known = [
+        label
+        for label in source.labels
+        if embedder.zeroshot.has(label) or label in source.descriptions or embedder.understands(label)
+    ]
+    unknown = [label for label in source.labels if label not in known]
+    if not known or not unknown:
+        return source
+    say(f"warning: {join_labels(unknown)}: no word of it is known, so it is no guess; write it where you hear it")
+    return replace(source, labels=known)
 
 
 def read_stretches(lists: Sequence[Path]) -> set[tuple[str, float]]:

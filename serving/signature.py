@@ -69,13 +69,13 @@ def read_public_key(path: Path) -> "Ed25519PublicKey":
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"--trust: {path}: cannot be read ({error.strerror}); give the .pub file") from error
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); give the .pub file") from error
     try:
         key = load_pem_public_key(content)
     except ValueError as error:
-        raise UsageError(f"--trust: {path}: is no public key ({one_line(error, 200)}); give the .pub file") from error
+        raise UsageError(f"{path}: is no public key ({one_line(error, 200)}); give the .pub file") from error
     if not isinstance(key, Ed25519PublicKey):
-        raise UsageError(f"--trust: {path}: is a {type(key).__name__}; wanted an Ed25519 public key")
+        raise UsageError(f"{path}: is a {type(key).__name__}; wanted an Ed25519 public key")
     return key
 
 

@@ -94,12 +94,14 @@ def _show(out: Path, lesson: Lesson) -> None:
     table = Table("class", "description")
     for name in ("examples", "recordings", "right when held out"):
         table.add_column(name, justify="right")
+    table.add_column("rival")
     has_text = dict(zip(map(normalise_label, lesson.zeroshot.class_names), lesson.zeroshot.has_text, strict=True))
     for name, each in lesson.classes.items():
         text = "given" if each.description else "the bundle's" if has_text[normalise_label(name)] else "none"
         accuracy = f"{each.right} of {each.held_out}" if each.held_out else "one recording: not known"
         right = accuracy if each.keys else ""
-        table.add_row(name, text, str(len(each.keys)), str(each.recordings), right)
+        rival = f"{each.rival.name}: {each.rival.taken}" if each.rival else ""
+        table.add_row(name, text, str(len(each.keys)), str(each.recordings), right, rival)
     show(table, str(out))
     single = [name for name, each in lesson.classes.items() if each.recordings == 1]
     if single:

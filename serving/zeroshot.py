@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 from serving.errors import BundleError, LabelError, UsageError
 from serving.label_text import check_printable, join_labels, normalise_label
+from serving.probabilities import softmax
 
 LARGEST_OFFSET = 1e6  # scores of two classes differ by 2 * temperature at most, which is far less
 TextEncoder = Callable[[Sequence[str]], NDArray[np.float32]]  # texts -> vectors [n, text_size]
@@ -135,11 +136,13 @@ class ZeroShot:
         These are the cosines, less the map's `offset` for seen classes. Sounds have larger cosines to seen classes
         than to unseen ones, right or not; the offset makes both comparable. They do not depend on the other classes.
         """
+        return self.less_offset(self.cosines(embeddings))
+
+    def less_offset(self, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The similarities [n, C] of cosines [n, C]."""
         if not self.offset or not self.temperature:
-            return self.cosines(embeddings)
-        offset = np.float32(self.offset / self.temperature)
-        cosines = self.cosines(embeddings)
-        return np.where(self.seen, cosines - offset, cosines)
+            return cosines
+        return np.where(self.seen, cosines - np.float32(self.offset / self.temperature), cosines)
 
     def none_of_these(self, embeddings: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Whether an embedding is like none of the classes: its largest similarity is below the threshold, or it is
@@ -227,10 +230,8 @@ class ZeroShot:
         """
         chosen = self if labels is None else self.choose(labels)
         offset = chosen.own_offset if offset is None else offset
-        scores = chosen.scores(embedding[None], offset=offset)[0].astype(np.float64)
+        shares = softmax(chosen.scores(embedding[None], offset=offset))[0]
         names = chosen.class_names
-        odds = np.exp(scores - scores.max())
-        shares = odds / odds.sum()
         return [(names[i], float(shares[i])) for i in np.argsort(-shares, kind="stable")]
 
     def choose(self, labels: Sequence[str], encode: TextEncoder | None = None) -> "ZeroShot":
@@ -273,7 +274,7 @@ class ZeroShot:
             install = "" if self.text_mean is None else "pip install 'unheard[text]', or "
             raise LabelError(
                 f"labels: got {join_labels(typed)}; this bundle knows {join_labels(self.class_names)}, and has no text "
-                f"model to understand others with: {install}export it again with --text-model"
+                f"model to understand others with: {install}export it again with its text model"
             )
         once: set[int | str] = set()
         repeated: list[str] = []

@@ -19,6 +19,7 @@ from rich.table import Table
 from serving.command_line import run_command, show
 from serving.embedder import Embedder
 from serving.label_text import normalise_label
+from serving.probabilities import softmax
 from serving.progress import track
 from serving.zeroshot import ZeroShot
 from serving.zeroshot_file import read_zeroshot
@@ -123,8 +124,7 @@ def _settings(calibrated: ZeroShot, fitted: ZeroShot) -> ZeroShot:
 def _scores(answers: _Answers) -> dict[str, float]:
     scores, seen, own = np.stack(answers.scores), np.stack(answers.seen), np.array(answers.own)
     best = scores.argmax(axis=1)
-    probabilities = np.exp(scores - scores.max(axis=1, keepdims=True))
-    sure = 1 / probabilities.sum(axis=1) >= CONFIDENT
+    sure = softmax(scores).max(axis=1) >= CONFIDENT
     named = np.bincount(best, minlength=scores.shape[1])
     offsets = np.linspace(-50, 50, 201)
     shifted = [(scores - offset * seen) for offset in offsets]

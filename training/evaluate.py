@@ -28,7 +28,15 @@ from training.evaluation.assessment import Assessment, assess
 from training.evaluation.folds import Folds, FoldScore
 from training.evaluation.holdouts import Holdout, Holdouts, draw_holdouts
 from training.evaluation.plots import draw_zero_shot, save_figure
-from training.evaluation.score_report import fold_table, holdout_table, markdown, mean_and_error, recipe_scores
+from training.evaluation.score_report import (
+    ONE_CLASS,
+    fold_table,
+    holdout_table,
+    markdown,
+    mean_and_error,
+    recipe_scores,
+    without_single_class,
+)
 from training.fit.checkpoint import write_text
 from training.learner import Learner
 from training.pretraining import fingerprint
@@ -144,9 +152,11 @@ def _this_run(learner: Learner, config: RunConfig, run: Path, out: Path) -> Asse
     table = Table()
     table.add_column("what")
     table.add_column("value", justify="right")
-    for name, value in asdict(assessment).items():
+    for name, value in without_single_class(asdict(assessment)).items():
         if isinstance(value, float):
             table.add_row(name.replace("_", " "), f"{value:.3f}")
+        elif value == ONE_CLASS:
+            table.add_row(name, ONE_CLASS)
     console.print(table)
     return assessment
 
@@ -202,6 +212,8 @@ def _line(report: dict[str, Any], out: Path) -> dict[str, Any]:
     line: dict[str, Any] = {"out": str(out)}
     if "run" in report:
         line |= {name: value for name, value in report["run"].items() if isinstance(value, float)}
+        if report["run"]["zsl_chance"] == 1:
+            line["zsl"] = None  # one unseen class: not measurable
     return line | recipe_scores(report)
 
 

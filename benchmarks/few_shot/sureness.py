@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from benchmarks.few_shot.curves import Values
 from benchmarks.few_shot.methods import taught
 from benchmarks.few_shot.problem import Problem
+from serving.probabilities import expected_calibration_error, softmax
 from serving.teaching.posterior import counts_as_seen
 from serving.zeroshot import ZeroShot
 
-BINS = 10  # of probabilities
 LABELS = 3  # that a sound is or is not one of, as in docs/results/shipped-model.md
 ERROR, KEPT, REFUSED = "calibration error", "kept, if its label is among them", "refused, if not"
 
@@ -27,7 +27,8 @@ def sureness(problems: Sequence[Problem], counts: Sequence[int], draws: int, thr
         for column, count in enumerate(counts):
             maps = [_map(problem, count, draw) for problem in problems]
             best = [_best(problem, zeroshot) for problem, zeroshot in zip(problems, maps, strict=True)]
-            found[ERROR][draw, column] = calibration_error(*(np.concatenate(part) for part in zip(*best, strict=True)))
+            sure, right = (np.concatenate(part) for part in zip(*best, strict=True))
+            found[ERROR][draw, column] = expected_calibration_error(sure, right)
             shares = [_none(problem, each, threshold, draw) for problem, each in zip(problems, maps, strict=True)]
             found[KEPT][draw, column], found[REFUSED][draw, column] = np.mean(shares, axis=0)
     return found
@@ -44,9 +45,8 @@ def _map(problem: Problem, count: int, draw: int) -> ZeroShot:
 
 def _best(problem: Problem, zeroshot: ZeroShot) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """The largest probability of each test clip, and whether it is its own class's."""
-    scores = zeroshot.scores(problem.clips.embeddings[problem.test]).astype(np.float64)
-    odds = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return 1 / odds.sum(axis=1), scores.argmax(axis=1) == problem.labels[problem.test]
+    shares = softmax(zeroshot.scores(problem.clips.embeddings[problem.test]))
+    return shares.max(axis=1), shares.argmax(axis=1) == problem.labels[problem.test]
 
 
 def _none(problem: Problem, zeroshot: ZeroShot, threshold: float, draw: int) -> tuple[float, float]:
@@ -61,13 +61,3 @@ def _none(problem: Problem, zeroshot: ZeroShot, threshold: float, draw: int) -> 
         kept.append(like[inside].mean())
         refused.append(1 - like[~inside].mean())
     return float(np.mean(kept)), float(np.mean(refused))
-
-
-def calibration_error(probabilities: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
-    """The expected calibration error (Guo 2017, arXiv:1706.04599) of the best answers: [n], [n], in BINS even bins."""
-    bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
-    error = 0.0
-    for each in np.unique(bins):
-        own = bins == each
-        error += abs(probabilities[own].mean() - right[own].mean()) * own.mean()
-    return float(error)

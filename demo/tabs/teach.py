@@ -42,9 +42,9 @@ def add_teach(
         embedder = bundles.open(bundle)
         if not files and library is None and not examples:
             raise UsageError(NO_LIBRARY)
-        sounds = library_of_uploads(embedder, files) if files else library or of_examples(bundle)
+        sounds, notes = library_of_uploads(embedder, files) if files else (library or of_examples(bundle), [])
         check_space(sounds, embedder, bundle)
-        session = begin(embedder, read_labels(labels, embedder.zeroshot.class_names) or [], sounds)
+        session = begin(embedder, read_labels(labels, embedder.zeroshot.class_names) or [], sounds, notes)
         return draw_question(session), session, gr.Button(visible=False)
 
     def answer(event: gr.EventData, session: TeachSession | None) -> tuple[str, TeachSession | None, Any]:

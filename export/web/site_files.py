@@ -44,6 +44,7 @@ from serving.bundle_files import (
 from serving.errors import UsageError
 from serving.label_lists import LABEL_LISTS
 from serving.npz import read_npz
+from serving.teaching.taught_record import new_classes
 from serving.text_model.glove import FORMS as GLOVE_FORMS
 from serving.text_model.text_source import ENCODERS, read_config, read_descriptions, read_json
 from serving.zeroshot import ZeroShot
@@ -130,6 +131,7 @@ def _facts(bundle: Bundle, precision: str, zeroshot: ZeroShot) -> dict[str, Any]
         "window": asdict(manifest.window),
         "front_end": manifest.front_end,
         "seen_classes": manifest.seen_classes,
+        "taught_classes": new_classes(zeroshot, manifest),
         "scores": manifest.scores,
         "silent_dbfs": SILENT_DBFS,
         "zeroshot": zeroshot_facts(zeroshot),

@@ -95,7 +95,7 @@ def _make(
     bundle: Bundle, backend: str, precision: str, threads: int, strict: bool, providers: list[str] | None
 ) -> Runtime:
     if precision == BF16 and backend != "openvino":
-        raise UsageError(f"--precision: got bf16, which {backend} does not compute; take --backend openvino, or fp32")
+        raise UsageError(f"precision: got bf16, which {backend} does not compute; take the backend openvino, or fp32")
     # Each library is imported only when it is used: it takes memory, and may not be installed.
     match backend:
         case "tensorrt":

@@ -42,7 +42,7 @@ class FftLogMel:
             from scipy.fft import rfft
         except ImportError as error:
             raise UsageError(
-                'scipy is not installed; get it with: pip install "unheard[openvino]", or take --backend onnxruntime'
+                'scipy is not installed; get it with: pip install "unheard[openvino]", or take the backend onnxruntime'
             ) from error
         self._rfft = rfft
         self._config, self._precise = config, precise

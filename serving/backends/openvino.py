@@ -47,7 +47,7 @@ class OpenVino:
         core = openvino.Core()
         has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if bf16 and not has_bf16:
-            raise UsageError("--precision: got bf16, which this CPU does not compute; take fp32 or int8")
+            raise UsageError("precision: got bf16, which this CPU does not compute; take fp32 or int8")
         options: dict[str, Any] = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,  # each call uses all threads: lowest latency, one set of buffers
@@ -116,7 +116,7 @@ def load_openvino() -> Any:
         return importlib.import_module("openvino")
     except ImportError as error:
         raise UsageError(
-            'openvino is not installed; get it with: pip install "unheard[openvino]", or take --backend onnxruntime'
+            'openvino is not installed; get it with: pip install "unheard[openvino]", or take the backend onnxruntime'
         ) from error
     finally:
         sys.modules.pop(TELEMETRY_MODULE, None)

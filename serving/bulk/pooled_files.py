@@ -21,9 +21,10 @@ from serving.runtime_choice import RuntimeChoice
 
 @dataclass(frozen=True, eq=False)
 class PooledFile:
-    """The embedding of a file [size] float32, and one line for each part of it that could not be read."""
+    """The embedding of a file [size] float32, its duration, and one line for each part of it that could not be read."""
 
     embedding: NDArray[np.float32]
+    duration_s: float
     warnings: tuple[str, ...]
 
 
@@ -82,4 +83,4 @@ def _pool_here(embedder: Embedder, files: Sequence[Path], batch: int) -> Generat
             if isinstance(outcome, AudioError):
                 yield outcome
             else:
-                yield PooledFile(pool(outcome.rows), outcome.warnings)
+                yield PooledFile(pool(outcome.rows), outcome.duration_s, outcome.warnings)

@@ -141,7 +141,7 @@ class _Pool(Generic[Result]):
         if not worker.ready:
             self._workers.remove(worker)
             if not self._workers:
-                raise BackendError(f"a worker process ended at its start ({how}); take --processes 1")
+                raise BackendError(f"a worker process ended at its start ({how}); take processes=1")
             say(f"warning: a worker process ended at its start ({how}); {len(self._workers)} go on")
             return
         given = list(worker.given)

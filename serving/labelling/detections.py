@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from serving.audio import SILENT_DBFS
 from serving.audio.level import SHORTEST_S
+from serving.probabilities import softmax
 from serving.zeroshot import ZeroShot
 
 # Where no least similarity is known. Of 0.3, 0.5, 0.7 and 0.9 it gave the best balance of precision and recall, see
@@ -70,9 +71,7 @@ def name_windows(
         return []
     offset = zeroshot.own_offset if rules.offset is None else rules.offset
     similarities = zeroshot.similarities(embeddings)  # [n, C]
-    scores = zeroshot.scores(embeddings, offset=offset).astype(np.float64)
-    odds = np.exp(scores - scores.max(axis=1, keepdims=True))
-    shares = odds / odds.sum(axis=1, keepdims=True)
+    shares = softmax(zeroshot.scores(embeddings, offset=offset))
     taken = shares >= rules.probability
     if rules.threshold is not None:
         taken &= similarities >= rules.threshold

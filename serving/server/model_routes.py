@@ -11,6 +11,7 @@ from serving.errors import LabelError
 from serving.label_text import check_label_length, split_labels, unquote
 from serving.ranking import rank_embedding
 from serving.server.pipeline import EmbeddedUpload, Pipeline
+from serving.server.repeated_parameters import no_repeats
 from serving.server.response_bodies import (
     RAW,
     RAW_HEADERS,
@@ -51,6 +52,7 @@ def create_model_router(pipeline: Pipeline) -> APIRouter:
         response_model=EmbedResponse | EmbedResponses,
         responses=ERRORS | {200: RAW_CONTENT},
         summary="A recording's embedding",
+        dependencies=[no_repeats(EmbedQuery)],
         openapi_extra={"requestBody": REQUEST_BODY},
     )
     async def embed(request: Request, query: Annotated[EmbedQuery, Query()]) -> Response:
@@ -66,6 +68,7 @@ def create_model_router(pipeline: Pipeline) -> APIRouter:
         response_model=ClassifyResponse | ClassifyResponses,
         responses=ERRORS,
         summary="A recording's classes, most likely first",
+        dependencies=[no_repeats(ClassifyQuery)],
         openapi_extra={"requestBody": REQUEST_BODY},
     )
     async def classify(request: Request, query: Annotated[ClassifyQuery, Query()]) -> Response:

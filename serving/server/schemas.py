@@ -286,7 +286,7 @@ class ErrorResponse(BaseModel):
 
 # status -> its cause, for OpenAPI
 ERROR_CAUSES = {
-    400: "empty, an incomplete multipart form, or not compressed as declared",
+    400: "empty, an incomplete multipart form, not compressed as declared, or a parameter of one value given twice",
     401: "no valid API key, if the server wants one",
     404: "another model or version, or no index to search",
     408: "the upload took too long",

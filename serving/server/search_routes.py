@@ -17,6 +17,7 @@ from serving.errors import AudioError, LabelError
 from serving.label_text import check_label_length
 from serving.server.model_routes import choose_texts
 from serving.server.pipeline import EmbeddedUpload, Pipeline, UploadResult
+from serving.server.repeated_parameters import no_repeats
 from serving.server.response_bodies import json_response
 from serving.server.schemas import (
     FoundSound,
@@ -47,8 +48,9 @@ def create_search_router(pipeline: Pipeline) -> APIRouter:
     @router.get(
         "/v1/search",
         response_model=SearchResponse,
-        responses=describe_errors(401, 404, 422, 429, 500, 503),
+        responses=describe_errors(400, 401, 404, 422, 429, 500, 503),
         summary="Sounds of the index that words describe",
+        dependencies=[no_repeats(SearchQuery)],
     )
     async def search_words(request: Request, query: Annotated[SearchQuery, Query()]) -> Response:
         index = index_of(pipeline)
@@ -65,6 +67,7 @@ def create_search_router(pipeline: Pipeline) -> APIRouter:
         response_model=SoundSearchResponse | SearchResponses,
         responses=describe_errors(400, 401, 404, 408, 413, 415, 422, 429, 500, 503),
         summary="Sounds of the index that are like a recording",
+        dependencies=[no_repeats(SearchQuery)],
         openapi_extra={"requestBody": REQUEST_BODY},
     )
     async def search_sound(request: Request, query: Annotated[SearchQuery, Query()]) -> Response:

@@ -12,6 +12,7 @@ from serving.label_text import check_label_length, check_printable, join_labels,
 from serving.teaching.embedded_examples import EmbeddedExamples, embed_examples
 from serving.teaching.examples import Example, check_labels
 from serving.teaching.posterior import PlacedExamples, choose_weight, counts_as_seen, held_out_cosines, with_examples
+from serving.teaching.rivals import find_rivals
 from serving.teaching.taught_record import TaughtClass, read_record
 from serving.zeroshot import ZeroShot, unit_rows
 
@@ -28,7 +29,8 @@ class Lesson:
     descriptions    name -> the description that was given
     scores          shares of the held-out examples, 0 to 1, by name; empty if none could be held out
     skipped         why some examples were not used, one line each
-    doubts          warnings about examples that contradict their description, one line each
+    doubts          warnings, one line each: examples contradict their description, or another class takes many of
+                    the held-out ones (a rival)
     """
 
     zeroshot: ZeroShot
@@ -70,7 +72,7 @@ def teach(embedder: "Embedder", examples: Sequence[Example], descriptions: Descr
     skipped: list[str] = []
     embedded = None
     if examples:
-        known = {key for each in earlier.values() for key in each.keys}
+        known = {key: name for name, each in earlier.items() for key in each.keys}
         embedded = _without(embed_examples(embedder, examples, quiet), known)
         _refuse_lost_classes(examples, embedded, descriptions.labels)
         skipped = embedded.skipped
@@ -95,9 +97,7 @@ def with_classes(embedder: "Embedder", descriptions: Descriptions, labels: Seque
     vectors = {}
     if given:
         if zeroshot.text_mean is None or not embedder.knows_text:
-            raise LabelError(
-                f"--descriptions: got {join_labels(given)}, but {embedder.bundle.folder} has no text model"
-            )
+            raise LabelError(f"descriptions: got {join_labels(given)}, but {embedder.bundle.folder} has no text model")
         rows = unit_rows(embedder.encode_labels(given, texts) - zeroshot.text_mean)
         vectors = {normalise_label(label): row for label, row in zip(given, rows, strict=True)}
     wanted = {normalise_label(label): label for label in (*descriptions.labels, *labels)}
@@ -122,8 +122,17 @@ def with_classes(embedder: "Embedder", descriptions: Descriptions, labels: Seque
     )
 
 
-def _without(embedded: EmbeddedExamples, known: set[str]) -> EmbeddedExamples:
-    """The examples whose keys are not known from an earlier lesson."""
+def _without(embedded: EmbeddedExamples, known: Mapping[str, str]) -> EmbeddedExamples:
+    """The examples that no earlier lesson had. known: key -> label of those that one had.
+
+    errors   UsageError: an earlier lesson had one under another label, or all of them
+    """
+    for key, label in zip(embedded.keys, embedded.labels, strict=True):
+        if normalise_label(known.get(key, label)) != normalise_label(label):
+            raise UsageError(
+                f"examples: the bundle was taught one of {label} before, as {known[key]}; to change that, teach the "
+                "bundle that it was made from"
+            )
     new = [i for i, key in enumerate(embedded.keys) if key not in known]
     n_known = len(embedded.keys) - len(new)
     if not n_known:
@@ -173,26 +182,28 @@ def _lesson(
         classes[names[row]] = replace(before, keys=(*before.keys, *(embedded.keys[i] for i in own)))
     counts = np.array([len(classes[name].keys) if name in classes else 0 for name in names])
     taught = replace(taught, seen=prior.seen | counts_as_seen(taught, counts, weight))
-    scores, by_class = _judge(prior, taught, placed, weight)
-    classes |= {
-        names[row]: replace(classes[names[row]], held_out=len(right), right=int(right.sum()))
-        for row, right in by_class.items()
-    }
-    return Lesson(taught, classes, described, scores, skipped, _doubts(prior, placed))
+    counted = placed.can_be_held_out()
+    doubts = _doubts(prior, placed)
+    if not counted.any():
+        return Lesson(taught, classes, described, {}, skipped, doubts)
+    own, cosines = labels[counted], held_out_cosines(prior, placed, weight)[counted]
+    scores, by_class = _judge(taught, np.unique(labels), cosines, own)
+    rivals = find_rivals(names, taught.less_offset(cosines), own)
+    for row, right in by_class.items():
+        name = names[row]
+        classes[name] = replace(classes[name], held_out=len(right), right=int(right.sum()), rival=rivals.get(name))
+    doubts += [rival.warning(name) for name, rival in rivals.items()]
+    return Lesson(taught, classes, described, scores, skipped, doubts)
 
 
 def _judge(
-    prior: ZeroShot, taught: ZeroShot, placed: PlacedExamples, weight: float
+    taught: ZeroShot, columns: NDArray[np.intp], cosines: NDArray[np.float32], own: NDArray[np.intp]
 ) -> tuple[dict[str, float], dict[int, NDArray[np.bool_]]]:
-    """Scores of the held-out examples, and for each class which of its held-out examples are right among the taught."""
-    counted = placed.can_be_held_out()
-    if not counted.any():
-        return {}, {}
-    own = placed.classes[counted]
-    cosines = held_out_cosines(prior, placed, weight)[counted]
-    offset = np.float32(taught.offset / taught.temperature) if taught.temperature else np.float32(0)
-    similarities = cosines - offset * taught.seen
-    columns = np.unique(placed.classes)
+    """Scores of the held-out examples, and for each class which of its held-out examples are right among the taught.
+
+    columns   indices of the taught classes;  cosines [n >= 1, C] and classes own [n] of the held-out examples
+    """
+    similarities = taught.less_offset(cosines)
     right = columns[cosines[:, columns].argmax(axis=1)] == own
     scores = {}
     if len(columns) > 1:

@@ -11,6 +11,7 @@ Uncertainty alone chooses outliers and many sounds of one kind: docs/results/few
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.probabilities import softmax
 from serving.zeroshot import ZeroShot
 
 # Of larger libraries the most uncertain rows compete, and rows at even distances count. 32 MB of similarities.
@@ -49,11 +50,10 @@ def choose_rows(
     return candidates[chosen].tolist()
 
 
-def uncertainties(zeroshot: ZeroShot, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+def uncertainties(zeroshot: ZeroShot, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
     """The entropy of the labels' probabilities for each row, in nats: [n]; 1 for each row if there is one label."""
     scores = zeroshot.scores(embeddings, offset=zeroshot.offset)
     if scores.shape[1] == 1:
-        return np.ones(len(scores), np.float32)
-    odds = np.exp(scores - scores.max(axis=1, keepdims=True))
-    shares = odds / odds.sum(axis=1, keepdims=True)
+        return np.ones(len(scores))
+    shares = softmax(scores)
     return -(shares * np.log(np.maximum(shares, 1e-12))).sum(axis=1)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from serving.bundle import Bundle
@@ -11,6 +11,7 @@ from serving.label_text import normalise_label
 from serving.manifest import write_manifest
 from serving.new_folder import new_folder
 from serving.teaching.lesson import Lesson
+from serving.teaching.rivals import LEAST_SHARE, LEAST_TAKEN
 from serving.teaching.taught_record import TaughtClass, record_text
 from serving.text_model.text_source import read_descriptions
 from serving.zeroshot_file import write_zeroshot
@@ -76,9 +77,13 @@ The network and the embeddings are the same as before. The weight of a descripti
 Each recording was held out in turn, and its examples were named by what the others taught.
 
 {measured}
-| class | examples | recordings | held out | right among the taught classes | description |
-|---|---|---|---|---|---|
+| class | examples | recordings | held out | right among the taught classes | rival | description |
+|---|---|---|---|---|---|---|
 {rows}
+A rival is the other class that takes most of the held-out examples when all classes of the bundle are labels: at least
+{LEAST_TAKEN} examples, and {LEAST_SHARE:.0%} of them. If both are the same sound, teach the examples under its name; if
+not, leave it out of the labels.
+
 The scores below are those of the bundle before it was taught.
 
 """
@@ -87,7 +92,8 @@ The scores below are those of the bundle before it was taught.
 def _cells(name: str, taught: TaughtClass) -> list[str]:
     """A row of the table of classes, in Markdown."""
     accuracy = "unknown" if taught.accuracy is None else f"{taught.accuracy:.1%}"
-    cells = [name, len(taught.keys), taught.recordings, taught.held_out, accuracy, taught.description or "none"]
+    rival = f"{taught.rival.name}: {taught.rival.taken}" if taught.rival else "none"
+    cells = [name, len(taught.keys), taught.recordings, taught.held_out, accuracy, rival, taught.description or "none"]
     return [str(cell).replace("|", "\\|") for cell in cells]
 
 
@@ -100,6 +106,7 @@ def result_of(classes: Mapping[str, TaughtClass]) -> dict[str, dict[str, object]
             "description": each.description or None,
             "held_out": each.held_out,
             "accuracy": each.accuracy,
+            "rival": asdict(each.rival) if each.rival else None,
         }
         for name, each in classes.items()
     }

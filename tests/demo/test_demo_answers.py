@@ -1,5 +1,6 @@
 """What the page says of labels and sounds: expected scores, kinds, descriptions, verdicts and the log."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from demo.verdict import judge
 from serving.audio import Window, read_audio
 from serving.embedder import Embedder
 from serving.errors import LabelError, UsageError
+from tests.conftest import small_sound
 from tests.talking_bundle import write_talking_bundle
 
 SCORES = {"seen_accuracy": 0.87, "unseen_top1": {"2": 0.9, "5": 0.78, "10": 0.68, "50": 0.38}}
@@ -48,13 +50,39 @@ def test_the_expected_score_is_that_for_as_many_labels_as_are_typed():
     assert "cannot be compared" in expectation(SCORES, kinds(1, 0))
 
 
+def test_one_label_alone_has_no_score():
+    assert unseen_accuracy({"unseen_top1": {"1": 1.0}}, 10) is None
+    assert unseen_accuracy({"unseen_top1": {"1": 1.0, "5": 0.6}}, 2) == 0.6
+
+
+def test_the_header_counts_the_classes_that_were_measured_and_the_taught_ones_apart(embedder):
+    count = len(embedder.manifest.seen_classes)
+    scored = replace(embedder.manifest, scores={"test_accuracy": 0.8, "taught_accuracy_all": 0.75})
+    bundle = replace(embedder.bundle, manifest=scored)
+    rng = np.random.default_rng(0)
+    waves = [(small_sound("tone", rng), RATE_HZ) for _ in range(3)]
+    taught = embedder.teach({"beep": waves[:1], "whistle": waves[1:2], embedder.manifest.seen_classes[0]: waves[2:]})
+    taught.bundle = bundle
+    sentences = good_and_bad(taught)
+    assert len(taught.zeroshot.seen_names) == count + 2
+    assert sentences[0].startswith(f"Good at the {count} classes of its training: about 8 of 10")
+    assert sentences[1].startswith("Taught 2 more by examples: 75 % of the held-out examples")
+    taught.bundle = replace(bundle, manifest=replace(scored, scores={"test_accuracy": 0.8}))
+    assert good_and_bad(taught)[1] == "Taught 2 more by examples: how often they are named right was not measured."
+    embedder = copy.copy(embedder)
+    embedder.bundle = bundle
+    assert "Taught" not in " ".join(good_and_bad(embedder))
+
+
 def test_taught_labels_have_the_score_among_the_labels_that_they_compete_with():
     scores = SCORES | {"taught_accuracy": 1.0, "taught_accuracy_all": 0.25}
     taught = {f"taught {i}": LabelKind.TAUGHT for i in range(2)}
     assert expectation(scores, taught) == (
         "Sounds of its taught classes: 100 % of the held-out examples are named right."
     )
-    assert "Sounds of its taught classes: 25 % of" in expectation(scores, taught | kinds(43, 0))
+    with_trained = expectation(scores, taught | kinds(43, 0))
+    assert "Sounds of its taught classes: 25 % of" in with_trained
+    assert "about 9 of 10 first answers are right among these classes alone." in with_trained  # as it was measured
 
 
 @pytest.mark.parametrize(("seen", "new", "words"), [(8, 1, "9 of 10"), (6, 4, "8 of 10"), (1, 1, "97 of 100")])

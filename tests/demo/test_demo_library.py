@@ -155,6 +155,7 @@ def test_examples_are_a_library_whose_classes_are_their_names(embedder, recordin
     examples = [Example(recordings / kind / "0.wav", kind.upper()) for kind in ("tone", "noise")]
     small = embed_examples(embedder, examples)
     assert small.classes == ["TONE", "NOISE"]
+    assert small.durations_s.tolist() == [soundfile.info(each.path).duration for each in examples]
     sound = embedder.embed_files([examples[1].path])[0]
     row, cosine = small.search(make_query(small.space, embedder.zeroshot, sound, None), 5)[0]
     assert (row, cosine) == (1, pytest.approx(1, abs=1e-5))

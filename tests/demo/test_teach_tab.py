@@ -1,6 +1,7 @@
 """The tab "Teach": which sound is asked about, what an answer changes, and the tab in a real browser."""
 
 import csv
+import html
 import shutil
 import socket
 from collections.abc import Iterator
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from demo.bundle_choice import FROM_SCRATCH, BundleChoice
 from demo.draw_teach import draw_question
-from demo.examples import pick_examples
-from demo.library import Library, read_library
+from demo.examples import Example, pick_examples
+from demo.library import Library, embed_examples, read_library
 from demo.teach_session import begin, library_of_uploads
 from serving.embed import main as embed
 from serving.embedder import Embedder
@@ -30,10 +32,14 @@ def scratch() -> Embedder:
 
 
 @pytest.fixture(scope="module")
-def library(scratch, recordings) -> Library:
-    """The small recordings, all of them, where they are."""
-    paths = [str(path) for path in sorted(recordings.rglob("*.wav"))]
-    return replace(library_of_uploads(scratch, paths), is_uploaded=False)
+def library(scratch, recordings, tmp_path_factory) -> Library:
+    """The small recordings, all of them, each with a name of its own."""
+    folder = tmp_path_factory.mktemp("library")
+    paths = []
+    for path in sorted(recordings.rglob("*.wav")):
+        (folder / path.parent.name).mkdir(exist_ok=True)
+        paths.append(str(shutil.copy(path, folder / path.parent.name / f"{path.parent.name}{path.name}")))
+    return replace(library_of_uploads(scratch, paths)[0], is_uploaded=False)
 
 
 def right_label(library: Library, row: int) -> int:
@@ -87,25 +93,77 @@ def test_the_answers_are_a_list_that_can_be_taught(scratch, library, tmp_path):
     assert rows[-1]["label"] == ""
     assert teach([str(FROM_SCRATCH), str(tmp_path / "examples.csv"), "--out", str(tmp_path / "mine")]) == 0
     taught = Embedder.load(tmp_path / "mine").zeroshot.choose(sorted({row["label"] for row in rows[:-1]}))
+    seen = dict(zip(session.labels, session.taught.seen.tolist(), strict=True))
+    assert {name: bool(each) for name, each in zip(taught.class_names, taught.seen, strict=True)} == seen
     sums = dict(zip(session.labels, session.taught.example_sums, strict=True))  # pyright: ignore[reportArgumentType]
     for name, row in zip(taught.class_names, taught.example_sums, strict=True):  # pyright: ignore[reportArgumentType]
         np.testing.assert_allclose(row, sums[name], atol=1e-3)  # other batches round otherwise
 
 
+def test_the_answers_about_the_examples_of_the_page_can_be_taught(scratch, recordings, tmp_path):
+    examples = [Example(recordings / kind / "0.wav", kind) for kind in ("tone", "noise", "clicks")]
+    session = begin(scratch, LABELS, embed_examples(scratch, examples))
+    for _ in examples:
+        session = session.answered(right_label(session.library, session.current or 0))
+    (tmp_path / "examples.csv").write_text(session.table())
+    assert teach([str(FROM_SCRATCH), str(tmp_path / "examples.csv"), "--out", str(tmp_path / "mine")]) == 0
+
+
 def test_the_answers_about_uploads_can_be_taught_after_the_uploads_are_deleted(scratch, recordings, tmp_path):
     mine = shutil.copytree(recordings / "tone", tmp_path / "mine")
     uploads = shutil.copytree(mine, tmp_path / "uploads")
-    session = begin(scratch, LABELS, library_of_uploads(scratch, [str(path) for path in sorted(uploads.iterdir())]))
+    session = begin(scratch, LABELS, *library_of_uploads(scratch, [str(path) for path in sorted(uploads.iterdir())]))
     (tmp_path / "examples.csv").write_text(session.answered(0).answered(0).table())
     shutil.rmtree(uploads)
     arguments = [FROM_SCRATCH, tmp_path / "examples.csv", "--recordings", mine, "--out", tmp_path / "taught"]
     assert teach([str(argument) for argument in arguments]) == 0
 
 
-def test_an_upload_that_is_no_sound_is_told_by_its_name_alone(scratch, tmp_path):
+def test_uploads_of_which_none_is_a_sound_are_refused_with_their_names_alone(scratch, tmp_path):
     (tmp_path / "bad.wav").write_text("no sound")
-    with pytest.raises(AudioError, match=r"^bad\.wav: not a readable audio file"):
+    with pytest.raises(AudioError, match=r"none of the 1 can be used; the first: bad\.wav: not a readable audio file"):
         library_of_uploads(scratch, [str(tmp_path / "bad.wav")])
+
+
+def test_readable_uploads_are_used_and_the_others_are_named_with_the_reason(scratch, recordings, tmp_path):
+    tone, other = recordings / "tone" / "0.wav", recordings / "tone" / "1.wav"
+    (tmp_path / "bad.wav").write_text("no sound")
+    soundfile.write(tmp_path / "silent.wav", np.zeros(16_000), 16_000)
+    (tmp_path / "again").mkdir()
+    double = shutil.copy(recordings / "noise" / "0.wav", tmp_path / "again" / "0.wav")
+    paths = [tmp_path / "bad.wav", tone, tmp_path / "silent.wav", double, other]
+    library, notes = library_of_uploads(scratch, [str(path) for path in paths])
+    assert set(library.paths) == {str(tone).lstrip("/"), str(other).lstrip("/")}
+    assert [note.partition(":")[0] for note in notes] == ["bad.wav", "silent.wav", "0.wav"]
+    assert "not a readable audio file" in notes[0]
+    assert "is silent" in notes[1]
+    assert "another recording has this name" in notes[2]
+    page = draw_question(begin(scratch, LABELS, library, notes))
+    assert all(note in html.unescape(page) for note in notes)
+    assert "bad.wav" not in draw_question(begin(scratch, LABELS, library, notes).answered(0))
+
+
+def test_a_label_without_a_known_word_is_taught_by_the_answers_alone(library, scratch):
+    session = begin(scratch, ["my tone", "zzyx", "my clicks"], library)
+    if scratch.knows_text:
+        assert [note.partition(":")[0] for note in session.notes] == ["zzyx"]
+    for _ in range(9):
+        session = session.answered(right_label(library, session.current or 0))
+    noise = [row for row in range(len(library)) if right_label(library, row) == 1]
+    assert (session.taught.scores(library.embeddings[noise]).argmax(axis=1) == 1).mean() > 0.9
+
+
+def test_a_class_of_the_bundle_that_takes_the_answered_sounds_is_named(library, scratch):
+    """The bundle was taught these sounds under other names before."""
+    files = [library.root / path for path in dict.fromkeys(library.paths)]
+    old = {f"old {kind}": [path for path in files if path.parent.name == kind] for kind in ("tone", "noise", "clicks")}
+    session = begin(scratch.teach(old), LABELS, library)
+    for _ in range(len(library)):
+        session = session.answered(right_label(library, session.current or 0))
+    rivals = session.rivals
+    assert {name: rival.name for name, rival in rivals.items()} == {name: f"old {name[3:]}" for name in LABELS}
+    assert "named old tone when all classes of the bundle are labels" in draw_question(session)
+    assert begin(scratch, LABELS, library).rivals == {}
 
 
 @pytest.mark.parametrize("labels", [["dog"], [f"sound {i}" for i in range(10)]])

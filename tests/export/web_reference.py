@@ -69,7 +69,7 @@ EXPECTED = (
 MIXED = {"mixed_seen": {"2+2": 0.8, "20+5": 0.7, "x": 1.0}, "mixed_unseen": {"2+2": 0.6, "20+5": 0.25, "0+1": 1.0}}
 SCORES = {
     "test_accuracy": 0.83,
-    "unseen_top1": {"2": 0.9, "5": 0.6, "10": 0.4},
+    "unseen_top1": {"1": 1.0, "2": 0.9, "5": 0.6, "10": 0.4},
     "taught_accuracy": 0.75,
     "taught_accuracy_all": 0.25,
 }

@@ -143,7 +143,10 @@ def test_a_new_folder_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypa
 
 
 def test_an_existing_folder_is_refused_without_overwrite(tmp_path):
-    with pytest.raises(UsageError, match="--overwrite"), new_folder(tmp_path, overwrite=False, marker="m"):
+    with (
+        pytest.raises(UsageError, match="give another folder, or overwrite=True to replace it"),
+        new_folder(tmp_path, overwrite=False, marker="m"),
+    ):
         pytest.fail("the block was entered")
 
 

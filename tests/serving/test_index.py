@@ -182,7 +182,7 @@ def test_an_index_works_without_its_parquet_file(own):
 
 def test_an_existing_index_is_replaced_only_when_asked(own, capsys):
     source = str(own.with_name("sounds.parquet"))
-    assert "exists already; give another --out, or --overwrite" in refusal(capsys, [source, "--out", str(own)])
+    assert "exists already; give another folder, or --overwrite" in refusal(capsys, [source, "--out", str(own)])
     assert main([source, "--out", str(own), "--overwrite"]) == 0
     assert len(SearchIndex.open(own)) == 8
     assert "has no index.json" in refusal(capsys, [source, "--out", str(own.parent), "--overwrite"])

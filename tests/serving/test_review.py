@@ -10,6 +10,7 @@ import soundfile
 
 from demo.bundle_choice import FROM_SCRATCH, SHIPPED
 from serving.embed import main as embed
+from serving.embedder import Embedder
 from serving.review import main
 from serving.teach import main as teach
 from serving.teaching.review_choice import choose_rows
@@ -57,6 +58,22 @@ def test_the_list_has_windows_without_labels_that_are_not_silent(library, record
         assert row["label"] == ""
         assert row["guess"]
         assert 0 < float(row["probability"]) <= 1
+
+
+def test_a_label_without_a_known_word_is_told_and_the_others_are_guessed(library, capsys):
+    if not Embedder.load(SHIPPED).knows_text:
+        pytest.skip("the packages of the text model are not installed")
+    arguments = [str(library), "--bundle", str(SHIPPED), "--top", "3"]
+    assert main([*arguments, "--labels", "zzyx, rain, siren"]) == 0
+    told = capsys.readouterr()
+    assert "warning: zzyx: no word of it is known" in told.err
+    assert {row["guess"] for row in csv.DictReader(told.out.splitlines()[:-1])} <= {"rain", "siren"}
+    assert "knows none of its words" in fails(capsys, *arguments, "--labels", "zzyx")
+
+
+def test_one_label_alone_is_no_guess_worth_much(library, capsys):
+    assert main([str(library), "--bundle", str(SHIPPED), "--top", "1", "--labels", "rain"]) == 0
+    assert "warning: one label alone is the guess for every sound" in capsys.readouterr().err
 
 
 def test_stdout_is_the_list_with_the_json_after_it(library, capsys):

@@ -7,7 +7,7 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,19 +17,23 @@ import pytest
 import soundfile
 
 from demo.bundle_choice import FROM_SCRATCH, SHIPPED
+from demo.examples import EXAMPLE_SOUNDS
 from demo.expected_score import expectation
 from demo.label_kinds import LabelKind, label_kinds
 from export.triton import main as triton_main
 from serving.bundle import open_bundle
 from serving.doctor.bundle_check import examine_bundle
 from serving.embedder import Embedder
-from serving.errors import LabelError, UsageError
+from serving.errors import BundleError, LabelError, UnheardError, UsageError
 from serving.label import main as label_main
+from serving.manifest import write_manifest
 from serving.server.operation_routes import describe_model
 from serving.teach import main
 from serving.teaching.examples import read_examples
 from serving.teaching.lesson import Descriptions, with_classes
 from serving.teaching.posterior import PlacedExamples, choose_weight, held_out_cosines, with_examples
+from serving.teaching.rivals import find_rivals
+from serving.teaching.taught_record import read_record
 from serving.zeroshot import ZeroShot, unit_rows
 from serving.zeroshot_file import read_zeroshot
 from tests.bundle_copies import copy_bundle
@@ -121,7 +125,7 @@ def test_what_is_saved_scores_as_what_was_taught(source, lesson_folder, tmp_path
     row = again.embed(wave, RATE_HZ)[None]
     np.testing.assert_allclose(again.zeroshot.similarities(row), taught.zeroshot.similarities(row), atol=1e-6)
     assert again.zeroshot.none_of_these(row) == taught.zeroshot.none_of_these(row)
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="exists already; give another folder, or overwrite=True to replace it"):
         taught.save(tmp_path / "mine")
     with pytest.raises(UsageError, match="taught nothing"):
         source.save(tmp_path / "other")
@@ -135,7 +139,7 @@ def test_a_taught_bundle_is_whole_and_comparable_with_its_source(taught_folder):
     assert set(source.manifest.files) <= set(taught.manifest.files)
     card = taught.read("README.md").decode()
     assert "## Taught by examples" in card
-    assert "| my tone | 4 | 4 | 4 | 100.0% | none |" in card
+    assert "| my tone | 4 | 4 | 4 | 100.0% | none | none |" in card
     assert taught.manifest.scores["taught_accuracy"] == 1.0
     assert taught.manifest.scores["folds_accuracy"] == source.manifest.scores["folds_accuracy"]
 
@@ -155,6 +159,7 @@ def test_the_last_line_of_the_command_is_json_with_each_class(lesson_folder, tmp
     result = json.loads(told.out.splitlines()[-1])
     assert result["taught"]["my noise"] == {
         "examples": 4, "recordings": 4, "description": None, "held_out": 4, "accuracy": 1.0,
+        "rival": None,
     }  # fmt: skip
     assert result["classes"] == 13
     assert result["taught_accuracy"] == 1.0
@@ -411,6 +416,104 @@ def test_examples_that_contradict_their_description_are_named(scratch, lesson_fo
     assert ".0 of" not in "".join(swapped.lesson.doubts)
 
 
+def test_an_example_under_another_label_than_in_an_earlier_lesson_is_refused_with_the_way_out(scratch):
+    """It was left out, as if it had been taught under this label."""
+    wave = (small_sound("tone", np.random.default_rng(0)), RATE_HZ)
+    taught = scratch.teach({"beep": [wave]})
+    other = (small_sound("noise", np.random.default_rng(0)), RATE_HZ)
+    with pytest.raises(
+        UsageError, match="one of whistle before, as beep; to change that, teach the bundle that it was"
+    ):
+        taught.teach({"whistle": [wave, other]})
+    with pytest.raises(UsageError, match="taught all 1 of them before"):
+        taught.teach({"Beep": [wave]})
+
+
+def test_messages_in_python_speak_of_parameters_and_not_of_flags(scratch, textless_folder, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("mine")
+    (tmp_path / "key.pub").write_text("no key")
+    taught = scratch.teach({"beep": [(small_sound("tone", np.random.default_rng(0)), RATE_HZ)]})
+
+    def told(work: Callable[[], object]) -> str:
+        with pytest.raises(UnheardError) as raised:
+            work()
+        assert "--" not in str(raised.value)
+        return str(raised.value)
+
+    assert "or overwrite=True to replace it" in told(lambda: taught.save(tmp_path / "mine"))
+    assert "so overwrite=True will not replace it" in told(lambda: taught.save(tmp_path / "mine", overwrite=True))
+    assert "give another folder" in told(lambda: taught.save(tmp_path / "key.pub" / "mine"))
+    without_text = Embedder.load(textless_folder, "onnxruntime")
+    told(lambda: without_text.teach({}, {"hum": "a low hum"}))
+    assert told(lambda: without_text.teach({}, {"dog": "a bark"})).startswith("descriptions: got dog, but")
+    told(lambda: without_text.classify(np.zeros(16_000, np.float32), RATE_HZ, ["hum"]))
+    assert told(lambda: Embedder.load(FROM_SCRATCH, "onnxruntime", "bf16")).startswith("precision: got bf16")
+    told(lambda: Embedder.load(FROM_SCRATCH, trusted=[tmp_path / "key.pub"]))
+    told(lambda: scratch.embed_files([EXAMPLE_SOUNDS / "rain.ogg"], processes=0))
+
+
+def test_a_class_that_the_bundle_knows_under_another_name_is_told_as_the_rival(lesson_folder, tmp_path, capsys):
+    old, new, again = (tmp_path / name for name in ("old", "new", "again"))
+    assert main([str(FROM_SCRATCH), str(write_examples(tmp_path / "a", 6, seed=1)), "--out", str(old)]) == 0
+    taught = write_examples(tmp_path / "b", 3, seed=2)
+    (taught / "my tone").rename(taught / "beep")
+    (taught / "my noise").rename(taught / "hiss")
+    shutil.rmtree(taught / "my clicks")
+    capsys.readouterr()
+    assert main([str(old), str(taught), "--out", str(new)]) == 0
+    told = capsys.readouterr()
+    result = json.loads(told.out.splitlines()[-1])
+    rivals = {name: each["rival"] for name, each in result["taught"].items()}
+    assert rivals["beep"]["name"] == "my tone"
+    taken = rivals["beep"]["taken"]
+    assert rivals["beep"]["held_out"] == 3
+    assert rivals["my tone"] is None
+    assert any(line.startswith(f"beep: {taken} of 3 held-out examples") for line in result["doubts"])
+    assert f"warning: beep: {taken} of 3 held-out examples are named my tone" in told.err
+    assert "teach the examples as my tone" in told.err
+    assert f"| my tone: {taken} |" in (new / "README.md").read_text()
+    more = write_examples(tmp_path / "c", 2, seed=3)
+    assert main([str(new), str(more), "--out", str(again)]) == 0  # what it tells of an earlier lesson stays
+    assert f"| my tone: {taken} |" in (again / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("named", "rival"),
+    [
+        ("aaaa", None),
+        ("aaab", None),  # one example says nothing
+        ("aabb", ("b", 2)),
+        ("aaaaaabb", ("b", 2)),
+        ("aaaaaaabb", None),  # less than a quarter
+        ("bbcca", ("b", 2)),
+        ("bbccca", ("c", 3)),
+    ],
+)
+def test_a_rival_takes_two_held_out_examples_and_a_quarter_of_them(named, rival):
+    similarities = np.array([[letter == each for each in "abc"] for letter in named], np.float32)
+    found = find_rivals(list("abc"), similarities, np.zeros(len(named), np.intp)).get("a")
+    assert (found and (found.name, found.taken)) == rival
+
+
+def test_a_bundle_that_was_taught_before_rivals_were_written_opens(taught_folder, tmp_path):
+    folder = shutil.copytree(taught_folder, tmp_path / "old")
+    record = json.loads((folder / "taught.json").read_text())
+    for each in record["classes"].values():
+        del each["rival"]
+    manifest = open_bundle(folder).manifest
+    (folder / "taught.json").write_text(json.dumps(record))
+    write_manifest(folder, replace(manifest, files={}))
+    assert {name: each.rival for name, each in read_record(open_bundle(folder)).items()} == dict.fromkeys(
+        ["my clicks", "my noise", "my tone"]
+    )
+    record["classes"]["my tone"]["rival"] = {"name": "x"}
+    (folder / "taught.json").write_text(json.dumps(record))
+    write_manifest(folder, replace(manifest, files={}))
+    with pytest.raises(BundleError, match="is damaged"):
+        read_record(open_bundle(folder))
+
+
 def test_wrong_examples_are_refused_in_one_line_and_nothing_is_written(lesson_folder, tmp_path, capsys):
     out = tmp_path / "out"
 
@@ -524,7 +627,8 @@ def test_a_wrong_list_is_refused_with_the_row(lesson_folder, tmp_path, capsys, l
 def test_wrong_flags_are_refused(textless_folder, lesson_folder, tmp_path, capsys):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.txt").touch()
-    assert "exists already" in fails(capsys, FROM_SCRATCH, lesson_folder, "--out", tmp_path / "taken")
+    line = fails(capsys, FROM_SCRATCH, lesson_folder, "--out", tmp_path / "taken")
+    assert "exists already; give another folder, or --overwrite to replace it" in line
     assert "has no manifest.json" in fails(
         capsys, FROM_SCRATCH, lesson_folder, "--out", tmp_path / "taken", "--overwrite"
     )

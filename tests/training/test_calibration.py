@@ -9,7 +9,6 @@ import pytest
 from serving.zeroshot import unit_rows
 from training.evaluation.cross_fits import CrossFit, CrossFits
 from training.evaluation.open_labels import apply_calibration, calibrate, gini
-from training.evaluation.probabilities import expected_calibration_error
 from training.prototype_map import ClassSide, prototype_map
 
 NAMES = [f"class {i}" for i in range(16)]
@@ -33,14 +32,6 @@ def held_out_fits(noise: float) -> tuple[CrossFits, np.ndarray]:
     none = np.zeros(16, bool)
     pairs = [fit(fold, group) for group in groups for fold in range(4)]
     return CrossFits([fit(fold, none) for fold in range(4)], pairs, labels, folds), texts
-
-
-def test_the_calibration_error_is_the_gap_between_probability_and_accuracy():
-    right = np.arange(100) < 60
-    assert expected_calibration_error(np.full(100, 0.95), right) == pytest.approx(0.35)
-    assert expected_calibration_error(np.full(100, 0.6), right) == pytest.approx(0.0)
-    two_bins = np.r_[np.full(50, 0.25), np.full(50, 0.85)]  # right: 0 of the first, 50 of the second
-    assert expected_calibration_error(two_bins, np.arange(100) >= 50) == pytest.approx(0.5 * 0.25 + 0.5 * 0.15)
 
 
 def test_the_gini_coefficient_is_zero_for_equal_counts_and_near_one_for_a_single_hub():

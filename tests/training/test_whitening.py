@@ -176,6 +176,15 @@ def test_the_whitened_run_is_evaluated_and_exported(whitened_run, published, rec
     assert evaluate([str(whitened_run), "--init", str(published), "--cache-dir", str(tmp_path / "cache")]) == 0
     report = json.loads((whitened_run / "evaluation" / "report.json").read_text())
     assert report["run"]["zsl_chance"] == 1.0  # clicks alone is unseen
+    assert report["run"]["zsl"] is None  # among one class every answer is right
+    told = capsys.readouterr().out
+    assert json.loads(told.splitlines()[-1])["zsl"] is None
+    page = (whitened_run / "evaluation" / "report.md").read_text()
+    assert "| among the unseen classes (ZSL) | not measurable (one class) |" in page
+    assert "not measurable (one class)" in told
+    for text in (page, told.rpartition("{")[0]):
+        assert "chance" not in text
+        assert "100.0 %" not in text.partition("all classes")[0]
     capsys.readouterr()
     assert export([str(whitened_run), "--out", str(tmp_path / "bundle"), "--no-text-model"]) == 0
     assert f"next: python -m demo {tmp_path / 'bundle'}" in capsys.readouterr().err

@@ -40,7 +40,8 @@ class Assessment:
     """Accuracies 0 to 1; None where the run has no such clips.
 
     seen_accuracy, seen_clips    the training head on held-back clips: those of "test", otherwise of "validation"
-    zsl                          among the unseen classes, mean over classes; zsl_*: chance and controls
+    zsl                          among the unseen classes, mean over classes; zsl_*: chance and controls. None where one
+                                 class alone is unseen, because then no clip can be named wrong: zsl_chance is 1
     zsl_texts_alone              the same where their texts place the classes, and not their attributes, as labels that
                                  are typed later are placed; None: the run has no attributes
     published_zsl                the study's score on this split
@@ -139,6 +140,8 @@ def _among_unseen(
     """ZSL: accuracy when only the unseen classes can be guessed. scores, by_text, control [n_clips, n_classes]."""
     labels = learner.recordings.labels()
     rows = np.flatnonzero(parts.unseen[labels])
+    if parts.unseen.sum() == 1:
+        return replace(result, zsl_chance=1.0)
 
     def accuracy(class_scores: NDArray[np.float32]) -> float:
         return zsl(class_scores[rows], labels[rows], ~parts.unseen)

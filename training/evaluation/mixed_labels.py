@@ -11,8 +11,8 @@ from math import log
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.probabilities import expected_calibration_error, softmax
 from training.evaluation.cross_fits import CrossFit, CrossFits
-from training.evaluation.probabilities import expected_calibration_error, softmax
 from training.evaluation.scoring import class_mean_accuracy
 
 # Numbers of seen and of unseen labels: half of each, one unseen among seen ones, one seen among unseen ones.

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from sklearn.metrics import roc_auc_score
 
+from serving.probabilities import expected_calibration_error, softmax
 from serving.zeroshot import TextEncoder, ZeroShot
 from training.evaluation.cross_fits import CrossFits
 from training.evaluation.mixed_labels import MixedLabels, group_of, held_out_rows
-from training.evaluation.probabilities import expected_calibration_error, softmax
 from training.evaluation.scoring import class_mean_accuracy
 from training.zeroshot_maps import TEMPERATURES
 

@@ -1,6 +1,6 @@
 """Tables of scores, for the terminal and for report.md in the run folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,16 @@ LABELS = {
     "gzsl_area": "area under the seen-unseen curve",
     "gzsl_area_no_network": "area under the curve, control: no network",
 }
+ONE_CLASS = "not measurable (one class)"
 NOT_SHARES = {"gzsl_offset", "gzsl_area", "gzsl_area_no_network"}
+
+
+def without_single_class(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """The scores of `Assessment`, with ONE_CLASS for `zsl`, and no control, where one class alone is unseen."""
+    if scores.get("zsl_chance") != 1:
+        return dict(scores)
+    others = {name: value for name, value in scores.items() if name[:4] != "zsl_" and name != "published_zsl"}
+    return others | {"zsl": ONE_CLASS}
 
 
 def mean_and_error(lines: Sequence[Holdout], method: str, number: str) -> tuple[float, float]:
@@ -149,10 +158,11 @@ def markdown(report: dict[str, Any], config: RunConfig, figures: Sequence[str]) 
     if lacking := config.split.warning():
         parts.append(f"{lacking}.")
     if "run" in report:
+        run = without_single_class(report["run"])
         rows = [
-            [label, f"{report['run'][name]:.3f}" if name in NOT_SHARES else _share(report["run"][name])]
+            [label, f"{run[name]:.3f}" if name in NOT_SHARES else _share(run[name])]
             for name, label in LABELS.items()
-            if report["run"].get(name) is not None
+            if run.get(name) is not None
         ]
         parts.append(f"## This network\n\n{_markdown_table(['what', 'value'], rows)}")
         for group, numbers in report["run"]["quality"].items():
@@ -205,4 +215,6 @@ def _points(mean: float, error: float) -> str:
 
 
 def _share(share: Any) -> str:
+    if isinstance(share, str):  # ONE_CLASS
+        return share
     return f"{100 * float(share):.1f} %"

@@ -24,16 +24,19 @@ export const NUMBERS = {
 
 export const WORDS = {
   tagline: "Small neural networks that recognise sounds by text descriptions, including sounds they were not trained on.",
-  good: "Good at its own {} classes: about {} first answers are right among them.",
+  good: "Good at the {} classes of its training: {}",
+  rightAmongThem: "about {} first answers are right among them.",
+  taughtMore: "Taught {} more by examples: {}",
+  taughtRight: "{} % of the held-out examples are named right among all its classes.",
+  taughtUnknown: "how often they are named right was not measured.",
   weaker:
     "Weaker on sounds that it knows only from words: the more labels, the more often the first answer is wrong (about {} right among 10).",
   noThreshold:
     "It always answers with one of the labels, even for a sound that is like none of them: this bundle has no threshold to refuse with.",
   oneName: "It gives one name to each stretch of sound, also where several sounds overlap.",
   alone: "One label alone cannot be compared with others: add labels that could be meant instead.",
-  expectSeen: "Sounds of {} together: about {} first answers are right.",
-  allClasses: "all of its classes",
-  itsClasses: "its classes",
+  expectSeen: "Sounds of all of its classes together: about {} first answers are right.",
+  expectSeenAlone: "Sounds of its trained classes: about {} first answers are right among these classes alone.",
   expectNew: "With {} labels it was never trained on, {}{}.",
   areRight: "about {} first answers are right",
   byChance: " (by chance: {})",

@@ -1,7 +1,7 @@
 /** The header of the page: what the model is, and what it is good and bad at (demo/header.py). */
 
 import { say, WORDS } from "./demo_words";
-import { outOfTen, seenAccuracy, unseenAccuracy } from "./expected_score";
+import { outOfTen, roundHalfEven, seenAccuracy, unseenAccuracy } from "./expected_score";
 import { escape } from "./html";
 import type { Site } from "./site";
 
@@ -24,9 +24,11 @@ export function drawHeader(site: Site, runsOn: string): string {
 
 function goodAndBad(site: Site): string[] {
   const [seen, ten] = [seenAccuracy(site.scores), unseenAccuracy(site.scores, 10)];
-  const known = site.zeroshot.seen.filter(Boolean).length;
+  const right = site.scores.taught_accuracy_all;
+  const taught = typeof right === "number" ? say(WORDS.taughtRight, roundHalfEven(100 * right)) : WORDS.taughtUnknown;
   return [
-    ...(seen === null ? [] : [say(WORDS.good, known, outOfTen(seen))]),
+    ...(seen === null ? [] : [say(WORDS.good, site.seen_classes.length, say(WORDS.rightAmongThem, outOfTen(seen)))]),
+    ...(site.taught_classes.length ? [say(WORDS.taughtMore, site.taught_classes.length, taught)] : []),
     ...(ten === null ? [] : [say(WORDS.weaker, outOfTen(ten))]),
     ...(site.zeroshot.threshold === null ? [WORDS.noThreshold] : []),
     WORDS.oneName,

@@ -18,6 +18,7 @@ export function unseenAccuracy(scores: Scores, labels: number): number | null {
   if (typeof measured !== "object" || !measured || labels < 2) return null;
   const points = Object.entries(measured as Record<string, number>)
     .map(([count, share]): [number, number] => [Number(count), share])
+    .filter(([count]) => count > 1) // one label alone is always right
     .sort((a, b) => a[0] - b[0]);
   for (let i = 0; i + 1 < points.length; i++) {
     const [[fewer, high], [more, low]] = [points[i]!, points[i + 1]!];
@@ -58,21 +59,20 @@ export function expectation(scores: Scores, kinds: ReadonlyMap<string, LabelKind
   const count = (kind: LabelKind) => [...kinds.values()].filter((each) => each === kind).length;
   const [seenLabels, taughtLabels] = [count("seen"), count("taught")];
   const newLabels = kinds.size - seenLabels - taughtLabels;
-  const classes = taughtLabels ? WORDS.itsClasses : WORDS.allClasses;
-  const sentences = [ofUntaught(scores, seenLabels, newLabels, classes)];
+  const sentences = [ofUntaught(scores, seenLabels, newLabels, taughtLabels)];
   const taught = seenLabels ? scores.taught_accuracy_all : scores.taught_accuracy;
   if (taughtLabels && typeof taught === "number") {
-    const percent = `${(100 * taught).toFixed(0)} %`; // no "9 of 10", which would look like the number of examples
+    const percent = `${roundHalfEven(100 * taught)} %`; // no "9 of 10", which would look like the number of examples
     sentences.push(say(WORDS.expectTaught, percent));
   }
   return sentences.filter(Boolean).join(" ");
 }
 
-/** As `expectation`, for trained and new labels. classes: words for the trained ones. */
-function ofUntaught(scores: Scores, seenLabels: number, newLabels: number, classes: string): string {
+/** As `expectation`, for trained and new labels. The scores were measured without the taught ones. */
+function ofUntaught(scores: Scores, seenLabels: number, newLabels: number, taughtLabels: number): string {
   if (seenLabels && newLabels) return ofBoth(scores, seenLabels, newLabels);
   const [seen, fresh] = [seenAccuracy(scores), unseenAccuracy(scores, newLabels)];
-  if (seenLabels && seen !== null) return say(WORDS.expectSeen, classes, outOfTen(seen));
+  if (seenLabels && seen !== null) return say(taughtLabels ? WORDS.expectSeenAlone : WORDS.expectSeen, outOfTen(seen));
   if (!newLabels || fresh === null) return "";
   const chance = newLabels <= 5 ? say(WORDS.byChance, outOfTen(1 / newLabels)) : "";
   return say(WORDS.expectNew, newLabels, say(WORDS.areRight, outOfTen(fresh)), chance);
@@ -95,7 +95,7 @@ export function outOfTen(share: number): string {
 }
 
 /** As Python rounds: 2.5 to 2, and 3.5 to 4. */
-function roundHalfEven(value: number): number {
+export function roundHalfEven(value: number): number {
   const below = Math.floor(value);
   if (value - below !== 0.5) return Math.round(value);
   return below % 2 ? below + 1 : below;

@@ -39,7 +39,8 @@ export interface Site {
   embedding_space: string;
   window: Window;
   front_end: { hop_s: number; low_hz: number; high_hz: number; log_offset: number; mel_bands: number };
-  seen_classes: string[];
+  seen_classes: string[]; // of the training
+  taught_classes: string[]; // by examples, and not of the training
   scores: Record<string, unknown>;
   silent_dbfs: number;
   zeroshot: ZeroShotFacts;

@@ -1,10 +1,13 @@
 import { expect, test } from "vitest";
 import { toWav } from "../src/decode";
 import { say, WORDS } from "../src/demo_words";
+import { drawHeader } from "../src/draw_header";
+import { unseenAccuracy } from "../src/expected_score";
 import { LiveLog } from "../src/live_log";
 import { LastSamples } from "../src/microphone";
 import { resample } from "../src/resample";
 import { sampleRate } from "../src/sample_rate";
+import type { Site } from "../src/site";
 import { Tensors } from "../src/tensors";
 import { cutWindows } from "../src/windows";
 
@@ -73,4 +76,20 @@ test("a safetensors file is read", () => {
 
 test("places in a text are filled in their order, and what is filled in is not read again", () => {
   expect(say(WORDS.unknownWords, "{}", "$&")).toContain("{} (in “$&”)");
+});
+
+test("the header counts the classes that were measured, and those that were taught apart", () => {
+  const zeroshot = { seen: [true, true, true, true], threshold: 0.5 };
+  const facts = { bundle: "mine", network: "yamnet", dataset: "ESC-10", seen_classes: ["dog", "rain"], taught_classes: ["beep", "hiss"] };
+  const header = (scores: object) => drawHeader({ ...facts, zeroshot, scores } as unknown as Site, "");
+  expect(header({ test_accuracy: 0.8, taught_accuracy_all: 0.625 })).toContain(
+    "Good at the 2 classes of its training: about 8 of 10 first answers are right among them. " +
+      "Taught 2 more by examples: 62 % of the held-out examples are named right among all its classes.",
+  );
+  expect(header({ test_accuracy: 0.8 })).toContain("how often they are named right was not measured.");
+});
+
+test("one label alone has no score", () => {
+  expect(unseenAccuracy({ unseen_top1: { "1": 1 } }, 10)).toBeNull();
+  expect(unseenAccuracy({ unseen_top1: { "1": 1, "5": 0.6 } }, 2)).toBe(0.6);
 });

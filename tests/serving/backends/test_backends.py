@@ -236,7 +236,7 @@ def test_bfloat16_is_computed_where_it_is_asked_for_and_keeps_every_probe(bfloat
 
 
 def test_bfloat16_needs_openvino_and_a_cpu_that_has_it(bundle_folder, monkeypatch):
-    with pytest.raises(UsageError, match=r"got bf16.*--backend openvino, or fp32"):
+    with pytest.raises(UsageError, match=r"got bf16.*take the backend openvino, or fp32"):
         Embedder.load(bundle_folder, "onnxruntime", "bf16")
     openvino = pytest.importorskip("openvino", reason="openvino is not installed")
 

@@ -110,7 +110,7 @@ def test_an_error_of_a_workers_start_is_raised_here(tmp_path):
 
 
 def test_a_worker_that_cannot_start_is_one_error_and_no_endless_loop(tmp_path):
-    with pytest.raises(BackendError, match=r"exit code 3\); take --processes 1"):
+    with pytest.raises(BackendError, match=r"exit code 3\); take processes=1"):
         run_names(NamesJob(tmp_path, ("start",)))
 
 

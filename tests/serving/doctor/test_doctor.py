@@ -75,7 +75,7 @@ def test_a_bundle_without_a_text_model_is_told_and_sound(bundle_folder, capsys):
     found = findings(capsys.readouterr().out)["text model"]
     assert (found["state"], found["advice"]) == (
         "absent",
-        "if wanted: pip install 'unheard[text]', or export it again with --text-model",
+        "if wanted: pip install 'unheard[text]', or export it again with its text model",
     )
 
 

@@ -92,6 +92,24 @@ def test_what_cannot_be_looked_for_is_422(client, query, words):
     assert words in refused(client.get(f"/v1/search?{query}"), 422)
 
 
+@pytest.mark.parametrize(
+    ("address", "parameter"),
+    [
+        ("/v1/search?words=tone&words=hiss", "words"),
+        ("/v1/search?words=tone&words=tone", "words"),
+        ("/v1/search?words=tone&top=3&and=hiss&top=3&and=whistle", "top"),
+        ("/v1/embed?windows=true&windows=false", "windows"),
+        ("/v1/classify?labels=tone&offset=0&labels=hiss&offset=nonsense", "offset"),
+    ],
+)
+def test_a_parameter_of_one_value_that_is_given_twice_is_400(client, recordings, address, parameter):
+    told = f"{parameter}: got 2 values; wanted one: give the parameter once"
+    sound = (recordings / "tone" / "0.wav").read_bytes()
+    assert refused(client.post(address, content=sound), 400) == told
+    if address.startswith("/v1/search"):
+        assert refused(client.get(address), 400) == told
+
+
 def test_without_an_index_both_methods_are_404_with_the_way_out(talker):
     client = client_of(talker)
     for answer in (client.get("/v1/search?words=tone"), client.post("/v1/search", content=b"x")):

@@ -312,7 +312,9 @@ def test_a_bundle_without_a_text_model_says_how_to_get_one(talking_bundle, tmp_p
     write_manifest(copy, replace(open_bundle(talking_bundle).manifest, files={}))
     mute = Embedder.load(copy)
     assert not mute.knows_text
-    with pytest.raises(LabelError, match=r"got chainsaw; this bundle knows clicks, noise, tone.*--text-model"):
+    with pytest.raises(
+        LabelError, match=r"got chainsaw; this bundle knows clicks, noise, tone.*export it again with its text model"
+    ):
         mute.choose(["tone", "chainsaw"])
     assert mute.choose(["tone"]).class_names == ["tone"]
 
