@@ -37,6 +37,7 @@ from training.text_encoders import TextEncoder
 GAMMAS = tuple(10.0**power for power in range(-2, 5))
 LAMBDAS = {"ridge": (float("inf"),), "eszsl": tuple(10.0**power for power in range(-3, 4))}
 MAPS = (*LAMBDAS, "prototypes")
+TEXT_SHARE = 0.5  # of a text head's prediction for an unseen class beside that of attributes: docs/results/zero-shot.md
 TEMPERATURES = np.geomspace(0.5, 100.0, 60)
 
 
@@ -61,13 +62,20 @@ def class_vectors(texts: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArra
 def text_zeroshot(classes: ClassSide, head: TextHead, train: Labelled, validation: Labelled | None = None) -> ZeroShot:
     """The map that a network's text head learned in training.
 
-    Where the classes have attributes, these place the classes in the space of the embeddings, as in the prototype map,
-    and the head's projection places the texts there.
+    Where the classes have attributes, they stand in the space of the embeddings, as in the prototype map, and the
+    head's projection places the texts there. An unseen class stands between what its attributes and its text predict.
+    The head has learned the texts of pseudo-unseen classes, so lambda and the offset are chosen without it.
     train, validation   as of `fit_zeroshot`
     """
     projection = head.projection.weight.detach().cpu().numpy().T.copy()  # [128, text_size]
     if classes.attributes is not None:
-        return replace(_fit_prototypes(classes, train, validation), text_projection=projection.T.copy())
+        fitted = _fit_prototypes(classes, train, validation)
+        assert fitted.given_targets is not None
+        by_text = unit_rows(classes.vectors @ projection.T)
+        between = unit_rows(fitted.given_targets + TEXT_SHARE * by_text)
+        heard = np.isin(np.arange(len(classes.names)), train[1])[:, None]
+        targets = np.where(heard, fitted.given_targets, between)
+        return replace(fitted, text_projection=projection.T.copy(), given_targets=targets)
     no_mean = np.zeros(len(projection), np.float32)
     return ZeroShot(no_mean, projection, list(classes.names), classes.vectors, classes.seen, head.scale.item())
 

@@ -129,6 +129,12 @@ def test_a_text_head_with_attributes_ranks_typed_labels_as_the_head_does(planted
     train = sounds[labels < 20], labels[labels < 20]
     fitted = text_zeroshot(classes, head, train)
     assert unseen_accuracy(fitted, sounds, labels) > 0.8
+    # Seen classes stand at their means, unseen ones between their attributes' prediction and their text's.
+    by_attributes = fit_zeroshot(classes, train, kind="prototypes").targets
+    np.testing.assert_allclose(fitted.targets[:20], by_attributes[:20], atol=1e-6)
+    by_text = replace(fitted, given_targets=None).targets
+    for target, *ends in zip(fitted.targets[20:], by_attributes[20:], by_text[20:], strict=True):
+        assert min(target @ end for end in ends) > ends[0] @ ends[1]
     typed = replace(fitted, text_mean=np.zeros(6, np.float32)).choose(["typed"], lambda texts: np.eye(6)[:1])
     direction = head.projection.weight.detach().numpy()[0]
     np.testing.assert_allclose(typed.targets[0], direction / np.linalg.norm(direction), atol=1e-6)
