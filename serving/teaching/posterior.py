@@ -19,6 +19,7 @@ WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 # Few held-out examples cannot choose a weight, so a candidate's loss grows with its distance from DEFAULT_WEIGHT.
 DEFAULT_WEIGHT = 1.0  # the best one for 1, 2 and 4 examples, see docs/results/few-shot.md
 TEMPERATURES = np.geomspace(0.5, 64.0, 29, dtype=np.float32)  # in steps of the fourth root of 2
+SEEN_FROM = 8.0
 STEP_PENALTY = 1.0  # in nats, for the square of each factor of 2
 
 
@@ -95,12 +96,12 @@ def choose_weight(prior: ZeroShot, examples: PlacedExamples) -> float:
 def counts_as_seen(taught: ZeroShot, counts: NDArray[np.integer], weight: float) -> NDArray[np.bool_]:
     """Which classes' scores are as large as those of classes of the training: see docs/results/few-shot.md.
 
-    A class counts as seen once its examples outweigh its text, at once if it has no text.
+    A class counts as seen once its examples outweigh its text SEEN_FROM times, at once if it has no text.
 
     counts   [C] number of examples of each class
     returns  [C] bool
     """
-    return (counts > 0) & ((counts > weight) | ~taught.has_text)
+    return (counts > 0) & ((counts > SEEN_FROM * weight) | ~taught.has_text)
 
 
 def _least_loss(cosines: NDArray[np.float32], own: NDArray[np.intp]) -> float:
