@@ -17,7 +17,7 @@ from serving.zeroshot import ZeroShot, unit_rows
 
 WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 # Few held-out examples cannot choose a weight, so a candidate's loss grows with its distance from DEFAULT_WEIGHT.
-DEFAULT_WEIGHT = 1.0  # the best one for 1, 2 and 4 examples, see docs/results/few-shot.md
+DEFAULT_WEIGHT = 1.0  # 1 and 2 are the best for up to 8 examples, see docs/results/few-shot.md
 TEMPERATURES = np.geomspace(0.5, 64.0, 29, dtype=np.float32)  # in steps of the fourth root of 2
 SEEN_FROM = 8.0
 STEP_PENALTY = 1.0  # in nats, for the square of each factor of 2

@@ -484,13 +484,13 @@ def test_a_class_that_the_bundle_knows_under_another_name_is_told_as_the_rival(l
         ("aaaa", None),
         ("aaab", None),  # one example says nothing
         ("aabb", ("b", 2)),
-        ("aaaaaabb", ("b", 2)),
-        ("aaaaaaabb", None),  # less than a quarter
+        ("aaaabb", ("b", 2)),
+        ("aaaaabb", None),  # less than a third
         ("bbcca", ("b", 2)),
         ("bbccca", ("c", 3)),
     ],
 )
-def test_a_rival_takes_two_held_out_examples_and_a_quarter_of_them(named, rival):
+def test_a_rival_takes_two_held_out_examples_and_a_third_of_them(named, rival):
     similarities = np.array([[letter == each for each in "abc"] for letter in named], np.float32)
     found = find_rivals(list("abc"), similarities, np.zeros(len(named), np.intp)).get("a")
     assert (found and (found.name, found.taken)) == rival
