@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# A class is a rival if it takes so many held-out examples, and this share of them. With 3 to 8 examples that names nine of
-# ten classes that were taught under a second name, and one of fifteen that are new: docs/results/few-shot.md.
+# A class is a rival if it takes so many held-out examples, and this share of them. With 3 to 8 examples that names nine
+# of ten classes that were taught under a second name, and one of fifteen that are new: docs/results/few-shot.md.
 LEAST_TAKEN = 2
 LEAST_SHARE = 1 / 3
 

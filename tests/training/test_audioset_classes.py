@@ -101,14 +101,14 @@ def planted():
 def test_published_classes_say_where_unseen_ones_are():
     classes, published, embeddings, labels = planted()
     train = embeddings[labels < 9], labels[labels < 9]
-    without = prototype_map(classes, train, 1.0)
-    fitted = prototype_map(replace(classes, published=published), train, 1.0)
+    without = prototype_map(classes, train, 0.3)
+    fitted = prototype_map(replace(classes, published=published), train, 0.3)
     accuracies = [zsl(each.scores(embeddings), labels, classes.seen) for each in (without, fitted)]
-    assert accuracies[0] < 0.6 < 0.9 < accuracies[1]  # chance: 1/3
+    assert accuracies[0] < 0.5 < 0.8 < accuracies[1]  # chance: 1/3
     # With attributes that say nothing, half of the prediction is still the text's.
     attributes = unit_rows(np.random.default_rng(2).standard_normal((12, 10)).astype(np.float32))
     both = replace(classes, published=published, attributes=attributes)
-    assert zsl(prototype_map(both, train, 1.0).scores(embeddings), labels, classes.seen) > 0.7
+    assert zsl(prototype_map(both, train, 0.3).scores(embeddings), labels, classes.seen) > 0.55
 
 
 def test_the_command_makes_use_of_the_classifier_and_says_when_there_is_none(weights, recordings, tmp_path, capsys):
