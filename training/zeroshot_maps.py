@@ -72,7 +72,7 @@ def text_zeroshot(classes: ClassSide, head: TextHead, train: Labelled, validatio
         fitted = _fit_prototypes(classes, train, validation)
         assert fitted.given_targets is not None
         by_text = unit_rows(classes.vectors @ projection.T)
-        between = unit_rows(fitted.given_targets + np.float32(TEXT_SHARE) * by_text)
+        between = unit_rows((fitted.given_targets + TEXT_SHARE * by_text).astype(np.float32))
         heard = np.isin(np.arange(len(classes.names)), train[1])[:, None]
         targets = np.where(heard, fitted.given_targets, between)
         return replace(fitted, text_projection=projection.T.copy(), given_targets=targets)
