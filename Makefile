@@ -48,7 +48,8 @@ $(STAMP): requirements.lock
 	  fi; \
 	fi; \
 	free=$$(df --output=avail -BG . | tail -1 | tr -dc 0-9); \
-	if [ ! -e $(STAMP) ] && [ "$$free" -lt $(VENV_GB) ]; then \
+	there=$$({ du -sBG $(VENV) 2>/dev/null || true; } | cut -f1 | tr -dc 0-9); \
+	if [ ! -e $(STAMP) ] && [ $$((free + $${there:-0})) -lt $(VENV_GB) ]; then \
 	  echo "error: got $$free GB free on the disk of $(CURDIR); wanted $(VENV_GB) GB for $(VENV): remove files, or clone to another disk" >&2; exit 2; \
 	fi; \
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); \
