@@ -89,8 +89,13 @@ class Learner:
             for line in (report.line(), *report.warnings):
                 say(line)
             if config.objective == "whitening":
-                if config.map == "prototypes" and self.classifier(config) is None:
-                    say("these weights have no classifier: only the seen classes say where texts belong")
+                if config.map == "prototypes":
+                    known = self.classifier(config)
+                    say(
+                        "these weights have no classifier: only the seen classes say where texts belong"
+                        if known is None
+                        else f"{len(known.texts)} classes of AudioSet and the seen classes say where texts belong"
+                    )
                 return network, self._whiten(network, train, validation, run)
             if not report.statistics and not resume:
                 measured = (train.frames, train.clips)

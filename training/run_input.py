@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import DataError, UsageError
+from training.data.class_attributes import attributes_of_one
 from training.data.clips import ClipTable, load_clips
 from training.data.download import download
 from training.data.duplicates import shared_files
@@ -70,6 +71,11 @@ def load_run_input(options: Options, out: Path, workers: Workers) -> RunInput:
         warnings.append(f"left out, because they cannot be read: {', '.join(config.skipped)}")
     if missing := config.split.warning():
         warnings.append(missing)
+    if config.attributes and len(config.split.seen) < len(table.classes):
+        source = options.attributes or "the built-in list (--attributes none leaves them out)"
+        warnings.append(f"attributes of the classes from {source} help to place unseen classes")
+    if options.attributes and (lonely := attributes_of_one(config.attributes)):
+        warnings.append(f"attributes that only one class has compare it with no other: {', '.join(lonely)}")
     clips = config.clips(table)
     shared = shared_files({"train": clips.train, "validation": clips.validation, "test": clips.test})
     warnings += [found.line() for found in shared]

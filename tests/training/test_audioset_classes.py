@@ -122,6 +122,7 @@ def test_the_command_makes_use_of_the_classifier_and_says_when_there_is_none(wei
         assert main([*line.split(), "--out", str(tmp_path / name), "--cache-dir", str(tmp_path / "cache")]) == 0
         said = " ".join(capsys.readouterr().err.split())
         assert ("these weights have no classifier" in said) == (name == "without")
+        assert ("521 classes of AudioSet" in said) == (name == "with")
         maps.append(read_zeroshot(tmp_path / name / "zeroshot.npz"))
     np.testing.assert_allclose(maps[0].mean, maps[1].mean, atol=1e-6)
     assert np.abs(maps[0].text_projection - maps[1].text_projection).max() > 0.01

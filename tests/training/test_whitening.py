@@ -56,6 +56,17 @@ def test_the_embedding_has_no_correlation_within_classes_without_shrinkage():
     np.testing.assert_allclose(within.T @ within / len(within), np.eye(128), atol=1e-6)  # FP64
 
 
+def test_features_that_few_clips_do_not_have_do_not_explode():
+    rng = np.random.default_rng(2)
+    labels = np.repeat(np.arange(4), 6)
+    features = np.abs(rng.standard_normal((4, 400))[labels] + 0.5 * rng.standard_normal((24, 400)))
+    features[:, 150:] = 0.0  # more than half, as of ten clips of a second
+    mean, matrix = whitening(features, labels)
+    longest = np.linalg.norm((features - mean) @ matrix, axis=1).max()
+    other = np.abs(rng.standard_normal((1, 400)))  # a sound that has all of them
+    assert np.linalg.norm((other - mean) @ matrix) < 10 * longest
+
+
 def test_the_network_computes_the_closed_form_and_its_head_knows_the_classes():
     torch.manual_seed(0)
     network = build_network(NetworkConfig("yamnet-audioset", 3, 0.2)).eval()
@@ -222,6 +233,7 @@ def test_the_model_of_another_network_is_no_start(bundle_folder, tmp_path):
         ("--network yamnet --objective whitening --init {0}", "whitening needs yamnet-audioset"),
         ("--network yamnet-audioset --init {0} --vocabulary 5", "nothing is trained"),
         ("--network yamnet-audioset --init {0} --class-texts names", "wanted one of description, name+description"),
+        ("--network yamnet-audioset --init demo/model", "is a folder; give a file of weights: of a bundle,"),
     ],
 )
 def test_flags_that_do_not_go_together_get_one_line(flags, line, recordings, published, tmp_path, capsys):

@@ -70,6 +70,16 @@ def choose_attributes(classes: Sequence[str], given: str | None) -> Attributes:
     return {} if missing else {name: known[normalise_label(name)] for name in classes}
 
 
+def attributes_of_one(attributes: Attributes) -> list[str]:
+    """Attributes that only one class has, as "brid (rooster)": often a typing mistake."""
+    owners: dict[str, list[str]] = {}
+    for name, own in attributes.items():
+        for attribute, tenths in own.items():
+            if tenths:
+                owners.setdefault(attribute, []).append(name)
+    return [f"{attribute} ({names[0]})" for attribute, names in sorted(owners.items()) if len(names) == 1]
+
+
 def attribute_matrix(classes: Sequence[str], attributes: Mapping[str, Mapping[str, int]]) -> NDArray[np.float32]:
     """The attributes of these classes, 0 to 1: [C, n_attributes] float32, columns in the order of their names."""
     columns = sorted({attribute for name in classes for attribute in attributes[name]})

@@ -97,7 +97,8 @@ def split_classes(table: ClipTable, name: str, seed: int = 0, unseen: tuple[str,
     else:
         split = _named(table, name)
     if len(split.seen) < 2:
-        raise DataError(f"split {name}: leaves {len(split.seen)} class to train on; training needs two or more")
+        what = f"unseen: {', '.join(unseen)}" if unseen else f"split {name}"
+        raise DataError(f"{what}: leaves {len(split.seen)} of the classes to train on; training needs two or more")
     return split
 
 

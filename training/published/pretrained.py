@@ -106,6 +106,8 @@ def identify(path: Path) -> str:
 
     errors   UsageError: there is no such file
     """
+    if path.is_dir():
+        raise UsageError(f"--init: {path}: is a folder; give a file of weights: of a bundle, {path / 'embedder.onnx'}")
     if not path.is_file():
         raise UsageError(f"--init: {path}: no such file; give published weights, or leave it out")
     return f"{path.name}, sha256 {record_of(path).sha256[:12]}"

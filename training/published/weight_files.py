@@ -84,7 +84,7 @@ def _load_pt(path: Path) -> Any:
 
 def _load_google(path: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:
     """The tensors of a file with Google's YAMNet. UsageError: it is damaged, or holds another network."""
-    wanted = "wanted Google's YAMNet: download it again"
+    wanted = "wanted Google's YAMNet: " + ("export it again" if path.suffix.lower() == ".onnx" else "download it again")
     try:
         tensors = read(path)
     except PermissionError:

@@ -5,7 +5,7 @@ import pytest
 
 from serving.errors import UsageError
 from serving.label_lists import ESC50, FSC22
-from training.data.class_attributes import attribute_matrix, choose_attributes
+from training.data.class_attributes import attribute_matrix, attributes_of_one, choose_attributes
 
 
 @pytest.mark.parametrize("classes", [ESC50, FSC22])
@@ -29,6 +29,11 @@ def test_a_users_file_gives_them_for_other_classes(tmp_path):
     path.write_text("curlew = {tonal = 10, gliding = 8}\n'Wood_Lark' = {tonal = 5, fast = 10}\n")
     attributes = choose_attributes(["curlew", "wood lark"], str(path))
     np.testing.assert_allclose(attribute_matrix(["curlew", "wood lark"], attributes), [[0, 0.8, 1], [1, 0, 0.5]])
+
+
+def test_an_attribute_of_one_class_alone_is_named_because_it_may_be_mistyped():
+    classes = {"rooster": {"brid": 10, "loud": 5}, "crow": {"bird": 10, "loud": 3}, "owl": {"bird": 10, "dark": 0}}
+    assert attributes_of_one(classes) == ["brid (rooster)"]
 
 
 @pytest.mark.parametrize(
