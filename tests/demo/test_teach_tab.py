@@ -91,7 +91,10 @@ def test_the_answers_are_a_list_that_can_be_taught(scratch, library, tmp_path):
     rows = list(csv.DictReader((tmp_path / "examples.csv").open()))
     assert [row["label"] for row in rows[:-1]] == [LABELS[label or 0] for _, label in session.answers[:-1]]
     assert rows[-1]["label"] == ""
-    assert teach([str(FROM_SCRATCH), str(tmp_path / "examples.csv"), "--out", str(tmp_path / "mine")]) == 0
+    # The page takes the words of a label as its description.
+    (tmp_path / "words.csv").write_text("label,description\n" + "".join(f"{label},{label}\n" for label in LABELS))
+    arguments = [FROM_SCRATCH, tmp_path / "examples.csv", "--descriptions", tmp_path / "words.csv"]
+    assert teach([str(each) for each in (*arguments, "--out", tmp_path / "mine")]) == 0
     taught = Embedder.load(tmp_path / "mine").zeroshot.choose(sorted({row["label"] for row in rows[:-1]}))
     seen = dict(zip(session.labels, session.taught.seen.tolist(), strict=True))
     assert {name: bool(each) for name, each in zip(taught.class_names, taught.seen, strict=True)} == seen

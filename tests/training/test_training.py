@@ -263,7 +263,7 @@ def test_an_existing_run_folder_is_refused_and_kept(run_folder, recordings, caps
 
 def test_overwrite_never_deletes_the_recordings(recordings, capsys):
     before = sorted(recordings.rglob("*"))
-    one_line(capsys, main([*arguments(recordings, recordings), "--overwrite"]), "config.json", "--out")
+    one_line(capsys, main([*arguments(recordings, recordings), "--overwrite"]), "config.json", "another folder")
     assert sorted(recordings.rglob("*")) == before
 
 
