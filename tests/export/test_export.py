@@ -152,7 +152,8 @@ def test_an_encoder_that_no_bundle_can_carry_is_refused_before_the_work(
 def test_overwrite_replaces_a_bundle_and_nothing_else(run_folder, probes_only_export, capsys):
     assert open_bundle(probes_only_export[0])
     before = sorted(path.name for path in run_folder.iterdir())
-    one_line(capsys, main([str(run_folder), "--out", str(run_folder), "--overwrite"]), "manifest.json", "another folder")
+    status = main([str(run_folder), "--out", str(run_folder), "--overwrite"])
+    one_line(capsys, status, "manifest.json", "another folder")
     assert sorted(path.name for path in run_folder.iterdir()) == before
 
 
