@@ -186,8 +186,10 @@ class Learner:
         return classes if classifier is None else replace(classes, published=classifier.under(matrix))
 
     def classifier(self, config: RunConfig) -> PublishedClassifier | None:
-        """The classifier of the published weights, if they have one."""
-        return None if self.init is None else _classifier(self.init, config.text)
+        """The classifier of the published weights, if they have one and the map learns from it."""
+        if self.init is None or config.map != "prototypes":
+            return None
+        return _classifier(self.init, config.text)
 
     def _vocabulary(self, config: RunConfig) -> Vocabulary:
         window = config.front_end.network_window(config.window_frames)

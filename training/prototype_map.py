@@ -72,7 +72,7 @@ def prototype_map(classes: ClassSide, train: Labelled, strength: float) -> ZeroS
     if classes.attributes is not None:
         targets = unit_rows(classes.attributes @ _regression(classes.attributes[heard], means, strength))
         if classes.published is not None:
-            targets = unit_rows(targets + unit_rows(classes.vectors @ by_text))
+            targets = drawn_to_text(targets, classes, by_text, 1.0)
     targets[heard] = unit_rows(means.astype(np.float32))  # no prediction is needed: docs/results/zero-shot.md
     return ZeroShot(
         mean,
@@ -84,6 +84,17 @@ def prototype_map(classes: ClassSide, train: Labelled, strength: float) -> ZeroS
         text_projection=by_text,
         given_targets=targets,
     )
+
+
+def drawn_to_text(
+    targets: NDArray[np.float32], classes: ClassSide, text_projection: NDArray[np.float32], share: float
+) -> NDArray[np.float32]:
+    """Targets [C, D] between those that are given and the places of the classes' texts.
+
+    text_projection  [text_size, D];  share: of the text's place beside the given target
+    """
+    by_text = unit_rows(classes.vectors @ text_projection)
+    return unit_rows((targets + share * by_text).astype(np.float32))
 
 
 def _text_regression(

@@ -29,6 +29,7 @@ from training.prototype_map import (
     Labelled,
     choose_strength,
     draw_sizes,
+    drawn_to_text,
     prototype_map,
 )
 from training.text_encoders import TextEncoder
@@ -71,11 +72,11 @@ def text_zeroshot(classes: ClassSide, head: TextHead, train: Labelled, validatio
     if classes.attributes is not None:
         fitted = _fit_prototypes(classes, train, validation)
         assert fitted.given_targets is not None
-        by_text = unit_rows(classes.vectors @ projection.T)
-        between = unit_rows((fitted.given_targets + TEXT_SHARE * by_text).astype(np.float32))
+        text_projection = projection.T.copy()
+        between = drawn_to_text(fitted.given_targets, classes, text_projection, TEXT_SHARE)
         heard = np.isin(np.arange(len(classes.names)), train[1])[:, None]
         targets = np.where(heard, fitted.given_targets, between)
-        return replace(fitted, text_projection=projection.T.copy(), given_targets=targets)
+        return replace(fitted, text_projection=text_projection, given_targets=targets)
     no_mean = np.zeros(len(projection), np.float32)
     return ZeroShot(no_mean, projection, list(classes.names), classes.vectors, classes.seen, head.scale.item())
 
