@@ -13,7 +13,8 @@ later.
 
 Published weights with a classifier know more classes than the recordings have (training.published.audioset_classes).
 Their names and their directions then take part in the regression from texts, and an unseen class with attributes stands
-halfway between its attributes' prediction and its text's.
+between its attributes' prediction and its text's: halfway, or nearer to the text's where few seen classes teach what
+attributes mean.
 
 Lambda and the GZSL offset are chosen on pseudo-unseen classes: seen classes that a fit leaves out.
 """
@@ -32,6 +33,9 @@ STRENGTHS = (0.3, 1.0, 3.0, 10.0)  # lambda
 # What a published class counts beside a seen one. With 1, the 521 outvote the seen classes, which are then recognised
 # worse in other words than without published classes, see docs/results/zero-shot.md.
 PUBLISHED_WEIGHT = 0.2
+# With so many seen classes, an attributes' prediction counts as much as that of a text that published classes teach too;
+# with n of them, n / 20 as much: docs/results/zero-shot.md.
+EQUAL_CLASSES = 20
 DEFAULT_STRENGTH = 3.0  # for too few classes to choose
 DRAWS = 12  # of pseudo-unseen classes
 PSEUDO_SHARE = 0.25  # of the seen classes, and of the clips of the others, which are scored as seen
@@ -72,7 +76,7 @@ def prototype_map(classes: ClassSide, train: Labelled, strength: float) -> ZeroS
     if classes.attributes is not None:
         targets = unit_rows(classes.attributes @ _regression(classes.attributes[heard], means, strength))
         if classes.published is not None:
-            targets = drawn_to_text(targets, classes, by_text, 1.0)
+            targets = drawn_to_text(targets, classes, by_text, max(1.0, EQUAL_CLASSES / len(heard)))
     targets[heard] = unit_rows(means.astype(np.float32))  # no prediction is needed: docs/results/zero-shot.md
     return ZeroShot(
         mean,

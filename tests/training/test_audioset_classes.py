@@ -111,6 +111,20 @@ def test_published_classes_say_where_unseen_ones_are():
     assert zsl(prototype_map(both, train, 0.3).scores(embeddings), labels, classes.seen) > 0.55
 
 
+def test_the_fewer_seen_classes_teach_what_attributes_mean_the_more_the_text_counts():
+    """Random attributes draw an unseen class away from where its text places it, and less so with few seen classes."""
+    classes, published, embeddings, labels = planted()
+    attributes = unit_rows(np.random.default_rng(2).standard_normal((12, 10)).astype(np.float32))
+    both = replace(classes, published=published, attributes=attributes)
+
+    def nearness(n_seen: int) -> float:
+        train = embeddings[labels < n_seen], labels[labels < n_seen]
+        by_text, drawn = (prototype_map(each, train, 0.3) for each in (replace(both, attributes=None), both))
+        return float((by_text.targets[9:] * drawn.targets[9:]).sum(axis=1).mean())
+
+    assert nearness(3) > 0.97 > 0.94 > nearness(9)
+
+
 def test_the_command_makes_use_of_the_classifier_and_says_when_there_is_none(weights, recordings, tmp_path, capsys):
     from training.run import main
 
