@@ -1,6 +1,7 @@
 """OpenVINO: runs a graph on the CPU. An optional extra: pip install "unheard[openvino]"."""
 
 import importlib
+import os
 import sys
 from pathlib import Path
 from threading import Lock
@@ -14,6 +15,7 @@ from serving.errors import UsageError
 # Importing openvino imports its model converter, which sends telemetry to its makers.
 TELEMETRY_MODULE = "openvino.tools.ovc"
 DEQUANTISING = ("Convert", "Subtract", "Multiply")
+_CORES: dict[int, Any] = {}  # by process, because a fork inherits none of its parent's threads
 
 
 class OpenVino:
@@ -43,8 +45,7 @@ class OpenVino:
         network: bool = False,
         content: bytes | None = None,
     ):
-        openvino = load_openvino()
-        core = openvino.Core()
+        openvino, core = load_openvino(), openvino_core()
         has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if bf16 and not has_bf16:
             raise UsageError("precision: got bf16, which this CPU does not compute; take fp32 or int8")
@@ -105,6 +106,18 @@ def _quantise_before_unsqueeze(model: Any) -> None:
         reader.replace_source_output(image.output(0))
     image.input(0).replace_source_output(last.output(0))
     model.validate_nodes_and_infer_types()
+
+
+def openvino_core() -> Any:
+    """The one `openvino.Core` of this process, which stays for as long as the process does.
+
+    A Core gives the thread that opens it a stack for signal handlers, which it frees when it is closed. If several are
+    closed in another order than the reverse of their opening, or in another thread, the thread is left with a stack that
+    is gone: the next signal for which Python has a handler, such as Ctrl-C, ends the process with SIGSEGV.
+    errors   UsageError: OpenVINO is not installed
+    """
+    # Several threads may make one at first; those that are not kept have opened no device, and thus no stack.
+    return _CORES.get(os.getpid()) or _CORES.setdefault(os.getpid(), load_openvino().Core())
 
 
 def load_openvino() -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from serving.backends.cuda_api import find_gpu
-from serving.backends.openvino import load_openvino
+from serving.backends.openvino import openvino_core
 from serving.backends.tensorrt_flavours import installed_flavours, load_flavour
 from serving.cores import cpu_quota, usable_cores
 from serving.doctor.finding import Finding, reason_of
@@ -173,7 +173,7 @@ def examine_runtimes() -> Iterator[Finding]:
     """OpenVINO's devices and the flavours of TensorRT, if they are installed."""
     if importlib.util.find_spec("openvino"):
         try:
-            core = load_openvino().Core()
+            core = openvino_core()
             devices = [f"{name} ({core.get_property(name, 'FULL_DEVICE_NAME')})" for name in core.available_devices]
         except Exception as error:  # a library may raise any type
             yield Finding("OpenVINO devices", reason_of(error), "broken", 'pip install --force-reinstall "openvino"')

@@ -14,6 +14,7 @@ from demo.bundle_choice import FROM_SCRATCH
 from export.parity.comparison import BOUNDS
 from serving.backends import backend_choice
 from serving.backends.backend_choice import open_backend
+from serving.backends.openvino import openvino_core
 from serving.backends.probe_check import PROMISED_COSINES, TOLERANCES, probe_difference
 from serving.bundle import open_bundle
 from serving.cosine import row_cosines
@@ -217,8 +218,8 @@ def test_auto_tries_the_gpu_first_where_there_is_one(bundle_folder, tmp_path, mo
 @pytest.fixture(scope="module")
 def bfloat16() -> None:
     """Skips where it cannot be computed."""
-    openvino = pytest.importorskip("openvino", reason="openvino is not installed")
-    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    if "BF16" not in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this CPU has no bfloat16")
 
 
@@ -238,23 +239,21 @@ def test_bfloat16_is_computed_where_it_is_asked_for_and_keeps_every_probe(bfloat
 def test_bfloat16_needs_openvino_and_a_cpu_that_has_it(bundle_folder, monkeypatch):
     with pytest.raises(UsageError, match=r"got bf16.*take the backend openvino, or fp32"):
         Embedder.load(bundle_folder, "onnxruntime", "bf16")
-    openvino = pytest.importorskip("openvino", reason="openvino is not installed")
+    pytest.importorskip("openvino", reason="openvino is not installed")
 
     class OldCpu:
         def get_property(self, device, name):
             return ["FP32", "INT8"]
 
-    monkeypatch.setattr(openvino, "Core", OldCpu)
+    monkeypatch.setattr("serving.backends.openvino.openvino_core", OldCpu)
     with pytest.raises(UsageError, match=r"got bf16, which this CPU does not compute"):
         Embedder.load(bundle_folder, "openvino", "bf16")
 
 
 def test_bfloat16_would_not_pass_as_fp32(bfloat16, bundle_folder):
     """The tolerance is what keeps a runtime from saving time on precision unasked."""
-    import openvino
-
     bundle = open_bundle(bundle_folder)
-    compiled = openvino.Core().compile_model(
+    compiled = openvino_core().compile_model(
         str(bundle.model("fp32")), "CPU", {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": 1}
     )
     off, _ = probe_difference(bundle, Shifted(lambda batch: compiled(batch)[0], np.asarray))
@@ -285,6 +284,31 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
         env=os.environ | environment,
         timeout=300,
     )
+
+
+@pytest.mark.parametrize("dropped", ["in the order of opening", "in another thread"])
+def test_a_signal_finds_its_handler_after_openvino_embedders_are_gone(bundle_folder, dropped):
+    """OpenVINO's Core changes the stack of signal handlers, and frees it with no regard to who uses it still."""
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    code = f"""
+import os, signal, threading
+from serving.embedder import Embedder
+embedders = [Embedder.load({str(bundle_folder)!r}, "openvino", threads=1) for _ in range(2)]
+def drop():
+    while embedders:
+        del embedders[0]
+if {dropped!r} == "in another thread":
+    thread = threading.Thread(target=drop)
+    thread.start()
+    thread.join()
+else:
+    drop()
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+os.kill(os.getpid(), signal.SIGUSR1)
+print("alive")
+"""
+    done = run_python(code)
+    assert (done.returncode, done.stdout.split()) == (0, ["handled", "alive"]), done.stderr
 
 
 @pytest.mark.parametrize("missing", ["openvino", "scipy.fft"])
