@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from serving.audio import is_silent, warn_in_python
 from serving.embedder import Embedder
 from serving.errors import AudioError, LabelError, UsageError
-from serving.label_text import check_label_length
+from serving.label_text import check_label_length, normalise_label
 from serving.search.phrases import Phrases
 from serving.zeroshot import ZeroShot, unit_rows
 
@@ -107,13 +107,17 @@ def choose_phrases(embedder: Embedder, texts: Sequence[str]) -> Phrases | None:
 
 
 def check_phrases(texts: Sequence[str]) -> None:
-    """LabelError: a text is none, is empty, or takes the text model long."""
+    """LabelError: a text is none, is empty, is there twice, or takes the text model long."""
+    known: set[str] = set()
     for text in texts:
         if not isinstance(text, str):
             raise LabelError(f"words: got {text!r:.80}; wanted a text, like 'rain on a tin roof'")
         if not text.strip():
             raise LabelError("words: got an empty text; wanted words for a sound, like 'rain on a tin roof'")
         check_label_length(text)
+        if normalise_label(text) in known:
+            raise LabelError(f"words: got {text!r} twice; give each text once, as wanted or as not wanted")
+        known.add(normalise_label(text))
 
 
 def embed_sound(embedder: Embedder, path: Path) -> NDArray[np.float32]:

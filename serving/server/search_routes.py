@@ -14,7 +14,6 @@ from starlette.exceptions import HTTPException
 from serving.audio import is_silent
 from serving.embedder import pool
 from serving.errors import AudioError, LabelError
-from serving.label_text import check_label_length
 from serving.server.model_routes import choose_texts
 from serving.server.pipeline import EmbeddedUpload, Pipeline, UploadResult
 from serving.server.repeated_parameters import no_repeats
@@ -103,14 +102,12 @@ async def choose_phrases(pipeline: Pipeline, query: SearchQuery) -> tuple["Phras
     texts = query.texts
     if len(texts) > MAX_TEXTS:
         raise LabelError(f"words: got {len(texts)} texts; wanted at most {MAX_TEXTS}")
-    if not all(text.strip() for text in texts):
-        raise LabelError("words: got an empty text; wanted words for a sound, like rain on a tin roof")
-    for text in texts:
-        check_label_length(text)
     if not texts:
         return None, {}
     from serving.search.phrases import Phrases
+    from serving.search.query import check_phrases
 
+    check_phrases(texts)
     zeroshot = pipeline.embedder.zeroshot
     chosen, unknown = await choose_texts(pipeline, texts, zeroshot.typed(texts, pipeline.embedder.knows_text))
     return Phrases(zeroshot, chosen), unknown

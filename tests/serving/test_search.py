@@ -164,7 +164,7 @@ def test_the_combined_score_is_the_mean_of_what_is_wanted_less_what_is_unwanted_
         ({"without": ["tone"]}, UsageError, "got nothing to look for"),
         ({"words": ""}, LabelError, "got an empty text"),
         ({"words": "tone", "both": [" "]}, LabelError, "got an empty text"),
-        ({"words": "tone", "without": ["Tone"]}, LabelError, "more than once"),
+        ({"words": "tone", "without": ["Tone"]}, LabelError, "words: got 'Tone' twice"),
         ({"words": "tone", "both": "hiss"}, UsageError, "both: got 'hiss'; wanted a list of texts"),
         ({"words": "tone", "without": "hiss"}, UsageError, "without: got 'hiss'; wanted a list of texts"),
         ({"words": 3}, LabelError, "words: got 3; wanted a text"),

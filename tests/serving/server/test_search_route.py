@@ -79,7 +79,7 @@ def test_a_silent_recording_of_a_list_does_not_stop_the_others(client, recording
         ("not=hiss", "words: got none"),
         ("words=", "got an empty text"),
         ("words=tone&and=%20", "got an empty text"),
-        ("words=tone&not=TONE", "more than once"),
+        ("words=tone&not=TONE", "words: got 'TONE' twice"),
         ("words=zzyx", "knows none of its words"),
         (f"words={'x' * 301}", "wanted at most 300 characters"),
         ("&".join(["words=tone", *(f"and=tone{i}" for i in range(20))]), "got 21 texts; wanted at most 20"),
