@@ -173,6 +173,10 @@ def test_a_missing_tensor_is_named_with_the_shape_it_should_have(weights, tmp_pa
     refused(write(weights, tmp_path / "w.pt"), "layer5.pointwise_conv.bn.running_var", "got none", "[256]")
 
 
+def test_the_weights_of_a_run_are_refused_with_what_a_run_can_give(tmp_path):
+    refused(write(build("yamnet").state_dict(), tmp_path / "weights.safetensors"), "weights of a run", "export.onnx")
+
+
 def test_a_layer_that_is_not_used_may_be_missing(weights, tmp_path):
     first = tuple(f"layer{k}." for k in range(1, 8))
     kept = {name: value for name, value in weights.items() if name.startswith(first)}

@@ -42,6 +42,7 @@ YAMNET_WARNING = (
 YAMNET = "torch_audioset's YAMNet"
 VGGISH = "torchvggish's VGGish"
 GOOGLE = {".h5": "Google's yamnet.h5", ".tflite": "Google's yamnet.tflite", ".onnx": "a yamnet-audioset bundle"}
+EMBEDDING = "embedding.0.weight"  # a layer of our networks, and of no published one
 FOLDED = (".tflite", ".onnx")  # files whose BatchNorm is folded into the convolutions
 BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -136,6 +137,11 @@ def load_pretrained(network: Network, path: Path) -> PretrainedReport:
               unchanged
     """
     stored = read_weights(path)
+    if EMBEDDING in stored:
+        raise UsageError(
+            f"{path}: got the weights of a run; wanted published ones. A yamnet-audioset run passes Google's on: export "
+            "it with python -m export.onnx, and give its bundle's embedder.onnx"
+        )
     own = network.state_dict()
     mobilenet = "features.0.1.weight" in own
     source = GOOGLE.get(path.suffix.lower(), YAMNET) if mobilenet else VGGISH
