@@ -36,7 +36,8 @@ help:  ## this list
 setup: $(STAMP)  ## .venv from requirements.lock; nothing to do while the lock is unchanged
 
 # The stamp is a copy of the lock: another content, not a newer date, is what asks for pip. Python compiles each module
-# when it is first imported; pip would compile all of them, most of which are never used, in a minute.
+# when it is first imported; pip would compile all of them, most of which are never used, in a minute. With unheard.pth the
+# commands and imports of the README work from any folder.
 $(STAMP): requirements.lock
 	@if cmp -s requirements.lock $(STAMP); then touch $(STAMP); exit 0; fi; \
 	if ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
@@ -55,6 +56,7 @@ $(STAMP): requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); \
 	echo "installing what requirements.lock names (7 GB with PyTorch's CUDA libraries; some minutes)"; \
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-compile -r requirements.lock; \
+	echo "$(CURDIR)" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/unheard.pth"; \
 	cp requirements.lock $(STAMP)
 
 # Tests of one file share what is made for them, so one process runs them all. Without the process that runs a file, the

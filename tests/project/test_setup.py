@@ -1,7 +1,9 @@
-"""What `make setup` says when it cannot install."""
+"""What `make setup` installs, and what it says when it cannot."""
 
 import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -24,3 +26,21 @@ def test_too_little_disk_is_told_before_anything_is_installed(tmp_path: Path) ->
     assert "error: got 5 GB free" in done.stderr
     assert "wanted 9 GB" in done.stderr
     assert not (tmp_path / "venv").exists()
+
+
+def test_what_is_installed_is_found_from_any_folder(tmp_path: Path) -> None:
+    project = tmp_path / "a project"
+    (project / "serving").mkdir(parents=True)
+    (project / "serving" / "__main__.py").write_text("print('found')")
+    (project / "requirements.lock").touch()
+    shutil.copy(ROOT / "Makefile", project)
+    subprocess.run(
+        ["make", "setup", f"PYTHON={sys.executable}", "VENV_GB=0"],
+        cwd=project,
+        check=True,
+        timeout=300,
+        stdout=subprocess.DEVNULL,
+    )
+    command = [project / ".venv" / "bin" / "python", "-m", "serving"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "found\n", done.stderr
