@@ -40,6 +40,7 @@ class Assessment:
     """Accuracies 0 to 1; None where the run has no such clips.
 
     seen_accuracy, seen_clips    the training head on held-back clips: those of "test", otherwise of "validation"
+    n_*                          how many were scored
     zsl                          among the unseen classes, mean over classes; zsl_*: chance and controls. None where one
                                  class alone is unseen, because then no clip can be named wrong: zsl_chance is 1
     zsl_texts_alone              the same where their texts place the classes, and not their attributes, as labels that
@@ -53,6 +54,10 @@ class Assessment:
 
     seen_accuracy: float | None = None
     seen_clips: str = ""
+    n_seen_classes: int = 0
+    n_seen_clips: int = 0
+    n_unseen_classes: int = 0
+    n_unseen_clips: int = 0
     zsl: float | None = None
     zsl_chance: float | None = None
     zsl_texts_alone: float | None = None
@@ -93,7 +98,14 @@ def assess(learner: Learner, config: RunConfig, network: Network, run: Path, out
     parts = _parts(learner, config)
     embeddings = learner.embed(network)
     zeroshot = read_zeroshot(run / ZEROSHOT)
-    result = Assessment(seen_clips="test" if config.test_fold is not None else "validation")
+    unseen_rows = np.flatnonzero(parts.unseen[labels])
+    result = Assessment(
+        seen_clips="test" if config.test_fold is not None else "validation",
+        n_seen_classes=int(parts.seen.sum()),
+        n_seen_clips=len(parts.held_back),
+        n_unseen_classes=int(parts.unseen.sum()),
+        n_unseen_clips=len(unseen_rows),
+    )
     if len(parts.held_back):
         among_seen = np.cumsum(parts.seen) - 1  # index among the seen classes
         rows, targets = embeddings[parts.held_back], among_seen[labels[parts.held_back]]
@@ -111,7 +123,6 @@ def assess(learner: Learner, config: RunConfig, network: Network, run: Path, out
             names = [name for name, asked in zip(zeroshot.class_names, parts.seen | parts.unseen, strict=True) if asked]
             offset = zeroshot.choose(names).own_offset / zeroshot.temperature
             result = _among_all(parts, scores, control, labels, offset, out, result)
-    unseen_rows = np.flatnonzero(parts.unseen[labels])
     mapped = np.concatenate([parts.held_back, unseen_rows])
     if len(mapped) >= 3:
         figure = draw_embedding_map(embeddings[mapped], labels[mapped], table.classes, parts.seen)

@@ -28,7 +28,7 @@ LABELS = {
     "gzsl_plain_seen": "all classes, no offset: seen",
     "gzsl_plain_unseen": "all classes, no offset: unseen",
     "gzsl_plain_harmonic_mean": "all classes, no offset: harmonic mean",
-    "gzsl_offset": "offset chosen on the validation classes (a cosine)",
+    "gzsl_offset": "offset (a cosine), chosen without the judged classes",
     "gzsl_seen": "all classes, with the offset: seen",
     "gzsl_unseen": "all classes, with the offset: unseen",
     "gzsl_harmonic_mean": "all classes, with the offset: harmonic mean",
@@ -164,7 +164,10 @@ def markdown(report: dict[str, Any], config: RunConfig, figures: Sequence[str]) 
             for name, label in LABELS.items()
             if run.get(name) is not None
         ]
-        parts.append(f"## This network\n\n{_markdown_table(['what', 'value'], rows)}")
+        parts.append("## This network")
+        if "n_seen_clips" in run:  # older reports lack it
+            parts.append(_what_was_scored(run))
+        parts.append(_markdown_table(["what", "value"], rows))
         for group, numbers in report["run"]["quality"].items():
             measured = [[name.replace("_", " "), f"{value:.3f}"] for name, value in numbers.items() if name[0] != "n"]
             if measured:
@@ -183,6 +186,13 @@ def markdown(report: dict[str, Any], config: RunConfig, figures: Sequence[str]) 
             f"ZSL by seed {seeds}.\n\n{table}\n\n![zero-shot]({ZERO_SHOT_BARS})"
         )
     return "\n\n".join(parts) + "\n"
+
+
+def _what_was_scored(run: Mapping[str, Any]) -> str:
+    """A sentence on the classes and clips of `Assessment`."""
+    seen = f"{run['n_seen_clips']} {run['seen_clips']} clips of {run['n_seen_classes']} seen classes"
+    unseen = f"{run['n_unseen_clips']} clips of {run['n_unseen_classes']} unseen classes"
+    return f"Scored on {seen}, and on {unseen}."
 
 
 def recipe_scores(report: dict[str, Any]) -> dict[str, float]:

@@ -126,6 +126,11 @@ def test_one_run_is_scored_with_its_controls_and_figures(run, capsys):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
     report = (out / "report.md").read_text()
     assert "control: no network" in report
+    scored = json.loads((out / "report.json").read_text())["run"]
+    n_seen, n_unseen = scored["n_seen_clips"], scored["n_unseen_clips"]
+    assert 0 < n_seen < n_unseen  # a part of the seen classes' clips, and every clip of the unseen ones
+    assert f"on {n_seen} {scored['seen_clips']} clips of " in report
+    assert f"on {n_unseen} clips of 2 unseen classes." in report
     assert f"{100 * line['zsl']:.1f} %" in report
     assert json.loads((out / "report.json").read_text())["run"]["zsl"] == line["zsl"]
 
