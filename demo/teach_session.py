@@ -66,7 +66,7 @@ class TeachSession:
             return self.prior
         taught = with_examples(self.prior, examples, self._weight)
         counts = np.bincount(examples.classes, minlength=len(self.labels))
-        return replace(taught, seen=self.prior.seen | counts_as_seen(taught, counts, self._weight))
+        return replace(taught, seen=self.prior.seen | counts_as_seen(taught, counts))
 
     @cached_property
     def _weight(self) -> float:
@@ -127,9 +127,10 @@ class TeachSession:
         if not counted.any():
             return {}
         counts = np.bincount(examples.classes, minlength=len(names))
-        seen = self.whole.seen | counts_as_seen(self.whole, counts, self._weight)
+        taught = with_examples(self.whole, examples, self._weight)
+        seen = self.whole.seen | counts_as_seen(taught, counts)
         cosines = held_out_cosines(self.whole, examples, self._weight)[counted]
-        return find_rivals(names, replace(self.whole, seen=seen).less_offset(cosines), examples.classes[counted])
+        return find_rivals(names, replace(taught, seen=seen).less_offset(cosines), examples.classes[counted])
 
     def table(self) -> str:
         """The answers as a CSV file that `serving.teach` reads. Uploaded recordings are named without a folder."""

@@ -33,8 +33,8 @@ STRENGTHS = (0.3, 1.0, 3.0, 10.0)  # lambda
 # What a published class counts beside a seen one. With 1, the 521 outvote the seen classes, which are then recognised
 # worse in other words than without published classes, see docs/results/zero-shot.md.
 PUBLISHED_WEIGHT = 0.2
-# With so many seen classes, an attributes' prediction counts as much as that of a text that published classes teach too;
-# with n of them, n / 20 as much: docs/results/zero-shot.md.
+# With so many seen classes, an attributes' prediction counts as much as that of a text, which published classes teach
+# too; with n of them, n / 20 as much: docs/results/zero-shot.md.
 EQUAL_CLASSES = 20
 DEFAULT_STRENGTH = 3.0  # for too few classes to choose
 DRAWS = 12  # of pseudo-unseen classes

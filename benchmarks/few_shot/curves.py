@@ -69,7 +69,7 @@ def _all_classes(problem: Problem, count: int, draw: int) -> dict[str, tuple[flo
     weight = choose_weight(present, placed) if count else 1.0
     taught = with_examples(present, placed, weight)
     is_taught = np.isin(present.class_names, problem.prior.class_names)
-    by_rule = present.seen | (is_taught & counts_as_seen(taught, np.full(len(is_taught), count * is_taught), weight))
+    by_rule = present.seen | (is_taught & counts_as_seen(taught, np.full(len(is_taught), count * is_taught)))
     offsets = {"as unseen": present.seen, "as seen": present.seen | is_taught, "by the rule": by_rule}
     test = np.flatnonzero((clips.folds == problem.test_fold) & (labels >= 0))
     new = problem.labels[test] >= 0

@@ -39,7 +39,7 @@ def _map(problem: Problem, count: int, draw: int) -> ZeroShot:
         return problem.prior
     train = problem.draw(count, np.random.default_rng(draw))
     zeroshot = taught(problem.prior, problem.clips, train, problem.labels)
-    counted = counts_as_seen(zeroshot, np.full(len(zeroshot.class_names), count), zeroshot.prior_weight)
+    counted = counts_as_seen(zeroshot, np.full(len(zeroshot.class_names), count))
     return replace(zeroshot, seen=counted)
 
 

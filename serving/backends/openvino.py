@@ -111,9 +111,9 @@ def _quantise_before_unsqueeze(model: Any) -> None:
 def openvino_core() -> Any:
     """The one `openvino.Core` of this process, which stays for as long as the process does.
 
-    A Core gives the thread that opens it a stack for signal handlers, which it frees when it is closed. If several are
-    closed in another order than the reverse of their opening, or in another thread, the thread is left with a stack that
-    is gone: the next signal for which Python has a handler, such as Ctrl-C, ends the process with SIGSEGV.
+    A Core gives the thread that opens it a stack for signal handlers, and frees it when it is closed. Where a second
+    one is closed after the first, or where another thread closes it, the first thread keeps a stack that is gone. The
+    next signal for which Python has a handler, such as Ctrl-C, then ends the process with SIGSEGV.
     errors   UsageError: OpenVINO is not installed
     """
     # Several threads may make one at first; those that are not kept have opened no device, and thus no stack.

@@ -181,7 +181,7 @@ def _lesson(
         before = classes.get(names[row], TaughtClass())
         classes[names[row]] = replace(before, keys=(*before.keys, *(embedded.keys[i] for i in own)))
     counts = np.array([len(classes[name].keys) if name in classes else 0 for name in names])
-    taught = replace(taught, seen=prior.seen | counts_as_seen(taught, counts, weight))
+    taught = replace(taught, seen=prior.seen | counts_as_seen(taught, counts))
     counted = placed.can_be_held_out()
     doubts = _doubts(prior, placed)
     if not counted.any():

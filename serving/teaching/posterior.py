@@ -93,15 +93,16 @@ def choose_weight(prior: ZeroShot, examples: PlacedExamples) -> float:
     return WEIGHTS[int(np.argmin(losses))]
 
 
-def counts_as_seen(taught: ZeroShot, counts: NDArray[np.integer], weight: float) -> NDArray[np.bool_]:
+def counts_as_seen(taught: ZeroShot, counts: NDArray[np.integer]) -> NDArray[np.bool_]:
     """Which classes' scores are as large as those of classes of the training: see docs/results/few-shot.md.
 
     A class counts as seen once its examples outweigh its text SEEN_FROM times, at once if it has no text.
 
+    taught   from `with_examples`
     counts   [C] number of examples of each class
     returns  [C] bool
     """
-    return (counts > 0) & ((counts > SEEN_FROM * weight) | ~taught.has_text)
+    return (counts > 0) & ((counts > SEEN_FROM * taught.prior_weight) | ~taught.has_text)
 
 
 def _least_loss(cosines: NDArray[np.float32], own: NDArray[np.intp]) -> float:

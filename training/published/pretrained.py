@@ -139,8 +139,8 @@ def load_pretrained(network: Network, path: Path) -> PretrainedReport:
     stored = read_weights(path)
     if EMBEDDING in stored:
         raise UsageError(
-            f"{path}: got the weights of a run; wanted published ones. A yamnet-audioset run passes Google's on: export "
-            "it with python -m export.onnx, and give its bundle's embedder.onnx"
+            f"{path}: got the weights of a run; wanted published ones. A yamnet-audioset run passes Google's on: "
+            "export it with python -m export.onnx, and give its bundle's embedder.onnx"
         )
     own = network.state_dict()
     mobilenet = "features.0.1.weight" in own

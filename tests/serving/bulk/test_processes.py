@@ -58,7 +58,7 @@ class NamesJob:
             os._exit(3)
         if "one start" in self.deadly:
             with suppress(FileExistsError):
-                os.symlink(str(os.getpid()), self.folder / "one")
+                (self.folder / "one").symlink_to(str(os.getpid()))
                 os._exit(3)
         if "bundle" in self.deadly:
             raise BundleError("the bundle has changed")
@@ -67,7 +67,7 @@ class NamesJob:
     def work(self, names):
         time.sleep(self.seconds)
         if "one start" in self.deadly:  # the others could do all the work before anyone sees that one has ended
-            ended = Path("/proc", os.readlink(self.folder / "one"))
+            ended = Path("/proc") / (self.folder / "one").readlink()
             while ended.exists():
                 time.sleep(0.01)
         for name in names:
