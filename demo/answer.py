@@ -16,7 +16,7 @@ def rank_typed(
     """Rank labels, as they are typed, for a recording. LabelError: one cannot be used."""
     named = read_labels(labels, embedder.zeroshot.class_names)
     own = read_descriptions(descriptions, embedder)
-    return rank_labels(embedder, embedded.rows, named, favour, own, embedded.window)
+    return rank_labels(embedder, embedded.rows, named, favour, own, embedded.window, embedded.levels)
 
 
 def heard_in(embedded: EmbeddedRecording, ranked: RankedLabels) -> list[Heard]:

@@ -14,7 +14,7 @@ from demo.typed_labels import choose_labels
 from serving.audio import Window
 from serving.embedder import Embedder
 from serving.label_text import normalise_label
-from serving.pooling import pool
+from serving.pooling import pool, pool_heard
 from serving.probabilities import softmax
 from serving.zeroshot import ZeroShot
 
@@ -69,6 +69,7 @@ def rank_labels(
     favour: float = 0.0,
     own: Mapping[str, str] | None = None,
     window: Window | None = None,
+    levels_dbfs: Sequence[float] | None = None,
 ) -> RankedLabels:
     """Rank labels for a clip's windows [n_windows, 128].
 
@@ -76,13 +77,14 @@ def rank_labels(
     favour           added to the bundle's own offset for these labels: above 0, unseen labels win more often
     own              the visitor's descriptions, see `read_descriptions`
     window           of the rows; None: the model's own
+    levels_dbfs      peak level of each window; silent ones do not count for the whole clip. None: all count
     errors           LabelError
     """
     start = time.perf_counter()
     own = own or {}
     chosen = choose_labels(embedder, labels, own)
     offset = chosen.own_offset + favour
-    clip = pool(rows)
+    clip = pool(rows) if levels_dbfs is None else pool_heard(rows, levels_dbfs)
     smooth = smooth_rows(rows, windows_together(window or embedder.manifest.window))
     kinds = label_kinds(embedder, chosen, own)
     typed = [label for label, kind in kinds.items() if kind is LabelKind.TYPED and normalise_label(label) not in own]

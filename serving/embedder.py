@@ -28,7 +28,7 @@ from serving.embedding_stream import EmbeddingStream
 from serving.errors import AudioError, BundleError, UsageError
 from serving.manifest import Manifest
 from serving.memory import trim_memory
-from serving.pooling import pool
+from serving.pooling import pool, pool_heard
 from serving.ranking import Ranking, rank_embedding
 from serving.runtime_choice import RuntimeChoice
 from serving.shared_copy import SharedCopy
@@ -255,7 +255,7 @@ class Embedder(SharedCopy):
         offset: float | None = None,
         hop_seconds: float | None = None,
     ) -> Ranking:
-        """Rank labels for a clip.
+        """Rank labels for a clip. Its silent windows do not count.
 
         labels   classes of this bundle, or any English text ("dog barking") if the bundle has a text model; None: all
                  classes of this bundle
@@ -270,7 +270,8 @@ class Embedder(SharedCopy):
         chosen = self.choose(labels)
         windows = self.windows(wave, rate_hz, hop_seconds)
         unknown_words = self.unknown_words(chosen.class_names)
-        return rank_embedding(chosen, pool(self.run(windows)), level_dbfs(windows), unknown_words, offset)
+        levels = [level_dbfs(each) for each in windows]
+        return rank_embedding(chosen, pool_heard(self.run(windows), levels), max(levels), unknown_words, offset)
 
     def teach(
         self,

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
+from operator import length_hint
 from typing import Any, TypeVar
 
 from rich.progress import (
@@ -66,7 +67,11 @@ class ProgressBars(Progress):
 def track(items: Iterable[Item], title: str, total: int | None = None, quiet: bool = False) -> Iterator[Item]:
     """Yield the items, and show how many of them were taken. total: their number; None: what `len` says."""
     with ProgressBars(quiet=quiet) as bars:
-        yield from bars.track(items, total, description=title)
+        # Not `Progress.track`: without a terminal it never tells how far it is.
+        task = bars.add_task(title, total=total or length_hint(items) or None)
+        for item in items:
+            yield item
+            bars.advance(task)
 
 
 def _number(value: float) -> str:

@@ -17,7 +17,7 @@ from demo.library_map import MAP_SCRIPT, draw_map
 from demo.recording_input import add_examples, add_recording_input
 from serving.embedder import Embedder
 from serving.errors import AudioError, UnheardError, UsageError
-from serving.pooling import pool
+from serving.pooling import pool_heard
 from serving.search.query import Query, choose_phrases, make_query
 
 SHOWN = 6  # neighbours
@@ -180,7 +180,7 @@ def ask(embedder: Embedder, path: str | None, words: str | None) -> _Asked | Non
         return None
     phrases = choose_phrases(embedder, [words] if words else [])
     embedded = None if path is None else _embed(embedder, path)
-    sound = None if embedded is None else pool(embedded.rows)
+    sound = None if embedded is None else pool_heard(embedded.rows, embedded.levels)
     query = make_query(embedder.manifest.embedding_space, embedder.zeroshot, sound, phrases)
     unknown = embedder.unknown_words([words] if words else [])
     return _Asked(query, embedded.milliseconds if embedded else {}, embedded.warnings if embedded else (), unknown)

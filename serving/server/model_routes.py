@@ -6,9 +6,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from serving.embedder import pool
 from serving.errors import LabelError
 from serving.label_text import check_label_length, split_labels, unquote
+from serving.pooling import pool_heard
 from serving.ranking import rank_embedding
 from serving.server.pipeline import EmbeddedUpload, Pipeline
 from serving.server.repeated_parameters import no_repeats
@@ -80,8 +80,9 @@ def create_model_router(pipeline: Pipeline) -> APIRouter:
         seen = dict(zip(zeroshot.class_names, zeroshot.seen.tolist(), strict=True))
 
         def rank(recording: EmbeddedUpload) -> dict[str, Any]:
-            embedding, level = pool(recording.rows), max(recording.recording.levels_dbfs)
-            ranking = rank_embedding(zeroshot, embedding, level, unknown_words, offset)
+            levels = recording.recording.levels_dbfs
+            embedding = pool_heard(recording.rows, levels)
+            ranking = rank_embedding(zeroshot, embedding, max(levels), unknown_words, offset)
             rows = [
                 {"label": label, "score": score, "similarity": similarity, "seen": seen[label]}
                 for (label, score), similarity in zip(ranking, ranking.similarities, strict=True)

@@ -11,8 +11,8 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from serving.audio import Window, is_silent
-from serving.embedder import pool
 from serving.errors import AudioError, one_line
+from serving.pooling import pool
 from serving.server.error_responses import status_of
 from serving.server.pipeline import EmbeddedUpload, UploadResult
 

@@ -133,7 +133,7 @@ class RankedLabel(BaseModel):
 
 
 class ClassifyResponse(RecordingFields):
-    """The classes, most likely first."""
+    """The classes, most likely first, for the mean of the windows that are not silent."""
 
     ranking: list[RankedLabel]
     none_of_these: bool = Field(

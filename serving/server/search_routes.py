@@ -12,8 +12,8 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from serving.audio import is_silent
-from serving.embedder import pool
 from serving.errors import AudioError, LabelError
+from serving.pooling import pool_heard
 from serving.server.model_routes import choose_texts
 from serving.server.pipeline import EmbeddedUpload, Pipeline, UploadResult
 from serving.server.repeated_parameters import no_repeats
@@ -74,7 +74,7 @@ def create_search_router(pipeline: Pipeline) -> APIRouter:
         result = refuse_silent(await pipeline.embed_files(request))
         phrases, unknown = await choose_phrases(pipeline, query)
         sounds = [each for each in result.outcomes if isinstance(each, EmbeddedUpload)]
-        embeddings = [pool_heard(each) for each in sounds]
+        embeddings = [pool_heard(each.rows, each.recording.levels_dbfs) for each in sounds]
         found = await search(pipeline, index, request, query, phrases, embeddings)
         of_sound = {id(each): fields for each, fields in zip(sounds, found, strict=True)}
         return json_response(
@@ -141,12 +141,6 @@ async def search(
     stages = request.state.log.get("stages_ms", {})
     request.state.log |= {"stages_ms": stages | {"search": round(1000 * (time.perf_counter() - started), 3)}}
     return answers
-
-
-def pool_heard(upload: EmbeddedUpload) -> NDArray[Any]:
-    """The mean of the embeddings [size] of a recording's windows that are not silent."""
-    heard = [not is_silent(level) for level in upload.recording.levels_dbfs]
-    return pool(upload.rows[heard])
 
 
 def refuse_silent(result: UploadResult) -> UploadResult:

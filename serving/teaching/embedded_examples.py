@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.audio import SILENT_DBFS, PreparedWindows, level_dbfs
+from serving.audio import PreparedWindows, is_silent, level_dbfs
 from serving.audio.mono_stream import MonoStream
 from serving.audio.reading import file_blocks
 from serving.audio.window import stream_windows
@@ -19,7 +19,7 @@ from serving.command_line import say
 from serving.errors import AudioError, DataError, UsageError
 from serving.file_record import record_of
 from serving.label_text import join_labels
-from serving.pooling import pool
+from serving.pooling import pool_heard
 from serving.progress import track
 from serving.teaching.examples import Example
 
@@ -114,8 +114,7 @@ def _embed(
 
 def _sounding(rows: NDArray[np.float32], levels_dbfs: NDArray[np.float64]) -> NDArray[np.float32] | None:
     """The mean of the rows of windows that are not silent; None: all are."""
-    heard = levels_dbfs >= SILENT_DBFS
-    return pool(rows[heard]) if heard.any() else None
+    return None if is_silent(levels_dbfs.max()) else pool_heard(rows, levels_dbfs)
 
 
 class ExampleFile:

@@ -140,9 +140,10 @@ def test_the_page_ranks_a_file_as_python_ranks_it(site, chromium, tmp_path):
     wave, rate_hz = soundfile.read(HELICOPTER, dtype="float32")
     loud = np.concatenate([wave, wave[::-1]])
     soundfile.write(tmp_path / "stereo.wav", np.stack([loud, 0.5 * loud], axis=1), rate_hz)
+    soundfile.write(tmp_path / "paused.wav", np.concatenate([wave, np.zeros(20 * rate_hz)]), rate_hz)
     embedder = Embedder.load(FROM_SCRATCH, "onnxruntime", precision="int8")
     with serve_folder(site) as server, visit(chromium, server.address) as page:
-        for path in (HELICOPTER, tmp_path / "stereo.wav"):
+        for path in (HELICOPTER, tmp_path / "stereo.wav", tmp_path / "paused.wav"):
             wanted = embedder.classify(*soundfile.read(path, dtype="float32"))
             code = "([content, labels]) => window.unheard.rank(content, labels)"
             got = page.evaluate(code, [base64.b64encode(path.read_bytes()).decode(), ""])

@@ -36,9 +36,12 @@ def test_quick_work_and_quiet_work_print_nothing(clock, capsys):
 
 
 def test_slow_items_are_counted(clock, capsys):
+    seen = []
     for _ in track(iter("abc"), "decoding", total=3):
+        seen += capsys.readouterr().err.splitlines()  # what was told before the next item
         clock["s"] += progress.LINE_SECONDS
-    assert "decoding: " in capsys.readouterr().err
+    assert [line.split(",")[0] for line in seen] == ["decoding: 1 of 3", "decoding: 2 of 3"]
+    assert capsys.readouterr().err.startswith("decoding: 3 of 3")
 
 
 def test_the_bulk_job_tells_files_and_recorded_hours_in_a_pipe(clock, capsys):

@@ -1,7 +1,7 @@
 /** Rank labels for the windows of one recording, as demo/ranked_labels.py does. */
 
 import { NOTHING } from "./heard";
-import { pool, smoothRows, windowsTogether, type Window } from "./windows";
+import { poolHeard, smoothRows, windowsTogether, type Window } from "./windows";
 import { softmax, type ZeroShot } from "./zeroshot";
 
 export interface RankedLabels {
@@ -27,7 +27,7 @@ export function rankLabels(
   window: Window,
 ): RankedLabels {
   const offset = chosen.ownOffset + favour;
-  const clip = pool(rows);
+  const clip = poolHeard(rows, silent);
   const windows = smoothRows(rows, windowsTogether(window)).map((row, i) => {
     const shares = softmax(chosen.scores(row, offset));
     const best = shares.indexOf(Math.max(...shares));

@@ -4,7 +4,7 @@ import { decodeSound } from "./decode";
 import type { EngineFacts } from "./engine_messages";
 import type { Models } from "./models";
 import { embedSound } from "./embedded";
-import { pool } from "./windows";
+import { poolHeard } from "./windows";
 
 export interface Scripting {
   /** Resolves when the model is loaded. */
@@ -57,9 +57,10 @@ export function addScripting(models: Models): void {
     },
     use: (backend, threads) => models.use(backend, threads),
     async rank(content, labels, offset) {
-      const { rows } = await decode(content);
+      const { rows, levels } = await decode(content);
       const { map } = await models.choose(labels);
-      return map.rank(pool(rows), offset);
+      const silent = levels.map((level) => level < models.site.silent_dbfs);
+      return map.rank(poolHeard(rows, silent), offset);
     },
     async encodeLabels(labels) {
       const { rows, unknown } = await (await models.engine()).ask("encodeLabels", { labels });

@@ -58,6 +58,12 @@ export function pool(rows: readonly Float32Array[]): Float32Array {
   return mean;
 }
 
+/** The same without the windows that are silent, unless all are (serving/pooling.py). */
+export function poolHeard(rows: readonly Float32Array[], silent: readonly boolean[]): Float32Array {
+  const heard = rows.filter((_, i) => !silent[i]);
+  return pool(heard.length ? heard : rows);
+}
+
 /** How many neighbouring windows are averaged: an odd number, about 3 s; 1 for windows of 4.8 s. */
 export function windowsTogether(window: Window): number {
   return Math.max(1, 1 + 2 * roundHalfEven(((NUMBERS["demo.smoothing.TOGETHER_S"] * window.rate_hz) / window.hop_samples - 1) / 2));

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from demo.answer import rank_typed
 from demo.bundle_choice import FROM_SCRATCH
 from demo.embedded_recording import embed_recording
 from demo.heard import NOTHING
@@ -56,6 +57,26 @@ def test_silence_is_called_silent_in_python_over_http_and_in_the_demo(shipped, w
     heard = embed_recording(shipped, tmp_path / "silence.wav")
     assert heard.is_silent
     assert judge(rank_labels(shipped, heard.rows, None), heard.is_silent).text == NOTHING_TO_HEAR
+
+
+def test_silent_windows_do_not_change_what_a_sound_is_named(shipped, tmp_path):
+    window = shipped.manifest.window
+    assert window.rate_hz == RATE_HZ
+    sound = np.resize(NOISE, window.hop_samples)
+    sound[: window.samples - window.hop_samples] = 0  # nothing of it is in the windows before and after
+    pause = np.zeros(9 * window.hop_samples, np.float32)
+    named = shipped.classify(sound, RATE_HZ)
+    assert not np.allclose(
+        shipped.embed(np.concatenate([sound, pause]), RATE_HZ), shipped.embed(sound, RATE_HZ), atol=0.1
+    )
+    for wave in (np.concatenate([sound, pause]), np.concatenate([pause, sound])):
+        assert shipped.classify(wave, RATE_HZ) == [(label, pytest.approx(share, abs=1e-4)) for label, share in named]
+        (tmp_path / "paused.wav").write_bytes(encoded(wave, subtype="FLOAT"))
+        body = (tmp_path / "paused.wav").read_bytes()
+        told = client_of(shipped).post("/v1/classify", content=body).json()["ranking"]
+        assert {each["label"]: each["score"] for each in told} == pytest.approx(dict(named), abs=1e-4)
+        shown = rank_typed(shipped, embed_recording(shipped, tmp_path / "paused.wav"), "", 0.0, "")
+        assert dict(shown.ranking) == pytest.approx(dict(named), abs=1e-4)
 
 
 def test_the_idle_code_of_a_law_is_silence():
