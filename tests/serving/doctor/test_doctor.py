@@ -140,6 +140,18 @@ def test_a_backend_that_gives_other_numbers_is_broken(bundle_folder, monkeypatch
     assert report["auto, fp32"]["found"] == "takes onnxruntime"
 
 
+def test_a_bundle_that_bfloat16_blurs_is_not_broken(bundle_folder, monkeypatch, capsys):
+    from serving.backends import openvino
+
+    real = openvino.OpenVino.__call__
+    blur = {"CPU, bf16": 1.3}
+    monkeypatch.setattr(
+        openvino.OpenVino, "__call__", lambda self, batch: blur.get(self.providers[0], 1.0) * real(self, batch)
+    )
+    assert main([str(bundle_folder)]) == 0
+    assert findings(capsys.readouterr().out)["openvino, bf16"]["state"] == "absent"  # as on a CPU that has no bfloat16
+
+
 @pytest.mark.parametrize(
     ("flags", "lacks"),
     [
