@@ -1,12 +1,23 @@
-"""How many threads are worth starting: the physical cores that this process, or its container, may use."""
+"""Cores and threads: how many threads are worth starting, and how they wait."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
 # Multiplications in a matrix product that OpenBLAS, which is NumPy's, does in the caller's thread. More it shares out
 # among threads of its own, for which other callers have to wait, and which take the cores from the runtimes' threads.
 ONE_THREADS_PRODUCTS = 2**18
+
+
+def let_waiting_threads_sleep(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Keep the threads of PyTorch and NumPy from spinning while they wait for one another. What is set already stays.
+
+    Beside another program on the same cores, a thread that spins keeps the one that it waits for from its core: see
+    docs/results/training.md. OpenMP, which is PyTorch's, and OpenBLAS, which is NumPy's, read this once, when they are
+    loaded. OpenBLAS cannot be told to sleep, and its products are small here, so it gets one thread.
+    """
+    environment.setdefault("OMP_WAIT_POLICY", "passive")
+    environment.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def usable_cores(root: Path = Path("/"), affinity: set[int] | None = None) -> int:

@@ -1,5 +1,8 @@
 """Threads: the physical cores of the container, not of the host."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,3 +89,16 @@ def test_this_machine_has_at_least_one_core_and_no_more_than_this_process_may_us
     import os
 
     assert 1 <= usable_cores() <= len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize("package", ["training", "export"])
+def test_threads_that_wait_sleep_unless_the_user_says_otherwise(package):
+    code = f"import {package}, os; print(os.environ['OMP_WAIT_POLICY'], os.environ['OPENBLAS_NUM_THREADS'])"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "OPENBLAS_"))}
+
+    def settings(**given: str) -> str:
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, env=environment | given, capture_output=True, text=True, check=True).stdout
+
+    assert settings() == "passive 1\n"
+    assert settings(OMP_WAIT_POLICY="active", OPENBLAS_NUM_THREADS="4") == "active 4\n"
