@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -69,6 +70,7 @@ def embed_folder(options: EmbedOptions) -> dict[str, Any]:
     check_options(options)
     bundle = open_bundle(options.bundle, options.trust)
     done = run_job(options, bundle, folder_embedder(options, bundle))
+    refuse_no_rows(done, options.folder, options.errors)
     seconds = time.perf_counter() - started
     result = {
         "out": str(options.out),
@@ -86,6 +88,15 @@ def embed_folder(options: EmbedOptions) -> dict[str, Any]:
     }
     _show_result(result)
     return result
+
+
+def refuse_no_rows(done: Embedded, folder: Path, errors: Path) -> None:
+    """UsageError: no recording of the folder could be used. errors: the CSV file with the reasons."""
+    if not done.rows:
+        raise UsageError(
+            f"{folder}: none of its {done.files} recordings can be used; {errors} gives the reasons: give another "
+            "folder, or correct them and add --overwrite"
+        )
 
 
 def speed(worked: Worked | None, seconds: float) -> dict[str, float | None]:
@@ -120,7 +131,10 @@ def folder_embedder(options: EmbedOptions, bundle: Bundle) -> FolderEmbedder:
 
 
 def run_job(options: EmbedOptions, bundle: Bundle, source: FolderEmbedder) -> Embedded:
-    """Do the job: write the Parquet file and the CSV file of errors, both whole."""
+    """Do the job: write the Parquet file and the CSV file of errors, both whole.
+
+    No Parquet file is written if no recording could be used, see `refuse_no_rows`.
+    """
     settings = settings_of(options, bundle)
     finished = rows_to_update(options, settings)
     try:
@@ -250,7 +264,8 @@ def _finish(
         n_rows = write_rows(new_rows, in_path_order(old, by_path(parts.batches())), schema)
     noted = note_kept(source.folder, kept, new_errors)
     move_atomically(new_errors, options.errors)
-    move_atomically(new_rows, options.out)
+    if n_rows:
+        move_atomically(new_rows, options.out)
     job.remove()
     return Embedded(
         rows=n_rows,

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from serving.atomic_write import write_atomically
-from serving.bulk.embed_folder import Embedded, folder_embedder, run_job, settings_of, speed
+from serving.bulk.embed_folder import Embedded, folder_embedder, refuse_no_rows, run_job, settings_of, speed
 from serving.bulk.embed_options import EmbedOptions
 from serving.bulk.finished_rows import FinishedRows
 from serving.bulk.recordings_folder import FolderEmbedder
@@ -38,12 +38,12 @@ def label_folder(options: LabelOptions) -> dict[str, Any]:
     done = _embed(options.windows, bundle, source)
     table = CountedTable(options, bundle, labels, rules)
     try:
+        if isinstance(done, Embedded) and not done.rows:
+            _move_errors(options)
+            refuse_no_rows(done, options.folder, options.errors)
         table.write()
-        if options.windows.errors.exists():
-            content = options.windows.errors.read_bytes()
-            write_atomically(options.errors, lambda path: path.write_bytes(content))
+        _move_errors(options)
         if options.embeddings is None:
-            options.windows.errors.unlink(missing_ok=True)
             options.windows.out.unlink()
     except OSError as error:
         raise UsageError(
@@ -66,6 +66,15 @@ def label_folder(options: LabelOptions) -> dict[str, Any]:
     }
     _show_result(result)
     return result
+
+
+def _move_errors(options: LabelOptions) -> None:
+    """Put the list of errors of the embedding job beside the table. It stays beside a file of --embeddings too."""
+    if options.windows.errors.exists():
+        content = options.windows.errors.read_bytes()
+        write_atomically(options.errors, lambda path: path.write_bytes(content))
+    if options.embeddings is None:
+        options.windows.errors.unlink(missing_ok=True)
 
 
 def rules_of(options: LabelOptions, labels: ZeroShot) -> LabelRules:

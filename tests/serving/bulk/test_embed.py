@@ -380,3 +380,13 @@ def test_joining_the_parts_takes_no_more_memory_for_more_of_them(tmp_path, monke
         return max(held) - before
 
     assert most_bytes(100) <= most_bytes(10) + 50_000  # all rows of the 100 parts are 13 MB
+
+
+def test_a_folder_of_unreadable_recordings_is_refused_and_the_reasons_stay(bundle_folder, tmp_path, capsys):
+    folder, out = tmp_path / "bad", tmp_path / "out" / "rows.parquet"
+    folder.mkdir()
+    (folder / "a.wav").write_bytes(b"RIFF")
+    assert embed(bundle_folder, folder, out) == 2
+    assert "a.wav" in read_errors(out.with_name("rows.errors.csv"))
+    assert str(out.with_name("rows.errors.csv")) in capsys.readouterr().err.splitlines()[-1]
+    assert [path.name for path in out.parent.iterdir()] == ["rows.errors.csv"]

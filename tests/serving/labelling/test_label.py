@@ -236,7 +236,8 @@ def test_a_spreadsheets_delimiter_and_order_of_columns_are_read(tmp_path, rows):
         ("label\nDog, barking\n", "row 2: got 2 cells, but the first row has 1"),
         ("label,description\nDog,barks, and growls\n", "row 2: got 3 cells, but the first row has 2"),
         ('label,description\nDog,"barks\n', "cannot be read as CSV"),
-        ("label,description\n,barks\n", "a row has no label"),
+        ("label,description\n,barks\n", "mine.csv, row 2: has no label"),
+        ("# mine\nlabel,description\n\ndog,\n,barks\n", "mine.csv, row 5: has no label"),
     ],
 )
 def test_a_label_file_with_other_columns_is_refused(bundle_folder, card, tmp_path, capsys, rows, message):
@@ -546,3 +547,18 @@ def test_a_full_disk_is_one_line_and_the_embeddings_are_kept(bundle_folder, card
     assert "taking the embeddings" in capsys.readouterr().err
     pandas.testing.assert_frame_equal(pandas.read_csv(tmp_path / "table.csv"), table)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["table.csv", "table.errors.csv"]
+
+
+def test_a_folder_of_unreadable_recordings_is_refused_and_the_reasons_stay(bundle_folder, card, tmp_path, capsys):
+    folder, out = tmp_path / "bad", tmp_path / "out" / "table.csv"
+    folder.mkdir()
+    for name in ("a.wav", "b.flac"):
+        (folder / name).write_bytes(b"RIFF")
+    assert label(bundle_folder, folder, out) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"error: {folder}: none of its 2 recordings can be used; {out.with_suffix('.errors.csv')}")
+    assert [path.name for path in out.parent.iterdir()] == ["table.errors.csv"]
+    assert [row[0] for row in csv.reader(out.with_suffix(".errors.csv").open())] == ["path", "a.wav", "b.flac"]
+    shutil.copy(card / "b.flac", folder / "b.flac")
+    assert label(bundle_folder, folder, out, "--overwrite") == 0
+    assert len(out.read_text().splitlines()) == 3
