@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.atomic_write import write_atomically
+from serving.bulk.job_settings import differences
 from serving.errors import UsageError
 from serving.new_folder import new_folder
 
@@ -139,16 +140,9 @@ def open_job(
             content = {"begun_with": settings, "begun_ns": begun_ns, "parts": parts}
             (new / SETTINGS_FILE).write_text(json.dumps(content) + "\n")
     content = _begun(folder)
-    begun_with = content["begun_with"]
-    differences = [
-        f"{key.replace('_', ' ')} was {begun_with.get(key)}, now {settings.get(key)}"
-        for key in {**settings, **begun_with}
-        if begun_with.get(key) != settings.get(key)
-    ]
-    if differences:
+    if other := differences(content["begun_with"], settings):
         raise UsageError(
-            f"{folder}: an unfinished job with other settings ({'; '.join(differences)}); continue it "
-            "with those settings, or --overwrite to begin anew"
+            f"{folder}: an unfinished job with {other}; continue it with those, or --overwrite to begin anew"
         )
     with _locked(folder, flag):
         done = frozenset(int(path.stem) for path in folder.glob("[0-9]*.parquet"))

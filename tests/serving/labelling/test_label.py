@@ -528,7 +528,7 @@ def test_messages_about_the_file_of_embeddings_name_its_flag(kept, bundle_folder
     mine, embeddings, _ = kept
     assert label(bundle_folder, mine, tmp_path / "t.csv", "--embeddings", str(embeddings), "--hop-seconds", "2") == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert line.endswith("; give another --embeddings")
+    assert line.endswith("; give those again, or give another --embeddings")
     nowhere = Path("/proc/embeddings")  # which nobody can make
     assert label(bundle_folder, mine, tmp_path / "t.csv", "--embeddings", str(nowhere / "e.parquet")) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
