@@ -41,7 +41,7 @@ from serving.command_line import say, show
 from serving.cores import usable_cores
 from serving.errors import AudioError, UsageError
 
-FILES_PER_PART = 256  # a killed run loses the work on at most this many files
+FILES_PER_PART = 256  # Ray saves this many at a time; else a killed run loses less, see `ResumableJob.save_part`
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def run_job(options: EmbedOptions, bundle: Bundle, source: FolderEmbedder) -> Em
             options.out_flag,
         ) as job:
             before = job.done_before
-            if job.done:
+            if before.files:
                 say(f"continuing: {before.files} of {job.all.files} files are done")
             processes = _processes(options, job, source)
             with show_progress(job.all, before) as progress:
@@ -210,19 +210,19 @@ def _work_here(job: ResumableJob, source: FolderEmbedder, progress: JobProgress)
             yield file
 
     # One stream of files for all parts, so that decoding continues while a part is written.
-    names = (name for _, names in job.missing() for name in names)
+    names = (name for part in job.missing() for name in part.names)
     with closing(source.embed(names)) as outcomes:
-        for part, names_of_part in job.missing():
-            of_part = counted(islice(outcomes, len(names_of_part)))
-            job.save(part, lambda path, of_part=of_part: write_part(path, source.row_maker, of_part))
+        for part in job.missing():
+            of_part = counted(islice(outcomes, len(part.names)))
+            job.save_part(part, of_part, lambda _: 1, lambda path, files: write_part(path, source.row_maker, files))
 
 
 def _work_in_processes(job: ResumableJob, source: FolderEmbedder, progress: JobProgress, processes: int) -> None:
     """Finish all parts with worker processes."""
 
     def groups() -> Iterator[list[str]]:
-        for _, names in job.missing():
-            yield from group_names(names, source.windows)  # a group belongs to one part
+        for part in job.missing():
+            yield from group_names(part.names, source.windows)  # a group belongs to one part
 
     def of_part(names: list[str]) -> Iterator[MadeRows]:
         left = deque(names)
@@ -232,9 +232,11 @@ def _work_in_processes(job: ResumableJob, source: FolderEmbedder, progress: JobP
             progress.count([Worked(rows.files, size, rows.seconds)])
             yield rows
 
+    schema = source.row_maker.schema
     with closing(embed_in_processes(source, groups(), processes)) as results:
-        for part, names in job.missing():
-            job.save(part, lambda path, names=names: write_made_rows(path, source.row_maker.schema, of_part(names)))
+        for part in job.missing():
+            rows = of_part(part.names)
+            job.save_part(part, rows, lambda made: made.files, lambda path, made: write_made_rows(path, schema, made))
 
 
 def _finish(
@@ -254,7 +256,7 @@ def _finish(
             BEGUN: str(job.begun_ns).encode(),
         }
     )
-    parts = PartReader(map(job.path, range(job.n_parts)), new_errors)
+    parts = PartReader(job.finished(), new_errors)
     kept: dict[str, str] = {}  # path -> warning
     if finished is None:
         n_rows = write_rows(new_rows, parts.batches(), schema)
@@ -266,6 +268,7 @@ def _finish(
     move_atomically(new_errors, options.errors)
     if n_rows:
         move_atomically(new_rows, options.out)
+    before = job.done_before.files
     job.remove()
     return Embedded(
         rows=n_rows,
@@ -274,7 +277,7 @@ def _finish(
         warnings=parts.warned + noted.warned,
         kept=len(kept),
         missing=noted.missing,
-        done_before=job.done_before.files,
+        done_before=before,
         worked=worked,
     )
 

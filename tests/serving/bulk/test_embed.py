@@ -1,6 +1,7 @@
 """Bulk: every recording of a folder becomes rows, once each, whatever interrupts the run."""
 
 import csv
+import itertools
 import json
 import os
 import shutil
@@ -138,7 +139,7 @@ import sys, time
 import serving.embed, serving.bulk.embed_folder, serving.bulk.resumable_job as resumable_job
 serving.bulk.embed_folder.FILES_PER_PART = 4
 save = resumable_job.ResumableJob.save
-resumable_job.ResumableJob.save = lambda *given: (save(*given), time.sleep(0.2))  # time to be killed
+resumable_job.ResumableJob.save = lambda *given: (save(*given), time.sleep(0.2))[0]  # time to be killed
 raise SystemExit(serving.embed.main(sys.argv[1:]))
 """
     arguments = [str(bundle_folder), str(many), "--out", str(out), "--threads", "2"]
@@ -390,3 +391,48 @@ def test_a_folder_of_unreadable_recordings_is_refused_and_the_reasons_stay(bundl
     assert "a.wav" in read_errors(out.with_name("rows.errors.csv"))
     assert str(out.with_name("rows.errors.csv")) in capsys.readouterr().err.splitlines()[-1]
     assert [path.name for path in out.parent.iterdir()] == ["rows.errors.csv"]
+
+
+def test_a_slow_part_is_saved_in_pieces_and_continues_after_the_last_one(
+    bundle_folder, many, by_clip, tmp_path, monkeypatch, capsys
+):
+    """Each reading of the clock is 11 s later, so a piece has at most three files."""
+    seconds = itertools.count(0, 11)
+    with monkeypatch.context() as patched:
+        patched.setattr("serving.bulk.resumable_job.monotonic", lambda: next(seconds))
+        with interrupted_at(3):
+            assert embed(bundle_folder, many, tmp_path / "rows.parquet") == 130
+    pieces = sorted(path.stem for path in (tmp_path / "rows.parquet.parts").glob("[0-9]*.parquet"))
+    assert pieces == ["000000000-000000003", "000000003-000000006", "000000006-000000009"]
+    capsys.readouterr()
+    assert embed(bundle_folder, many, tmp_path / "rows.parquet") == 0
+    printed = capsys.readouterr()
+    assert "continuing: 9 of 44 files are done" in printed.err
+    assert json.loads(printed.out.splitlines()[-1])["files_done_before"] == 9
+    assert pyarrow.parquet.read_table(tmp_path / "rows.parquet").equals(pyarrow.parquet.read_table(by_clip))
+    assert read_errors(tmp_path / "rows.errors.csv") == read_errors(by_clip.with_name("rows.errors.csv"))
+
+
+def test_pieces_of_worker_processes_give_the_same_rows(bundle_folder, many, by_clip, tmp_path, monkeypatch):
+    monkeypatch.setattr("serving.bulk.resumable_job.SECONDS_PER_PIECE", 0)
+    with interrupted_at(1):
+        assert embed(bundle_folder, many, tmp_path / "rows.parquet", "--processes", "2") == 130
+    assert embed(bundle_folder, many, tmp_path / "rows.parquet", "--processes", "2") == 0
+    assert pyarrow.parquet.read_table(tmp_path / "rows.parquet").equals(pyarrow.parquet.read_table(by_clip))
+
+
+def test_a_run_that_is_terminated_before_its_first_part_leaves_nothing(bundle_folder, many, tmp_path):
+    code = """
+import sys, time
+import serving.embed, serving.bulk.embed_folder as embed_folder
+embed_folder.write_part = lambda *given: (print("writes", flush=True), time.sleep(60))
+raise SystemExit(serving.embed.main(sys.argv[1:]))
+"""
+    arguments = [str(bundle_folder), str(many), "--out", str(tmp_path / "rows.parquet"), "--threads", "2"]
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout.readline() == b"writes\n"
+        process.terminate()
+        assert process.wait(30) == 128 + signal.SIGTERM
+    assert not list(tmp_path.iterdir())

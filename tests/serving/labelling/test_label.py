@@ -360,7 +360,7 @@ import serving.bulk.embed_folder, serving.bulk.resumable_job as resumable_job
 from serving.label import main
 serving.bulk.embed_folder.FILES_PER_PART = 1
 save = resumable_job.ResumableJob.save
-resumable_job.ResumableJob.save = lambda *given: (save(*given), time.sleep(0.5))  # time to be killed
+resumable_job.ResumableJob.save = lambda *given: (save(*given), time.sleep(0.5))[0]  # time to be killed
 raise SystemExit(main(sys.argv[1:]))
 """
     out = tmp_path / "table.csv"
