@@ -253,6 +253,7 @@ def test_what_is_there_is_not_replaced_unasked(by_clip, bundle_folder, recording
     [
         (["{bundle}", "{empty}"], "holds no audio file"),
         (["{bundle}", "{empty}/nowhere"], "no such folder"),
+        (["{bundle}", "{sounds}/tone/0.wav"], "/tone/0.wav: is a file; give its folder, {sounds}/tone"),
         (["{empty}", "{sounds}"], "manifest.json"),
         (["{bundle}", "{sounds}", "--max-seconds", "0"], "--max-seconds"),
         (["{bundle}", "{sounds}", "--threads", "0"], "error: --threads: got 0"),
@@ -274,7 +275,7 @@ def test_wrong_usage_is_one_line_and_leaves_nothing(bundle_folder, recordings, t
         code = stop.code
     assert code == 2
     lines = capsys.readouterr().err.strip().splitlines()
-    assert message in lines[-1]
+    assert message.format(**places) in lines[-1]
     assert not list(tmp_path.rglob("*.parquet*"))
 
 
