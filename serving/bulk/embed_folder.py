@@ -141,7 +141,7 @@ def run_job(options: EmbedOptions, bundle: Bundle, source: FolderEmbedder) -> Em
         with open_job(
             options.parts,
             settings | ({UPDATES: finished.begun_ns} if finished else {}),
-            lambda: _files(source, finished),
+            lambda: _files(source, finished, f".{options.parts.name}-"),
             FILES_PER_PART,
             options.overwrite,
             options.out_flag,
@@ -191,10 +191,13 @@ def settings_of(options: EmbedOptions, bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def _files(source: FolderEmbedder, finished: FinishedRows | None) -> Iterator[tuple[str, int]]:
-    """The name and the size of each file that has no rows yet, or has changed since it got them."""
+def _files(source: FolderEmbedder, finished: FinishedRows | None, own: str) -> Iterator[tuple[str, int]]:
+    """The name and the size of each file that has no rows yet, or has changed since it got them.
+
+    own   what the names of the job's own temporary folders begin with
+    """
     known = finished.stamps() if finished else {}
-    for name in audio_files(source.folder):
+    for name in audio_files(source.folder, own):
         stamp = known.get(name)
         if not (finished and stamp and is_unchanged(source.folder / name, stamp, finished.begun_ns)):
             yield name, source.size(name)

@@ -307,6 +307,17 @@ def test_a_name_that_is_not_text_is_listed(bundle_folder, recordings, tmp_path):
     assert "UTF-8" in next(iter(read_errors(tmp_path / "rows.errors.csv").values()))
 
 
+def test_the_jobs_own_temporary_folder_is_no_hidden_folder_of_the_recordings(
+    bundle_folder, recordings, tmp_path, capsys
+):
+    folder = Path(shutil.copytree(recordings / "tone", tmp_path / "sounds"))
+    assert embed(bundle_folder, folder, folder / "rows.parquet") == 0
+    assert "skipped" not in capsys.readouterr().err
+    (folder / ".Trash").mkdir()
+    assert embed(bundle_folder, folder, folder / "rows.parquet", "--overwrite") == 0
+    assert "skipped 1 hidden files and system folders, such as .Trash" in capsys.readouterr().err
+
+
 def test_a_pipe_is_listed_and_not_waited_for(bundle_folder, recordings, tmp_path):
     folder = Path(shutil.copytree(recordings, tmp_path / "[/odd]"))
     os.mkfifo(folder / "pipe.wav")
