@@ -297,5 +297,12 @@ def _show_result(result: dict[str, Any]) -> None:
             f"files with a warning, most because a part is missing: {result['warnings']}; see the column `warning` and "
             f"{result['errors_file']}"
         )
-    if result["missing"]:
-        say(f"{result['missing']} files are no longer there; their rows were kept: {result['errors_file']} lists them")
+    say_missing(result["missing"], result["errors_file"])
+
+
+def say_missing(number: int, errors: str) -> None:
+    """Say how many recordings are gone whose rows an update kept. errors: the CSV file that lists them."""
+    if number == 1:
+        say(f"1 recording is no longer there; its rows were kept: {errors} names it")
+    elif number:
+        say(f"{number} recordings are no longer there; their rows were kept: {errors} lists them")

@@ -8,7 +8,15 @@ from typing import Any
 from rich.table import Table
 
 from serving.atomic_write import write_atomically
-from serving.bulk.embed_folder import Embedded, folder_embedder, refuse_no_rows, run_job, settings_of, speed
+from serving.bulk.embed_folder import (
+    Embedded,
+    folder_embedder,
+    refuse_no_rows,
+    run_job,
+    say_missing,
+    settings_of,
+    speed,
+)
 from serving.bulk.embed_options import EmbedOptions
 from serving.bulk.finished_rows import FinishedRows
 from serving.bulk.recordings_folder import FolderEmbedder
@@ -65,6 +73,8 @@ def label_folder(options: LabelOptions) -> dict[str, Any]:
         "embedding_space": bundle.manifest.embedding_space,
     }
     _show_result(result)
+    if isinstance(done, Embedded):  # of taken embeddings it was said before
+        say_missing(done.missing, result["errors_file"])
     return result
 
 

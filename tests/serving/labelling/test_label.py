@@ -307,7 +307,7 @@ def test_other_labels_need_no_second_embedding(bundle_folder, card, tmp_path, mo
     assert [words[name] for name in one.label] == two.label.tolist()
 
 
-def test_an_update_embeds_only_what_is_new_and_replaces_the_table(bundle_folder, card, tmp_path, monkeypatch):
+def test_an_update_embeds_only_what_is_new_and_replaces_the_table(bundle_folder, card, tmp_path, monkeypatch, capsys):
     mine = Path(shutil.copytree(card, tmp_path / "card"))
     kept = ("--embeddings", str(tmp_path / "kept.parquet"), "--update")
     assert label(bundle_folder, mine, tmp_path / "table.csv", *kept) == 0
@@ -323,6 +323,12 @@ def test_an_update_embeds_only_what_is_new_and_replaces_the_table(bundle_folder,
     assert rows.path.tolist() == sorted(rows.path)
     assert rows.start_at[2] == "2019-03-19T00:00:30.000"
     assert len(rows) == 5
+    capsys.readouterr()
+    (mine / "b.flac").unlink()
+    assert label(bundle_folder, mine, tmp_path / "table.csv", *kept) == 0
+    said = f"1 recording is no longer there; its rows were kept: {tmp_path / 'table.errors.csv'} names it"
+    assert said in capsys.readouterr().err.splitlines()
+    assert pandas.read_csv(tmp_path / "table.csv").equals(rows)
 
 
 @pytest.mark.parametrize("flag", ["--update", "--overwrite"])
