@@ -21,7 +21,7 @@ from serving.bulk.embed_options import EmbedOptions
 from serving.bulk.finished_rows import FinishedRows
 from serving.bulk.recordings_folder import FolderEmbedder
 from serving.bundle import Bundle, open_bundle
-from serving.command_line import say, show
+from serving.command_line import say, say_unknown_words, show
 from serving.errors import UsageError
 from serving.labelling.detections import LEAST_PROBABILITY, LabelRules
 from serving.labelling.embedded_recordings import read_recordings
@@ -40,7 +40,12 @@ def label_folder(options: LabelOptions) -> dict[str, Any]:
     check_label_options(options)
     bundle = open_bundle(options.bundle, options.trust)
     source = folder_embedder(options.windows, bundle)
-    labels = choose_labels(source.embedder, read_label_source(options.labels, source.embedder.zeroshot.class_names))
+    asked = read_label_source(options.labels, source.embedder.zeroshot.class_names)
+    labels = choose_labels(source.embedder, asked)
+    unknown_words = source.embedder.unknown_words(
+        [asked.descriptions.get(label, label) for label in labels.class_names]
+    )
+    say_unknown_words(unknown_words)
     rules = rules_of(options, labels)
     make_folder_of(options.out, "--out")
     done = _embed(options.windows, bundle, source)
@@ -65,6 +70,7 @@ def label_folder(options: LabelOptions) -> dict[str, Any]:
         "recordings": table.n_recordings,
         "labelled": table.n_labelled,
         "labels": len(labels.class_names),
+        "unknown_words": unknown_words,
         "threshold": rules.threshold,
         "probability": rules.probability,
         "errors_file": str(options.errors),

@@ -568,3 +568,15 @@ def test_a_folder_of_unreadable_recordings_is_refused_and_the_reasons_stay(bundl
     shutil.copy(card / "b.flac", folder / "b.flac")
     assert label(bundle_folder, folder, out, "--overwrite") == 0
     assert len(out.read_text().splitlines()) == 3
+
+
+def test_words_that_the_text_model_does_not_know_are_told(talking_bundle, card, tmp_path, capsys):
+    (tmp_path / "mine.csv").write_text("label,description\nZilpzalp,whistle zzyx\ntone,\nhiss qwv,\n")
+    folder = tmp_path / "sounds"
+    folder.mkdir()
+    shutil.copy(card / "b.flac", folder)
+    assert label(talking_bundle, folder, tmp_path / "table.csv", "--labels", str(tmp_path / "mine.csv")) == 0
+    captured = capsys.readouterr()
+    unknown = {"whistle zzyx": ["zzyx"], "hiss qwv": ["qwv"]}
+    assert json.loads(captured.out.splitlines()[-1])["unknown_words"] == unknown
+    assert "'whistle zzyx': the text model does not know zzyx" in captured.err.splitlines()
