@@ -33,8 +33,11 @@ def check_wave(wave: NDArray[np.floating], name: str = "audio") -> None:
 
 
 def check_rate(rate_hz: float, name: str = "audio") -> None:
-    """Raise AudioError for a rate that cannot be resampled."""
-    if not isinstance(rate_hz, Real) or not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+    """Raise AudioError for a rate that is no number, or cannot be resampled."""
+    if not isinstance(rate_hz, Real):
+        kind = type(rate_hz).__name__
+        raise AudioError(f"{name}: got a rate of {rate_hz!r:.80}, of type {kind}; wanted a number of Hz: int or float")
+    if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
         raise AudioError(f"{name}: got a rate of {rate_hz} Hz; wanted {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}")
 
 
