@@ -93,9 +93,10 @@ def embed_folder(options: EmbedOptions) -> dict[str, Any]:
 def refuse_no_rows(done: Embedded, folder: Path, errors: Path) -> None:
     """UsageError: no recording of the folder could be used. errors: the CSV file with the reasons."""
     if not done.rows:
+        what = "its only recording cannot" if done.files == 1 else f"none of its {done.files} recordings can"
         raise UsageError(
-            f"{folder}: none of its {done.files} recordings can be used; {errors} gives the reasons: give another "
-            "folder, or correct them and add --overwrite"
+            f"{folder}: {what} be used; {errors} gives the reasons: give another folder, or correct this and add "
+            "--overwrite"
         )
 
 

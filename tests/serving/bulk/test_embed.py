@@ -401,7 +401,8 @@ def test_a_folder_of_unreadable_recordings_is_refused_and_the_reasons_stay(bundl
     (folder / "a.wav").write_bytes(b"RIFF")
     assert embed(bundle_folder, folder, out) == 2
     assert "a.wav" in read_errors(out.with_name("rows.errors.csv"))
-    assert str(out.with_name("rows.errors.csv")) in capsys.readouterr().err.splitlines()[-1]
+    said = f"error: {folder}: its only recording cannot be used; {out.with_name('rows.errors.csv')} gives the reasons"
+    assert capsys.readouterr().err.splitlines()[-1].startswith(said)
     assert [path.name for path in out.parent.iterdir()] == ["rows.errors.csv"]
 
 
