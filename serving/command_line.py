@@ -9,7 +9,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, get_type_hints
 
 import tyro
@@ -30,6 +30,12 @@ progress_console = Console(stderr=True)
 def say(text: str) -> None:
     """Print one line of progress on stderr, without line breaks at any width of the terminal."""
     progress_console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+def say_unknown_words(unknown: Mapping[str, Sequence[str]]) -> None:
+    """Say which words a text model does not know. unknown: text -> its words, see `Embedder.unknown_words`."""
+    for text, words in unknown.items():
+        say(f"{text!r}: the text model does not know {', '.join(words)}")
 
 
 def show(table: Table, title: str) -> None:

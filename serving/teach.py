@@ -40,7 +40,8 @@ class TeachOptions:
     """folder of the new bundle"""
     examples: Annotated[Path | None, tyro.conf.Positional] = None
     """a folder with a folder of recordings for each class, or a CSV file with the columns file, start, end and label:
-    paths relative to the CSV file (see --recordings), seconds, empty for the whole file. Default: descriptions alone"""
+    paths relative to the CSV file (see --recordings), seconds, both empty for the whole file. Default: descriptions
+    alone"""
     recordings: Path | None = None
     """the folder to which paths in the CSV file are relative, if that is not its own: for a table that `serving.label`
     wrote, the folder that was labelled"""

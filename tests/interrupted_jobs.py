@@ -10,13 +10,17 @@ from serving.bulk.resumable_job import ResumableJob
 
 @contextmanager
 def interrupted_at(part: int, files_per_part: int | None = None) -> Iterator[None]:
-    """In the block, a job is interrupted when it is about to save this part. files_per_part: None: as it is."""
-    real = ResumableJob.save
+    """In the block, a job is interrupted when it is about to save this part, counted from 0 in this run.
 
-    def save(self, number, write):
-        if number == part:
+    files_per_part   None: as it is
+    """
+    real, saved = ResumableJob.save, []
+
+    def save(self, first, write):
+        if len(saved) == part:
             raise KeyboardInterrupt
-        real(self, number, write)
+        saved.append(first)
+        return real(self, first, write)
 
     with pytest.MonkeyPatch.context() as patched:
         if files_per_part is not None:

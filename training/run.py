@@ -52,6 +52,7 @@ def train(options: Options) -> dict[str, Any] | None:
 def _train(options: Options, compute: Compute, workers: Workers) -> dict[str, Any] | None:
     out = options.out or Path("runs") / f"{options.dataset}-{options.network}-{options.split}"
     if not options.resume and workers.first:
+        _refuse_unfinished(out, options.overwrite)
         refuse_existing(out, options.overwrite, CONFIG)
     for folder, flag in ((out, "--out"), (options.cache_dir, "--cache-dir")):
         refuse_unwritable(folder, flag)  # before hours of work instead of after them
@@ -84,6 +85,15 @@ def _train(options: Options, compute: Compute, workers: Workers) -> dict[str, An
     say(f"next: python -m training.evaluate {out}    (scores, confusion matrix, map of the embeddings)")
     say(f"      python -m export.onnx {out} --out bundles/{out.name}    (a bundle to serve, label and show)")
     return summary
+
+
+def _refuse_unfinished(out: Path, overwrite: bool) -> None:
+    """UsageError: the folder holds a run that was interrupted after an epoch, and would be left as it is."""
+    if not overwrite and (out / LAST).is_file() and not (out / SUMMARY).exists():
+        raise UsageError(
+            f"{out}: holds an interrupted run; add --resume to continue it, give another --out, or --overwrite to "
+            "replace it"
+        )
 
 
 def _write_results(

@@ -1,6 +1,6 @@
 """Load what a run trains on: the data set's table, the run's configuration, the class texts and the recordings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from serving.errors import DataError, UsageError
 from training.data.class_attributes import attributes_of_one
 from training.data.clips import ClipTable, load_clips
 from training.data.download import download
-from training.data.duplicates import shared_files
+from training.data.duplicates import duplicates, shared_files, with_two_labels
 from training.data.splits import ClipSplit
 from training.data.windows import UnreadableError
 from training.fit.workers import Workers
@@ -31,7 +31,7 @@ class RunInput:
     clips         the recordings' clips by their use
     texts         [n_classes, text_size] float32: vectors of the class descriptions, in the table's order
     warnings      lines to print
-    duplicates    number of recordings that two parts share, byte for byte
+    duplicates    number of recordings that two parts share, or that have two labels, byte for byte
     read_in_part  number of recordings that could be read only in part
     """
 
@@ -77,10 +77,18 @@ def load_run_input(options: Options, out: Path, workers: Workers) -> RunInput:
     if options.attributes and (lonely := attributes_of_one(config.attributes)):
         warnings.append(f"attributes that only one class has compare it with no other: {', '.join(lonely)}")
     clips = config.clips(table)
-    shared = shared_files({"train": clips.train, "validation": clips.validation, "test": clips.test})
-    warnings += [found.line() for found in shared]
-    duplicates = sum(len(found.pairs) for found in shared)
-    return RunInput(config, recordings, clips, texts, warnings, duplicates, read_in_part)
+    n_duplicates = _warn_of_duplicates(clips, table.classes, warnings.append)
+    return RunInput(config, recordings, clips, texts, warnings, n_duplicates, read_in_part)
+
+
+def _warn_of_duplicates(clips: ClipSplit, classes: Sequence[str], warn: Callable[[str], None]) -> int:
+    """Warn of recordings that two parts share, or that have two labels. Returns the number of both."""
+    parts = {"train": clips.train, "validation": clips.validation, "test": clips.test}
+    groups = duplicates([clip for part in parts.values() for clip in part])
+    found = [*with_two_labels(groups, classes), *shared_files(groups, parts)]
+    for each in found:
+        warn(each.line())
+    return sum(len(each.pairs) for each in found)
 
 
 def _load_readable(

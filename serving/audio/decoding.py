@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from soundfile import SoundFile, SoundFileError
 
 from serving.audio import mp3, ogg, wav
-from serving.audio.ffmpeg import find_demuxer, opened_container
-from serving.audio.file_names import FORMATS
+from serving.audio.ffmpeg import find_demuxer, opened_container, wanted_formats
 from serving.audio.libsndfile import MOST_COPIED, file_seconds, opened, opened_fd, opened_reader, reason_of
 from serving.audio.sample_blocks import BlockReader, SampleBlock
 from serving.audio.stream_reader import StreamReader
@@ -28,6 +27,8 @@ def decode_blocks(
     warn   called at the end with one line for each part that could not be read
     errors FormatError: not readable; DurationError: more than max_seconds, perhaps after some blocks
     """
+    if source.size == 0:
+        raise FormatError(f"{name}: is an empty file, of 0 bytes; {wanted_formats()}")
     layout = _layout_of(source)
     reader = BlockReader(name, max_seconds)
     if layout.needs_ffmpeg:
@@ -39,7 +40,7 @@ def decode_blocks(
                 yield from reader.read_file(file, lambda stream=stream: _opened(source, stream, layout))
         except SoundFileError as error:
             if number == 0 and (len(layout.streams) == 1 or stream.pieces is None):
-                refused = FormatError(f"{name}: not a readable audio file ({reason_of(error)}); send {FORMATS}")
+                refused = FormatError(f"{name}: not a readable audio file ({reason_of(error)}); {wanted_formats()}")
                 yield from _decode_with_ffmpeg(source, reader, warn, refused)
                 return
             reader.notes.append(f"stream {number + 1} of {len(layout.streams)} cannot be read ({reason_of(error)})")

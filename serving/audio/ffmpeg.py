@@ -9,11 +9,13 @@ import io
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.audio.file_names import FORMATS
 from serving.audio.streams import ByteSource
 from serving.audio.tags import id3_size
 from serving.errors import AudioError, FormatError
@@ -62,7 +64,7 @@ class Container:
         self._name = name
         self.notes: list[str] = []
         if not opened.streams.audio:
-            raise AudioError(f"{name}: has no sound in it; send a recording")
+            raise AudioError(f"{name}: has no sound in it; wanted a recording")
         self._stream = opened.streams.audio[0]
 
     @property
@@ -101,6 +103,12 @@ class Container:
             self.notes.append(f"damaged: {faults} packets could not be decoded, and were left out")
 
 
+def wanted_formats() -> str:
+    """The formats that are read, for messages; with the way to read more if PyAV is not installed."""
+    more = "" if find_spec("av") else '; for M4A, AAC, WMA and others: pip install "unheard[formats]"'
+    return f"wanted {FORMATS}{more}"
+
+
 @contextmanager
 def opened_container(source: ByteSource, name: str) -> Iterator[Container]:
     """Open a file with FFmpeg. FormatError: another format, a damaged file, or PyAV is not installed."""
@@ -118,7 +126,9 @@ def opened_container(source: ByteSource, name: str) -> Iterator[Container]:
     try:
         opened = av.open(_File(source), format=demuxer, metadata_errors="replace")
     except (FFmpegError, ValueError, OverflowError) as error:
-        raise FormatError(f"{name}: not a readable {kind} file ({_reason(error)}); send WAV or FLAC") from error
+        raise FormatError(
+            f"{name}: not a readable {kind} file ({_reason(error)}); wanted a whole one, or WAV or FLAC"
+        ) from error
     with opened:
         yield Container(opened, name)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from serving.errors import AudioError
 
-FORMATS = "WAV, FLAC, OGG or MP3"  # the formats that messages recommend
+FORMATS = "WAV, FLAC, OGG, Opus, MP3, AIFF or CAF"  # the formats that messages recommend
 # Suffixes in lower case. Files with MORE_SUFFIXES need the extra `formats`; without it they are listed as errors.
 SUFFIXES = (
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"),

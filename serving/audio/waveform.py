@@ -21,11 +21,11 @@ FEW_CHANNELS = 8  # always accepted, even with fewer samples than channels: 7.1 
 def check_wave(wave: NDArray[np.floating], name: str = "audio") -> None:
     """Raise AudioError for a waveform without samples, or with samples that are not finite or far too loud."""
     if wave.size == 0:
-        raise AudioError(f"{name}: has no samples; send a recording of at least one sample")
+        raise AudioError(f"{name}: has no samples; wanted at least one")
     low, high = float(wave.min()), float(wave.max())  # NaN if any sample is NaN
     if not (math.isfinite(low) and math.isfinite(high)):
         bad = int(np.count_nonzero(~np.isfinite(wave)))
-        raise AudioError(f"{name}: {bad} of {wave.size} samples are NaN or infinite; send finite samples in [-1, 1]")
+        raise AudioError(f"{name}: {bad} of {wave.size} samples are NaN or infinite; wanted finite samples in [-1, 1]")
     if max(-low, high) > LOUDEST:
         raise AudioError(
             f"{name}: samples reach {max(-low, high):g}; wanted [-1, 1]: divide integers by their full scale"
@@ -33,8 +33,11 @@ def check_wave(wave: NDArray[np.floating], name: str = "audio") -> None:
 
 
 def check_rate(rate_hz: float, name: str = "audio") -> None:
-    """Raise AudioError for a rate that cannot be resampled."""
-    if not isinstance(rate_hz, Real) or not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+    """Raise AudioError for a rate that is no number, or cannot be resampled."""
+    if not isinstance(rate_hz, Real):
+        kind = type(rate_hz).__name__
+        raise AudioError(f"{name}: got a rate of {rate_hz!r:.80}, of type {kind}; wanted a number of Hz: int or float")
+    if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
         raise AudioError(f"{name}: got a rate of {rate_hz} Hz; wanted {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}")
 
 

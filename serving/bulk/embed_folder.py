@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -40,7 +41,7 @@ from serving.command_line import say, show
 from serving.cores import usable_cores
 from serving.errors import AudioError, UsageError
 
-FILES_PER_PART = 256  # a killed run loses the work on at most this many files
+FILES_PER_PART = 256  # Ray saves this many at a time; else a killed run loses less, see `ResumableJob.save_part`
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def embed_folder(options: EmbedOptions) -> dict[str, Any]:
     check_options(options)
     bundle = open_bundle(options.bundle, options.trust)
     done = run_job(options, bundle, folder_embedder(options, bundle))
+    refuse_no_rows(done, options.folder, options.errors)
     seconds = time.perf_counter() - started
     result = {
         "out": str(options.out),
@@ -86,6 +88,16 @@ def embed_folder(options: EmbedOptions) -> dict[str, Any]:
     }
     _show_result(result)
     return result
+
+
+def refuse_no_rows(done: Embedded, folder: Path, errors: Path) -> None:
+    """UsageError: no recording of the folder could be used. errors: the CSV file with the reasons."""
+    if not done.rows:
+        what = "its only recording cannot" if done.files == 1 else f"none of its {done.files} recordings can"
+        raise UsageError(
+            f"{folder}: {what} be used; {errors} gives the reasons: give another folder, or correct this and add "
+            "--overwrite"
+        )
 
 
 def speed(worked: Worked | None, seconds: float) -> dict[str, float | None]:
@@ -120,20 +132,23 @@ def folder_embedder(options: EmbedOptions, bundle: Bundle) -> FolderEmbedder:
 
 
 def run_job(options: EmbedOptions, bundle: Bundle, source: FolderEmbedder) -> Embedded:
-    """Do the job: write the Parquet file and the CSV file of errors, both whole."""
+    """Do the job: write the Parquet file and the CSV file of errors, both whole.
+
+    No Parquet file is written if no recording could be used, see `refuse_no_rows`.
+    """
     settings = settings_of(options, bundle)
     finished = rows_to_update(options, settings)
     try:
         with open_job(
             options.parts,
             settings | ({UPDATES: finished.begun_ns} if finished else {}),
-            lambda: _files(source, finished),
+            lambda: _files(source, finished, f".{options.parts.name}-"),
             FILES_PER_PART,
             options.overwrite,
             options.out_flag,
         ) as job:
             before = job.done_before
-            if job.done:
+            if before.files:
                 say(f"continuing: {before.files} of {job.all.files} files are done")
             processes = _processes(options, job, source)
             with show_progress(job.all, before) as progress:
@@ -177,10 +192,13 @@ def settings_of(options: EmbedOptions, bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def _files(source: FolderEmbedder, finished: FinishedRows | None) -> Iterator[tuple[str, int]]:
-    """The name and the size of each file that has no rows yet, or has changed since it got them."""
+def _files(source: FolderEmbedder, finished: FinishedRows | None, own: str) -> Iterator[tuple[str, int]]:
+    """The name and the size of each file that has no rows yet, or has changed since it got them.
+
+    own   what the names of the job's own temporary folders begin with
+    """
     known = finished.stamps() if finished else {}
-    for name in audio_files(source.folder):
+    for name in audio_files(source.folder, own):
         stamp = known.get(name)
         if not (finished and stamp and is_unchanged(source.folder / name, stamp, finished.begun_ns)):
             yield name, source.size(name)
@@ -196,19 +214,19 @@ def _work_here(job: ResumableJob, source: FolderEmbedder, progress: JobProgress)
             yield file
 
     # One stream of files for all parts, so that decoding continues while a part is written.
-    names = (name for _, names in job.missing() for name in names)
+    names = (name for part in job.missing() for name in part.names)
     with closing(source.embed(names)) as outcomes:
-        for part, names_of_part in job.missing():
-            of_part = counted(islice(outcomes, len(names_of_part)))
-            job.save(part, lambda path, of_part=of_part: write_part(path, source.row_maker, of_part))
+        for part in job.missing():
+            of_part = counted(islice(outcomes, len(part.names)))
+            job.save_part(part, of_part, lambda _: 1, lambda path, files: write_part(path, source.row_maker, files))
 
 
 def _work_in_processes(job: ResumableJob, source: FolderEmbedder, progress: JobProgress, processes: int) -> None:
     """Finish all parts with worker processes."""
 
     def groups() -> Iterator[list[str]]:
-        for _, names in job.missing():
-            yield from group_names(names, source.windows)  # a group belongs to one part
+        for part in job.missing():
+            yield from group_names(part.names, source.windows)  # a group belongs to one part
 
     def of_part(names: list[str]) -> Iterator[MadeRows]:
         left = deque(names)
@@ -218,9 +236,11 @@ def _work_in_processes(job: ResumableJob, source: FolderEmbedder, progress: JobP
             progress.count([Worked(rows.files, size, rows.seconds)])
             yield rows
 
+    schema = source.row_maker.schema
     with closing(embed_in_processes(source, groups(), processes)) as results:
-        for part, names in job.missing():
-            job.save(part, lambda path, names=names: write_made_rows(path, source.row_maker.schema, of_part(names)))
+        for part in job.missing():
+            rows = of_part(part.names)
+            job.save_part(part, rows, lambda made: made.files, lambda path, made: write_made_rows(path, schema, made))
 
 
 def _finish(
@@ -240,7 +260,7 @@ def _finish(
             BEGUN: str(job.begun_ns).encode(),
         }
     )
-    parts = PartReader(map(job.path, range(job.n_parts)), new_errors)
+    parts = PartReader(job.finished(), new_errors)
     kept: dict[str, str] = {}  # path -> warning
     if finished is None:
         n_rows = write_rows(new_rows, parts.batches(), schema)
@@ -250,7 +270,9 @@ def _finish(
         n_rows = write_rows(new_rows, in_path_order(old, by_path(parts.batches())), schema)
     noted = note_kept(source.folder, kept, new_errors)
     move_atomically(new_errors, options.errors)
-    move_atomically(new_rows, options.out)
+    if n_rows:
+        move_atomically(new_rows, options.out)
+    before = job.done_before.files
     job.remove()
     return Embedded(
         rows=n_rows,
@@ -259,7 +281,7 @@ def _finish(
         warnings=parts.warned + noted.warned,
         kept=len(kept),
         missing=noted.missing,
-        done_before=job.done_before.files,
+        done_before=before,
         worked=worked,
     )
 
@@ -276,5 +298,12 @@ def _show_result(result: dict[str, Any]) -> None:
             f"files with a warning, most because a part is missing: {result['warnings']}; see the column `warning` and "
             f"{result['errors_file']}"
         )
-    if result["missing"]:
-        say(f"{result['missing']} files are no longer there; their rows were kept: {result['errors_file']} lists them")
+    say_missing(result["missing"], result["errors_file"])
+
+
+def say_missing(number: int, errors: str) -> None:
+    """Say how many recordings are gone whose rows an update kept. errors: the CSV file that lists them."""
+    if number == 1:
+        say(f"1 recording is no longer there; its rows were kept: {errors} names it")
+    elif number:
+        say(f"{number} recordings are no longer there; their rows were kept: {errors} lists them")

@@ -77,6 +77,8 @@ def check_options(options: EmbedOptions, may_exist: bool = False) -> None:
         raise UsageError(f"--max-seconds: got {options.max_seconds:g}; wanted a positive number")
     if options.threads is not None and options.threads < 1:
         raise UsageError(f"--threads: got {options.threads}; wanted 1 or more, or none for all cores")
+    if options.folder.is_file():
+        raise UsageError(f"{options.folder}: is a file; give its folder, {options.folder.parent}")
     if not options.folder.is_dir():
         raise UsageError(f"{options.folder}: no such folder; give the one with the recordings")
     if options.update and options.overwrite:

@@ -11,6 +11,7 @@ import pyarrow
 from pyarrow import compute, parquet
 
 from serving.bulk.file_facts import FileStamp
+from serving.bulk.job_settings import differences
 from serving.bulk.parquet_rows import GROUP_ROWS
 from serving.errors import UsageError, one_line
 
@@ -37,13 +38,8 @@ class FinishedRows:
         if SETTINGS not in metadata or BEGUN not in metadata or not set(STAMPS) <= set(self._schema.names):
             raise UsageError(f"{path}: is not from this version of serving.embed; {begin_anew}")
         made_with = json.loads(metadata[SETTINGS])
-        differences = [
-            f"{key.replace('_', ' ')} was {made_with.get(key)}, now {value}"
-            for key, value in settings.items()
-            if made_with.get(key) != value
-        ]
-        if differences:
-            raise UsageError(f"{path}: was made with other settings ({'; '.join(differences)}); {begin_anew}")
+        if other := differences({key: made_with.get(key) for key in settings}, settings):
+            raise UsageError(f"{path}: was made with {other}; give those again, or {begin_anew}")
         self.begun_ns = int(metadata[BEGUN])
 
     def stamps(self) -> dict[str, FileStamp]:

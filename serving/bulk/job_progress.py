@@ -8,7 +8,7 @@ from typing import Self
 
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from serving.bulk.resumable_job import PartSize
+from serving.bulk.job_parts import PartSize
 from serving.progress import ProgressBars
 
 

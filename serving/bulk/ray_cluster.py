@@ -11,7 +11,9 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 from serving.bulk.job_progress import Worked
@@ -22,19 +24,19 @@ from serving.errors import UnheardError, UsageError, one_line
 
 
 class PartWorker:
-    """A worker process with its own embedder: number and file names of a part -> its Parquet file."""
+    """A worker process with its own embedder: first number and file names of a part -> its Parquet file."""
 
     def __init__(self, source: FolderEmbedder):
         self._source = source
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """part, names (JSON, because a name need not be UTF-8) -> part, content, seconds of sound, error ("": none)."""
+        """first, names (JSON, as a name need not be UTF-8) -> first, content, seconds of sound, error ("": none)."""
         sink = BytesIO()
         try:
             seconds = write_part(sink, self._source.row_maker, self._source.embed(json.loads(row["names"])))
         except UnheardError as error:  # returned, because Ray wraps exceptions in long traces
-            return {"part": row["part"], "content": b"", "seconds": 0.0, "error": str(error)}
-        return {"part": row["part"], "content": sink.getvalue(), "seconds": seconds, "error": ""}
+            return {"first": row["first"], "content": b"", "seconds": 0.0, "error": str(error)}
+        return {"first": row["first"], "content": sink.getvalue(), "seconds": seconds, "error": ""}
 
 
 def work_on_ray(job: ResumableJob, source: FolderEmbedder, address: str) -> Iterator[Worked]:
@@ -44,10 +46,11 @@ def work_on_ray(job: ResumableJob, source: FolderEmbedder, address: str) -> Iter
              the recordings under the same paths. local: a cluster on this machine with a worker for each thread
     errors   UsageError: Ray is not installed, no cluster answers, or its workers cannot open the bundle
     """
-    if len(job.done) == job.n_parts:
+    sizes = {part.first: part.size for part in job.missing()}
+    if not sizes:
         return
     with _ray(address, source.threads) as ray:
-        items = [{"part": part, "names": json.dumps(names)} for part, names in job.missing()]
+        items = [{"first": part.first, "names": json.dumps(part.names)} for part in job.missing()]
         workers = min(len(items), int(ray.cluster_resources().get("CPU", 1)))
         # One block for each part: each worker takes the next one, and a lost worker loses one part.
         parts = ray.data.from_items(items, override_num_blocks=len(items)).map(
@@ -59,9 +62,15 @@ def work_on_ray(job: ResumableJob, source: FolderEmbedder, address: str) -> Iter
         for row in parts.iter_rows():
             if row["error"]:
                 raise UsageError(f"a worker of Ray: {row['error']}")
-            job.save(row["part"], lambda path, content=row["content"]: path.write_bytes(content))
-            size = job.sizes[row["part"]]
+            first, content = row["first"], row["content"]
+            size = sizes[first]
+            job.save(first, partial(_write_content, content, first + size.files))
             yield Worked(size.files, size.bytes, row["seconds"])
+
+
+def _write_content(content: bytes, end: int, path: Path) -> int:
+    path.write_bytes(content)
+    return end
 
 
 @contextmanager

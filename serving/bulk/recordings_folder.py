@@ -16,9 +16,10 @@ from serving.embedder import Embedder
 from serving.errors import AudioError, UsageError
 
 
-def audio_files(folder: Path) -> Iterator[str]:
+def audio_files(folder: Path, own: str | None = None) -> Iterator[str]:
     """Yield the names of the audio files in a folder at any depth, relative to it, see `walk_recordings`.
 
+    own      what the names of the caller's own hidden folders begin with; None: it has none
     errors   UsageError: there is none
     Says how many hidden files and system folders were skipped, which a card of a recorder often has.
     """
@@ -26,6 +27,8 @@ def audio_files(folder: Path) -> Iterator[str]:
     for name in walk_recordings(folder, skipped=skipped):
         found = True
         yield name
+    if own is not None:
+        skipped = [name for name in skipped if not name.rstrip("/").rpartition("/")[2].startswith(own)]
     if skipped:
         say(f"skipped {len(skipped)} hidden files and system folders, such as {skipped[0]}")
     if not found:

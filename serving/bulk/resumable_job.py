@@ -4,7 +4,8 @@ X.parquet.parts/    exists while the job runs and after an interruption
     job.json        the settings of the job: only a command with the same settings can continue it; size of each part
     files.jsonl     the files found at the start: one part a line, as a JSON list of names
     lock            held by the process that works on the job
-    000000.parquet  a finished part: the rows of the files of the first line; written atomically
+    000000000-000000256.parquet  a finished part, or a piece of one that takes long: the rows of the first 256 files of
+                                 the list; written atomically
 """
 
 import fcntl
@@ -12,29 +13,27 @@ import json
 import shutil
 import tempfile
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from time import monotonic
+from typing import Any, TypeVar
 
-from serving.atomic_write import write_atomically
+from serving.atomic_write import move_atomically
+from serving.bulk.ending_signals import unwound_by_signals
+from serving.bulk.job_parts import Part, PartSize, sum_of, write_list
+from serving.bulk.job_settings import differences
 from serving.errors import UsageError
 from serving.new_folder import new_folder
 
 SETTINGS_FILE = "job.json"
 LIST_FILE = "files.jsonl"
-BYTES_PER_PART = (
-    2**32
-)  # of files: 6 hours of 48 kHz stereo; a part of few long recordings is full before `files_per_part`
+SECONDS_PER_PIECE = 30.0  # of work: what is done of a part is saved when it is older
+PIECES = "[0-9]*-[0-9]*.parquet"
 
-
-@dataclass(frozen=True)
-class PartSize:
-    """How many files a part has, and how many bytes they have in all."""
-
-    files: int
-    bytes: int
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -42,35 +41,41 @@ class ResumableJob:
     """The folder of a job, while this process holds its lock.
 
     sizes      of each part
-    done       numbers of the parts that earlier runs finished
+    pieces     finished by earlier runs: for each, the number of the file after its last one
     begun_ns   when the job began, in nanoseconds since 1970
     """
 
     folder: Path
     sizes: tuple[PartSize, ...]
-    done: frozenset[int]
+    pieces: tuple[int, ...]
     begun_ns: int
-
-    @property
-    def n_parts(self) -> int:
-        """Number of parts."""
-        return len(self.sizes)
 
     @property
     def all(self) -> PartSize:
         """All parts together."""
-        return _sum(self.sizes)
+        return sum_of(self.sizes)
 
     @property
     def done_before(self) -> PartSize:
-        """The parts that earlier runs finished, together."""
-        return _sum(self.sizes[part] for part in self.done)
+        """What earlier runs finished."""
+        left = sum_of(size for _, _, size in self._left())
+        return PartSize(self.all.files - left.files, self.all.bytes - left.bytes)
 
-    def missing(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield the number and the files of each unfinished part, in order."""
-        for part, names in enumerate(self._names()):
-            if part not in self.done:
-                yield part, names
+    def missing(self) -> Iterator[Part]:
+        """Yield the unfinished parts, in order, without their files that earlier runs finished."""
+        for (begin, first, left), names in zip(self._left(), self._names(), strict=True):
+            if left.files:
+                yield Part(first, names[first - begin :], left)
+
+    def _left(self) -> Iterator[tuple[int, int, PartSize]]:
+        """For each part: the numbers of its first file and of its first one that is left, and the size of all left."""
+        begin, ends = 0, sorted(self.pieces)
+        for size in self.sizes:
+            end = begin + size.files
+            known = bisect_right(ends, end)
+            first = max(begin, ends[known - 1]) if known else begin
+            yield begin, first, PartSize(end - first, size.bytes * (end - first) // size.files)
+            begin = end
 
     def names(self) -> Iterator[str]:
         """Yield the names of all files, in order."""
@@ -81,13 +86,63 @@ class ResumableJob:
         with (self.folder / LIST_FILE).open(encoding="utf-8") as lines:
             yield from map(json.loads, lines)
 
-    def path(self, part: int) -> Path:
-        """The file of a finished part."""
-        return self.folder / f"{part:06d}.parquet"
+    def finished(self) -> list[Path]:
+        """The finished files, in the order of the rows."""
+        return sorted(self.folder.glob(PIECES))
 
-    def save(self, part: int, write: Callable[[Path], object]) -> None:
-        """Finish a part: `write` fills the file whose path it is given."""
-        write_atomically(self.path(part), write)
+    def save_part(
+        self,
+        part: Part,
+        items: Iterator[Item],
+        files_of: Callable[[Item], int],
+        write: Callable[[Path, Iterator[Item]], object],
+    ) -> None:
+        """Finish a part, in pieces of about SECONDS_PER_PIECE.
+
+        items     what its files become, in order; files_of gives the number of files that one is of
+        write     fills a file, whose path it is given, with items
+        """
+        first = part.first
+        while first < part.first + len(part.names):
+            first = self._save_piece(first, items, files_of, write)
+
+    def _save_piece(
+        self,
+        first: int,
+        items: Iterator[Item],
+        files_of: Callable[[Item], int],
+        write: Callable[[Path, Iterator[Item]], object],
+    ) -> int:
+        """Save files from number `first` on; returns the number of the first one that is not in the piece."""
+        end, began = first, monotonic()
+
+        def until_it_is_time() -> Iterator[Item]:
+            nonlocal end
+            for item in items:
+                end += files_of(item)
+                yield item
+                if monotonic() - began >= SECONDS_PER_PIECE:
+                    return
+
+        def fill(path: Path) -> int:
+            write(path, until_it_is_time())
+            return end
+
+        return self.save(first, fill)
+
+    def save(self, first: int, write: Callable[[Path], int]) -> int:
+        """Save files from number `first` on, whole or not at all.
+
+        write     fills the file whose path it is given, and returns the number of the first file that is not in it
+        returns   that number
+        """
+        temporary = self.folder / ".tmp-piece.parquet"
+        try:
+            end = write(temporary)
+            move_atomically(temporary, self.folder / f"{first:09d}-{end:09d}.parquet")
+        finally:
+            temporary.unlink(missing_ok=True)
+        return end
 
     def remove(self) -> None:
         """Remove the job's folder: rename it first, so that an interruption cannot leave a part of the job behind."""
@@ -127,38 +182,46 @@ def open_job(
     anew       discard the job in the folder
     flag       the option that names the job's file, for messages
     errors     UsageError: the job in the folder has other settings, or another process works on it
+    Ctrl-C, SIGTERM or an error removes the folder if it has no finished part.
     """
+    with unwound_by_signals(), _opened_job(folder, settings, files, files_per_part, anew, flag) as job:
+        yield job
+
+
+@contextmanager
+def _opened_job(
+    folder: Path,
+    settings: dict[str, Any],
+    files: Callable[[], Iterable[tuple[str, int]]],
+    files_per_part: int,
+    anew: bool,
+    flag: str,
+) -> Iterator[ResumableJob]:
+    """As `open_job`."""
     if anew and folder.exists():
         with _locked(folder, flag):
             pass
     if anew or not folder.exists():
         with new_folder(folder, anew, SETTINGS_FILE, flag) as new:
             begun_ns = time.time_ns()  # before the first file is looked at
-            sizes = _write_list(new / LIST_FILE, files(), files_per_part)
+            sizes = write_list(new / LIST_FILE, files(), files_per_part)
             parts = [[size.files, size.bytes] for size in sizes]
             content = {"begun_with": settings, "begun_ns": begun_ns, "parts": parts}
             (new / SETTINGS_FILE).write_text(json.dumps(content) + "\n")
     content = _begun(folder)
-    begun_with = content["begun_with"]
-    differences = [
-        f"{key.replace('_', ' ')} was {begun_with.get(key)}, now {settings.get(key)}"
-        for key in {**settings, **begun_with}
-        if begun_with.get(key) != settings.get(key)
-    ]
-    if differences:
+    if other := differences(content["begun_with"], settings):
         raise UsageError(
-            f"{folder}: an unfinished job with other settings ({'; '.join(differences)}); continue it "
-            "with those settings, or --overwrite to begin anew"
+            f"{folder}: an unfinished job with {other}; continue it with those, or --overwrite to begin anew"
         )
     with _locked(folder, flag):
-        done = frozenset(int(path.stem) for path in folder.glob("[0-9]*.parquet"))
+        pieces = tuple(int(path.stem.split("-")[1]) for path in folder.glob(PIECES))
         sizes = tuple(PartSize(*size) for size in content["parts"])
-        job = ResumableJob(folder, sizes, done, content["begun_ns"])
+        job = ResumableJob(folder, sizes, pieces, content["begun_ns"])
         try:
             yield job
         except BaseException:
-            if not any(folder.glob("[0-9]*.parquet")):
-                job.remove()  # there is no finished part to keep
+            if not job.finished():
+                job.remove()
             raise
 
 
@@ -173,30 +236,3 @@ def _locked(folder: Path, flag: str) -> Iterator[None]:
                 f"{folder}: another process works on this job; wait for it, or give another {flag}"
             ) from error
         yield
-
-
-def _write_list(path: Path, files: Iterable[tuple[str, int]], files_per_part: int) -> list[PartSize]:
-    sizes: list[PartSize] = []
-    part: list[str] = []
-    n_bytes = 0
-    with path.open("w", encoding="utf-8") as lines:
-
-        def end_part() -> None:
-            nonlocal part, n_bytes
-            lines.write(json.dumps(part) + "\n")
-            sizes.append(PartSize(len(part), n_bytes))
-            part, n_bytes = [], 0
-
-        for name, size in files:
-            part.append(name)
-            n_bytes += size
-            if len(part) == files_per_part or n_bytes >= BYTES_PER_PART:
-                end_part()
-        if part:
-            end_part()
-    return sizes
-
-
-def _sum(sizes: Iterable[PartSize]) -> PartSize:
-    both = [(size.files, size.bytes) for size in sizes]
-    return PartSize(sum(files for files, _ in both), sum(n_bytes for _, n_bytes in both))

@@ -8,12 +8,20 @@ from typing import Any
 from rich.table import Table
 
 from serving.atomic_write import write_atomically
-from serving.bulk.embed_folder import Embedded, folder_embedder, run_job, settings_of, speed
+from serving.bulk.embed_folder import (
+    Embedded,
+    folder_embedder,
+    refuse_no_rows,
+    run_job,
+    say_missing,
+    settings_of,
+    speed,
+)
 from serving.bulk.embed_options import EmbedOptions
 from serving.bulk.finished_rows import FinishedRows
 from serving.bulk.recordings_folder import FolderEmbedder
 from serving.bundle import Bundle, open_bundle
-from serving.command_line import say, show
+from serving.command_line import say, say_unknown_words, show
 from serving.errors import UsageError
 from serving.labelling.detections import LEAST_PROBABILITY, LabelRules
 from serving.labelling.embedded_recordings import read_recordings
@@ -32,18 +40,23 @@ def label_folder(options: LabelOptions) -> dict[str, Any]:
     check_label_options(options)
     bundle = open_bundle(options.bundle, options.trust)
     source = folder_embedder(options.windows, bundle)
-    labels = choose_labels(source.embedder, read_label_source(options.labels, source.embedder.zeroshot.class_names))
+    asked = read_label_source(options.labels, source.embedder.zeroshot.class_names)
+    labels = choose_labels(source.embedder, asked)
+    unknown_words = source.embedder.unknown_words(
+        [asked.descriptions.get(label, label) for label in labels.class_names]
+    )
+    say_unknown_words(unknown_words)
     rules = rules_of(options, labels)
     make_folder_of(options.out, "--out")
     done = _embed(options.windows, bundle, source)
     table = CountedTable(options, bundle, labels, rules)
     try:
+        if isinstance(done, Embedded) and not done.rows:
+            _move_errors(options)
+            refuse_no_rows(done, options.folder, options.errors)
         table.write()
-        if options.windows.errors.exists():
-            content = options.windows.errors.read_bytes()
-            write_atomically(options.errors, lambda path: path.write_bytes(content))
+        _move_errors(options)
         if options.embeddings is None:
-            options.windows.errors.unlink(missing_ok=True)
             options.windows.out.unlink()
     except OSError as error:
         raise UsageError(
@@ -57,6 +70,7 @@ def label_folder(options: LabelOptions) -> dict[str, Any]:
         "recordings": table.n_recordings,
         "labelled": table.n_labelled,
         "labels": len(labels.class_names),
+        "unknown_words": unknown_words,
         "threshold": rules.threshold,
         "probability": rules.probability,
         "errors_file": str(options.errors),
@@ -65,7 +79,18 @@ def label_folder(options: LabelOptions) -> dict[str, Any]:
         "embedding_space": bundle.manifest.embedding_space,
     }
     _show_result(result)
+    if isinstance(done, Embedded):  # of taken embeddings it was said before
+        say_missing(done.missing, result["errors_file"])
     return result
+
+
+def _move_errors(options: LabelOptions) -> None:
+    """Put the list of errors of the embedding job beside the table. It stays beside a file of --embeddings too."""
+    if options.windows.errors.exists():
+        content = options.windows.errors.read_bytes()
+        write_atomically(options.errors, lambda path: path.write_bytes(content))
+    if options.embeddings is None:
+        options.windows.errors.unlink(missing_ok=True)
 
 
 def rules_of(options: LabelOptions, labels: ZeroShot) -> LabelRules:

@@ -88,29 +88,36 @@ def _read_file(path: Path, flag: str) -> LabelSource:
             f"{flag}: {path}: cannot be read ({reason}); give a text file with one label a line, or a CSV file with "
             "the columns label and description"
         ) from error
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    lines = ["" if line.startswith("#") else line for line in text.splitlines()]  # rows keep their numbers
     if path.suffix.lower() in TABLES:
         source = _read_table("\n".join(lines), f"{flag}: {path}")
     else:
-        has_header = bool(lines) and normalise_label(lines[0]) == "label"
-        source = LabelSource([line.strip() for line in lines[has_header:]])
-    if not source.labels or not all(source.labels):
-        reason = "a row has" if source.labels else "it holds"
-        raise UsageError(f"{flag}: {path}: {reason} no label; give one label a line")
+        labels = [line.strip() for line in lines if line.strip()]
+        has_header = bool(labels) and normalise_label(labels[0]) == "label"
+        source = LabelSource(labels[has_header:])
+    if not source.labels:
+        raise UsageError(f"{flag}: {path}: it holds no label; give one label a line")
     return source
 
 
 def _read_table(text: str, name: str) -> LabelSource:
     """Rows of one column of labels, or of columns with the names label and description. name: for messages."""
-    rows = [row for _, row in read_rows(text, name)]
-    header = [normalise_label(cell) for cell in rows[0]] if rows else []
+    rows = read_rows(text, name)
+    header = [normalise_label(cell) for cell in rows[0][1]] if rows else []
     if len(header) > 1 and not {"label", "description"} <= set(header):
         raise UsageError(
-            f"{name}: got the columns {join_labels(rows[0])}; wanted a first line with the names label and "
+            f"{name}: got the columns {join_labels(rows[0][1])}; wanted a first line with the names label and "
             "description, or one label a line, in double quotes if it contains a comma"
         )
     if "label" not in header:
-        return LabelSource([row[0] for row in rows])
+        return LabelSource([row[0] for _, row in rows])
     place, at = header.index("label"), header.index("description") if len(header) > 1 else len(header)
-    cells = [(row[place] if place < len(row) else "", row[at] if at < len(row) else "") for row in rows[1:]]
-    return LabelSource([label for label, _ in cells], {label: text for label, text in cells if text})
+    labels, descriptions = [], {}
+    for number, row in rows[1:]:
+        label, text = (row[column] if column < len(row) else "" for column in (place, at))
+        if not label:
+            raise UsageError(f"{name}, row {number}: has no label; give one, or remove the row")
+        labels.append(label)
+        if text:
+            descriptions[label] = text
+    return LabelSource(labels, descriptions)

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from serving.atomic_write import write_atomically
-from serving.command_line import run_command, say, show
+from serving.command_line import run_command, say, say_unknown_words, show
 from serving.csv_cells import table_row
 from serving.embedder import Embedder
 from serving.errors import AudioWarning, UsageError
@@ -62,11 +62,15 @@ def check_search_options(options: SearchOptions) -> None:
     check_top(options.top)
     if options.sound is None and options.words is None:
         raise UsageError("search: got nothing to look for; give --sound FILE or --words TEXT")
-    check_phrases([*([] if options.words is None else [options.words]), *options.both, *options.without])
+    check_phrases(_phrases(options))
     if options.out is not None:
         if options.out.is_dir() or (options.out.exists() and not options.overwrite):
             raise UsageError(f"{options.out}: exists already; give another --out, or --overwrite to replace it")
         refuse_unwritable(options.out.parent, "--out")
+
+
+def _phrases(options: SearchOptions) -> list[str]:
+    return [*([] if options.words is None else [options.words]), *options.both, *options.without]
 
 
 def work(options: SearchOptions) -> dict[str, Any]:
@@ -85,9 +89,8 @@ def work(options: SearchOptions) -> dict[str, Any]:
     ended = time.perf_counter()
     for warning in caught:
         say(str(warning.message))
-    unknown = embedder.unknown_words([*([] if options.words is None else [options.words]), *options.both])
-    for phrase, words in unknown.items():
-        say(f"{phrase!r}: the text model does not know {', '.join(words)}")
+    unknown = embedder.unknown_words(_phrases(options))
+    say_unknown_words(unknown)
     _show(options, index, found)
     if options.out is not None:
         _write(options.out, found)

@@ -279,7 +279,7 @@ class ErrorResponse(BaseModel):
 
     error: str = Field(
         description="what was received, what is wanted, what to do",
-        examples=["audio: has no samples; send a recording of at least one sample"],
+        examples=["audio: has no samples; wanted at least one"],
     )
     request_id: str = Field(description="as in the header x-request-id", examples=["3f2a9c1d7b60"])
 

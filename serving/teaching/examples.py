@@ -19,7 +19,7 @@ from serving.label_text import check_label_length, check_printable, join_labels,
 Wave = tuple[NDArray[np.floating], float]  # samples, rate in Hz
 # Names of a column: as `serving.review` writes it, and as `serving.label` does.
 COLUMNS = {"file": ("file", "path"), "start": ("start", "start_s"), "end": ("end", "end_s"), "label": ("label",)}
-WANTED = "wanted the columns file, start, end, label; start and end in seconds, or empty for the whole file"
+WANTED = "wanted the columns file, start, end, label; start and end in seconds, or both empty for the whole file"
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,8 +144,11 @@ def _example_of(cells: Mapping[str, str], recordings: Path, where: str) -> Examp
     if not cells["file"]:
         raise DataError(f"{where}: has no file; {WANTED}")
     start, end = (_seconds(cells[key], key, where) for key in ("start", "end"))
-    if end is not None and end <= (start or 0.0):
-        raise DataError(f"{where}: starts at {start or 0:g} s and ends at {end:g} s; wanted an end after the start")
+    if (start is None) != (end is None):
+        got = "an end without a start" if start is None else "a start without an end"
+        raise DataError(f"{where}: got {got}; wanted both, or neither for the whole file")
+    if start is not None and end is not None and end <= start:
+        raise DataError(f"{where}: starts at {start:g} s and ends at {end:g} s; wanted an end after the start")
     return Example(cells["label"], recordings / cells["file"], start or 0.0, end, where)
 
 

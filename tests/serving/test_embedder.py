@@ -137,8 +137,10 @@ def test_labels_may_come_from_a_generator(embedder):
 
 @pytest.mark.parametrize("rate_hz", ["16000", None, [16_000], float("nan"), 1j])
 def test_a_rate_that_is_no_number_is_refused(embedder, rate_hz):
-    with pytest.raises(AudioError, match="got a rate of"):
+    with pytest.raises(AudioError, match="got a rate of") as caught:
         embedder.embed(np.zeros(16_000, np.float32), rate_hz)
+    of_type = f"{rate_hz!r}, of type {type(rate_hz).__name__}; wanted a number of Hz"
+    assert (of_type in str(caught.value)) is not isinstance(rate_hz, float)
 
 
 def test_windows_of_another_shape_are_refused(embedder):

@@ -3,8 +3,8 @@
 import pytest
 
 from serving import progress
+from serving.bulk.job_parts import PartSize
 from serving.bulk.job_progress import Worked, show_progress
-from serving.bulk.resumable_job import PartSize
 from serving.progress import ProgressBars, track
 
 

@@ -314,6 +314,11 @@ def test_words_that_the_text_model_does_not_know_are_told(index_folder, talking_
     captured = capsys.readouterr()
     assert json.loads(captured.out.splitlines()[-1])["unknown_words"] == {"whistle zzyx": ["zzyx"]}
     assert "the text model does not know zzyx" in captured.err
+    command = [str(index_folder), "--bundle", str(talking_bundle), "--words", "whistle", "--not", "hiss zzyx"]
+    assert main(command) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out.splitlines()[-1])["unknown_words"] == {"hiss zzyx": ["zzyx"]}
+    assert "'hiss zzyx': the text model does not know zzyx" in captured.err
 
 
 @pytest.mark.parametrize(

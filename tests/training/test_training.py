@@ -21,7 +21,7 @@ from training.evaluate import main as evaluate
 from training.fit.loop import _Training
 from training.fit.recipe import Epoch, Recipe, best_epoch, should_stop, steps_per_epoch
 from training.run import main
-from training.run_folder import RunConfig
+from training.run_folder import LAST, RunConfig
 
 
 def arguments(recordings: Path, out: Path, *more: str) -> list[str]:
@@ -259,6 +259,13 @@ def test_an_existing_run_folder_is_refused_and_kept(run_folder, recordings, caps
     before = {path.name: path.stat().st_mtime_ns for path in run_folder.iterdir()}
     one_line(capsys, main(arguments(recordings, run_folder)), "--overwrite")
     assert {path.name: path.stat().st_mtime_ns for path in run_folder.iterdir()} == before
+
+
+def test_an_interrupted_run_is_refused_with_the_way_to_continue_it(recordings, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / LAST).touch()
+    code = main(arguments(recordings, tmp_path / "run"))
+    one_line(capsys, code, "holds an interrupted run; add --resume to continue it", "--overwrite")
 
 
 def test_overwrite_never_deletes_the_recordings(recordings, capsys):

@@ -183,8 +183,8 @@ def test_a_flac_that_does_not_know_its_length_gives_the_samples_it_has(claim):
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: b"", FormatError, "not a readable audio file"),
-        (lambda: b"Dear reader,\n" * 100, FormatError, "send WAV, FLAC, OGG or MP3"),
+        (lambda: b"", FormatError, "is an empty file, of 0 bytes; wanted WAV"),
+        (lambda: b"Dear reader,\n" * 100, FormatError, "wanted WAV, FLAC, OGG, Opus, MP3, AIFF or CAF"),
         (lambda: b"\xff\xfb\x90\x64" + bytes(5_000), FormatError, "not a readable audio file"),
         (lambda: encoded(tone(440, 16_000), file_format="FLAC")[:500], FormatError, "lost sync"),
         (lambda: encoded(tone(440, 16_000), file_format="OGG")[:2_000], FormatError, "malformed"),

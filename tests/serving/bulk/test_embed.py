@@ -1,6 +1,7 @@
 """Bulk: every recording of a folder becomes rows, once each, whatever interrupts the run."""
 
 import csv
+import itertools
 import json
 import os
 import shutil
@@ -138,7 +139,7 @@ import sys, time
 import serving.embed, serving.bulk.embed_folder, serving.bulk.resumable_job as resumable_job
 serving.bulk.embed_folder.FILES_PER_PART = 4
 save = resumable_job.ResumableJob.save
-resumable_job.ResumableJob.save = lambda *given: (save(*given), time.sleep(0.2))  # time to be killed
+resumable_job.ResumableJob.save = lambda *given: (save(*given), time.sleep(0.2))[0]  # time to be killed
 raise SystemExit(serving.embed.main(sys.argv[1:]))
 """
     arguments = [str(bundle_folder), str(many), "--out", str(out), "--threads", "2"]
@@ -252,6 +253,7 @@ def test_what_is_there_is_not_replaced_unasked(by_clip, bundle_folder, recording
     [
         (["{bundle}", "{empty}"], "holds no audio file"),
         (["{bundle}", "{empty}/nowhere"], "no such folder"),
+        (["{bundle}", "{sounds}/tone/0.wav"], "/tone/0.wav: is a file; give its folder, {sounds}/tone"),
         (["{empty}", "{sounds}"], "manifest.json"),
         (["{bundle}", "{sounds}", "--max-seconds", "0"], "--max-seconds"),
         (["{bundle}", "{sounds}", "--threads", "0"], "error: --threads: got 0"),
@@ -273,7 +275,7 @@ def test_wrong_usage_is_one_line_and_leaves_nothing(bundle_folder, recordings, t
         code = stop.code
     assert code == 2
     lines = capsys.readouterr().err.strip().splitlines()
-    assert message in lines[-1]
+    assert message.format(**places) in lines[-1]
     assert not list(tmp_path.rglob("*.parquet*"))
 
 
@@ -303,6 +305,17 @@ def test_a_name_that_is_not_text_is_listed(bundle_folder, recordings, tmp_path):
     assert embed(bundle_folder, tmp_path / "sounds", tmp_path / "rows.parquet") == 0
     assert pyarrow.parquet.read_table(tmp_path / "rows.parquet")["path"].to_pylist() == ["good\n.wav"]
     assert "UTF-8" in next(iter(read_errors(tmp_path / "rows.errors.csv").values()))
+
+
+def test_the_jobs_own_temporary_folder_is_no_hidden_folder_of_the_recordings(
+    bundle_folder, recordings, tmp_path, capsys
+):
+    folder = Path(shutil.copytree(recordings / "tone", tmp_path / "sounds"))
+    assert embed(bundle_folder, folder, folder / "rows.parquet") == 0
+    assert "skipped" not in capsys.readouterr().err
+    (folder / ".Trash").mkdir()
+    assert embed(bundle_folder, folder, folder / "rows.parquet", "--overwrite") == 0
+    assert "skipped 1 hidden files and system folders, such as .Trash" in capsys.readouterr().err
 
 
 def test_a_pipe_is_listed_and_not_waited_for(bundle_folder, recordings, tmp_path):
@@ -380,3 +393,59 @@ def test_joining_the_parts_takes_no_more_memory_for_more_of_them(tmp_path, monke
         return max(held) - before
 
     assert most_bytes(100) <= most_bytes(10) + 50_000  # all rows of the 100 parts are 13 MB
+
+
+def test_a_folder_of_unreadable_recordings_is_refused_and_the_reasons_stay(bundle_folder, tmp_path, capsys):
+    folder, out = tmp_path / "bad", tmp_path / "out" / "rows.parquet"
+    folder.mkdir()
+    (folder / "a.wav").write_bytes(b"RIFF")
+    assert embed(bundle_folder, folder, out) == 2
+    assert "a.wav" in read_errors(out.with_name("rows.errors.csv"))
+    said = f"error: {folder}: its only recording cannot be used; {out.with_name('rows.errors.csv')} gives the reasons"
+    assert capsys.readouterr().err.splitlines()[-1].startswith(said)
+    assert [path.name for path in out.parent.iterdir()] == ["rows.errors.csv"]
+
+
+def test_a_slow_part_is_saved_in_pieces_and_continues_after_the_last_one(
+    bundle_folder, many, by_clip, tmp_path, monkeypatch, capsys
+):
+    """Each reading of the clock is 11 s later, so a piece has at most three files."""
+    seconds = itertools.count(0, 11)
+    with monkeypatch.context() as patched:
+        patched.setattr("serving.bulk.resumable_job.monotonic", lambda: next(seconds))
+        with interrupted_at(3):
+            assert embed(bundle_folder, many, tmp_path / "rows.parquet") == 130
+    pieces = sorted(path.stem for path in (tmp_path / "rows.parquet.parts").glob("[0-9]*.parquet"))
+    assert pieces == ["000000000-000000003", "000000003-000000006", "000000006-000000009"]
+    capsys.readouterr()
+    assert embed(bundle_folder, many, tmp_path / "rows.parquet") == 0
+    printed = capsys.readouterr()
+    assert "continuing: 9 of 44 files are done" in printed.err
+    assert json.loads(printed.out.splitlines()[-1])["files_done_before"] == 9
+    assert pyarrow.parquet.read_table(tmp_path / "rows.parquet").equals(pyarrow.parquet.read_table(by_clip))
+    assert read_errors(tmp_path / "rows.errors.csv") == read_errors(by_clip.with_name("rows.errors.csv"))
+
+
+def test_pieces_of_worker_processes_give_the_same_rows(bundle_folder, many, by_clip, tmp_path, monkeypatch):
+    monkeypatch.setattr("serving.bulk.resumable_job.SECONDS_PER_PIECE", 0)
+    with interrupted_at(1):
+        assert embed(bundle_folder, many, tmp_path / "rows.parquet", "--processes", "2") == 130
+    assert embed(bundle_folder, many, tmp_path / "rows.parquet", "--processes", "2") == 0
+    assert pyarrow.parquet.read_table(tmp_path / "rows.parquet").equals(pyarrow.parquet.read_table(by_clip))
+
+
+def test_a_run_that_is_terminated_before_its_first_part_leaves_nothing(bundle_folder, many, tmp_path):
+    code = """
+import sys, time
+import serving.embed, serving.bulk.embed_folder as embed_folder
+embed_folder.write_part = lambda *given: (print("writes", flush=True), time.sleep(60))
+raise SystemExit(serving.embed.main(sys.argv[1:]))
+"""
+    arguments = [str(bundle_folder), str(many), "--out", str(tmp_path / "rows.parquet"), "--threads", "2"]
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout.readline() == b"writes\n"
+        process.terminate()
+        assert process.wait(30) == 128 + signal.SIGTERM
+    assert not list(tmp_path.iterdir())

@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 import soundfile
 
+from demo.bundle_choice import FROM_SCRATCH
 from serving.bulk.file_facts import FileStamp, is_unchanged, stamp_of
 from serving.embed import main
 from serving.embedder import Embedder
@@ -209,6 +210,17 @@ def test_a_file_made_with_other_settings_is_refused(out, folder, bundle_folder, 
     assert "was made with other settings" in line
     assert more[1] in line
     assert out.read_bytes() == before
+
+
+def test_rows_of_another_bundle_are_named_as_such_by_twelve_digits(out, folder, tmp_path, capsys):
+    was = pyarrow.parquet.read_table(out)["embedding_space"][0].as_py()[:12]
+    now = json.loads((FROM_SCRATCH / "manifest.json").read_text())["embedding_space"][:12]
+    assert embed(FROM_SCRATCH, folder, out, "--update") == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert line == (
+        f"error: {out}: was made with another bundle (embedding space was {was}, now {now}); give those again, or give "
+        "another --out, or --overwrite to begin anew"
+    )
 
 
 def test_a_file_of_another_folder_model_or_kind_is_refused(

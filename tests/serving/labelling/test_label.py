@@ -236,7 +236,8 @@ def test_a_spreadsheets_delimiter_and_order_of_columns_are_read(tmp_path, rows):
         ("label\nDog, barking\n", "row 2: got 2 cells, but the first row has 1"),
         ("label,description\nDog,barks, and growls\n", "row 2: got 3 cells, but the first row has 2"),
         ('label,description\nDog,"barks\n', "cannot be read as CSV"),
-        ("label,description\n,barks\n", "a row has no label"),
+        ("label,description\n,barks\n", "mine.csv, row 2: has no label"),
+        ("# mine\nlabel,description\n\ndog,\n,barks\n", "mine.csv, row 5: has no label"),
     ],
 )
 def test_a_label_file_with_other_columns_is_refused(bundle_folder, card, tmp_path, capsys, rows, message):
@@ -306,7 +307,7 @@ def test_other_labels_need_no_second_embedding(bundle_folder, card, tmp_path, mo
     assert [words[name] for name in one.label] == two.label.tolist()
 
 
-def test_an_update_embeds_only_what_is_new_and_replaces_the_table(bundle_folder, card, tmp_path, monkeypatch):
+def test_an_update_embeds_only_what_is_new_and_replaces_the_table(bundle_folder, card, tmp_path, monkeypatch, capsys):
     mine = Path(shutil.copytree(card, tmp_path / "card"))
     kept = ("--embeddings", str(tmp_path / "kept.parquet"), "--update")
     assert label(bundle_folder, mine, tmp_path / "table.csv", *kept) == 0
@@ -322,6 +323,12 @@ def test_an_update_embeds_only_what_is_new_and_replaces_the_table(bundle_folder,
     assert rows.path.tolist() == sorted(rows.path)
     assert rows.start_at[2] == "2019-03-19T00:00:30.000"
     assert len(rows) == 5
+    capsys.readouterr()
+    (mine / "b.flac").unlink()
+    assert label(bundle_folder, mine, tmp_path / "table.csv", *kept) == 0
+    said = f"1 recording is no longer there; its rows were kept: {tmp_path / 'table.errors.csv'} names it"
+    assert said in capsys.readouterr().err.splitlines()
+    assert pandas.read_csv(tmp_path / "table.csv").equals(rows)
 
 
 @pytest.mark.parametrize("flag", ["--update", "--overwrite"])
@@ -359,7 +366,7 @@ import serving.bulk.embed_folder, serving.bulk.resumable_job as resumable_job
 from serving.label import main
 serving.bulk.embed_folder.FILES_PER_PART = 1
 save = resumable_job.ResumableJob.save
-resumable_job.ResumableJob.save = lambda *given: (save(*given), time.sleep(0.5))  # time to be killed
+resumable_job.ResumableJob.save = lambda *given: (save(*given), time.sleep(0.5))[0]  # time to be killed
 raise SystemExit(main(sys.argv[1:]))
 """
     out = tmp_path / "table.csv"
@@ -527,7 +534,7 @@ def test_messages_about_the_file_of_embeddings_name_its_flag(kept, bundle_folder
     mine, embeddings, _ = kept
     assert label(bundle_folder, mine, tmp_path / "t.csv", "--embeddings", str(embeddings), "--hop-seconds", "2") == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert line.endswith("; give another --embeddings")
+    assert line.endswith("; give those again, or give another --embeddings")
     nowhere = Path("/proc/embeddings")  # which nobody can make
     assert label(bundle_folder, mine, tmp_path / "t.csv", "--embeddings", str(nowhere / "e.parquet")) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
@@ -546,3 +553,30 @@ def test_a_full_disk_is_one_line_and_the_embeddings_are_kept(bundle_folder, card
     assert "taking the embeddings" in capsys.readouterr().err
     pandas.testing.assert_frame_equal(pandas.read_csv(tmp_path / "table.csv"), table)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["table.csv", "table.errors.csv"]
+
+
+def test_a_folder_of_unreadable_recordings_is_refused_and_the_reasons_stay(bundle_folder, card, tmp_path, capsys):
+    folder, out = tmp_path / "bad", tmp_path / "out" / "table.csv"
+    folder.mkdir()
+    for name in ("a.wav", "b.flac"):
+        (folder / name).write_bytes(b"RIFF")
+    assert label(bundle_folder, folder, out) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"error: {folder}: none of its 2 recordings can be used; {out.with_suffix('.errors.csv')}")
+    assert [path.name for path in out.parent.iterdir()] == ["table.errors.csv"]
+    assert [row[0] for row in csv.reader(out.with_suffix(".errors.csv").open())] == ["path", "a.wav", "b.flac"]
+    shutil.copy(card / "b.flac", folder / "b.flac")
+    assert label(bundle_folder, folder, out, "--overwrite") == 0
+    assert len(out.read_text().splitlines()) == 3
+
+
+def test_words_that_the_text_model_does_not_know_are_told(talking_bundle, card, tmp_path, capsys):
+    (tmp_path / "mine.csv").write_text("label,description\nZilpzalp,whistle zzyx\ntone,\nhiss qwv,\n")
+    folder = tmp_path / "sounds"
+    folder.mkdir()
+    shutil.copy(card / "b.flac", folder)
+    assert label(talking_bundle, folder, tmp_path / "table.csv", "--labels", str(tmp_path / "mine.csv")) == 0
+    captured = capsys.readouterr()
+    unknown = {"whistle zzyx": ["zzyx"], "hiss qwv": ["qwv"]}
+    assert json.loads(captured.out.splitlines()[-1])["unknown_words"] == unknown
+    assert "'whistle zzyx': the text model does not know zzyx" in captured.err.splitlines()

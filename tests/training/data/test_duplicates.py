@@ -1,5 +1,6 @@
 """The same file twice is found by its content and reported where it joins training and judging."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from serving.errors import DataError
 from training.data import duplicates as module
 from training.data.clips import LabelledClip
-from training.data.duplicates import duplicates, shared_files
+from training.data.duplicates import SharedFiles, duplicates, shared_files, with_two_labels
 
 
 @pytest.fixture
@@ -23,6 +24,10 @@ def write(tmp_path):
         return clips
 
     return write
+
+
+def shared_in(parts: dict[str, list[LabelledClip]]) -> list[SharedFiles]:
+    return shared_files(duplicates([clip for clips in parts.values() for clip in clips]), parts)
 
 
 def test_files_of_one_content_are_a_group_whatever_their_names(write):
@@ -47,7 +52,7 @@ def test_only_files_of_equal_size_are_read(write, monkeypatch):
 
 def test_files_shared_between_parts_are_reported_once_for_each_pair_of_parts(write):
     a, b, c, d, e, f = write(a=b"dog", b=b"cat", c=b"cat", d=b"dog", e=b"dog", f=b"rain")
-    found = shared_files({"train": [a, b, f], "validation": [c, d], "test": [e]})
+    found = shared_in({"train": [a, b, f], "validation": [c, d], "test": [e]})
     assert [(shared.parts, shared.pairs) for shared in found] == [
         (("train", "validation"), ((a, d), (b, c))),
         (("train", "test"), ((a, e),)),
@@ -62,7 +67,20 @@ def test_files_shared_between_parts_are_reported_once_for_each_pair_of_parts(wri
 
 def test_files_that_are_twice_within_one_part_are_no_leak(write):
     a, b, c = write(a=b"dog", b=b"dog", c=b"cat")
-    assert shared_files({"train": [a, b], "test": [c]}) == []
+    assert shared_in({"train": [a, b], "test": [c]}) == []
+
+
+def test_a_recording_with_two_labels_is_a_contradiction_and_no_leak(write):
+    a, b, c, d, e = write(a=b"dog", b=b"cat", c=b"dog", d=b"cat", e=b"dog")
+    c, d = replace(c, label=1), replace(d, label=1)
+    (found,) = with_two_labels(duplicates([a, b, c, d, e]), ["dog", "rex"])
+    assert found.pairs == ((a, c), (b, d))
+    assert "2 recordings have two labels, dog and rex" in found.line()
+    assert f"({a.path} = {c.path}, and 1 more)" in found.line()
+    assert "make the two labels one" in found.line()
+    assert shared_in({"train": [a, b], "validation": [c, d]}) == []
+    (shared,) = shared_in({"train": [a, b], "validation": [c, d], "test": [e]})
+    assert (shared.parts, shared.pairs) == (("train", "test"), ((a, e),))
 
 
 def test_a_file_that_went_away_is_named(write):
