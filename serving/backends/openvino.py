@@ -1,7 +1,6 @@
 """OpenVINO: runs a graph on the CPU. An optional extra: pip install "unheard[openvino]"."""
 
 import importlib
-import os
 import sys
 from pathlib import Path
 from threading import Lock
@@ -10,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.backends.signal_stack import kept_signal_stack
 from serving.errors import UsageError
 
 # Importing openvino imports its model converter, which sends telemetry to its makers.
 TELEMETRY_MODULE = "openvino.tools.ovc"
 DEQUANTISING = ("Convert", "Subtract", "Multiply")
-_CORES: dict[int, Any] = {}  # by process, because a fork inherits none of its parent's threads
 
 
 class OpenVino:
@@ -109,15 +108,11 @@ def _quantise_before_unsqueeze(model: Any) -> None:
 
 
 def openvino_core() -> Any:
-    """The one `openvino.Core` of this process, which stays for as long as the process does.
-
-    A Core gives the thread that opens it a stack for signal handlers, and frees it when it is closed. Where a second
-    one is closed after the first, or where another thread closes it, the first thread keeps a stack that is gone. The
-    next signal for which Python has a handler, such as Ctrl-C, then ends the process with SIGSEGV.
-    errors   UsageError: OpenVINO is not installed
-    """
-    # Several threads may make one at first; those that are not kept have opened no device, and thus no stack.
-    return _CORES.get(os.getpid()) or _CORES.setdefault(os.getpid(), load_openvino().Core())
+    """An `openvino.Core` that has opened the CPU. UsageError: OpenVINO is not installed."""
+    core = load_openvino().Core()
+    with kept_signal_stack():
+        core.get_property("CPU", "FULL_DEVICE_NAME")
+    return core
 
 
 def load_openvino() -> Any:

@@ -288,7 +288,7 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
 
 @pytest.mark.parametrize("dropped", ["in the order of opening", "in another thread"])
 def test_a_signal_finds_its_handler_after_openvino_embedders_are_gone(bundle_folder, dropped):
-    """OpenVINO's Core changes the stack of signal handlers, and frees it with no regard to who uses it still."""
+    """OpenVINO changes the stack of signal handlers, and frees it with no regard to who uses it still."""
     pytest.importorskip("openvino", reason="openvino is not installed")
     code = f"""
 import os, signal, threading

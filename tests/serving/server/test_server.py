@@ -288,7 +288,8 @@ def test_each_file_of_a_list_has_its_own_answer_in_its_place(client):
         for result in (results[1], results[3]):
             assert set(result) == {"file", "error", "status"}
             assert result["status"] == 415
-            assert result["error"].startswith(f"{result['file']}: not a readable audio file")
+            reason = "is an empty file" if result["file"] == "d.wav" else "not a readable audio file"
+            assert result["error"].startswith(f"{result['file']}: {reason}")
 
 
 def test_a_list_of_one_file_is_answered_as_a_list_and_no_file_at_all_is_refused(client):
