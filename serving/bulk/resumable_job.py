@@ -102,22 +102,11 @@ class ResumableJob:
         items     what its files become, in order; files_of gives the number of files that one is of
         write     fills a file, whose path it is given, with items
         """
-        first = part.first
-        while first < part.first + len(part.names):
-            first = self._save_piece(first, items, files_of, write)
+        end = part.first
 
-    def _save_piece(
-        self,
-        first: int,
-        items: Iterator[Item],
-        files_of: Callable[[Item], int],
-        write: Callable[[Path, Iterator[Item]], object],
-    ) -> int:
-        """Save files from number `first` on; returns the number of the first one that is not in the piece."""
-        end, began = first, monotonic()
-
-        def until_it_is_time() -> Iterator[Item]:
+        def piece() -> Iterator[Item]:
             nonlocal end
+            began = monotonic()
             for item in items:
                 end += files_of(item)
                 yield item
@@ -125,16 +114,16 @@ class ResumableJob:
                     return
 
         def fill(path: Path) -> int:
-            write(path, until_it_is_time())
+            write(path, piece())
             return end
 
-        return self.save(first, fill)
+        while end < part.first + len(part.names):
+            self.save(end, fill)
 
-    def save(self, first: int, write: Callable[[Path], int]) -> int:
+    def save(self, first: int, write: Callable[[Path], int]) -> None:
         """Save files from number `first` on, whole or not at all.
 
-        write     fills the file whose path it is given, and returns the number of the first file that is not in it
-        returns   that number
+        write   fills the file whose path it is given, and returns the number of the first file that is not in it
         """
         temporary = self.folder / ".tmp-piece.parquet"
         try:
@@ -142,7 +131,6 @@ class ResumableJob:
             move_atomically(temporary, self.folder / f"{first:09d}-{end:09d}.parquet")
         finally:
             temporary.unlink(missing_ok=True)
-        return end
 
     def remove(self) -> None:
         """Remove the job's folder: rename it first, so that an interruption cannot leave a part of the job behind."""
