@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from serving.zeroshot import ZeroShot
 from training.compute import Compute
+from training.data.clip_frames import ClipFrames, ClipSet
 from training.data.splits import ClipSplit
-from training.data.windows import ClipFrames, ClipSet
 from training.fit.checkpoint import load_tensors, save_tensors, write_text
 from training.fit.clip_embeddings import clip_features, embed_clips, head_loss_and_accuracy
 from training.fit.loop import fit

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.audio import warn_in_python
+from training.data.clip_frames import ClipFrames, ClipSet
 from training.data.clips import ClipTable, LabelledClip
-from training.data.windows import ClipFrames, ClipSet, load_frames
+from training.data.frame_cache import load_frames
 from training.run_folder import RunConfig
 
 

@@ -12,8 +12,8 @@ from training.data.class_attributes import attributes_of_one
 from training.data.clips import ClipTable, load_clips
 from training.data.download import download
 from training.data.duplicates import duplicates, shared_files, with_two_labels
+from training.data.frame_cache import UnreadableError
 from training.data.splits import ClipSplit
-from training.data.windows import UnreadableError
 from training.fit.workers import Workers
 from training.networks import build_network
 from training.options import Options, configure

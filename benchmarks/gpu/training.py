@@ -13,7 +13,7 @@ from torch import nn
 from benchmarks.gpu.piece import Plot, Table, Tables, number, one_line, parse
 from serving.log_mel import LogMelConfig
 from training.compute import Compute
-from training.data.windows import ClipFrames, ClipSet
+from training.data.clip_frames import ClipFrames, ClipSet
 from training.fit.loop import fit
 from training.fit.objectives import ClassObjective
 from training.fit.recipe import Recipe
@@ -26,7 +26,8 @@ def make_clips(count: int, frames: int) -> ClipSet:
     """Random log-mels, one window each."""
     values = np.random.default_rng(0).standard_normal((count * frames, 64)).astype(np.float32)
     counts = np.full(count, frames)
-    clips = ClipFrames(values, np.cumsum(counts) - counts, counts, np.ones(count, int), frames, LogMelConfig())
+    heard, starts = np.ones(len(values), bool), np.cumsum(counts) - counts
+    clips = ClipFrames(values, heard, starts, counts, np.ones(count, int), frames, LogMelConfig())
     return ClipSet(clips, np.arange(count), np.arange(count) % CLASSES)
 
 

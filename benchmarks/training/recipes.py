@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 from serving.audio import Recording
 from serving.log_mel import LogMelConfig
 from training.compute import Compute
-from training.data.windows import ClipSet, cached_frames, padded_wave
+from training.data.clip_frames import ClipSet, padded_wave
+from training.data.frame_cache import cached_frames
 from training.fit.loop import fit
 from training.fit.objectives import ClassObjective, make_batch
 from training.fit.recipe import Recipe

@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from serving.zeroshot import unit_rows
-from training.data.windows import ClipFrames
+from training.data.clip_frames import ClipFrames
 from training.learner import Learner
 from training.zeroshot_maps import standardised_scores
 

@@ -14,8 +14,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from serving.errors import DataError
 from serving.zeroshot import ZeroShot
+from training.data.clip_frames import ClipSet
 from training.data.splits import ClassSplit, ClipSplit
-from training.data.windows import ClipSet
 from training.fit.clip_embeddings import clip_features
 from training.fit.whitening import whitening
 from training.learner import Learner

@@ -31,7 +31,7 @@ from serving.errors import DataError, UsageError
 from serving.log_mel import LogMelConfig
 from serving.progress import track
 from training.data.clips import ClipTable, load_clips
-from training.data.windows import load_frames
+from training.data.frame_cache import load_frames
 from training.evaluation.controls import clip_statistics, ridge_classifier
 from training.networks import WINDOW_FRAMES
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.data.windows import ClipSet
+from training.data.clip_frames import ClipSet
 from training.networks import Network
 
 CLIPS_PER_BATCH = 16
@@ -31,7 +31,7 @@ def _means_of_windows(run: Callable[[Tensor], Tensor], clips: ClipSet, device: t
     """The mean over each clip's windows. run: [n_windows, frames, 64] -> [n_windows, size]."""
     rows = []
     for batch in np.array_split(clips.clips, -(-len(clips.clips) // CLIPS_PER_BATCH)):
-        windows = [torch.from_numpy(clips.frames.cut(int(clip))) for clip in batch]
+        windows = [torch.from_numpy(clips.frames.heard_windows(int(clip))) for clip in batch]
         of_all = run(torch.cat(windows).to(device))
         rows += [part.mean(dim=0) for part in of_all.split([len(part) for part in windows])]
     return torch.stack(rows).cpu()

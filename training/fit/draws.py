@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.data.windows import ClipFrames
+from training.data.clip_frames import ClipFrames
 
 Draws = dict[str, NDArray[Any]]  # small arrays, each with the batch as its first dimension
 TensorDraws = Mapping[str, Tensor]  # the same as tensors: float32, and int64 for indices

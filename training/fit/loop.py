@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from serving.command_line import say
 from serving.errors import RunError, one_line
 from training.compute import Compute
-from training.data.windows import ClipSet
+from training.data.clip_frames import ClipSet
 from training.fit.checkpoint import load_tensors, optimiser_tensors, restore, save_tensors, write_text
 from training.fit.clip_embeddings import embed_clips, head_loss_and_accuracy
 from training.fit.objectives import Objective, Targets

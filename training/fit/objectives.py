@@ -7,6 +7,7 @@ JointObjective       a batch of clips and a batch of the vocabulary's sounds in 
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.data.windows import ClipSet
+from training.data.clip_frames import ClipSet
 from training.fit.augment import draw_gains, draw_partners, mix_sounds, mixup, random_gain
 from training.fit.draws import Cutter, Draws, TensorDraws, as_tensors, cut_on_cpu
 from training.networks import EMBEDDING_SIZE, Network, TextHead
@@ -69,10 +70,10 @@ class ClassObjective:
     crop_frames: int
     mixing: str = "log-mel"
 
-    @property
+    @cached_property
     def order(self) -> NDArray[np.int64]:
-        """One crop for each window that serving would cut, so that long clips count more than short ones."""
-        return np.repeat(np.arange(len(self.clips.clips)), self.clips.frames.windows[self.clips.clips])
+        """One crop for each window that is not silent, so that long clips count more than short ones."""
+        return np.repeat(np.arange(len(self.clips.clips)), self.clips.frames.count_heard(self.clips.clips))
 
     def draw(self, rows: NDArray[np.int64], rng: np.random.Generator) -> Draws:
         """Crops, classes [batch, n_classes], gains and partners."""

@@ -17,7 +17,8 @@ import numpy as np
 
 from serving.audio import Window
 from serving.log_mel import LogMelConfig
-from training.data.windows import ClipFrames, cached_frames
+from training.data.clip_frames import ClipFrames
+from training.data.frame_cache import cached_frames
 from training.synthesis.building_blocks import Rng, Wave, add_at, harmonics, noise, wander
 
 RATE_HZ = 16_000

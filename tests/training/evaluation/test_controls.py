@@ -6,7 +6,7 @@ import soundfile
 
 from serving.log_mel import LogMelConfig
 from training.data.clips import LabelledClip
-from training.data.windows import load_frames
+from training.data.frame_cache import load_frames
 from training.evaluation.controls import clip_statistics, log_mel_statistics
 
 CONFIG = LogMelConfig()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from serving.log_mel import LogMelConfig
-from training.data.windows import ClipFrames, ClipSet
+from training.data.clip_frames import ClipFrames, ClipSet
 from training.fit.loop import Schedule
 from training.fit.objectives import ClassObjective, make_batch
 from training.options import Options, recipe_of
@@ -44,7 +44,9 @@ def test_the_finish_hears_whole_windows_and_pure_classes():
     values = rng.standard_normal((3 * WINDOW, 64)).astype(np.float32)
     starts, counts, windows = WINDOW * np.arange(3), np.full(3, WINDOW), np.ones(3, np.int64)
     clips = ClipSet(
-        ClipFrames(values, starts, counts, windows, WINDOW, LogMelConfig()), np.arange(3), np.array([0, 1, 2])
+        ClipFrames(values, np.ones(3 * WINDOW, bool), starts, counts, windows, WINDOW, LogMelConfig()),
+        np.arange(3),
+        np.array([0, 1, 2]),
     )
     objective = ClassObjective(clips, 3, mixup=0.3, gain_db=0.0, crop_frames=WINDOW // 2)
     before, (mixed,) = make_batch(objective, np.array([0, 1, 2]), rng)

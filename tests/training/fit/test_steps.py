@@ -10,7 +10,7 @@ import torch
 from serving.log_mel import LogMelConfig
 from tests.gpu import needs_gpu
 from training.compute import Compute
-from training.data.windows import ClipFrames, ClipSet
+from training.data.clip_frames import ClipFrames, ClipSet
 from training.fit import loop
 from training.fit.draws import cut_on_cpu
 from training.fit.loop import fit
@@ -26,7 +26,8 @@ CPU = torch.device("cpu")
 def frames_of(count: int, seed: int) -> ClipFrames:
     counts = FRAMES + 10 * np.arange(count)
     values = np.random.default_rng(seed).uniform(-4, 1, (counts.sum(), 64)).astype(np.float32)
-    return ClipFrames(values, np.cumsum(counts) - counts, counts, np.ones(count, int), FRAMES, LogMelConfig())
+    heard, starts = np.ones(len(values), bool), np.cumsum(counts) - counts
+    return ClipFrames(values, heard, starts, counts, np.ones(count, int), FRAMES, LogMelConfig())
 
 
 def class_objective(mixing: str) -> ClassObjective:

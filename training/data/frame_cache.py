@@ -30,60 +30,15 @@ from serving.file_record import record_of
 from serving.log_mel import LogMelConfig
 from serving.new_folder import new_folder
 from serving.progress import track
+from training.data.clip_frames import ClipFrames, heard_frames, padded_wave
 from training.data.clips import LabelledClip
 from training.data.file_lock import folder_lock
 from training.log_mel_module import LogMel
 
 INDEX = "index.npz"
 MOST_NAMED = 50  # recordings that one error lists
-CACHE_VERSION = 3  # raised when the meaning of the cached numbers changes
+CACHE_VERSION = 4  # raised when the meaning of the cached numbers changes
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # raised for missing or damaged files
-
-
-@dataclass(frozen=True)
-class ClipFrames:
-    """The log-mel frames of several clips, concatenated.
-
-    values    [total_frames, 64] float32
-    starts    [n_clips] first frame of each clip
-    counts    [n_clips] number of frames of each clip, at least window_frames
-    windows   [n_clips] number of windows that serving cuts from each clip
-    """
-
-    values: NDArray[np.float32]
-    starts: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    windows: NDArray[np.int64]
-    window_frames: int
-    config: LogMelConfig
-
-    def cut(self, clip: int) -> NDArray[np.float32]:
-        """The windows that serving cuts from a clip: [n_windows, window_frames, 64]."""
-        start, frames = int(self.starts[clip]), self.window_frames
-        return np.stack(
-            [self.values[start + i * frames : start + (i + 1) * frames] for i in range(int(self.windows[clip]))]
-        )
-
-    def crop(self, clips: NDArray[np.int64], rng: np.random.Generator, frames: int) -> NDArray[np.float32]:
-        """A random crop of each clip: [len(clips), frames, 64]. frames: at most window_frames."""
-        return self.values[self.draw_crops(clips, rng, frames)[:, None] + np.arange(frames)]
-
-    def draw_crops(self, clips: NDArray[np.int64], rng: np.random.Generator, frames: int) -> NDArray[np.int64]:
-        """The first frame of a random crop of each clip: [len(clips)] indices into `values`."""
-        return self.starts[clips] + rng.integers(0, self.counts[clips] - frames + 1)
-
-
-@dataclass(frozen=True)
-class ClipSet:
-    """Clips for training or scoring.
-
-    clips   [n] indices of clips in `frames`
-    labels  [n] indices into a list of classes
-    """
-
-    frames: ClipFrames
-    clips: NDArray[np.int64]
-    labels: NDArray[np.int64]
 
 
 def load_frames(
@@ -204,7 +159,8 @@ def cached_frames(
 def _read(folder: Path, window_frames: int, config: LogMelConfig) -> ClipFrames:
     with np.load(folder / INDEX, allow_pickle=False) as index:
         values = np.load(folder / "frames.npy", mmap_mode="r", allow_pickle=False)
-        return ClipFrames(values, index["starts"], index["counts"], index["windows"], window_frames, config)
+        clips = index["starts"], index["counts"], index["windows"]
+        return ClipFrames(values, index["heard"], *clips, window_frames, config)
 
 
 def _key(clips: Sequence[LabelledClip], config: LogMelConfig, window: Window) -> str:
@@ -220,11 +176,6 @@ def _key(clips: Sequence[LabelledClip], config: LogMelConfig, window: Window) ->
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def padded_wave(wave: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
-    """A wave, zero-padded to the end of its last window: [n_samples] float32."""
-    return np.pad(wave, (0, max(0, window.reach(len(wave)) - len(wave))))
-
-
 def _compute(
     waves: Sequence[Callable[[], NDArray[np.float32] | None]],
     title: str,
@@ -236,19 +187,21 @@ def _compute(
     """Compute the frames of all waves, and write frames.npy and index.npz; the folder appears only when complete."""
     log_mel = LogMel(config)
 
-    def work(make: Callable[[], NDArray[np.float32] | None]) -> tuple[NDArray[np.float32], int]:
+    def work(make: Callable[[], NDArray[np.float32] | None]) -> tuple[NDArray[np.float32], NDArray[np.bool_], int]:
         wave = make()
         if wave is None:
-            return np.empty((0, 0), np.float32), 0
+            return np.empty((0, 0), np.float32), np.empty(0, np.bool_), 0
+        padded = padded_wave(wave, window)
         with torch.inference_mode():
-            values = log_mel(torch.from_numpy(padded_wave(wave, window))[None])[0]
-        return values.numpy(), window.count(len(wave))
+            values = log_mel(torch.from_numpy(padded)[None])[0]
+        return values.numpy(), heard_frames(padded, config), window.count(len(wave))
 
     with ThreadPoolExecutor(usable_cores()) as pool:
         done = list(track(pool.map(work, waves), title, total=len(waves)))
     before_saving()
-    counts = np.array([len(values) for values, _ in done])
-    windows = np.array([count for _, count in done])
+    all_values, all_heard, windows = zip(*done, strict=True)
+    counts = np.array([len(values) for values in all_values])
     with new_folder(folder, overwrite=True, marker=INDEX, flag="--cache-dir") as temporary:
-        np.save(temporary / "frames.npy", np.concatenate([values for values, _ in done]))
-        np.savez(temporary / INDEX, starts=np.cumsum(counts) - counts, counts=counts, windows=windows)
+        np.save(temporary / "frames.npy", np.concatenate(all_values))
+        clips = {"starts": np.cumsum(counts) - counts, "counts": counts, "windows": np.array(windows)}
+        np.savez(temporary / INDEX, heard=np.concatenate(all_heard), **clips)

@@ -7,11 +7,13 @@ import pytest
 import soundfile
 import torch
 
-from serving.audio import cut_windows
+from serving.audio import cut_windows, level_dbfs
 from serving.errors import DataError
 from serving.log_mel import LogMelConfig
+from serving.pooling import pool_heard
+from training.data.clip_frames import ClipFrames
 from training.data.clips import LabelledClip
-from training.data.windows import ClipFrames, load_frames
+from training.data.frame_cache import load_frames
 from training.log_mel_module import LogMel
 
 CONFIG = LogMelConfig()
@@ -41,7 +43,7 @@ def test_cached_frames_hold_the_windows_that_serving_cuts(tmp_path):
         wave, _ = soundfile.read(clip.path, dtype="float32")
         with torch.inference_mode():
             expected = LogMel(CONFIG)(torch.from_numpy(cut_windows(wave, WINDOW))).numpy()
-        np.testing.assert_allclose(frames.cut(row), expected, atol=1e-5)
+        np.testing.assert_allclose(frames.heard_windows(row), expected, atol=1e-5)
 
 
 def test_a_second_load_reads_the_cache_and_decodes_nothing(tmp_path, monkeypatch):
@@ -99,3 +101,45 @@ def test_a_recording_that_cannot_be_used_is_named(tmp_path, content, reason):
     assert "bad.wav" in str(caught.value)
     assert reason in str(caught.value)
     assert [path.suffix for path in tmp_path.glob("cache/*") if path.suffix != ".lock"] == [".json"]  # why: no frames
+
+
+def write_with_pauses(folder: Path) -> list[LabelledClip]:
+    """A clip whose first and last second of four are digital silence, one of dither alone, and one without a pause."""
+    clips = write_clips(folder, [64_000, 64_000, 64_000])
+    rng = np.random.default_rng(1)
+    event = np.concatenate((np.zeros(16_000), 0.1 * rng.standard_normal(32_000), np.zeros(16_000)))
+    soundfile.write(clips[0].path, event, 16_000, subtype="FLOAT")
+    soundfile.write(clips[1].path, rng.uniform(-1, 1, 64_000) / 32_768, 16_000, subtype="FLOAT")
+    return clips
+
+
+def test_clips_have_the_windows_by_which_serving_names_them(tmp_path):
+    clips = write_with_pauses(tmp_path)
+    frames = load(clips, tmp_path / "cache")
+    for row, clip in enumerate(clips):
+        wave, _ = soundfile.read(clip.path, dtype="float32")
+        windows = cut_windows(wave, WINDOW)
+        means = windows.mean(axis=1, keepdims=True) * np.ones(3, np.float32)  # any embedding of a window will do
+        served = pool_heard(means, [level_dbfs(window) for window in windows])
+        with torch.inference_mode():
+            log_mels = LogMel(CONFIG)(torch.from_numpy(windows)).numpy()
+        chosen = [
+            np.flatnonzero([np.allclose(each, one, atol=1e-5) for one in log_mels])
+            for each in frames.heard_windows(row)
+        ]
+        np.testing.assert_allclose(means[np.concatenate(chosen)].mean(axis=0), served, rtol=1e-5)
+    assert frames.count_heard(np.arange(3)).tolist() == [3, 4, 4]
+
+
+def test_random_crops_are_not_silent_unless_the_clip_is(tmp_path):
+    frames = load(write_with_pauses(tmp_path), tmp_path / "cache")
+    first = frames.draw_crops(np.array([0, 1, 2] * 400), np.random.default_rng(0), 48)
+    crops = frames.values[first[:, None] + np.arange(48)].reshape(400, 3, 48, 64)
+    silence = CONFIG.silence + 0.5  # dither adds 0.3
+    assert (crops[:, 0].max(axis=(1, 2)) > silence).all()
+    assert (crops[:, 1].max(axis=(1, 2)) < silence).all()
+    within = (first.reshape(400, 3) - frames.starts[:3]) / (frames.counts[:3] - 48)
+    assert within[:, 0].min() == pytest.approx(0.16, abs=0.02)  # the crop that ends with the first frame of the event
+    assert within[:, 0].max() == pytest.approx(0.86, abs=0.02)
+    assert within[:, 1:].min() < 0.02
+    assert within[:, 1:].max() > 0.98
