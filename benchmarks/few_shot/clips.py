@@ -11,9 +11,9 @@ from serving.audio import Recording
 from serving.embedder import Embedder
 from serving.errors import UsageError
 from serving.log_mel import LogMelConfig
+from serving.pooling import pool_heard
 from serving.progress import track
 
-FILES_AT_ONCE = 64  # between two steps of the progress
 SILENCE = 1e-4  # above the log-mel of digital silence
 
 
@@ -46,12 +46,17 @@ def load_clips(embedder: Embedder, data_dir: Path, statistics: NDArray[np.float3
     """
     listed = read_list(data_dir)
     paths = [path for path, _, _ in listed]
-    parts = np.array_split(np.arange(len(paths)), -(-len(paths) // FILES_AT_ONCE))
-    rows = [embedder.embed_files([paths[i] for i in part]) for part in track(parts, "embeddings")]
+    rows = np.stack([clip_embedding(embedder, path) for path in track(paths, "embeddings")])
     if statistics is None:
         statistics = np.stack([clip_statistics(embedder, path) for path in track(paths, "log-mel statistics")])
     classes = np.array([name for _, name, _ in listed])
-    return Clips(np.concatenate(rows), statistics, classes, np.array([fold for _, _, fold in listed]))
+    return Clips(rows, statistics, classes, np.array([fold for _, _, fold in listed]))
+
+
+def clip_embedding(embedder: Embedder, path: Path) -> NDArray[np.float32]:
+    """A clip's embedding without its silent windows, as `serving.teach` and `classify` take it: [128] float32."""
+    prepared = embedder.prepare_file(path)
+    return pool_heard(embedder.run_prepared(prepared.inputs), prepared.levels_dbfs)
 
 
 def clip_statistics(embedder: Embedder, path: Path) -> NDArray[np.float32]:

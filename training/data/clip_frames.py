@@ -1,6 +1,6 @@
 """The log-mel frames of clips, which of them are silent, and the windows that are cut from them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,9 @@ class ClipFrames:
     windows: NDArray[np.int64]
     window_frames: int
     config: LogMelConfig
+    _crops: dict[tuple[int, int], range | NDArray[np.int32]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def heard_windows(self, clip: int) -> NDArray[np.float32]:
         """The windows by which serving names a clip: [n_windows, window_frames, 64].
@@ -46,8 +49,9 @@ class ClipFrames:
     def _heard(self, clip: int) -> NDArray[np.bool_]:
         """Which of a clip's windows are not silent: [n_windows]; all of them if all are silent."""
         first, count = int(self.starts[clip]), int(self.windows[clip])
-        heard = self.heard[first : first + count * self.window_frames].reshape(count, -1).any(axis=1)
-        return heard if heard.any() else ~heard
+        frames = self.heard[first : first + count * self.window_frames]
+        heard = frames.reshape(count, -1).max(axis=1)
+        return heard if np.any(heard) else np.ones(count, np.bool_)
 
     def crop(self, clips: NDArray[np.int64], rng: np.random.Generator, frames: int) -> NDArray[np.float32]:
         """A random crop of each clip: [len(clips), frames, 64]. frames: at most window_frames."""
@@ -62,12 +66,15 @@ class ClipFrames:
         drawn = rng.integers(0, [len(each) for each in choices])
         return self.starts[clips] + [each[i] for each, i in zip(choices, drawn, strict=True)]
 
-    def _heard_crops(self, clip: int, frames: int) -> NDArray[np.intp]:
+    def _heard_crops(self, clip: int, frames: int) -> range | NDArray[np.int32]:
         """The first frames, counted from the clip's start, of all crops that are not silent; of all if all are."""
-        first, count = int(self.starts[clip]), int(self.counts[clip])
-        heard = np.concatenate(([0], np.cumsum(self.heard[first : first + count])))  # frames heard before each frame
-        choices = np.flatnonzero(heard[frames:] > heard[: count - frames + 1])
-        return choices if len(choices) else np.arange(count - frames + 1)
+        if (clip, frames) not in self._crops:  # an hour of frames is searched once, not for each of its crops
+            first, count = int(self.starts[clip]), int(self.counts[clip])
+            heard = np.concatenate(([0], np.cumsum(self.heard[first : first + count])))  # frames heard before each one
+            chosen = np.flatnonzero(heard[frames:] > heard[: count - frames + 1]).astype(np.int32)
+            every = range(count - frames + 1)
+            self._crops[clip, frames] = every if len(chosen) in (0, len(every)) else chosen
+        return self._crops[clip, frames]
 
 
 @dataclass(frozen=True)

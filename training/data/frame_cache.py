@@ -203,5 +203,5 @@ def _compute(
     counts = np.array([len(values) for values in all_values])
     with new_folder(folder, overwrite=True, marker=INDEX, flag="--cache-dir") as temporary:
         np.save(temporary / "frames.npy", np.concatenate(all_values))
-        clips = {"starts": np.cumsum(counts) - counts, "counts": counts, "windows": np.array(windows)}
-        np.savez(temporary / INDEX, heard=np.concatenate(all_heard), **clips)
+        starts, heard = np.cumsum(counts) - counts, np.concatenate(all_heard)
+        np.savez(temporary / INDEX, heard=heard, starts=starts, counts=counts, windows=np.array(windows))

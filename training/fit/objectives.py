@@ -70,9 +70,13 @@ class ClassObjective:
     crop_frames: int
     mixing: str = "log-mel"
 
-    @cached_property
+    @property
     def order(self) -> NDArray[np.int64]:
         """One crop for each window that is not silent, so that long clips count more than short ones."""
+        return self._order
+
+    @cached_property
+    def _order(self) -> NDArray[np.int64]:
         return np.repeat(np.arange(len(self.clips.clips)), self.clips.frames.count_heard(self.clips.clips))
 
     def draw(self, rows: NDArray[np.int64], rng: np.random.Generator) -> Draws:
