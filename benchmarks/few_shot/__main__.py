@@ -50,7 +50,7 @@ class Options:
     """numbers of examples of each class"""
     draws: int = 20
     """how often the examples are drawn"""
-    threshold: float = 0.275
+    threshold: float = 0.26
     """least similarity of a sound and its label: that of the project's own bundle"""
     review_rounds: int = 8
     """rounds of labelling; in each, as many sounds are labelled as there are classes"""
