@@ -7,7 +7,6 @@ JointObjective       a batch of clips and a batch of the vocabulary's sounds in 
 """
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -72,12 +71,8 @@ class ClassObjective:
 
     @property
     def order(self) -> NDArray[np.int64]:
-        """One crop for each window that is not silent, so that long clips count more than short ones."""
-        return self._order
-
-    @cached_property
-    def _order(self) -> NDArray[np.int64]:
-        return np.repeat(np.arange(len(self.clips.clips)), self.clips.frames.count_heard(self.clips.clips))
+        """One crop for each window that serving would cut, so that long clips count more than short ones."""
+        return np.repeat(np.arange(len(self.clips.clips)), self.clips.frames.windows[self.clips.clips])
 
     def draw(self, rows: NDArray[np.int64], rng: np.random.Generator) -> Draws:
         """Crops, classes [batch, n_classes], gains and partners."""
