@@ -61,8 +61,8 @@ def mel_weights(config: LogMelConfig) -> NDArray[np.float64]:
     mel = 1127 ln(1 + f / 700); the DC bin has the weight 0.
     Source: mel_features.spectrogram_to_mel_matrix in tensorflow/models, research/audioset/vggish.
     """
-    bins_mel = _mel(np.linspace(0, config.rate_hz / 2, config.fft_bins // 2 + 1))
-    edges = np.linspace(_mel(config.low_hz), _mel(config.high_hz), config.mel_bands + 2)
+    bins_mel = mel_of(np.linspace(0, config.rate_hz / 2, config.fft_bins // 2 + 1))
+    edges = np.linspace(mel_of(config.low_hz), mel_of(config.high_hz), config.mel_bands + 2)
     low, centre, high = edges[:-2], edges[1:-1], edges[2:]
     rising = (bins_mel[:, None] - low) / (centre - low)
     falling = (high - bins_mel[:, None]) / (high - centre)
@@ -76,5 +76,5 @@ def used_bins(weights: NDArray[np.float64]) -> NDArray[np.intp]:
     return np.flatnonzero(weights.any(axis=1))
 
 
-def _mel(hertz):
+def mel_of(hertz):
     return 1127.0 * np.log1p(np.asarray(hertz) / 700.0)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from serving.zeroshot import ZeroShot
 from training.compute import Compute
+from training.data.class_attributes import attribute_columns
 from training.data.clip_frames import ClipFrames, ClipSet
 from training.data.splits import ClipSplit
 from training.fit.checkpoint import load_tensors, save_tensors, write_text
@@ -25,13 +26,14 @@ from training.fit.whitening import fit_embedding, fit_head
 from training.fit.workers import Workers
 from training.networks import Network, TextHead, build_network
 from training.pretraining import Where, pretrain
-from training.prototype_map import ClassSide
+from training.prototype_map import ClassSide, describe_sounds
 from training.published.audioset_classes import PublishedClassifier, published_classifier
 from training.published.batchnorm_statistics import measure_statistics
 from training.published.pretrained import load_pretrained
 from training.recordings import Recordings
 from training.run_folder import METRICS, WEIGHTS, RunConfig
 from training.synthesis.vocabulary import Vocabulary, load_vocabulary
+from training.synthesis.vocabulary_attributes import sound_attributes
 from training.text_encoders import text_encoder
 from training.zeroshot_maps import Labelled, centred_unit_rows, class_vectors, fit_zeroshot, text_zeroshot
 
@@ -108,7 +110,9 @@ class Learner:
                 _measure_statistics(network, *measured, config)
         recipe = config.recipe
         crop = round(recipe.crop * config.window_frames)
-        objective: Objective = ClassObjective(train, len(classes), recipe.mixup, recipe.gain_db, crop, recipe.mixing)
+        objective: Objective = ClassObjective(
+            train, len(classes), recipe.mixup, recipe.gain_db, crop, recipe.mixing, recipe.speed
+        )
         encoded = text_encoder(config.text)(vocabulary.texts) if vocabulary else None
         if vocabulary and encoded is not None and not resume:
             where = Where(self.cache_dir, self.compute, self.workers)
@@ -166,7 +170,13 @@ class Learner:
         classes = self.recordings.table.classes
         seen = np.isin(classes, config.split.seen)
         if isinstance(network.head, TextHead):
-            return text_zeroshot(self.class_side(seen), network.head, train, validation)
+            classes = self.class_side(seen)
+            if sounds := self.described_sounds(config):
+                frames, known = sounds
+                every = ClipSet(frames, np.arange(len(known)), np.zeros(len(known), np.int64))
+                embeddings = embed_clips(network, every, self.compute.device).numpy()
+                classes = replace(classes, sounds=describe_sounds(known, embeddings))
+            return text_zeroshot(classes, network.head, train, validation)
         assert config.map is not None
         classes = self.class_side(seen)
         if config.objective == "whitening":
@@ -174,6 +184,17 @@ class Learner:
             assert isinstance(linear, nn.Linear)
             classes = self.with_published(classes, config, linear.weight.detach().cpu().numpy().T)
         return fit_zeroshot(classes, train, validation, config.map)
+
+    def described_sounds(self, config: RunConfig) -> tuple[ClipFrames, NDArray[np.float32]] | None:
+        """The vocabulary that a network learns beside the recordings, and its attributes [n_sounds, n_attributes].
+
+        None: it learns none, the classes have no attributes, or their attributes have other names
+        """
+        if self.attributes is None or config.objective != "text" or not config.vocabulary:
+            return None
+        vocabulary = self._vocabulary(config)
+        known = sound_attributes(vocabulary.qualities, attribute_columns(config.classes, config.attributes))
+        return None if known is None else (vocabulary.frames, known)
 
     def class_side(self, seen: NDArray[np.bool_]) -> ClassSide:
         """What is known of the table's classes without a recording, where `seen` [n_classes] are trained on."""

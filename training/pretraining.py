@@ -14,6 +14,7 @@ from torch import Tensor
 
 from serving.errors import RunError
 from training.compute import Compute
+from training.data.clip_frames import CROPS
 from training.data.file_lock import folder_lock
 from training.fit.checkpoint import load_tensors
 from training.fit.loop import fit
@@ -82,7 +83,7 @@ def _key(
 ) -> str:
     """A hash of everything that the pretrained weights depend on."""
     network = {name: value for name, value in asdict(shape).items() if name != "guided"}  # it never is
-    depends = {"version": VERSION, "network": network, "recipe": asdict(recipe), "seed": config.seed}
+    depends = {"version": VERSION, "crops": CROPS, "network": network, "recipe": asdict(recipe), "seed": config.seed}
     depends |= {"fresh_weights": FRESH_WEIGHTS}
     depends |= {"text": config.text, "sounds": config.vocabulary, "front_end": asdict(config.front_end)}
     if ":" in config.text:  # the encoder is a file or a folder; its content may change

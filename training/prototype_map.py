@@ -16,6 +16,9 @@ Their names and their directions then take part in the regression from texts, an
 between its attributes' prediction and its text's: halfway, or nearer to the text's where few seen classes teach what
 attributes mean.
 
+The sounds of the acoustic vocabulary that a network has learned (training.synthesis.vocabulary) have attributes too,
+from the properties that they were made from. They take part in the regression from attributes.
+
 Lambda and the GZSL offset are chosen on pseudo-unseen classes: seen classes that a fit leaves out.
 """
 
@@ -33,6 +36,7 @@ STRENGTHS = (0.3, 1.0, 3.0, 10.0)  # lambda
 # What a published class counts beside a seen one. With 1, the 521 outvote the seen classes, which are then recognised
 # worse in other words than without published classes, see docs/results/zero-shot.md.
 PUBLISHED_WEIGHT = 0.2
+SOUND_WEIGHT = 0.03  # what a sound of the vocabulary counts beside a seen class: docs/results/zero-shot.md
 # With so many seen classes, an attributes' prediction counts as much as that of a text, which published classes teach
 # too; with n of them, n / 20 as much: docs/results/zero-shot.md.
 EQUAL_CLASSES = 20
@@ -46,6 +50,23 @@ Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]  # embeddings [n, D] an
 
 
 @dataclass(frozen=True)
+class DescribedSounds:
+    """Sounds of no class whose attributes are known, in the space of the embeddings.
+
+    attributes  [K, n_attributes] float32 unit rows, less the mean of them
+    directions  [K, D] float32 unit rows: their embeddings, less the mean of them
+    """
+
+    attributes: NDArray[np.float32]
+    directions: NDArray[np.float32]
+
+
+def describe_sounds(attributes: NDArray[np.float32], embeddings: NDArray[np.float32]) -> DescribedSounds:
+    """Sounds by their attributes [K, n_attributes], 0 to 1, and embeddings [K, D]."""
+    return DescribedSounds(*(unit_rows(rows - rows.mean(axis=0)) for rows in (attributes, embeddings)))
+
+
+@dataclass(frozen=True)
 class ClassSide:
     """What is known of the classes without a recording.
 
@@ -53,6 +74,7 @@ class ClassSide:
     vectors     [C, text_size] float32 from `class_vectors`
     attributes  [C, n_attributes] float32: those of the classes, centred on the seen ones, as unit rows; None: unknown
     published   the classes of the published weights in the space of the embeddings; None: there are none
+    sounds      sounds that teach what attributes mean beside the seen classes; None: there are none
     """
 
     names: Sequence[str]
@@ -60,6 +82,7 @@ class ClassSide:
     vectors: NDArray[np.float32]
     attributes: NDArray[np.float32] | None = None
     published: PublishedClasses | None = None
+    sounds: DescribedSounds | None = None
 
 
 def prototype_map(classes: ClassSide, train: Labelled, strength: float) -> ZeroShot:
@@ -74,7 +97,7 @@ def prototype_map(classes: ClassSide, train: Labelled, strength: float) -> ZeroS
     by_text = _text_regression(classes, heard, means, strength)
     targets = np.zeros((len(classes.names), len(mean)), np.float32)  # zeros: the text places the class
     if classes.attributes is not None:
-        targets = unit_rows(classes.attributes @ _regression(classes.attributes[heard], means, strength))
+        targets = unit_rows(classes.attributes @ _attribute_regression(classes, heard, means, strength))
         if classes.published is not None:
             targets = drawn_to_text(targets, classes, by_text, max(1.0, EQUAL_CLASSES / len(heard)))
     targets[heard] = unit_rows(means.astype(np.float32))  # no prediction is needed: docs/results/zero-shot.md
@@ -105,17 +128,42 @@ def _text_regression(
     classes: ClassSide, heard: NDArray[np.int64], means: NDArray[np.float32], strength: float
 ) -> NDArray[np.float32]:
     """From texts to prototypes: [text_size, D]. means [n_heard, D]: those of the classes with clips."""
-    if classes.published is None:
-        return _regression(classes.vectors[heard], means, strength)
-    weight = np.sqrt(PUBLISHED_WEIGHT)  # of a row of a least-squares problem
-    length = weight * np.linalg.norm(means, axis=1).mean()
-    known = np.concatenate([classes.vectors[heard], weight * classes.published.vectors])
-    return _regression(known, np.concatenate([means, length * classes.published.directions]), strength)
+    known, others = classes.vectors[heard], classes.published
+    if others is None:
+        return _regression(known, means, strength)
+    return _regression(*_joined(known, means, others.vectors, others.directions, PUBLISHED_WEIGHT), strength)
+
+
+def _attribute_regression(
+    classes: ClassSide, heard: NDArray[np.int64], means: NDArray[np.float32], strength: float
+) -> NDArray[np.float32]:
+    """From attributes to prototypes: [n_attributes, D]. means as of `_text_regression`."""
+    assert classes.attributes is not None
+    known, others = classes.attributes[heard], classes.sounds
+    if others is None:
+        return _regression(known, means, strength)
+    return _regression(*_joined(known, means, others.attributes, others.directions, SOUND_WEIGHT), strength)
+
+
+def _joined(
+    known: NDArray[np.float32],
+    means: NDArray[np.float32],
+    others: NDArray[np.float32],
+    directions: NDArray[np.float32],
+    weight: float,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Class vectors and prototypes with further rows, each of the prototypes' mean length. weight: of a further row."""
+    root = np.sqrt(weight)  # of a row of a least-squares problem
+    length = root * np.linalg.norm(means, axis=1).mean()
+    return np.concatenate([known, root * others]), np.concatenate([means, length * directions])
 
 
 def _regression(known: NDArray[np.float32], means: NDArray[np.float32], strength: float) -> NDArray[np.float32]:
     """Ridge regression from class vectors [n, size] to prototypes [n, D]: [size, D]."""
     rows = known.astype(np.float64)
+    if len(rows) > rows.shape[1]:  # the same by the smaller of the two matrices
+        inverse = np.linalg.inv(rows.T @ rows + strength * np.eye(rows.shape[1]))
+        return (inverse @ (rows.T @ means)).astype(np.float32)
     return (rows.T @ np.linalg.solve(rows @ rows.T + strength * np.eye(len(rows)), means)).astype(np.float32)
 
 

@@ -28,6 +28,7 @@ from training.prototype_map import (
     ClassSide,
     Labelled,
     choose_strength,
+    describe_sounds,
     draw_sizes,
     drawn_to_text,
     prototype_map,
@@ -65,7 +66,9 @@ def text_zeroshot(classes: ClassSide, head: TextHead, train: Labelled, validatio
 
     Where the classes have attributes, they stand in the space of the embeddings, as in the prototype map, and the
     head's projection places the texts there. An unseen class stands between what its attributes and its text predict.
-    The head has learned the texts of pseudo-unseen classes, so lambda and the offset are chosen without it.
+    The head has learned the texts of pseudo-unseen classes, so lambda and the offset are chosen without it. The sounds
+    of the vocabulary, which the network has learned beside the clips, take part in what attributes predict, and in the
+    choice of lambda.
     train, validation   as of `fit_zeroshot`
     """
     projection = head.projection.weight.detach().cpu().numpy().T.copy()  # [128, text_size]
@@ -133,6 +136,10 @@ def _judged(train: Labelled, validation: Labelled | None) -> list[tuple[NDArray[
 def _fit_prototypes(classes: ClassSide, train: Labelled, validation: Labelled | None) -> ZeroShot:
     """The prototype map: pseudo-unseen classes choose lambda and the offset, the loss chooses the temperature."""
     strength, offset = choose_strength(classes, train)
+    if classes.sounds is not None:
+        # A network that has learned described sounds places the pseudo-unseen classes, which it has learned too, near
+        # them. So the offset would be too small for classes that are truly unseen: docs/results/zero-shot.md.
+        offset = choose_strength(replace(classes, sounds=None), train)[1]
     losses = [
         _losses(prototype_map(classes, (train[0][rows], train[1][rows]), strength), *others)
         for rows, others in _judged(train, validation)
@@ -163,16 +170,25 @@ def _with_text_side(ridge: ZeroShot, text_side: NDArray[np.float64]) -> ZeroShot
 
 
 def standardised_scores(
-    classes: ClassSide, features: NDArray[np.float32], labels: NDArray[np.int64], train: NDArray[np.int64]
+    classes: ClassSide,
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    train: NDArray[np.int64],
+    sounds: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
 ) -> NDArray[np.float32]:
     """Cosines [n, C] from any features [n, D] of the clips, standardised: the scores of the controls.
 
     The map is that of prototypes, with the default strength, if the classes have attributes, otherwise ridge.
     labels  [n], indices into the names;  train: the rows to fit to, all of seen classes
+    sounds  attributes [K, n_attributes] and features [K, D] of described sounds; None: there are none
     """
-    scaled = np.asarray(StandardScaler().fit(features[train]).transform(features), np.float32)
+    scaler = StandardScaler().fit(features[train])
+    scaled = np.asarray(scaler.transform(features), np.float32)
     clips = scaled[train], labels[train]
     if classes.attributes is not None:
+        if sounds is not None:
+            described = describe_sounds(sounds[0], np.asarray(scaler.transform(sounds[1]), np.float32))
+            classes = replace(classes, sounds=described)
         return prototype_map(classes, clips, DEFAULT_STRENGTH).scores(scaled)
     return replace(fit_zeroshot(classes, clips), temperature=1.0).scores(scaled)
 

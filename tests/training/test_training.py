@@ -219,6 +219,8 @@ def test_patience_stops_a_run_early(recordings, tmp_path, capsys):
         (["--mixup", "inf"], ["--mixup"]),
         (["--mixing", "waves"], ["waves", "sound"]),
         (["--gain-db", "inf"], ["--gain-db"]),
+        (["--speed", "0.8"], ["--speed: got 0.8; wanted 1 to 2"]),
+        (["--speed", "1.1", "--network", "vggish"], ["--speed: got 1.1; wanted 1 for vggish"]),
         (["--device", "meta"], ["meta", "cuda"]),
         (["--device", "cpu:5"], ["cpu:5", "cuda"]),
         (["--unseen", "tone,tone"], ["once"]),

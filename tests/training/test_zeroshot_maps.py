@@ -9,7 +9,7 @@ import torch
 
 from serving.zeroshot import ZeroShot, unit_rows
 from training.networks import TextHead
-from training.prototype_map import ClassSide
+from training.prototype_map import ClassSide, describe_sounds
 from training.zeroshot_maps import GAMMAS, LAMBDAS, TEMPERATURES, accuracy, fit_zeroshot, text_zeroshot
 
 NAMES = [f"class {i}" for i in range(8)]
@@ -120,6 +120,36 @@ def test_attributes_find_unseen_classes_that_texts_do_not(planted):
     assert not by_text.given_targets[20:].any()
     fitted = fit_zeroshot(classes, train, kind="prototypes")
     assert unseen_accuracy(fitted, sounds, labels) > 0.8 > 0.6 > unseen_accuracy(by_text, sounds, labels)
+
+
+def test_described_sounds_teach_attributes_that_the_seen_classes_lack(planted):
+    classes, sounds, labels = planted
+    few = labels < 3  # three classes cannot teach six attributes
+    train = sounds[few], labels[few]
+    rng = np.random.default_rng(5)
+    known = rng.random((200, 6)).astype(np.float32)
+    to_sounds = np.linalg.lstsq(classes.attributes[labels], sounds - sounds.mean(axis=0), rcond=None)[0]
+    described = describe_sounds(known, (known @ to_sounds + rng.standard_normal((200, 128))).astype(np.float32))
+    alone = fit_zeroshot(classes, train, kind="prototypes")
+    taught = fit_zeroshot(replace(classes, sounds=described), train, kind="prototypes")
+    means = np.stack([sounds[labels == c].mean(axis=0) for c in range(20, 24)]) - train[0].mean(axis=0)
+    near = {
+        name: float((fitted.targets[20:] * unit_rows(means)).sum(axis=1).mean())
+        for name, fitted in {"alone": alone, "taught": taught}.items()
+    }
+    assert near["taught"] > near["alone"] + 0.2, near
+    np.testing.assert_array_equal(taught.targets[:3], alone.targets[:3])  # seen classes stand at their means
+
+
+def test_described_sounds_do_not_choose_the_offset(planted):
+    classes, sounds, labels = planted
+    train = sounds[labels < 20], labels[labels < 20]
+    rng = np.random.default_rng(5)
+    noise = describe_sounds(*(rng.standard_normal((50, size)).astype(np.float32) for size in (6, 128)))
+    head = TextHead(20, 6)
+    alone, taught = text_zeroshot(classes, head, train), text_zeroshot(replace(classes, sounds=noise), head, train)
+    assert taught.offset == alone.offset != 0
+    assert not np.allclose(taught.targets[20:], alone.targets[20:], atol=0.01)
 
 
 def test_a_text_head_with_attributes_ranks_typed_labels_as_the_head_does(planted):

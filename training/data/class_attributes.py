@@ -80,8 +80,13 @@ def attributes_of_one(attributes: Attributes) -> list[str]:
     return [f"{attribute} ({names[0]})" for attribute, names in sorted(owners.items()) if len(names) == 1]
 
 
+def attribute_columns(classes: Sequence[str], attributes: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """The names of all attributes of these classes, in the order of the columns of `attribute_matrix`."""
+    return sorted({attribute for name in classes for attribute in attributes[name]})
+
+
 def attribute_matrix(classes: Sequence[str], attributes: Mapping[str, Mapping[str, int]]) -> NDArray[np.float32]:
     """The attributes of these classes, 0 to 1: [C, n_attributes] float32, columns in the order of their names."""
-    columns = sorted({attribute for name in classes for attribute in attributes[name]})
+    columns = attribute_columns(classes, attributes)
     rows = [[attributes[name].get(column, 0) / LARGEST for column in columns] for name in classes]
     return np.array(rows, np.float32)

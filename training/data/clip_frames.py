@@ -1,12 +1,14 @@
 """The log-mel frames of clips, which of them are silent, and the windows that are cut from them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.audio import SILENT_DBFS, Window
 from serving.log_mel import LogMelConfig
+
+CROPS = 2  # raised when the same generator draws other crops
 
 
 @dataclass(frozen=True)
@@ -27,25 +29,52 @@ class ClipFrames:
     windows: NDArray[np.int64]
     window_frames: int
     config: LogMelConfig
+    _crops: dict[tuple[int, int], range | NDArray[np.int32]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def heard_windows(self, clip: int) -> NDArray[np.float32]:
         """The windows by which serving names a clip: [n_windows, window_frames, 64].
 
         The silent ones are left out, unless all are silent (`serving.pooling.pool_heard`).
         """
+        first, heard = int(self.starts[clip]), self._heard(clip)
+        windows = self.values[first : first + len(heard) * self.window_frames]
+        return windows.reshape(len(heard), self.window_frames, -1)[heard]
+
+    def count_heard(self, clips: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The number of `heard_windows` of each clip: [len(clips)]."""
+        return np.array([self._heard(int(clip)).sum() for clip in clips])
+
+    def _heard(self, clip: int) -> NDArray[np.bool_]:
+        """Which of a clip's windows are not silent: [n_windows]; all of them if all are silent."""
         first, count = int(self.starts[clip]), int(self.windows[clip])
-        frames = slice(first, first + count * self.window_frames)
-        windows = self.values[frames].reshape(count, self.window_frames, -1)
-        heard = self.heard[frames].reshape(count, -1).max(axis=1)
-        return windows[heard] if np.any(heard) else windows
+        frames = self.heard[first : first + count * self.window_frames]
+        heard = frames.reshape(count, -1).max(axis=1)
+        return heard if np.any(heard) else np.ones(count, np.bool_)
 
     def crop(self, clips: NDArray[np.int64], rng: np.random.Generator, frames: int) -> NDArray[np.float32]:
         """A random crop of each clip: [len(clips), frames, 64]. frames: at most window_frames."""
         return self.values[self.draw_crops(clips, rng, frames)[:, None] + np.arange(frames)]
 
     def draw_crops(self, clips: NDArray[np.int64], rng: np.random.Generator, frames: int) -> NDArray[np.int64]:
-        """The first frame of a random crop of each clip: [len(clips)] indices into `values`."""
-        return self.starts[clips] + rng.integers(0, self.counts[clips] - frames + 1)
+        """The first frame of a random crop of each clip: [len(clips)] indices into `values`.
+
+        No crop is silent, unless the whole clip is: a pause does not sound like its clip's class.
+        """
+        choices = [self._heard_crops(int(clip), frames) for clip in clips]
+        drawn = rng.integers(0, [len(each) for each in choices])
+        return self.starts[clips] + [each[i] for each, i in zip(choices, drawn, strict=True)]
+
+    def _heard_crops(self, clip: int, frames: int) -> range | NDArray[np.int32]:
+        """The first frames, counted from the clip's start, of all crops that are not silent; of all if all are."""
+        if (clip, frames) not in self._crops:  # an hour of frames is searched once, not for each of its crops
+            first, count = int(self.starts[clip]), int(self.counts[clip])
+            heard = np.concatenate(([0], np.cumsum(self.heard[first : first + count])))  # frames heard before each one
+            chosen = np.flatnonzero(heard[frames:] > heard[: count - frames + 1]).astype(np.int32)
+            every = range(count - frames + 1)
+            self._crops[clip, frames] = every if len(chosen) in (0, len(every)) else chosen
+        return self._crops[clip, frames]
 
 
 @dataclass(frozen=True)

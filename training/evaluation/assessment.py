@@ -12,7 +12,13 @@ from sklearn.metrics import confusion_matrix
 from serving.errors import DataError
 from serving.zeroshot_file import read_zeroshot
 from training.data.clips import LabelledClip
-from training.evaluation.controls import RANDOM_DRAWS, clip_statistics, control_scores, random_class_vectors
+from training.evaluation.controls import (
+    RANDOM_DRAWS,
+    clip_statistics,
+    control_scores,
+    random_class_vectors,
+    sound_statistics,
+)
 from training.evaluation.embedding_plot import draw_embedding_map
 from training.evaluation.plots import draw_confusion, draw_tradeoff, save_figure
 from training.evaluation.quality import embedding_quality
@@ -116,7 +122,8 @@ def assess(learner: Learner, config: RunConfig, network: Network, run: Path, out
         save_figure(draw_confusion(counts, zeroshot.seen_names), out / CONFUSION)
     if parts.unseen.any():
         scores = replace(zeroshot, temperature=1.0).scores(embeddings)
-        control = control_scores(learner, parts.seen, parts.train, clip_statistics(learner.recordings.frames))
+        statistics, sounds = clip_statistics(learner.recordings.frames), sound_statistics(learner, config)
+        control = control_scores(learner, parts.seen, parts.train, statistics, sounds=sounds)
         by_text = replace(zeroshot, given_targets=None).scores(embeddings) if config.attributes else None
         result = _among_unseen(learner, config, parts, embeddings, scores, by_text, control, result)
         if len(parts.held_back):

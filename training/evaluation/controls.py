@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from serving.zeroshot import unit_rows
 from training.data.clip_frames import ClipFrames
 from training.learner import Learner
+from training.run_folder import RunConfig
 from training.zeroshot_maps import standardised_scores
 
 RIDGE_STRENGTHS = np.logspace(-1, 5, 25)
@@ -57,18 +58,26 @@ def control_scores(
     train: NDArray[np.int64],
     features: NDArray[np.float32],
     vectors: NDArray[np.float32] | None = None,
+    sounds: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
 ) -> NDArray[np.float32]:
     """Scores [n_clips, n_classes] of a control: a map between features [n_clips, D] and the classes.
 
     seen     [n_classes];  train: rows of the clips to fit to, all of seen classes
     vectors  [n_classes, any] unit rows in place of the attributes or texts; None: the control knows what the network's
              map knows
+    sounds   see `sound_statistics`; not together with vectors
     """
     classes = learner.class_side(seen)
     if vectors is not None:
         has_attributes = classes.attributes is not None
         classes = replace(classes, attributes=vectors) if has_attributes else replace(classes, vectors=vectors)
-    return standardised_scores(classes, features, learner.recordings.labels(), train)
+    return standardised_scores(classes, features, learner.recordings.labels(), train, sounds)
+
+
+def sound_statistics(learner: Learner, config: RunConfig) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """Attributes [K, n_attributes] and `clip_statistics` of the sounds from which the network's map learns too."""
+    described = learner.described_sounds(config)
+    return None if described is None else (described[1], clip_statistics(described[0]))
 
 
 def random_class_vectors(learner: Learner, rng: np.random.Generator) -> NDArray[np.float32]:

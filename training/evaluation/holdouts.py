@@ -16,7 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.splits import ClassSplit, split_clips
-from training.evaluation.controls import RANDOM_DRAWS, clip_statistics, control_scores, random_class_vectors
+from training.evaluation.controls import (
+    RANDOM_DRAWS,
+    clip_statistics,
+    control_scores,
+    random_class_vectors,
+    sound_statistics,
+)
 from training.evaluation.scoring import best_offset, gzsl, zsl
 from training.fit.checkpoint import write_text
 from training.learner import Learner
@@ -85,6 +91,7 @@ class Holdouts:
         self.folder = folder
         self.labels = learner.recordings.labels()
         self.statistics = clip_statistics(learner.recordings.frames)
+        self.sounds = sound_statistics(learner, base)
 
     def run(self, number: int, unseen: tuple[str, ...], seed: int) -> list[Holdout]:
         """Scores of the network and of the controls on one hold-out with one seed."""
@@ -157,7 +164,8 @@ class Holdouts:
     def _control(
         self, features: NDArray[np.float32], split: _Split, vectors: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        return control_scores(self.learner, split.seen, split.train, features, vectors)
+        sounds = self.sounds if vectors is None else None
+        return control_scores(self.learner, split.seen, split.train, features, vectors, sounds)
 
     def _line(
         self, number: int, seed: int, method: str, unseen: tuple[str, ...], test_fold: int,

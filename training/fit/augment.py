@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from serving.log_mel import LogMelConfig, mel_of
+
 SILENCE = 1e-3  # a sum of mel magnitudes far below that of any sound, so that no loudness is 0
 
 
@@ -23,6 +25,44 @@ def random_gain(log_mel: Tensor, gains: Tensor, log_offset: float) -> Tensor:
     """
     mel = torch.exp(log_mel) - log_offset
     return torch.log(torch.clamp(mel * gains.view(-1, 1, 1), min=0.0) + log_offset)
+
+
+def draw_speeds(rng: np.random.Generator, count: int, largest: float) -> NDArray[np.float64]:
+    """How many times as fast each window is played [count], from 1 / largest to largest."""
+    return np.exp(rng.uniform(-np.log(largest), np.log(largest), size=count))
+
+
+def frames_read(frames: int, largest: float) -> int:
+    """The number of frames that `change_speed` reads for windows of `frames` frames."""
+    return int(np.ceil((frames - 1) * largest)) + 1
+
+
+def change_speed(log_mel: Tensor, speeds: Tensor, frames: int, config: LogMelConfig) -> Tensor:
+    """Play each window at another speed, as a tape: time and pitch change together. [batch, frames, 64].
+
+    log_mel  [batch, at least frames_read(frames, largest speed), 64];  speeds [batch], see `draw_speeds`
+    The log-mel at time t and frequency f is that of the recording at speed * t and f / speed, interpolated; beyond the
+    outer bands, theirs.
+    Source: speed perturbation (Ko 2015), which resamples waveforms.
+    """
+    times = torch.arange(frames, device=log_mel.device) * speeds[:, None]
+    edges = mel_of(np.array([config.low_hz, config.high_hz]))
+    step = (edges[1] - edges[0]) / (config.mel_bands + 1)
+    centres = torch.arange(1, config.mel_bands + 1, device=log_mel.device) * float(step) + float(edges[0])
+    hertz = 700.0 * torch.expm1(centres / 1127.0) / speeds[:, None]
+    bands = (1127.0 * torch.log1p(hertz / 700.0) - float(edges[0])) / float(step) - 1.0
+    return _interpolate(_interpolate(log_mel, times, 1), bands, 2)
+
+
+def _interpolate(values: Tensor, positions: Tensor, dim: int) -> Tensor:
+    """Values [batch, n, m] at positions [batch, k] between the indices of a dimension, 1 or 2."""
+    positions = positions.clamp(0, values.shape[dim] - 1)
+    low = positions.floor().long()
+    high = (low + 1).clamp(max=values.shape[dim] - 1)
+    other = values.shape[3 - dim]
+    shape = (-1, -1, other) if dim == 1 else (-1, other, -1)
+    low, high, share = (each.unsqueeze(3 - dim) for each in (low, high, positions - low))
+    return torch.lerp(values.gather(dim, low.expand(shape)), values.gather(dim, high.expand(shape)), share)
 
 
 def draw_partners(rng: np.random.Generator, count: int, alpha: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -7,6 +7,7 @@ JointObjective       a batch of clips and a batch of the vocabulary's sounds in 
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from training.data.clip_frames import ClipSet
-from training.fit.augment import draw_gains, draw_partners, mix_sounds, mixup, random_gain
+from training.fit.augment import (
+    change_speed,
+    draw_gains,
+    draw_partners,
+    draw_speeds,
+    frames_read,
+    mix_sounds,
+    mixup,
+    random_gain,
+)
 from training.fit.draws import Cutter, Draws, TensorDraws, as_tensors, cut_on_cpu
 from training.networks import EMBEDDING_SIZE, Network, TextHead
 from training.synthesis.vocabulary import Vocabulary
@@ -60,6 +70,7 @@ class ClassObjective:
     mixing       one of MIXINGS
     gain_db      largest random gain, up or down
     crop_frames  length of the random crops
+    speed        largest change of speed; 1 for none
     """
 
     clips: ClipSet
@@ -68,17 +79,24 @@ class ClassObjective:
     gain_db: float
     crop_frames: int
     mixing: str = "log-mel"
+    speed: float = 1.0
 
     @property
     def order(self) -> NDArray[np.int64]:
-        """One crop for each window that serving would cut, so that long clips count more than short ones."""
-        return np.repeat(np.arange(len(self.clips.clips)), self.clips.frames.windows[self.clips.clips])
+        """One crop for each window that is not silent, so that long clips count more than short ones."""
+        return self._order
+
+    @cached_property
+    def _order(self) -> NDArray[np.int64]:
+        return np.repeat(np.arange(len(self.clips.clips)), self.clips.frames.count_heard(self.clips.clips))
 
     def draw(self, rows: NDArray[np.int64], rng: np.random.Generator) -> Draws:
         """Crops, classes [batch, n_classes], gains and partners."""
-        first = self.clips.frames.draw_crops(self.clips.clips[rows], rng, self.crop_frames)
+        first = self.clips.frames.draw_crops(self.clips.clips[rows], rng, frames_read(self.crop_frames, self.speed))
         classes = np.eye(self.n_classes, dtype=np.float32)[self.clips.labels[rows]]
         draws: Draws = {"first": first, "classes": classes, "gains": draw_gains(rng, len(rows), self.gain_db)}
+        if self.speed > 1:
+            draws["speeds"] = draw_speeds(rng, len(rows), self.speed)
         if self.mixup:
             draws["share"], draws["other"] = draw_partners(rng, len(rows), self.mixup)
         return draws
@@ -87,7 +105,10 @@ class ClassObjective:
         """Windows, and targets [batch, n_classes] whose rows sum to 1."""
         frames, targets = self.clips.frames, draws["classes"]
         offset = frames.config.log_offset
-        log_mel = random_gain(cut(frames, draws["first"], self.crop_frames), draws["gains"], offset)
+        log_mel = cut(frames, draws["first"], frames_read(self.crop_frames, self.speed))
+        if self.speed > 1:
+            log_mel = change_speed(log_mel, draws["speeds"], self.crop_frames, frames.config)
+        log_mel = random_gain(log_mel, draws["gains"], offset)
         if not self.mixup:
             return log_mel, (targets,)
         if self.mixing == "sound":
@@ -108,7 +129,7 @@ class ClassObjective:
 
     def finishing(self) -> "ClassObjective":
         """Whole windows without mixup, but with gain."""
-        return replace(self, mixup=0.0, crop_frames=self.clips.frames.window_frames)
+        return replace(self, mixup=0.0, speed=1.0, crop_frames=self.clips.frames.window_frames)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ class Recipe:
     mixing         what mixup mixes: one of objectives.MIXINGS
     gain_db        largest random gain, up or down
     crop           length of the random crops, as a share of the network's window
+    speed          largest factor by which recordings are played faster or slower; 1 for none
     patience       epochs without a lower validation loss before training stops; None never stops early
     """
 
@@ -28,6 +29,7 @@ class Recipe:
     mixing: str = "log-mel"
     gain_db: float = 6.0
     crop: float = 0.5
+    speed: float = 1.0
     patience: int | None = None
 
 

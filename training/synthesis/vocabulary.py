@@ -59,14 +59,6 @@ EVENT_S = {"tone": (0.15, 1.2), "noise": (0.08, 0.6), "click": (0.03, 0.031)}
 
 
 @dataclass(frozen=True)
-class Vocabulary:
-    """Sounds and their descriptions, in the same order."""
-
-    frames: ClipFrames
-    texts: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Qualities:
     """The properties of one sound."""
 
@@ -84,6 +76,15 @@ class Qualities:
             parts.append("rough")
         parts.append(str(rng.choice(NOUNS[self.kind, self.pitch])))
         return " ".join(parts)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Sounds, their descriptions and their properties, in the same order."""
+
+    frames: ClipFrames
+    texts: tuple[str, ...]
+    qualities: tuple[Qualities, ...]
 
 
 def draw_qualities(rng: Rng) -> tuple[Qualities, str]:
@@ -187,7 +188,8 @@ def load_vocabulary(count: int, seed: int, config: LogMelConfig, window: Window,
     key = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
     sounds = [partial(_sound, seed, index) for index in range(count)]
     frames = cached_frames(cache_dir / f"vocabulary-{key}", sounds, "synthesising", config, window)
-    return Vocabulary(frames, tuple(draw_qualities(np.random.default_rng([seed, index]))[1] for index in range(count)))
+    drawn = [draw_qualities(np.random.default_rng([seed, index])) for index in range(count)]
+    return Vocabulary(frames, tuple(texts for _, texts in drawn), tuple(qualities for qualities, _ in drawn))
 
 
 def _sound(seed: int, index: int) -> Wave:

@@ -128,4 +128,18 @@ def test_clips_have_the_windows_by_which_serving_names_them(tmp_path):
             for each in frames.heard_windows(row)
         ]
         np.testing.assert_allclose(means[np.concatenate(chosen)].mean(axis=0), served, rtol=1e-5)
-    assert [len(frames.heard_windows(row)) for row in range(3)] == [3, 4, 4]
+    assert frames.count_heard(np.arange(3)).tolist() == [3, 4, 4]
+
+
+def test_random_crops_are_not_silent_unless_the_clip_is(tmp_path):
+    frames = load(write_with_pauses(tmp_path), tmp_path / "cache")
+    first = frames.draw_crops(np.array([0, 1, 2] * 400), np.random.default_rng(0), 48)
+    crops = frames.values[first[:, None] + np.arange(48)].reshape(400, 3, 48, 64)
+    silence = CONFIG.silence + 0.5  # dither adds 0.3
+    assert (crops[:, 0].max(axis=(1, 2)) > silence).all()
+    assert (crops[:, 1].max(axis=(1, 2)) < silence).all()
+    within = (first.reshape(400, 3) - frames.starts[:3]) / (frames.counts[:3] - 48)
+    assert within[:, 0].min() == pytest.approx(0.16, abs=0.02)  # the crop that ends with the first frame of the event
+    assert within[:, 0].max() == pytest.approx(0.86, abs=0.02)
+    assert within[:, 1:].min() < 0.02
+    assert within[:, 1:].max() > 0.98

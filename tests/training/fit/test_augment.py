@@ -1,10 +1,21 @@
-"""What training does to its windows: gain, and two ways of mixing."""
+"""What training does to its windows: speed, gain, and two ways of mixing."""
 
 import numpy as np
 import pytest
 import torch
 
-from training.fit.augment import draw_gains, draw_partners, mix_sounds, mixup, random_gain
+from serving.log_mel import LogMelConfig
+from training.fit.augment import (
+    change_speed,
+    draw_gains,
+    draw_partners,
+    draw_speeds,
+    frames_read,
+    mix_sounds,
+    mixup,
+    random_gain,
+)
+from training.log_mel_module import LogMel
 from training.options import Options, recipe_of
 
 OFFSET = 0.01
@@ -39,6 +50,38 @@ def test_a_gain_scales_the_magnitudes_and_keeps_silence():
     gains = (got[:, 0] / mel[:, 0]).mean(dim=1)
     assert 10 ** (-6 / 20) <= float(gains.min()) < 0.7 < 1.4 < float(gains.max()) <= 10 ** (6 / 20)
     torch.testing.assert_close(got, gains[:, None, None] * mel, atol=1e-5, rtol=1e-4)
+
+
+def chirp_with_beeps(speed: float) -> torch.Tensor:
+    """The log-mel [1, frames, 64] of five seconds of a recording that is played at this speed."""
+    config = LogMelConfig()
+    time_s = np.arange(5 * config.rate_hz) / config.rate_hz * speed
+    beeps = np.sin(2 * np.pi * 2500 * time_s) * (np.sin(2 * np.pi * 2 * time_s) > 0)
+    wave = 0.3 * np.sin(2 * np.pi * (600 * time_s + 300 * time_s**2)) + 0.1 * beeps
+    return LogMel(config)(torch.from_numpy(wave.astype(np.float32))[None])
+
+
+@pytest.mark.parametrize("speed", [0.8, 0.9, 1.1, 1.25])
+def test_another_speed_is_nearly_the_log_mel_of_the_recording_played_at_it(speed):
+    frames = 240
+    read, wanted = chirp_with_beeps(1.0)[:, : frames_read(frames, 1.25)], chirp_with_beeps(speed)[:, :frames]
+    got = change_speed(read, torch.tensor([speed]), frames, LogMelConfig())
+    unchanged = float((read[:, :frames] - wanted).abs().mean())
+    assert float((got - wanted).abs().mean()) < 0.2 * unchanged  # the window of 25 ms is not stretched
+
+
+def test_the_own_speed_changes_nothing_and_each_window_has_its_own():
+    read = torch.randn(2, frames_read(50, 1.25), 64)
+    got = change_speed(read, torch.tensor([1.0, 1.25]), 50, LogMelConfig())
+    torch.testing.assert_close(got[0], read[0, :50], atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(got[1], read[1, :50], atol=0.1)
+
+
+def test_speeds_are_as_often_slower_as_faster():
+    speeds = draw_speeds(np.random.default_rng(0), 10_000, 1.25)
+    assert 0.8 <= speeds.min() < 0.81
+    assert 1.24 < speeds.max() <= 1.25
+    assert np.mean(speeds > 1) == pytest.approx(0.5, abs=0.02)
 
 
 def test_mixup_mixes_log_mels_and_targets_by_the_same_share():

@@ -30,9 +30,9 @@ def frames_of(count: int, seed: int) -> ClipFrames:
     return ClipFrames(values, heard, starts, counts, np.ones(count, int), FRAMES, LogMelConfig())
 
 
-def class_objective(mixing: str) -> ClassObjective:
+def class_objective(mixing: str, speed: float = 1.0) -> ClassObjective:
     clips = ClipSet(frames_of(7, 0), np.arange(7), np.arange(7) % CLASSES)
-    return ClassObjective(clips, CLASSES, 0.3, 6.0, FRAMES // 4, mixing)
+    return ClassObjective(clips, CLASSES, 0.3, 6.0, FRAMES // 4, mixing, speed)
 
 
 def joint_objective() -> JointObjective:
@@ -45,6 +45,7 @@ def joint_objective() -> JointObjective:
 OBJECTIVES = {
     "log-mel": (lambda: class_objective("log-mel"), 0),
     "sound": (lambda: class_objective("sound"), 0),
+    "speed": (lambda: class_objective("sound", 1.25), 0),
     "joint": (joint_objective, TEXT),
 }
 
