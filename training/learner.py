@@ -84,7 +84,8 @@ class Learner:
         validation = self.recordings.clip_set(clips.validation, classes) if clips.validation else None
         torch.manual_seed(config.seed)
         network = build_network(config.network)
-        vocabulary = self._vocabulary(config) if config.vocabulary else None
+        with self.workers.first_alone():  # it writes the cache; the others read it
+            vocabulary = self._vocabulary(config) if config.vocabulary else None
         assert (self.init is None) == (config.init is None)
         if self.init:
             report = load_pretrained(network, self.init)
@@ -214,8 +215,7 @@ class Learner:
 
     def _vocabulary(self, config: RunConfig) -> Vocabulary:
         window = config.front_end.network_window(config.window_frames)
-        with self.workers.first_alone():
-            return load_vocabulary(config.vocabulary, 0, config.front_end, window, self.cache_dir)
+        return load_vocabulary(config.vocabulary, 0, config.front_end, window, self.cache_dir)
 
     def _save_at_unit_length(self, network: Network, embeddings: Tensor, run: Path) -> None:
         """Scale the embedding layer so that embeddings of training clips have a mean length of 1, and save the weights.
