@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from serving.audio import Window
 
+MELS, BREAK_HZ = 1127.0, 700.0  # mel = MELS ln(1 + f / BREAK_HZ)
+
 
 @dataclass(frozen=True)
 class LogMelConfig:
@@ -61,8 +63,8 @@ def mel_weights(config: LogMelConfig) -> NDArray[np.float64]:
     mel = 1127 ln(1 + f / 700); the DC bin has the weight 0.
     Source: mel_features.spectrogram_to_mel_matrix in tensorflow/models, research/audioset/vggish.
     """
-    bins_mel = mel_of(np.linspace(0, config.rate_hz / 2, config.fft_bins // 2 + 1))
-    edges = np.linspace(mel_of(config.low_hz), mel_of(config.high_hz), config.mel_bands + 2)
+    bins_mel = _mel(np.linspace(0, config.rate_hz / 2, config.fft_bins // 2 + 1))
+    edges = mel_edges(config)
     low, centre, high = edges[:-2], edges[1:-1], edges[2:]
     rising = (bins_mel[:, None] - low) / (centre - low)
     falling = (high - bins_mel[:, None]) / (high - centre)
@@ -76,5 +78,10 @@ def used_bins(weights: NDArray[np.float64]) -> NDArray[np.intp]:
     return np.flatnonzero(weights.any(axis=1))
 
 
-def mel_of(hertz):
-    return 1127.0 * np.log1p(np.asarray(hertz) / 700.0)
+def mel_edges(config: LogMelConfig) -> NDArray[np.float64]:
+    """Where the filters begin, peak and end, in mel: filter k at edges k, k + 1 and k + 2. [mel_bands + 2] float64."""
+    return np.linspace(_mel(config.low_hz), _mel(config.high_hz), config.mel_bands + 2)
+
+
+def _mel(hertz):
+    return MELS * np.log1p(np.asarray(hertz) / BREAK_HZ)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from serving.zeroshot import ZeroShot
+from training.anchors import centred_anchors
 from training.compute import Compute
 from training.data.class_attributes import attribute_columns
 from training.data.clip_frames import ClipFrames, ClipSet
@@ -26,7 +27,7 @@ from training.fit.whitening import fit_embedding, fit_head
 from training.fit.workers import Workers
 from training.networks import Network, TextHead, build_network
 from training.pretraining import Where, pretrain
-from training.prototype_map import ClassSide, describe_sounds
+from training.prototype_map import ClassSide
 from training.published.audioset_classes import PublishedClassifier, published_classifier
 from training.published.batchnorm_statistics import measure_statistics
 from training.published.pretrained import load_pretrained
@@ -176,7 +177,7 @@ class Learner:
                 frames, known = sounds
                 every = ClipSet(frames, np.arange(len(known)), np.zeros(len(known), np.int64))
                 embeddings = embed_clips(network, every, self.compute.device).numpy()
-                classes = replace(classes, sounds=describe_sounds(known, embeddings))
+                classes = replace(classes, sounds=centred_anchors(known, embeddings))
             return text_zeroshot(classes, network.head, train, validation)
         assert config.map is not None
         classes = self.class_side(seen)

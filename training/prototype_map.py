@@ -29,8 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.zeroshot import ZeroShot, unit_rows
+from training.anchors import Anchors
 from training.evaluation.scoring import tradeoff, zsl
-from training.published.audioset_classes import PublishedClasses
 
 STRENGTHS = (0.3, 1.0, 3.0, 10.0)  # lambda
 # What a published class counts beside a seen one. With 1, the 521 outvote the seen classes, which are then recognised
@@ -50,23 +50,6 @@ Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]  # embeddings [n, D] an
 
 
 @dataclass(frozen=True)
-class DescribedSounds:
-    """Sounds of no class whose attributes are known, in the space of the embeddings.
-
-    attributes  [K, n_attributes] float32 unit rows, less the mean of them
-    directions  [K, D] float32 unit rows: their embeddings, less the mean of them
-    """
-
-    attributes: NDArray[np.float32]
-    directions: NDArray[np.float32]
-
-
-def describe_sounds(attributes: NDArray[np.float32], embeddings: NDArray[np.float32]) -> DescribedSounds:
-    """Sounds by their attributes [K, n_attributes], 0 to 1, and embeddings [K, D]."""
-    return DescribedSounds(*(unit_rows(rows - rows.mean(axis=0)) for rows in (attributes, embeddings)))
-
-
-@dataclass(frozen=True)
 class ClassSide:
     """What is known of the classes without a recording.
 
@@ -81,8 +64,8 @@ class ClassSide:
     seen: NDArray[np.bool_]
     vectors: NDArray[np.float32]
     attributes: NDArray[np.float32] | None = None
-    published: PublishedClasses | None = None
-    sounds: DescribedSounds | None = None
+    published: Anchors | None = None
+    sounds: Anchors | None = None
 
 
 def prototype_map(classes: ClassSide, train: Labelled, strength: float) -> ZeroShot:
@@ -94,10 +77,11 @@ def prototype_map(classes: ClassSide, train: Labelled, strength: float) -> ZeroS
     mean = embeddings.mean(axis=0)
     heard = np.unique(labels)
     means = np.stack([embeddings[labels == c].mean(axis=0) for c in heard]) - mean  # [n_heard, D]
-    by_text = _text_regression(classes, heard, means, strength)
+    by_text = _regression(classes.vectors[heard], means, strength, classes.published, PUBLISHED_WEIGHT)
     targets = np.zeros((len(classes.names), len(mean)), np.float32)  # zeros: the text places the class
     if classes.attributes is not None:
-        targets = unit_rows(classes.attributes @ _attribute_regression(classes, heard, means, strength))
+        known = classes.attributes
+        targets = unit_rows(known @ _regression(known[heard], means, strength, classes.sounds, SOUND_WEIGHT))
         if classes.published is not None:
             targets = drawn_to_text(targets, classes, by_text, max(1.0, EQUAL_CLASSES / len(heard)))
     targets[heard] = unit_rows(means.astype(np.float32))  # no prediction is needed: docs/results/zero-shot.md
@@ -124,46 +108,25 @@ def drawn_to_text(
     return unit_rows((targets + share * by_text).astype(np.float32))
 
 
-def _text_regression(
-    classes: ClassSide, heard: NDArray[np.int64], means: NDArray[np.float32], strength: float
-) -> NDArray[np.float32]:
-    """From texts to prototypes: [text_size, D]. means [n_heard, D]: those of the classes with clips."""
-    known, others = classes.vectors[heard], classes.published
-    if others is None:
-        return _regression(known, means, strength)
-    return _regression(*_joined(known, means, others.vectors, others.directions, PUBLISHED_WEIGHT), strength)
-
-
-def _attribute_regression(
-    classes: ClassSide, heard: NDArray[np.int64], means: NDArray[np.float32], strength: float
-) -> NDArray[np.float32]:
-    """From attributes to prototypes: [n_attributes, D]. means as of `_text_regression`."""
-    assert classes.attributes is not None
-    known, others = classes.attributes[heard], classes.sounds
-    if others is None:
-        return _regression(known, means, strength)
-    return _regression(*_joined(known, means, others.attributes, others.directions, SOUND_WEIGHT), strength)
-
-
-def _joined(
+def _regression(
     known: NDArray[np.float32],
     means: NDArray[np.float32],
-    others: NDArray[np.float32],
-    directions: NDArray[np.float32],
-    weight: float,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Class vectors and prototypes with further rows, each of the prototypes' mean length. weight: of a further row."""
-    root = np.sqrt(weight)  # of a row of a least-squares problem
-    length = root * np.linalg.norm(means, axis=1).mean()
-    return np.concatenate([known, root * others]), np.concatenate([means, length * directions])
+    strength: float,
+    anchors: Anchors | None = None,
+    weight: float = 1.0,
+) -> NDArray[np.float32]:
+    """Ridge regression from class vectors [n, size] to prototypes [n, D]: [size, D].
 
-
-def _regression(known: NDArray[np.float32], means: NDArray[np.float32], strength: float) -> NDArray[np.float32]:
-    """Ridge regression from class vectors [n, size] to prototypes [n, D]: [size, D]."""
+    anchors, weight   further rows, and what each counts; their prototypes have the mean length of the others
+    """
+    if anchors is not None:
+        root = np.sqrt(weight)  # of a row of a least-squares problem
+        length = root * np.linalg.norm(means, axis=1).mean()
+        known = np.concatenate([known, root * anchors.vectors])
+        means = np.concatenate([means, length * anchors.directions])
     rows = known.astype(np.float64)
     if len(rows) > rows.shape[1]:  # the same by the smaller of the two matrices
-        inverse = np.linalg.inv(rows.T @ rows + strength * np.eye(rows.shape[1]))
-        return (inverse @ (rows.T @ means)).astype(np.float32)
+        return np.linalg.solve(rows.T @ rows + strength * np.eye(rows.shape[1]), rows.T @ means).astype(np.float32)
     return (rows.T @ np.linalg.solve(rows @ rows.T + strength * np.eye(len(rows)), means)).astype(np.float32)
 
 

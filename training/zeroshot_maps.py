@@ -21,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from serving.text_model.text_model import encode_classes
 from serving.text_model.text_source import CLASS_TEXTS
 from serving.zeroshot import ZeroShot, unit_rows
+from training.anchors import centred_anchors
 from training.data.known_classes import describe_class
 from training.networks import TextHead
 from training.prototype_map import (
@@ -28,7 +29,6 @@ from training.prototype_map import (
     ClassSide,
     Labelled,
     choose_strength,
-    describe_sounds,
     draw_sizes,
     drawn_to_text,
     prototype_map,
@@ -187,7 +187,7 @@ def standardised_scores(
     clips = scaled[train], labels[train]
     if classes.attributes is not None:
         if sounds is not None:
-            described = describe_sounds(sounds[0], np.asarray(scaler.transform(sounds[1]), np.float32))
+            described = centred_anchors(sounds[0], np.asarray(scaler.transform(sounds[1]), np.float32))
             classes = replace(classes, sounds=described)
         return prototype_map(classes, clips, DEFAULT_STRENGTH).scores(scaled)
     return replace(fit_zeroshot(classes, clips), temperature=1.0).scores(scaled)

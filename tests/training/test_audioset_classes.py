@@ -11,11 +11,11 @@ from serving.errors import DataError
 from serving.zeroshot import unit_rows
 from serving.zeroshot_file import read_zeroshot
 from tests.published_yamnet import published_yamnet, write_keras
+from training.anchors import Anchors
 from training.evaluation.scoring import zsl
 from training.prototype_map import ClassSide, prototype_map
 from training.published.audioset_classes import (
     CLASS_FILE,
-    PublishedClasses,
     PublishedClassifier,
     published_classifier,
 )
@@ -92,7 +92,7 @@ def planted():
     labels = np.repeat(np.arange(12), 20)
     embeddings = (centres[labels] + 0.2 * rng.standard_normal((240, 16))).astype(np.float32)
     others = rng.standard_normal((30, 56)).astype(np.float32)
-    published = PublishedClasses(
+    published = Anchors(
         unit_rows(np.concatenate([texts[9:], others[:, :40]])), unit_rows(np.concatenate([centres[9:], others[:, 40:]]))
     )
     return ClassSide(names, seen, texts), published, embeddings, labels

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from serving.zeroshot import ZeroShot, unit_rows
+from training.anchors import centred_anchors
 from training.networks import TextHead
-from training.prototype_map import ClassSide, describe_sounds
+from training.prototype_map import ClassSide
 from training.zeroshot_maps import GAMMAS, LAMBDAS, TEMPERATURES, accuracy, fit_zeroshot, text_zeroshot
 
 NAMES = [f"class {i}" for i in range(8)]
@@ -129,7 +130,7 @@ def test_described_sounds_teach_attributes_that_the_seen_classes_lack(planted):
     rng = np.random.default_rng(5)
     known = rng.random((200, 6)).astype(np.float32)
     to_sounds = np.linalg.lstsq(classes.attributes[labels], sounds - sounds.mean(axis=0), rcond=None)[0]
-    described = describe_sounds(known, (known @ to_sounds + rng.standard_normal((200, 128))).astype(np.float32))
+    described = centred_anchors(known, (known @ to_sounds + rng.standard_normal((200, 128))).astype(np.float32))
     alone = fit_zeroshot(classes, train, kind="prototypes")
     taught = fit_zeroshot(replace(classes, sounds=described), train, kind="prototypes")
     means = np.stack([sounds[labels == c].mean(axis=0) for c in range(20, 24)]) - train[0].mean(axis=0)
@@ -145,7 +146,7 @@ def test_described_sounds_do_not_choose_the_offset(planted):
     classes, sounds, labels = planted
     train = sounds[labels < 20], labels[labels < 20]
     rng = np.random.default_rng(5)
-    noise = describe_sounds(*(rng.standard_normal((50, size)).astype(np.float32) for size in (6, 128)))
+    noise = centred_anchors(*(rng.standard_normal((50, size)).astype(np.float32) for size in (6, 128)))
     head = TextHead(20, 6)
     alone, taught = text_zeroshot(classes, head, train), text_zeroshot(replace(classes, sounds=noise), head, train)
     assert taught.offset == alone.offset != 0

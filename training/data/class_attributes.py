@@ -10,7 +10,7 @@ idea: Lampert 2009 (CVPR, attributes of animals).
 """
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +87,9 @@ def attribute_columns(classes: Sequence[str], attributes: Mapping[str, Mapping[s
 
 def attribute_matrix(classes: Sequence[str], attributes: Mapping[str, Mapping[str, int]]) -> NDArray[np.float32]:
     """The attributes of these classes, 0 to 1: [C, n_attributes] float32, columns in the order of their names."""
-    columns = attribute_columns(classes, attributes)
-    rows = [[attributes[name].get(column, 0) / LARGEST for column in columns] for name in classes]
-    return np.array(rows, np.float32)
+    return attribute_rows([attributes[name] for name in classes], attribute_columns(classes, attributes))
+
+
+def attribute_rows(described: Iterable[Mapping[str, int]], columns: Sequence[str]) -> NDArray[np.float32]:
+    """The attributes of classes or sounds, in tenths, as rows of numbers from 0 to 1: [n, n_columns] float32."""
+    return np.array([[row.get(column, 0) / LARGEST for column in columns] for row in described], np.float32)

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from serving.log_mel import LogMelConfig, mel_of
+from serving.log_mel import BREAK_HZ, MELS, LogMelConfig, mel_edges
 
 SILENCE = 1e-3  # a sum of mel magnitudes far below that of any sound, so that no loudness is 0
 
@@ -46,11 +46,11 @@ def change_speed(log_mel: Tensor, speeds: Tensor, frames: int, config: LogMelCon
     Source: speed perturbation (Ko 2015), which resamples waveforms.
     """
     times = torch.arange(frames, device=log_mel.device) * speeds[:, None]
-    edges = mel_of(np.array([config.low_hz, config.high_hz]))
-    step = (edges[1] - edges[0]) / (config.mel_bands + 1)
-    centres = torch.arange(1, config.mel_bands + 1, device=log_mel.device) * float(step) + float(edges[0])
-    hertz = 700.0 * torch.expm1(centres / 1127.0) / speeds[:, None]
-    bands = (1127.0 * torch.log1p(hertz / 700.0) - float(edges[0])) / float(step) - 1.0
+    edges = mel_edges(config)
+    low, step = float(edges[0]), float((edges[-1] - edges[0]) / (config.mel_bands + 1))
+    centres = torch.arange(1, config.mel_bands + 1, device=log_mel.device) * step + low
+    hertz = BREAK_HZ * torch.expm1(centres / MELS) / speeds[:, None]
+    bands = (MELS * torch.log1p(hertz / BREAK_HZ) - low) / step - 1.0
     return _interpolate(_interpolate(log_mel, times, 1), bands, 2)
 
 

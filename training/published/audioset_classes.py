@@ -24,22 +24,11 @@ from numpy.typing import NDArray
 
 from serving.errors import DataError
 from serving.zeroshot import unit_rows
+from training.anchors import Anchors, centred_anchors
 from training.published.bundle_weights import CLASSIFIER
 from training.published.weight_files import read_weights
 
 CLASS_FILE = Path(__file__).with_suffix(".txt")
-
-
-@dataclass(frozen=True)
-class PublishedClasses:
-    """The classes of published weights, in the space of an embedding.
-
-    vectors     [K, text_size] float32 unit rows: their names' vectors, less the mean of them
-    directions  [K, D] float32 unit rows: where their scores grow, less the mean of them
-    """
-
-    vectors: NDArray[np.float32]
-    directions: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -53,10 +42,10 @@ class PublishedClassifier:
     texts: NDArray[np.float32]
     weights: NDArray[np.float64]
 
-    def under(self, matrix: NDArray[np.floating]) -> PublishedClasses:
+    def under(self, matrix: NDArray[np.floating]) -> Anchors:
         """The classes in the space of an embedding. matrix [n_features, D]: the embedding is features @ matrix."""
         directions = np.linalg.lstsq(matrix.astype(np.float64), self.weights.T, rcond=None)[0].T
-        return PublishedClasses(_centred(self.texts), _centred(unit_rows(directions.astype(np.float32))))
+        return centred_anchors(self.texts, unit_rows(directions.astype(np.float32)))
 
 
 def published_classifier(
@@ -78,7 +67,3 @@ def published_classifier(
         return None
     known = weights.squeeze()[list(texts)].to(torch.float64).numpy()
     return PublishedClassifier(np.stack(list(texts.values())), known)
-
-
-def _centred(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    return unit_rows(rows - rows.mean(axis=0))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from training.data.class_attributes import attribute_rows
 from training.synthesis.vocabulary import Qualities
 
 # In tenths. Of two values of one attribute the larger counts.
@@ -54,5 +55,4 @@ def sound_attributes(sounds: Sequence[Qualities], columns: Sequence[str]) -> NDA
     """
     if 2 * len(NAMES.intersection(columns)) < len(NAMES):
         return None
-    rows = [attributes_of(sound) for sound in sounds]
-    return np.array([[row.get(column, 0) / 10 for column in columns] for row in rows], np.float32)
+    return attribute_rows(map(attributes_of, sounds), columns)
