@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from serving.zeroshot import ZeroShot
-from training.anchors import centred_anchors
 from training.compute import Compute
 from training.data.class_attributes import attribute_columns
 from training.data.clip_frames import ClipFrames, ClipSet
@@ -25,6 +24,7 @@ from training.fit.objectives import ClassObjective, JointObjective, Objective, V
 from training.fit.recipe import Epoch
 from training.fit.whitening import fit_embedding, fit_head
 from training.fit.workers import Workers
+from training.lexicon import load_lexicon
 from training.networks import Network, TextHead, build_network
 from training.pretraining import Where, pretrain
 from training.prototype_map import ClassSide
@@ -32,6 +32,7 @@ from training.published.audioset_classes import PublishedClassifier, published_c
 from training.published.batchnorm_statistics import measure_statistics
 from training.published.pretrained import load_pretrained
 from training.recordings import Recordings
+from training.regression import centred_anchors
 from training.run_folder import METRICS, WEIGHTS, RunConfig
 from training.synthesis.vocabulary import Vocabulary, load_vocabulary
 from training.synthesis.vocabulary_attributes import sound_attributes
@@ -172,7 +173,7 @@ class Learner:
         classes = self.recordings.table.classes
         seen = np.isin(classes, config.split.seen)
         if isinstance(network.head, TextHead):
-            classes = self.class_side(seen)
+            classes = self.with_words(self.class_side(seen), config)
             if sounds := self.described_sounds(config):
                 frames, known = sounds
                 every = ClipSet(frames, np.arange(len(known)), np.zeros(len(known), np.int64))
@@ -180,7 +181,7 @@ class Learner:
                 classes = replace(classes, sounds=centred_anchors(known, embeddings))
             return text_zeroshot(classes, network.head, train, validation)
         assert config.map is not None
-        classes = self.class_side(seen)
+        classes = self.with_words(self.class_side(seen), config)
         if config.objective == "whitening":
             linear = network.embedding[0]
             assert isinstance(linear, nn.Linear)
@@ -202,6 +203,19 @@ class Learner:
         """What is known of the table's classes without a recording, where `seen` [n_classes] are trained on."""
         attributes = None if self.attributes is None else class_vectors(self.attributes, seen)
         return ClassSide(self.recordings.table.classes, seen, class_vectors(self.texts, seen), attributes)
+
+    def with_words(self, classes: ClassSide, config: RunConfig) -> ClassSide:
+        """The same with the lexicon's words, if the classes have attributes.
+
+        Where a class is unseen, they are everyday sounds alone, none of which is a class of ESC-50 or FSC22.
+        """
+        if self.attributes is None:
+            return classes
+        seen = classes.seen
+        lexicon = load_lexicon(config.text, config.class_texts, bool(seen.all()))
+        columns = attribute_columns(config.classes, config.attributes)
+        means = self.texts[seen].mean(axis=0), self.attributes[seen].mean(axis=0)
+        return classes if lexicon is None else replace(classes, words=lexicon.words(columns, *means))
 
     def with_published(self, classes: ClassSide, config: RunConfig, matrix: NDArray[np.floating]) -> ClassSide:
         """The same with the classes of the published weights, for an embedding that is features @ matrix."""

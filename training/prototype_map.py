@@ -9,7 +9,7 @@ P15-1027).
 
 Seen classes stand at their own prototypes, unseen ones where the regression places them. Where the classes have
 attributes (training.data.class_attributes), these place the unseen classes, and texts only the labels that are typed
-later.
+later: see training.label_projection.
 
 Published weights with a classifier know more classes than the recordings have (training.published.audioset_classes).
 Their names and their directions then take part in the regression from texts, and an unseen class with attributes stands
@@ -29,8 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.zeroshot import ZeroShot, unit_rows
-from training.anchors import Anchors
 from training.evaluation.scoring import tradeoff, zsl
+from training.label_projection import Words, label_projection
+from training.regression import Anchors, regression
 
 STRENGTHS = (0.3, 1.0, 3.0, 10.0)  # lambda
 # What a published class counts beside a seen one. With 1, the 521 outvote the seen classes, which are then recognised
@@ -58,6 +59,8 @@ class ClassSide:
     attributes  [C, n_attributes] float32: those of the classes, centred on the seen ones, as unit rows; None: unknown
     published   the classes of the published weights in the space of the embeddings; None: there are none
     sounds      sounds that teach what attributes mean beside the seen classes; None: there are none
+    words       sounds that teach what the words of typed labels mean; None: the classes' texts alone do. They need
+                attributes
     """
 
     names: Sequence[str]
@@ -66,6 +69,7 @@ class ClassSide:
     attributes: NDArray[np.float32] | None = None
     published: Anchors | None = None
     sounds: Anchors | None = None
+    words: Words | None = None
 
 
 def prototype_map(classes: ClassSide, train: Labelled, strength: float) -> ZeroShot:
@@ -73,21 +77,17 @@ def prototype_map(classes: ClassSide, train: Labelled, strength: float) -> ZeroS
 
     train    embeddings [n, D] and labels [n], indices into the names; classes without a clip take no part
     """
-    embeddings, labels = train
-    mean = embeddings.mean(axis=0)
-    heard = np.unique(labels)
-    means = np.stack([embeddings[labels == c].mean(axis=0) for c in heard]) - mean  # [n_heard, D]
-    by_text = _regression(classes.vectors[heard], means, strength, classes.published, PUBLISHED_WEIGHT)
+    mean, heard, means = _prototypes(train)
+    by_text = regression(classes.vectors[heard], means, strength, *_published(classes))
     targets = np.zeros((len(classes.names), len(mean)), np.float32)  # zeros: the text places the class
     if classes.attributes is not None:
-        known = classes.attributes
-        targets = unit_rows(known @ _regression(known[heard], means, strength, classes.sounds, SOUND_WEIGHT))
+        targets = unit_rows(classes.attributes @ _attribute_projection(classes, heard, means, strength))
         if classes.published is not None:
             targets = drawn_to_text(targets, classes, by_text, max(1.0, EQUAL_CLASSES / len(heard)))
     targets[heard] = unit_rows(means.astype(np.float32))  # no prediction is needed: docs/results/zero-shot.md
     return ZeroShot(
         mean,
-        np.eye(embeddings.shape[1], dtype=np.float32),
+        np.eye(len(mean), dtype=np.float32),
         list(classes.names),
         classes.vectors,
         classes.seen,
@@ -95,6 +95,35 @@ def prototype_map(classes: ClassSide, train: Labelled, strength: float) -> ZeroS
         text_projection=by_text,
         given_targets=targets,
     )
+
+
+def typed_projection(classes: ClassSide, train: Labelled, strength: float) -> NDArray[np.float32]:
+    """The projection [text_size, D] of labels that are typed later, where there are words. As of `prototype_map`."""
+    assert classes.words is not None
+    _, heard, means = _prototypes(train)
+    words = classes.words.anchors(_attribute_projection(classes, heard, means, strength))
+    return label_projection(classes.vectors[heard], means, words, *_published(classes))
+
+
+def _prototypes(train: Labelled) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
+    """The mean embedding [D], the classes that have clips [n], and their prototypes less the mean [n, D]."""
+    embeddings, labels = train
+    mean = embeddings.mean(axis=0)
+    heard = np.unique(labels)
+    return mean, heard, np.stack([embeddings[labels == c].mean(axis=0) for c in heard]) - mean
+
+
+def _published(classes: ClassSide) -> list[tuple[Anchors, float]]:
+    return [] if classes.published is None else [(classes.published, PUBLISHED_WEIGHT)]
+
+
+def _attribute_projection(
+    classes: ClassSide, heard: NDArray[np.int64], means: NDArray[np.float32], strength: float
+) -> NDArray[np.float32]:
+    """The regression from attributes to embeddings: [n_attributes, D]."""
+    assert classes.attributes is not None
+    sounds = [] if classes.sounds is None else [(classes.sounds, SOUND_WEIGHT)]
+    return regression(classes.attributes[heard], means, strength, *sounds)
 
 
 def drawn_to_text(
@@ -106,28 +135,6 @@ def drawn_to_text(
     """
     by_text = unit_rows(classes.vectors @ text_projection)
     return unit_rows((targets + share * by_text).astype(np.float32))
-
-
-def _regression(
-    known: NDArray[np.float32],
-    means: NDArray[np.float32],
-    strength: float,
-    anchors: Anchors | None = None,
-    weight: float = 1.0,
-) -> NDArray[np.float32]:
-    """Ridge regression from class vectors [n, size] to prototypes [n, D]: [size, D].
-
-    anchors, weight   further rows, and what each counts; their prototypes have the mean length of the others
-    """
-    if anchors is not None:
-        root = np.sqrt(weight)  # of a row of a least-squares problem
-        length = root * np.linalg.norm(means, axis=1).mean()
-        known = np.concatenate([known, root * anchors.vectors])
-        means = np.concatenate([means, length * anchors.directions])
-    rows = known.astype(np.float64)
-    if len(rows) > rows.shape[1]:  # the same by the smaller of the two matrices
-        return np.linalg.solve(rows.T @ rows + strength * np.eye(rows.shape[1]), rows.T @ means).astype(np.float32)
-    return (rows.T @ np.linalg.solve(rows @ rows.T + strength * np.eye(len(rows)), means)).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ sentence:MODEL  any sentence-transformers model: a folder, or a name on the Hugg
 import re
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 
@@ -57,6 +58,18 @@ def _known(texts: Sequence[str], means: NDArray[np.float32], source: str) -> NDA
         if not mean.any():
             raise DataError(f"text {text!r}: has no word that {source} knows; use more common words, or --text minilm")
     return unit_rows(means)
+
+
+def known_vectors(names: Sequence[str], encode: TextEncoder) -> tuple[list[int], NDArray[np.float32]]:
+    """The rows of `names` that an encoder knows, and their vectors [n_known, size]; a word model does not know all.
+
+    Without a known name the vectors are [0, 0].
+    """
+    vectors: dict[int, NDArray[np.float32]] = {}
+    for row, name in enumerate(names):
+        with suppress(DataError):
+            vectors[row] = encode([name])[0]
+    return list(vectors), np.stack(list(vectors.values())) if vectors else np.zeros((0, 0), np.float32)
 
 
 @cache

@@ -21,8 +21,8 @@ from sklearn.preprocessing import StandardScaler
 from serving.text_model.text_model import encode_classes
 from serving.text_model.text_source import CLASS_TEXTS
 from serving.zeroshot import ZeroShot, unit_rows
-from training.anchors import centred_anchors
 from training.data.known_classes import describe_class
+from training.label_projection import with_head
 from training.networks import TextHead
 from training.prototype_map import (
     DEFAULT_STRENGTH,
@@ -32,7 +32,9 @@ from training.prototype_map import (
     draw_sizes,
     drawn_to_text,
     prototype_map,
+    typed_projection,
 )
+from training.regression import centred_anchors
 from training.text_encoders import TextEncoder
 
 # gamma regularises the embeddings' side, lambda the texts' side. lambda = infinity is ridge regression.
@@ -66,6 +68,7 @@ def text_zeroshot(classes: ClassSide, head: TextHead, train: Labelled, validatio
 
     Where the classes have attributes, they stand in the space of the embeddings, as in the prototype map, and the
     head's projection places the texts there. An unseen class stands between what its attributes and its text predict.
+    Labels that are typed later stand where the head and the lexicon's words together place them.
     The head has learned the texts of pseudo-unseen classes, so lambda and the offset are chosen without it. The sounds
     of the vocabulary, which the network has learned beside the clips, take part in what attributes predict, and in the
     choice of lambda.
@@ -79,6 +82,9 @@ def text_zeroshot(classes: ClassSide, head: TextHead, train: Labelled, validatio
         between = drawn_to_text(fitted.given_targets, classes, text_projection, TEXT_SHARE)
         heard = np.isin(np.arange(len(classes.names)), train[1])[:, None]
         targets = np.where(heard, fitted.given_targets, between)
+        if classes.words is not None:
+            assert fitted.text_projection is not None
+            text_projection = with_head(fitted.text_projection, text_projection, classes.words)
         return replace(fitted, text_projection=text_projection, given_targets=targets)
     no_mean = np.zeros(len(projection), np.float32)
     return ZeroShot(no_mean, projection, list(classes.names), classes.vectors, classes.seen, head.scale.item())
@@ -146,6 +152,8 @@ def _fit_prototypes(classes: ClassSide, train: Labelled, validation: Labelled | 
     ]
     temperature = float(TEMPERATURES[np.mean(losses, axis=0).argmin()])
     fitted = replace(prototype_map(classes, train, strength), temperature=temperature)
+    if classes.words is not None:
+        fitted = replace(fitted, text_projection=typed_projection(classes, train, strength))
     if not offset:
         return fitted
     n_seen, n_unseen = draw_sizes(len(np.unique(train[1])))

@@ -11,7 +11,6 @@ from serving.errors import DataError
 from serving.zeroshot import unit_rows
 from serving.zeroshot_file import read_zeroshot
 from tests.published_yamnet import published_yamnet, write_keras
-from training.anchors import Anchors
 from training.evaluation.scoring import zsl
 from training.prototype_map import ClassSide, prototype_map
 from training.published.audioset_classes import (
@@ -19,6 +18,7 @@ from training.published.audioset_classes import (
     PublishedClassifier,
     published_classifier,
 )
+from training.regression import Anchors
 
 NUMBERS = {"Speech": 0, "Silence": 494, "Field recording": 520}  # YAMNet's numbers of some classes
 

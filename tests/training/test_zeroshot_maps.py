@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from serving.zeroshot import ZeroShot, unit_rows
-from training.anchors import centred_anchors
 from training.networks import TextHead
 from training.prototype_map import ClassSide
+from training.regression import centred_anchors
 from training.zeroshot_maps import GAMMAS, LAMBDAS, TEMPERATURES, accuracy, fit_zeroshot, text_zeroshot
 
 NAMES = [f"class {i}" for i in range(8)]

@@ -1,6 +1,7 @@
 """Attributes of classes: what is heard of a class, and what makes the sound, as numbers that a person wrote down.
 
-The attributes of ESC-50's and FSC22's classes are in attributes.toml; a user writes a file of the same form for others:
+The attributes of ESC-50's and FSC22's classes are in attributes.toml, and those of other everyday sounds in
+sounds.toml. A user writes a file of the same form for others:
 
     dog = {animal = 10, voice = 10, short = 9, repeated = 6, sudden = 9}
 
@@ -21,7 +22,8 @@ from serving.label_text import join_labels, normalise_label
 
 Attributes = dict[str, dict[str, int]]  # class name -> attribute -> tenths
 LARGEST = 10
-BUILT_IN = Path(__file__).with_name("attributes.toml")
+BENCHMARK_CLASSES = Path(__file__).with_name("attributes.toml")  # of ESC-50 and FSC22
+EVERYDAY_SOUNDS = Path(__file__).with_name("sounds.toml")
 
 
 def read_attributes(path: Path) -> Attributes:
@@ -55,15 +57,20 @@ def read_attributes(path: Path) -> Attributes:
     return {key: table[name] for key, name in spellings.items()}
 
 
+def built_in_attributes(benchmark_classes: bool = True) -> Attributes:
+    """Those of everyday sounds, and of the classes of ESC-50 and FSC22 if these are wanted."""
+    return (read_attributes(BENCHMARK_CLASSES) if benchmark_classes else {}) | read_attributes(EVERYDAY_SOUNDS)
+
+
 def choose_attributes(classes: Sequence[str], given: str | None) -> Attributes:
     """The attributes of a data set's classes.
 
-    given    None: those of attributes.toml if it has all the classes, otherwise none; "none"; or a file's path
+    given    None: the built-in ones if they have all the classes, otherwise none; "none"; or a file's path
     errors   UsageError: the file cannot be read, or lacks classes
     """
     if given == "none":
         return {}
-    known = read_attributes(Path(given) if given else BUILT_IN)
+    known = read_attributes(Path(given)) if given else built_in_attributes()
     missing = [name for name in classes if normalise_label(name) not in known]
     if missing and given:
         raise UsageError(f"--attributes: {given} lacks {join_labels(missing)}; wanted a line for each class")
@@ -93,3 +100,9 @@ def attribute_matrix(classes: Sequence[str], attributes: Mapping[str, Mapping[st
 def attribute_rows(described: Iterable[Mapping[str, int]], columns: Sequence[str]) -> NDArray[np.float32]:
     """The attributes of classes or sounds, in tenths, as rows of numbers from 0 to 1: [n, n_columns] float32."""
     return np.array([[row.get(column, 0) / LARGEST for column in columns] for row in described], np.float32)
+
+
+def have_half(columns: Iterable[str], names: Iterable[str]) -> bool:
+    """Whether a data set's attributes have at least half of some names: otherwise too little is known by these."""
+    wanted = set(names)
+    return 2 * len(wanted.intersection(columns)) >= len(wanted)

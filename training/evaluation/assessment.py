@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
 from serving.errors import DataError
+from serving.label_text import words_of_label
+from serving.zeroshot import ZeroShot
 from serving.zeroshot_file import read_zeroshot
 from training.data.clips import LabelledClip
 from training.evaluation.controls import (
@@ -27,6 +29,8 @@ from training.fit.clip_embeddings import head_loss_and_accuracy
 from training.learner import Learner
 from training.networks import Network
 from training.run_folder import CONFUSION, EMBEDDING_MAP, TRADEOFF, ZEROSHOT, RunConfig
+from training.text_encoders import known_vectors, text_encoder
+from training.zeroshot_maps import centred_unit_rows
 
 # Top-1 accuracy on unseen classes in percent, mean over 10 seeds: the better of the study's two methods per split.
 # Source: results/ of github.com/ysims/ZeroDiffusion.
@@ -51,6 +55,8 @@ class Assessment:
                                  class alone is unseen, because then no clip can be named wrong: zsl_chance is 1
     zsl_texts_alone              the same where their texts place the classes, and not their attributes, as labels that
                                  are typed later are placed; None: the run has no attributes
+    zsl_names_alone              the same where their bare names do, without descriptions; None: the text encoder does
+                                 not know a name
     published_zsl                the study's score on this split
     gzsl_plain_*                 among all classes, no offset;  gzsl_area: area under the trade-off curve
     gzsl_offset, gzsl_*          with the offset chosen on the split's validation classes, if it has any to spare,
@@ -67,6 +73,7 @@ class Assessment:
     zsl: float | None = None
     zsl_chance: float | None = None
     zsl_texts_alone: float | None = None
+    zsl_names_alone: float | None = None
     zsl_no_network: float | None = None
     zsl_random_vectors: float | None = None
     published_zsl: float | None = None
@@ -124,7 +131,12 @@ def assess(learner: Learner, config: RunConfig, network: Network, run: Path, out
         scores = replace(zeroshot, temperature=1.0).scores(embeddings)
         statistics, sounds = clip_statistics(learner.recordings.frames), sound_statistics(learner, config)
         control = control_scores(learner, parts.seen, parts.train, statistics, sounds=sounds)
-        by_text = replace(zeroshot, given_targets=None).scores(embeddings) if config.attributes else None
+        placed_by_text = replace(zeroshot, given_targets=None)
+        typed = {
+            "zsl_texts_alone": placed_by_text if config.attributes else None,
+            "zsl_names_alone": _placed_by_name(placed_by_text, config),
+        }
+        by_text = {name: placed.scores(embeddings) for name, placed in typed.items() if placed}
         result = _among_unseen(learner, config, parts, embeddings, scores, by_text, control, result)
         if len(parts.held_back):
             names = [name for name, asked in zip(zeroshot.class_names, parts.seen | parts.unseen, strict=True) if asked]
@@ -136,6 +148,15 @@ def assess(learner: Learner, config: RunConfig, network: Network, run: Path, out
         save_figure(figure, out / EMBEDDING_MAP)
     groups = {"seen classes": parts.held_back, "unseen classes": unseen_rows}
     return replace(result, quality={name: _quality(embeddings, table.clips, rows) for name, rows in groups.items()})
+
+
+def _placed_by_name(zeroshot: ZeroShot, config: RunConfig) -> ZeroShot | None:
+    """The map whose classes stand where their bare names place them; None: the text encoder does not know a name."""
+    names = [words_of_label(name) for name in zeroshot.class_names]
+    known, vectors = known_vectors(names, text_encoder(config.text))
+    if zeroshot.text_mean is None or len(known) < len(names):
+        return None
+    return replace(zeroshot, class_vectors=centred_unit_rows(vectors, zeroshot.text_mean))
 
 
 def _parts(learner: Learner, config: RunConfig) -> _Parts:
@@ -153,7 +174,8 @@ def _parts(learner: Learner, config: RunConfig) -> _Parts:
 
 def _among_unseen(
     learner: Learner, config: RunConfig, parts: _Parts, embeddings: NDArray[np.float32],
-    scores: NDArray[np.float32], by_text: NDArray[np.float32] | None, control: NDArray[np.float32], result: Assessment,
+    scores: NDArray[np.float32], by_text: dict[str, NDArray[np.float32]], control: NDArray[np.float32],
+    result: Assessment,
 ) -> Assessment:  # fmt: skip
     """ZSL: accuracy when only the unseen classes can be guessed. scores, by_text, control [n_clips, n_classes]."""
     labels = learner.recordings.labels()
@@ -171,7 +193,7 @@ def _among_unseen(
     return replace(
         result,
         zsl=accuracy(scores),
-        zsl_texts_alone=None if by_text is None else accuracy(by_text),
+        **{name: accuracy(each) for name, each in by_text.items()},
         zsl_chance=float(1 / parts.unseen.sum()),
         zsl_no_network=accuracy(control),
         zsl_random_vectors=float(np.mean(random)),

@@ -22,6 +22,7 @@ LABELS = {
     "zsl": "among the unseen classes (ZSL)",
     "zsl_chance": "ZSL, chance",
     "zsl_texts_alone": "ZSL, classes placed by their texts alone",
+    "zsl_names_alone": "ZSL, classes placed by their names alone",
     "zsl_no_network": "ZSL, control: no network (log-mel statistics)",
     "zsl_random_vectors": "ZSL, control: random class vectors",
     "published_zsl": "ZSL, published for this split",

@@ -14,7 +14,6 @@ research/audioset/yamnet, Apache 2.0; names from the AudioSet ontology, CC BY-SA
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +21,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from serving.errors import DataError
 from serving.zeroshot import unit_rows
-from training.anchors import Anchors, centred_anchors
 from training.published.bundle_weights import CLASSIFIER
 from training.published.weight_files import read_weights
+from training.regression import Anchors, centred_anchors
+from training.text_encoders import known_vectors
 
 CLASS_FILE = Path(__file__).with_suffix(".txt")
 
@@ -59,11 +58,5 @@ def published_classifier(
     weights = read_weights(path).get(CLASSIFIER)
     if weights is None or weights.squeeze().ndim != 2 or len(weights.squeeze()) != len(names):
         return None
-    texts: dict[int, NDArray[np.float32]] = {}
-    for number, name in enumerate(names):
-        with suppress(DataError):  # a word model does not know every name
-            texts[number] = encoder([name])[0]
-    if not texts:
-        return None
-    known = weights.squeeze()[list(texts)].to(torch.float64).numpy()
-    return PublishedClassifier(np.stack(list(texts.values())), known)
+    known, texts = known_vectors(names, encoder)
+    return PublishedClassifier(texts, weights.squeeze()[known].to(torch.float64).numpy()) if known else None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.class_attributes import attribute_rows
+from training.data.class_attributes import attribute_rows, have_half
 from training.synthesis.vocabulary import Qualities
 
 # In tenths. Of two values of one attribute the larger counts.
@@ -53,6 +53,4 @@ def sound_attributes(sounds: Sequence[Qualities], columns: Sequence[str]) -> NDA
     columns  names of a data set's attributes
     returns  None if these have fewer than half of NAMES: too little is then known of a sound
     """
-    if 2 * len(NAMES.intersection(columns)) < len(NAMES):
-        return None
-    return attribute_rows(map(attributes_of, sounds), columns)
+    return attribute_rows(map(attributes_of, sounds), columns) if have_half(columns, NAMES) else None

@@ -5,7 +5,14 @@ import pytest
 
 from serving.errors import UsageError
 from serving.label_lists import ESC50, FSC22
-from training.data.class_attributes import attribute_matrix, attributes_of_one, choose_attributes
+from serving.label_text import normalise_label
+from training.data.class_attributes import (
+    attribute_columns,
+    attribute_matrix,
+    attributes_of_one,
+    built_in_attributes,
+    choose_attributes,
+)
 
 
 @pytest.mark.parametrize("classes", [ESC50, FSC22])
@@ -17,6 +24,17 @@ def test_each_class_of_the_known_data_sets_has_attributes_of_its_own(classes):
     assert rows.max() <= 1
     apart = np.linalg.norm(rows[:, None] - rows[None], axis=2)
     assert apart[~np.eye(len(classes), dtype=bool)].min() > 0.3
+
+
+def test_everyday_sounds_have_the_attributes_of_the_known_classes_and_are_none_of_these():
+    everyday, every = built_in_attributes(benchmark_classes=False), built_in_attributes()
+    assert len(everyday) > 400
+    benchmark = {normalise_label(name) for name in (*ESC50, *FSC22)}
+    assert not benchmark & set(everyday)
+    assert set(every) == benchmark | set(everyday)
+    used = {attribute for own in everyday.values() for attribute in own}
+    assert used <= set(attribute_columns(ESC50, choose_attributes(ESC50, None)))
+    assert set(choose_attributes(["frying", "dog"], None)) == {"frying", "dog"}
 
 
 def test_a_data_set_with_a_class_of_its_own_has_none():

@@ -17,11 +17,13 @@ from safetensors.torch import load_file, save_file
 
 from export.trained_run import load_scores
 from serving.errors import RunError
+from serving.zeroshot import ZeroShot
 from serving.zeroshot_file import read_zeroshot
 from training.evaluate import main as evaluate
 from training.evaluation.holdouts import draw_holdouts
 from training.run import main as train
 from training.synthesis.vocabulary import RATE_HZ
+from training.text_encoders import text_encoder
 from training.zeroshot_maps import fit_zeroshot
 
 # Names whose descriptions the text encoder knows, and sounds that are easily told apart.
@@ -107,19 +109,33 @@ def test_the_map_of_a_text_run_without_attributes_ranks_as_its_head_does(folder,
     assert json.loads((out / "evaluation" / "report.json").read_text())["run"]["zsl_texts_alone"] is None
 
 
-def test_attributes_place_the_classes_of_a_text_run_and_its_head_places_typed_labels(run):
+def test_attributes_place_the_classes_of_a_text_run_and_its_head_and_the_lexicon_typed_labels(run):
     zeroshot = read_zeroshot(run / "zeroshot.npz")
     weights = load_file(run / "weights.safetensors")
     assert set(json.loads((run / "config.json").read_text())["attributes"]) == set(CLASSES)
     assert zeroshot.given_targets.any(axis=1).all()
-    np.testing.assert_allclose(zeroshot.text_projection, weights["head.projection.weight"].numpy())
+    alone = ZeroShot(
+        zeroshot.mean, zeroshot.projection, zeroshot.class_names, zeroshot.class_vectors, zeroshot.seen, 1.0,
+        zeroshot.text_mean, weights["head.projection.weight"].numpy(),
+    )  # fmt: skip
+    labels = ["frying", "sizzling meat", "growling dog", "whispering"]
+    by_words, by_head = (each.choose(labels, text_encoder("glove+minilm")).targets for each in (zeroshot, alone))
+    assert 0.3 < float((by_words * by_head).sum(axis=1).mean()) < 0.95  # the lexicon's words take part beside the head
 
 
 def test_one_run_is_scored_with_its_controls_and_figures(run, capsys):
     assert evaluate([str(run), *cache(run)]) == 0
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert line["zsl_chance"] == 0.5
-    for name in ("seen_accuracy", "zsl", "zsl_texts_alone", "zsl_no_network", "zsl_random_vectors", "gzsl_area"):
+    for name in (
+        "seen_accuracy",
+        "zsl",
+        "zsl_texts_alone",
+        "zsl_names_alone",
+        "zsl_no_network",
+        "zsl_random_vectors",
+        "gzsl_area",
+    ):
         assert 0 <= line[name] <= 1
     out = run / "evaluation"
     for name in ("confusion.png", "map.png", "tradeoff.png"):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from training.data.class_attributes import BUILT_IN, attribute_columns, read_attributes
+from training.data.class_attributes import attribute_columns, built_in_attributes
 from training.synthesis.vocabulary import Qualities, draw_qualities
 from training.synthesis.vocabulary_attributes import NAMES, attributes_of, sound_attributes
 
@@ -10,7 +10,7 @@ BUZZ = Qualities(kind="motor", pitch="high", course="swelling", level="quiet", r
 
 
 def built_in_columns() -> list[str]:
-    known = read_attributes(BUILT_IN)
+    known = built_in_attributes()
     return attribute_columns(list(known), known)
 
 

@@ -1,0 +1,57 @@
+"""Where the words of a label that is typed later belong: regression from texts to embeddings.
+
+The seen classes are a few dozen texts, and a network's text head has learned those of their descriptions alone. So
+sounds whose attributes are written down (training.lexicon) take part: each stands where its attributes place it, and
+its name is the text. A label then belongs near the sounds whose names mean something similar.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.zeroshot import unit_rows
+from training.regression import Anchors, regression
+
+STRENGTH = 0.3  # lambda: docs/results/labels.md
+# What a word counts beside a seen class: alone, and beside published classes (training.published), whose places are
+# known and not predicted. docs/results/labels.md
+WEIGHT, WEIGHT_BESIDE_PUBLISHED = 1.0, 0.1
+HEAD_SHARE = 0.5  # of a text head's projection beside the regression: docs/results/labels.md
+
+
+@dataclass(frozen=True)
+class Words:
+    """Sounds with a name and attributes, centred as the classes are.
+
+    vectors     [n, text_size] float32 unit rows
+    attributes  [n, n_attributes] float32 unit rows
+    """
+
+    vectors: NDArray[np.float32]
+    attributes: NDArray[np.float32]
+
+    def anchors(self, attribute_projection: NDArray[np.float32]) -> Anchors:
+        """The words' vectors, and where their attributes are by attribute_projection [n_attributes, D]."""
+        return Anchors(self.vectors, unit_rows(self.attributes @ attribute_projection))
+
+
+def label_projection(
+    vectors: NDArray[np.float32], means: NDArray[np.float32], words: Anchors, *published: tuple[Anchors, float]
+) -> NDArray[np.float32]:
+    """The projection of label texts into the space of the embeddings: [text_size, D] float32.
+
+    vectors    [n_seen, text_size] and means [n_seen, D]: texts and prototypes of the seen classes
+    published  the classes of published weights, if there are any: as `further` of `regression`
+    """
+    weight = WEIGHT_BESIDE_PUBLISHED if published else WEIGHT
+    return regression(vectors, means, STRENGTH, (words, weight), *published)
+
+
+def with_head(regressed: NDArray[np.float32], head: NDArray[np.float32], words: Words) -> NDArray[np.float32]:
+    """The sum of a regression and a text head's projection, both [text_size, D], at HEAD_SHARE.
+
+    Both are scaled so that they give the words' vectors a mean length of 1.
+    """
+    mean_lengths = [np.linalg.norm(words.vectors @ part, axis=1).mean() for part in (regressed, head)]
+    return regressed / mean_lengths[0] + HEAD_SHARE * head / mean_lengths[1]
