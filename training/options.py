@@ -26,8 +26,8 @@ TEXT = {  # docs/results/zero-shot.md
     "yamnet-compact": Recipe(epochs=8),
     "vggish": Recipe(epochs=8),
 }
-CLASSES = {
-    "yamnet": Recipe(epochs=96, finishing=16, mixing="sound"),
+CLASSES = {  # docs/results/training.md
+    "yamnet": Recipe(epochs=96, finishing=16, mixup=1.0, mixing="sound", speed=1.25),
     "yamnet-compact": Recipe(epochs=88, finishing=8),
     "vggish": Recipe(epochs=11, finishing=1),  # an epoch has five of its short windows from each clip
 }
@@ -84,8 +84,8 @@ class Options(ComputeOptions):
     """weight decay of AdamW"""
     dropout: float | None = None
     """probability in the fully connected layers; default: 0.5 for yamnet-compact, 0.2 for the others"""
-    mixup: float = Recipe.mixup
-    """alpha of mixup's Beta distribution; 0: no mixup"""
+    mixup: float | None = None
+    """alpha of mixup's Beta distribution; 0: no mixup; default: 1 for yamnet with --objective classes, otherwise 0.3"""
     mixing: str | None = None
     """what mixup mixes: log-mel, or sound (magnitudes of equal loudness); default: sound for yamnet with --objective
     classes, otherwise log-mel"""
@@ -93,7 +93,7 @@ class Options(ComputeOptions):
     """maximum random gain, up or down, in decibels"""
     speed: float | None = None
     """largest change of speed, which changes time and pitch: 1.25 plays each crop 0.8 to 1.25 times as fast; 1: none;
-    default: 1.25 for yamnet with --objective text, otherwise 1"""
+    default: 1.25 for yamnet, otherwise 1"""
     text: str | None = None
     """encoder of the class texts: glove+minilm, glove, minilm, word2vec:FILE or sentence:FOLDER_OR_NAME; default:
     glove+minilm, with --objective whitening minilm"""
@@ -184,7 +184,7 @@ def check(options: Options) -> None:
         "batch_size": (recipe.batch_size >= 2, "2 or more"),
         "learning_rate": (0 < recipe.learning_rate < largest, "a positive number"),
         "weight_decay": (0 <= options.weight_decay < largest, "0 or more"),
-        "mixup": (0 <= options.mixup < largest, "0 or more"),
+        "mixup": (0 <= recipe.mixup < largest, "0 or more"),
         "gain_db": (0 <= options.gain_db < 200, "0 to 200"),
         "speed": (1 <= recipe.speed <= fastest, f"1 to {fastest:g}" if fastest > 1 else f"1 for {options.network}"),
         "vocabulary": (options.sounds == 0 or options.sounds >= 2, "0, or 2 or more"),
@@ -230,7 +230,7 @@ def recipe_of(options: Options) -> Recipe:
         batch_size=options.batch_size,
         learning_rate=recipe.learning_rate if options.learning_rate is None else options.learning_rate,
         weight_decay=options.weight_decay,
-        mixup=options.mixup,
+        mixup=recipe.mixup if options.mixup is None else options.mixup,
         mixing=options.mixing or recipe.mixing,
         gain_db=options.gain_db,
         crop=recipe.crop,
