@@ -22,30 +22,35 @@ HEAD_SHARE = 0.5  # of a text head's projection beside the regression: docs/resu
 
 @dataclass(frozen=True)
 class Words:
-    """Sounds with a name and attributes, centred as the classes are.
+    """Described sounds beside the classes of a data set, all centred on the seen classes, as unit rows.
 
-    vectors     [n, text_size] float32 unit rows
-    attributes  [n, n_attributes] float32 unit rows
+    vectors           [n, text_size] float32: of the names
+    attributes        [n, n_attributes] float32
+    class_attributes  [C, n_attributes] float32: of the classes, in the same columns
+    sounds            sounds that teach what these attributes mean beside the seen classes; None: there are none
     """
 
     vectors: NDArray[np.float32]
     attributes: NDArray[np.float32]
+    class_attributes: NDArray[np.float32]
+    sounds: Anchors | None = None
 
-    def anchors(self, attribute_projection: NDArray[np.float32]) -> Anchors:
+    def places(self, attribute_projection: NDArray[np.float32]) -> Anchors:
         """The words' vectors, and where their attributes are by attribute_projection [n_attributes, D]."""
         return Anchors(self.vectors, unit_rows(self.attributes @ attribute_projection))
 
 
 def label_projection(
-    vectors: NDArray[np.float32], means: NDArray[np.float32], words: Anchors, *published: tuple[Anchors, float]
+    vectors: NDArray[np.float32], means: NDArray[np.float32], places: Anchors, *published: tuple[Anchors, float]
 ) -> NDArray[np.float32]:
     """The projection of label texts into the space of the embeddings: [text_size, D] float32.
 
     vectors    [n_seen, text_size] and means [n_seen, D]: texts and prototypes of the seen classes
+    places     of the words
     published  the classes of published weights, if there are any: as `further` of `regression`
     """
     weight = WEIGHT_BESIDE_PUBLISHED if published else WEIGHT
-    return regression(vectors, means, STRENGTH, (words, weight), *published)
+    return regression(vectors, means, STRENGTH, (places, weight), *published)
 
 
 def with_head(regressed: NDArray[np.float32], head: NDArray[np.float32], words: Words) -> NDArray[np.float32]:

@@ -24,7 +24,7 @@ from training.fit.objectives import ClassObjective, JointObjective, Objective, V
 from training.fit.recipe import Epoch
 from training.fit.whitening import fit_embedding, fit_head
 from training.fit.workers import Workers
-from training.lexicon import load_lexicon
+from training.lexicon import Lexicon, load_lexicon
 from training.networks import Network, TextHead, build_network
 from training.pretraining import Where, pretrain
 from training.prototype_map import ClassSide
@@ -170,18 +170,11 @@ class Learner:
 
         train, validation  clips of seen classes: embeddings [n, 128], labels [n] that index the table's classes
         """
-        classes = self.recordings.table.classes
-        seen = np.isin(classes, config.split.seen)
-        if isinstance(network.head, TextHead):
-            classes = self.with_words(self.class_side(seen), config)
-            if sounds := self.described_sounds(config):
-                frames, known = sounds
-                every = ClipSet(frames, np.arange(len(known)), np.zeros(len(known), np.int64))
-                embeddings = embed_clips(network, every, self.compute.device).numpy()
-                classes = replace(classes, sounds=centred_anchors(known, embeddings))
-            return text_zeroshot(classes, network.head, train, validation)
-        assert config.map is not None
+        seen = np.isin(self.recordings.table.classes, config.split.seen)
         classes = self.with_words(self.class_side(seen), config)
+        if isinstance(network.head, TextHead):
+            return text_zeroshot(self._with_sounds(classes, config, network), network.head, train, validation)
+        assert config.map is not None
         if config.objective == "whitening":
             linear = network.embedding[0]
             assert isinstance(linear, nn.Linear)
@@ -199,23 +192,38 @@ class Learner:
         known = sound_attributes(vocabulary.qualities, attribute_columns(config.classes, config.attributes))
         return None if known is None else (vocabulary.frames, known)
 
+    def _with_sounds(self, classes: ClassSide, config: RunConfig, network: Network) -> ClassSide:
+        """The same with the sounds that the network has learned beside the recordings."""
+        if not config.vocabulary or (classes.attributes is None and classes.words is None):
+            return classes
+        vocabulary = self._vocabulary(config)
+        n_sounds = len(vocabulary.qualities)
+        every = ClipSet(vocabulary.frames, np.arange(n_sounds), np.zeros(n_sounds, np.int64))
+        embeddings = embed_clips(network, every, self.compute.device).numpy()
+        if sounds := self.described_sounds(config):
+            classes = replace(classes, sounds=centred_anchors(sounds[1], embeddings))
+        lexicon = self._lexicon(classes.seen, config)
+        known = None if lexicon is None else sound_attributes(vocabulary.qualities, lexicon.columns)
+        if classes.words is not None and known is not None:
+            classes = replace(classes, words=replace(classes.words, sounds=centred_anchors(known, embeddings)))
+        return classes
+
     def class_side(self, seen: NDArray[np.bool_]) -> ClassSide:
         """What is known of the table's classes without a recording, where `seen` [n_classes] are trained on."""
         attributes = None if self.attributes is None else class_vectors(self.attributes, seen)
         return ClassSide(self.recordings.table.classes, seen, class_vectors(self.texts, seen), attributes)
 
     def with_words(self, classes: ClassSide, config: RunConfig) -> ClassSide:
-        """The same with the lexicon's words, if the classes have attributes.
-
-        Where a class is unseen, they are everyday sounds alone, none of which is a class of ESC-50 or FSC22.
-        """
-        if self.attributes is None:
+        """The same with the lexicon's words, if the run makes use of the lexicon."""
+        lexicon = self._lexicon(classes.seen, config)
+        if lexicon is None:
             return classes
-        seen = classes.seen
-        lexicon = load_lexicon(config.text, config.class_texts, bool(seen.all()))
-        columns = attribute_columns(config.classes, config.attributes)
-        means = self.texts[seen].mean(axis=0), self.attributes[seen].mean(axis=0)
-        return classes if lexicon is None else replace(classes, words=lexicon.words(columns, *means))
+        known = [config.attributes[name] for name in config.classes] if config.attributes else None
+        return replace(classes, words=lexicon.words(self.texts, classes.seen, known))
+
+    def _lexicon(self, seen: NDArray[np.bool_], config: RunConfig) -> Lexicon | None:
+        """Where a class is unseen, it is that of everyday sounds, none of which is a class of ESC-50 or FSC22."""
+        return load_lexicon(config.text, config.class_texts, bool(seen.all())) if config.lexicon else None
 
     def with_published(self, classes: ClassSide, config: RunConfig, matrix: NDArray[np.floating]) -> ClassSide:
         """The same with the classes of the published weights, for an embedding that is features @ matrix."""

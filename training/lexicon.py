@@ -8,15 +8,18 @@ everyday sounds, attributes.toml the classes of ESC-50 and FSC22.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.data.class_attributes import attribute_rows, built_in_attributes, have_half
 from training.label_projection import Words
+from training.regression import regression
 from training.text_encoders import known_vectors, text_encoder
 from training.zeroshot_maps import centred_unit_rows, text_vectors
+
+TEXT_STRENGTH = 1.0  # lambda of the regression from texts to attributes
 
 
 @dataclass(frozen=True)
@@ -31,18 +34,30 @@ class Lexicon:
     attributes: tuple[Mapping[str, int], ...]
 
     def words(
-        self, columns: Sequence[str], text_mean: NDArray[np.float32], attribute_mean: NDArray[np.float32]
-    ) -> Words | None:
-        """The lexicon beside a data set's classes, centred as these are.
+        self, texts: NDArray[np.float32], seen: NDArray[np.bool_], known: Sequence[Mapping[str, int]] | None
+    ) -> Words:
+        """The lexicon beside a data set's classes.
 
-        columns         names of the classes' attributes
-        text_mean       [text_size] and attribute_mean [n_columns]: of the seen classes
-        returns         None: the classes have fewer than half of the lexicon's attributes
+        texts  [C, text_size] float32 and seen [C]: of the classes
+        known  the classes' attributes, in tenths; if they have fewer than half of the lexicon's names, or are None,
+               the lexicon says what attributes the classes' texts mean
         """
-        if not have_half(columns, {name for own in self.attributes for name in own}):
-            return None
-        known = attribute_rows(self.attributes, columns)
-        return Words(centred_unit_rows(self.texts, text_mean), centred_unit_rows(known, attribute_mean))
+        columns = self.columns
+        rows = attribute_rows(self.attributes, columns)
+        if known is not None and have_half({name for own in known for name in own}, columns):
+            of_classes = attribute_rows(known, columns)
+        else:
+            text_mean, row_mean = self.texts.mean(axis=0), rows.mean(axis=0)
+            by_text = regression(centred_unit_rows(self.texts, text_mean), rows - row_mean, TEXT_STRENGTH)
+            of_classes = centred_unit_rows(texts, text_mean) @ by_text + row_mean
+        text_mean, mean = texts[seen].mean(axis=0), of_classes[seen].mean(axis=0)
+        centred = centred_unit_rows(rows, mean), centred_unit_rows(of_classes, mean)
+        return Words(centred_unit_rows(self.texts, text_mean), *centred)
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """The names of the attributes."""
+        return sorted({name for own in self.attributes for name in own})
 
 
 @cache

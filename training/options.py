@@ -102,10 +102,10 @@ class Options(ComputeOptions):
     with --objective whitening name+description"""
     attributes: str | None = None
     """a TOML file with the attributes of each class, from which unseen classes are predicted (docs/training.md); none:
-    only the class texts; default: the attributes of ESC-50's and FSC22's classes, if they cover the data set's"""
+    only the class texts, and no lexicon; default: the built-in attributes, if they cover the data set's classes"""
     map: str | None = None
     """with --objective classes or whitening: the closed-form map between embeddings and class vectors, ridge, eszsl or
-    prototypes; default: ridge, with --objective whitening prototypes"""
+    prototypes; default: prototypes, with --attributes none ridge (--objective whitening: prototypes)"""
     init: Path | None = None
     """start from published weights: Google's yamnet.h5 or yamnet.tflite, the embedder.onnx of a yamnet-audioset bundle
     such as demo/model, torch_audioset's YAMNet or torchvggish's VGGish (.safetensors, .pt, .pth); with YAMNet's, the
@@ -250,11 +250,10 @@ def configure(options: Options, table: ClipTable) -> RunConfig:
         text_size = text_encoder(options.encoder)([describe_class(table.classes[0])]).shape[1]
     whitening = options.goal == "whitening"
     attributes = choose_attributes(table.classes, options.attributes)
-    chosen_map = (
-        None if options.goal == "text" else options.map or ("prototypes" if whitening or attributes else "ridge")
-    )
+    lexicon = options.attributes != "none"
+    chosen_map = None if options.goal == "text" else options.map or ("prototypes" if whitening or lexicon else "ridge")
     if chosen_map in LAMBDAS:  # these maps are regressions on the texts
-        attributes = {}
+        attributes, lexicon = {}, False
     dropout = options.dropout
     if dropout is None:
         dropout = 0.5 if options.network == "yamnet-compact" else 0.2
@@ -275,6 +274,7 @@ def configure(options: Options, table: ClipTable) -> RunConfig:
         text=full_name(options.encoder),
         map=chosen_map,
         attributes=attributes,
+        lexicon=lexicon,
         class_texts=options.class_texts or ("name+description" if whitening else "description"),
         init=identify(options.init) if options.init else None,
         classes=list(table.classes),

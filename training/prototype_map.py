@@ -59,8 +59,7 @@ class ClassSide:
     attributes  [C, n_attributes] float32: those of the classes, centred on the seen ones, as unit rows; None: unknown
     published   the classes of the published weights in the space of the embeddings; None: there are none
     sounds      sounds that teach what attributes mean beside the seen classes; None: there are none
-    words       sounds that teach what the words of typed labels mean; None: the classes' texts alone do. They need
-                attributes
+    words       sounds that teach what the words of typed labels mean; None: the classes' texts alone do
     """
 
     names: Sequence[str]
@@ -81,7 +80,8 @@ def prototype_map(classes: ClassSide, train: Labelled, strength: float) -> ZeroS
     by_text = regression(classes.vectors[heard], means, strength, *_published(classes))
     targets = np.zeros((len(classes.names), len(mean)), np.float32)  # zeros: the text places the class
     if classes.attributes is not None:
-        targets = unit_rows(classes.attributes @ _attribute_projection(classes, heard, means, strength))
+        by_attributes = _attribute_projection(classes.attributes[heard], means, strength, classes.sounds)
+        targets = unit_rows(classes.attributes @ by_attributes)
         if classes.published is not None:
             targets = drawn_to_text(targets, classes, by_text, max(1.0, EQUAL_CLASSES / len(heard)))
     targets[heard] = unit_rows(means.astype(np.float32))  # no prediction is needed: docs/results/zero-shot.md
@@ -97,12 +97,11 @@ def prototype_map(classes: ClassSide, train: Labelled, strength: float) -> ZeroS
     )
 
 
-def typed_projection(classes: ClassSide, train: Labelled, strength: float) -> NDArray[np.float32]:
-    """The projection [text_size, D] of labels that are typed later, where there are words. As of `prototype_map`."""
-    assert classes.words is not None
+def typed_projection(classes: ClassSide, words: Words, train: Labelled, strength: float) -> NDArray[np.float32]:
+    """The projection [text_size, D] of labels that are typed later. train, strength: as of `prototype_map`."""
     _, heard, means = _prototypes(train)
-    words = classes.words.anchors(_attribute_projection(classes, heard, means, strength))
-    return label_projection(classes.vectors[heard], means, words, *_published(classes))
+    places = words.places(_attribute_projection(words.class_attributes[heard], means, strength, words.sounds))
+    return label_projection(classes.vectors[heard], means, places, *_published(classes))
 
 
 def _prototypes(train: Labelled) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
@@ -118,12 +117,10 @@ def _published(classes: ClassSide) -> list[tuple[Anchors, float]]:
 
 
 def _attribute_projection(
-    classes: ClassSide, heard: NDArray[np.int64], means: NDArray[np.float32], strength: float
+    attributes: NDArray[np.float32], means: NDArray[np.float32], strength: float, sounds: Anchors | None
 ) -> NDArray[np.float32]:
-    """The regression from attributes to embeddings: [n_attributes, D]."""
-    assert classes.attributes is not None
-    sounds = [] if classes.sounds is None else [(classes.sounds, SOUND_WEIGHT)]
-    return regression(classes.attributes[heard], means, strength, *sounds)
+    """The regression from attributes to embeddings: [n_attributes, D]. attributes, means: of the classes with clips."""
+    return regression(attributes, means, strength, *([] if sounds is None else [(sounds, SOUND_WEIGHT)]))
 
 
 def drawn_to_text(

@@ -49,6 +49,7 @@ class RunConfig:
     init               name and SHA-256 of the published weights that training started from; None: random weights
     class_texts        what of a class is encoded: one of serving.text_model.text_source.CLASS_TEXTS
     attributes         those of each class, in tenths, see training.data.class_attributes; empty: none
+    lexicon            whether the lexicon teaches the map what words mean; older runs had none
     skipped            clips that cannot be read and were left out, relative to data_dir
     """
 
@@ -73,6 +74,7 @@ class RunConfig:
     skipped: list[str] = field(default_factory=list)
     class_texts: str = "description"
     attributes: Attributes = field(default_factory=dict)
+    lexicon: bool = False
 
     def attribute_matrix(self) -> NDArray[np.float32] | None:
         """The attributes of all classes [n_classes, n_attributes], 0 to 1; None if there are none."""

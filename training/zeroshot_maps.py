@@ -66,28 +66,28 @@ def class_vectors(texts: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArra
 def text_zeroshot(classes: ClassSide, head: TextHead, train: Labelled, validation: Labelled | None = None) -> ZeroShot:
     """The map that a network's text head learned in training.
 
-    Where the classes have attributes, they stand in the space of the embeddings, as in the prototype map, and the
-    head's projection places the texts there. An unseen class stands between what its attributes and its text predict.
-    Labels that are typed later stand where the head and the lexicon's words together place them.
+    With attributes or words, seen classes stand at their prototypes, as in the prototype map. An unseen class stands
+    between what its attributes and its text, by the head's projection, predict. Labels that are typed later, and unseen
+    classes without attributes, stand where the head and the words together place them.
     The head has learned the texts of pseudo-unseen classes, so lambda and the offset are chosen without it. The sounds
     of the vocabulary, which the network has learned beside the clips, take part in what attributes predict, and in the
     choice of lambda.
     train, validation   as of `fit_zeroshot`
     """
-    projection = head.projection.weight.detach().cpu().numpy().T.copy()  # [128, text_size]
+    projection = head.projection.weight.detach().cpu().numpy()  # [text_size, 128]
+    if classes.attributes is None and classes.words is None:
+        no_mean = np.zeros(projection.shape[1], np.float32)
+        to_texts = projection.T.copy()
+        return ZeroShot(no_mean, to_texts, list(classes.names), classes.vectors, classes.seen, head.scale.item())
+    fitted = _fit_prototypes(classes, train, validation)
+    assert fitted.given_targets is not None
+    assert fitted.text_projection is not None
+    targets = fitted.given_targets
     if classes.attributes is not None:
-        fitted = _fit_prototypes(classes, train, validation)
-        assert fitted.given_targets is not None
-        text_projection = projection.T.copy()
-        between = drawn_to_text(fitted.given_targets, classes, text_projection, TEXT_SHARE)
         heard = np.isin(np.arange(len(classes.names)), train[1])[:, None]
-        targets = np.where(heard, fitted.given_targets, between)
-        if classes.words is not None:
-            assert fitted.text_projection is not None
-            text_projection = with_head(fitted.text_projection, text_projection, classes.words)
-        return replace(fitted, text_projection=text_projection, given_targets=targets)
-    no_mean = np.zeros(len(projection), np.float32)
-    return ZeroShot(no_mean, projection, list(classes.names), classes.vectors, classes.seen, head.scale.item())
+        targets = np.where(heard, targets, drawn_to_text(targets, classes, projection, TEXT_SHARE))
+    typed = projection if classes.words is None else with_head(fitted.text_projection, projection, classes.words)
+    return replace(fitted, text_projection=typed, given_targets=targets)
 
 
 def fit_zeroshot(
@@ -153,7 +153,7 @@ def _fit_prototypes(classes: ClassSide, train: Labelled, validation: Labelled | 
     temperature = float(TEMPERATURES[np.mean(losses, axis=0).argmin()])
     fitted = replace(prototype_map(classes, train, strength), temperature=temperature)
     if classes.words is not None:
-        fitted = replace(fitted, text_projection=typed_projection(classes, train, strength))
+        fitted = replace(fitted, text_projection=typed_projection(classes, classes.words, train, strength))
     if not offset:
         return fitted
     n_seen, n_unseen = draw_sizes(len(np.unique(train[1])))

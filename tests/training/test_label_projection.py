@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from serving.label_lists import ESC50
 from serving.zeroshot import ZeroShot, unit_rows
+from training.data.class_attributes import attribute_rows, choose_attributes
 from training.label_projection import Words
 from training.lexicon import load_lexicon
 from training.networks import TextHead
 from training.prototype_map import ClassSide
-from training.zeroshot_maps import fit_zeroshot, text_zeroshot
+from training.text_encoders import text_encoder
+from training.zeroshot_maps import fit_zeroshot, text_vectors, text_zeroshot
 
 N_ATTRIBUTES, TEXT_SIZE, SIZE = 6, 40, 128
 
@@ -28,7 +31,8 @@ def planted():
     sounds = (places[labels] + rng.standard_normal((200, SIZE))).astype(np.float32)
     names = [str(number) for number in range(10)]
     classes = ClassSide(names, np.ones(10, bool), texts[:10], attributes[:10])
-    return replace(classes, words=Words(texts[10:150], attributes[10:150])), (sounds, labels), texts[150:], places[150:]
+    words = Words(texts[10:150], attributes[10:150], attributes[:10])
+    return replace(classes, words=words), (sounds, labels), texts[150:], places[150:]
 
 
 def nearness(fitted: ZeroShot, typed: np.ndarray, places: np.ndarray) -> float:
@@ -59,13 +63,52 @@ def test_the_lexicon_has_a_vector_and_the_classes_attributes_for_each_word():
     everyday = load_lexicon("glove", "description", benchmark_classes=False)
     every = load_lexicon("glove", "description", benchmark_classes=True)
     assert len(every.texts) == len(every.attributes) > len(everyday.texts) > 400
-    words = everyday.words(["high", "hissing", "short"], np.zeros(50, np.float32), np.zeros(3, np.float32))
-    assert words is None  # too few of the lexicon's attributes
-    columns = sorted({name for own in every.attributes for name in own})
-    words = everyday.words(columns, every.texts.mean(axis=0), np.zeros(len(columns), np.float32))
-    for rows in (words.vectors, words.attributes):
-        assert np.isfinite(rows).all()
-        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+    assert all(len(row) == 50 for row in every.texts)
+    assert {"hissing", "voice", "short"} < set(every.columns)
+
+
+def test_the_lexicon_is_centred_on_the_seen_classes():
+    lexicon = load_lexicon("glove", "description", benchmark_classes=False)
+    texts = lexicon.texts[:4] + np.float32(0.1)
+    seen = np.array([True, True, True, False])
+    words = lexicon.words(texts, seen, lexicon.attributes[:4])
+    rows = attribute_rows(lexicon.attributes, lexicon.columns)
+    np.testing.assert_allclose(words.vectors, unit_rows(lexicon.texts - texts[seen].mean(axis=0)), atol=1e-6)
+    np.testing.assert_allclose(words.attributes, unit_rows(rows - rows[:3].mean(axis=0)), atol=1e-6)
+    np.testing.assert_allclose(words.class_attributes, words.attributes[:4], atol=1e-6)
+
+
+@pytest.mark.parametrize("known", [None, "of other names"])
+def test_the_lexicon_says_what_attributes_the_texts_of_classes_mean(known):
+    """For classes without attributes, or with attributes of other names than the lexicon's."""
+    lexicon = load_lexicon("glove+minilm", "description", benchmark_classes=False)
+    true = choose_attributes(ESC50, None)
+    texts = text_vectors(ESC50, text_encoder("glove+minilm"))
+    others = known and [{"shrill": 10, "plump": index % 10} for index in range(50)]
+    every = np.ones(50, bool)
+    told = lexicon.words(texts, every, [true[name] for name in ESC50]).class_attributes
+    guessed = lexicon.words(texts, every, others).class_attributes
+    own = (told * guessed).sum(axis=1)
+    others_mean = (told @ guessed.T).sum(axis=1) - own
+    assert own.mean() > 0.4
+    assert (own > others_mean / 49 + 0.1).mean() > 0.9
+
+
+def test_words_place_the_unseen_classes_that_have_no_attributes(planted):
+    classes, (sounds, labels), _, _ = planted
+    unseen = np.arange(10) >= 7
+    train = sounds[~unseen[labels]], labels[~unseen[labels]]
+    torch.manual_seed(0)
+    head = TextHead(7, TEXT_SIZE)
+    without = replace(classes, seen=~unseen, attributes=None)
+    fitted = text_zeroshot(without, head, train)
+    assert not fitted.given_targets[unseen].any()
+    means = np.stack([sounds[labels == label].mean(axis=0) for label in np.flatnonzero(unseen)]) - fitted.mean
+    assert (fitted.targets[unseen] * unit_rows(means)).sum(axis=1).mean() > 0.6
+    assert fitted.offset != 0
+    by_head = text_zeroshot(replace(without, words=None), head, train)
+    assert by_head.given_targets is None
+    assert by_head.offset == 0
 
 
 def test_an_encoder_without_any_of_the_words_has_no_lexicon(tmp_path):

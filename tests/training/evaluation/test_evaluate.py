@@ -123,6 +123,28 @@ def test_attributes_place_the_classes_of_a_text_run_and_its_head_and_the_lexicon
     assert 0.3 < float((by_words * by_head).sum(axis=1).mean()) < 0.95  # the lexicon's words take part beside the head
 
 
+@pytest.mark.parametrize("objective", ["text", "classes"])
+def test_classes_of_ones_own_need_no_attributes_for_the_lexicon(objective, tmp_path):
+    rng = np.random.default_rng(1)
+    kinds = {"old clock": "clock_tick", "tin roof": "rain", "alarm horn": "siren", "night insects": "crickets"}
+    for name, kind in kinds.items():
+        (tmp_path / "own" / name).mkdir(parents=True)
+        for number in range(4):
+            soundfile.write(tmp_path / "own" / name / f"{number}.wav", sound(kind, rng), RATE_HZ)
+    out = tmp_path / "run"
+    flags = f"--dataset folder --data-dir {tmp_path}/own --network yamnet-compact --objective {objective} --epochs 1"
+    flags += f" --batch-size 4 --validation-share 0.25 --vocabulary {12 * (objective == 'text')} --vocabulary-epochs 1"
+    assert train([*flags.split(), "--unseen", "tin roof,alarm horn", *cache(out), "--out", str(out)]) == 0
+    config = json.loads((out / "config.json").read_text())
+    assert (config["lexicon"], config["attributes"]) == (True, {})
+    assert config["map"] == (None if objective == "text" else "prototypes")
+    zeroshot = read_zeroshot(out / "zeroshot.npz")
+    np.testing.assert_array_equal(zeroshot.given_targets.any(axis=1), zeroshot.seen)  # texts place the unseen ones
+    assert evaluate([str(out), *cache(out)]) == 0
+    scores = json.loads((out / "evaluation" / "report.json").read_text())["run"]
+    assert 0 <= scores["zsl_names_alone"] <= 1
+
+
 def test_one_run_is_scored_with_its_controls_and_figures(run, capsys):
     assert evaluate([str(run), *cache(run)]) == 0
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
