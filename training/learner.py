@@ -96,11 +96,11 @@ class Learner:
             if config.objective == "whitening":
                 if config.map == "prototypes":
                     known = self.classifier(config)
-                    say(
-                        "these weights have no classifier: only the seen classes say where texts belong"
-                        if known is None
-                        else f"{len(known.texts)} classes of AudioSet and the seen classes say where texts belong"
-                    )
+                    if known is not None:
+                        say(f"{len(known.texts)} classes of AudioSet and the seen classes say where texts belong")
+                    else:
+                        others = "the lexicon and" if config.lexicon else "only"
+                        say(f"these weights have no classifier: {others} the seen classes say where texts belong")
                 return network, self._whiten(network, train, validation, run)
             if not report.statistics and not resume:
                 measured = (train.frames, train.clips)
@@ -171,15 +171,17 @@ class Learner:
         train, validation  clips of seen classes: embeddings [n, 128], labels [n] that index the table's classes
         """
         seen = np.isin(self.recordings.table.classes, config.split.seen)
-        classes = self.with_words(self.class_side(seen), config)
+        classes = self.class_side(seen)
         if isinstance(network.head, TextHead):
-            return text_zeroshot(self._with_sounds(classes, config, network), network.head, train, validation)
+            classes = self._with_sounds(self.with_words(classes, config), config, network)
+            return text_zeroshot(classes, network.head, train, validation)
         assert config.map is not None
+        matrix = None
         if config.objective == "whitening":
             linear = network.embedding[0]
             assert isinstance(linear, nn.Linear)
-            classes = self.with_published(classes, config, linear.weight.detach().cpu().numpy().T)
-        return fit_zeroshot(classes, train, validation, config.map)
+            matrix = linear.weight.detach().cpu().numpy().T
+        return fit_zeroshot(self.with_words(classes, config, matrix), train, validation, config.map)
 
     def described_sounds(self, config: RunConfig) -> tuple[ClipFrames, NDArray[np.float32]] | None:
         """The vocabulary that a network learns beside the recordings, and its attributes [n_sounds, n_attributes].
@@ -213,8 +215,16 @@ class Learner:
         attributes = None if self.attributes is None else class_vectors(self.attributes, seen)
         return ClassSide(self.recordings.table.classes, seen, class_vectors(self.texts, seen), attributes)
 
-    def with_words(self, classes: ClassSide, config: RunConfig) -> ClassSide:
-        """The same with the lexicon's words, if the run makes use of the lexicon."""
+    def with_words(
+        self, classes: ClassSide, config: RunConfig, matrix: NDArray[np.floating] | None = None
+    ) -> ClassSide:
+        """The same with what says where words belong: the classes of published weights, or else the lexicon.
+
+        matrix   [n_features, D]: the embedding is features @ matrix; None: the network has been trained
+        """
+        classifier = self.classifier(config)
+        if matrix is not None and classifier is not None:
+            return replace(classes, published=classifier.under(matrix))  # they say it better: docs/results/labels.md
         lexicon = self._lexicon(classes.seen, config)
         if lexicon is None:
             return classes
@@ -224,11 +234,6 @@ class Learner:
     def _lexicon(self, seen: NDArray[np.bool_], config: RunConfig) -> Lexicon | None:
         """Where a class is unseen, it is that of everyday sounds, none of which is a class of ESC-50 or FSC22."""
         return load_lexicon(config.text, config.class_texts, bool(seen.all())) if config.lexicon else None
-
-    def with_published(self, classes: ClassSide, config: RunConfig, matrix: NDArray[np.floating]) -> ClassSide:
-        """The same with the classes of the published weights, for an embedding that is features @ matrix."""
-        classifier = self.classifier(config)
-        return classes if classifier is None else replace(classes, published=classifier.under(matrix))
 
     def classifier(self, config: RunConfig) -> PublishedClassifier | None:
         """The classifier of the published weights, if they have one and the map learns from it."""

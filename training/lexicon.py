@@ -2,7 +2,7 @@
 
     frying = {fire = 3, metal = 3, indoors = 10, high = 10, hissing = 9, noisy = 10, continuous = 10}
 
-Their names and attributes teach the map where the words of a label belong (training.label_projection). sounds.toml has
+Their names and attributes teach the map where the words of a label belong (training.words). sounds.toml has
 everyday sounds, attributes.toml the classes of ESC-50 and FSC22.
 """
 
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.class_attributes import attribute_rows, built_in_attributes, have_half
-from training.label_projection import Words
 from training.regression import regression
 from training.text_encoders import known_vectors, text_encoder
+from training.words import Words
 from training.zeroshot_maps import centred_unit_rows, text_vectors
 
 TEXT_STRENGTH = 1.0  # lambda of the regression from texts to attributes

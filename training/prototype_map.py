@@ -9,7 +9,7 @@ P15-1027).
 
 Seen classes stand at their own prototypes, unseen ones where the regression places them. Where the classes have
 attributes (training.data.class_attributes), these place the unseen classes, and texts only the labels that are typed
-later: see training.label_projection.
+later: see training.words.
 
 Published weights with a classifier know more classes than the recordings have (training.published.audioset_classes).
 Their names and their directions then take part in the regression from texts, and an unseen class with attributes stands
@@ -30,14 +30,16 @@ from numpy.typing import NDArray
 
 from serving.zeroshot import ZeroShot, unit_rows
 from training.evaluation.scoring import tradeoff, zsl
-from training.label_projection import Words, label_projection
 from training.regression import Anchors, regression
+from training.words import Words
 
 STRENGTHS = (0.3, 1.0, 3.0, 10.0)  # lambda
 # What a published class counts beside a seen one. With 1, the 521 outvote the seen classes, which are then recognised
 # worse in other words than without published classes, see docs/results/zero-shot.md.
 PUBLISHED_WEIGHT = 0.2
 SOUND_WEIGHT = 0.03  # what a sound of the vocabulary counts beside a seen class: docs/results/zero-shot.md
+WORD_STRENGTH = 0.3  # lambda where words take part: docs/results/labels.md
+WORD_WEIGHT = 1.0  # what a word counts beside a seen class
 # With so many seen classes, an attributes' prediction counts as much as that of a text, which published classes teach
 # too; with n of them, n / 20 as much: docs/results/zero-shot.md.
 EQUAL_CLASSES = 20
@@ -59,7 +61,8 @@ class ClassSide:
     attributes  [C, n_attributes] float32: those of the classes, centred on the seen ones, as unit rows; None: unknown
     published   the classes of the published weights in the space of the embeddings; None: there are none
     sounds      sounds that teach what attributes mean beside the seen classes; None: there are none
-    words       sounds that teach what the words of typed labels mean; None: the classes' texts alone do
+    words       sounds that teach what the words of typed labels mean; None: the texts of the classes and of published
+                ones do
     """
 
     names: Sequence[str]
@@ -77,7 +80,8 @@ def prototype_map(classes: ClassSide, train: Labelled, strength: float) -> ZeroS
     train    embeddings [n, D] and labels [n], indices into the names; classes without a clip take no part
     """
     mean, heard, means = _prototypes(train)
-    by_text = regression(classes.vectors[heard], means, strength, *_published(classes))
+    published = [] if classes.published is None else [(classes.published, PUBLISHED_WEIGHT)]
+    by_text = regression(classes.vectors[heard], means, strength, *published)
     targets = np.zeros((len(classes.names), len(mean)), np.float32)  # zeros: the text places the class
     if classes.attributes is not None:
         by_attributes = _attribute_projection(classes.attributes[heard], means, strength, classes.sounds)
@@ -101,7 +105,7 @@ def typed_projection(classes: ClassSide, words: Words, train: Labelled, strength
     """The projection [text_size, D] of labels that are typed later. train, strength: as of `prototype_map`."""
     _, heard, means = _prototypes(train)
     places = words.places(_attribute_projection(words.class_attributes[heard], means, strength, words.sounds))
-    return label_projection(classes.vectors[heard], means, places, *_published(classes))
+    return regression(classes.vectors[heard], means, WORD_STRENGTH, (places, WORD_WEIGHT))
 
 
 def _prototypes(train: Labelled) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
@@ -110,10 +114,6 @@ def _prototypes(train: Labelled) -> tuple[NDArray[np.float32], NDArray[np.int64]
     mean = embeddings.mean(axis=0)
     heard = np.unique(labels)
     return mean, heard, np.stack([embeddings[labels == c].mean(axis=0) for c in heard]) - mean
-
-
-def _published(classes: ClassSide) -> list[tuple[Anchors, float]]:
-    return [] if classes.published is None else [(classes.published, PUBLISHED_WEIGHT)]
 
 
 def _attribute_projection(

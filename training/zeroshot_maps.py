@@ -22,7 +22,6 @@ from serving.text_model.text_model import encode_classes
 from serving.text_model.text_source import CLASS_TEXTS
 from serving.zeroshot import ZeroShot, unit_rows
 from training.data.known_classes import describe_class
-from training.label_projection import with_head
 from training.networks import TextHead
 from training.prototype_map import (
     DEFAULT_STRENGTH,
@@ -36,6 +35,7 @@ from training.prototype_map import (
 )
 from training.regression import centred_anchors
 from training.text_encoders import TextEncoder
+from training.words import with_head
 
 # gamma regularises the embeddings' side, lambda the texts' side. lambda = infinity is ridge regression.
 GAMMAS = tuple(10.0**power for power in range(-2, 5))

@@ -129,7 +129,7 @@ def _whitened_fit(learner: Learner, config: RunConfig) -> Fit:
         embeddings /= np.linalg.norm(embeddings[train], axis=1).mean()
         seen = ~unseen
         clips = embeddings[train], labels[train]
-        classes = learner.with_published(learner.with_words(learner.class_side(seen), config), config, matrix)
+        classes = learner.with_words(learner.class_side(seen), config, matrix)
         zeroshot = fit_zeroshot(classes, clips, None, config.map or "ridge")
         return replace(zeroshot, text_mean=learner.texts[seen].mean(axis=0)), embeddings
 

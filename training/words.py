@@ -11,12 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.zeroshot import unit_rows
-from training.regression import Anchors, regression
+from training.regression import Anchors
 
-STRENGTH = 0.3  # lambda: docs/results/labels.md
-# What a word counts beside a seen class: alone, and beside published classes (training.published), whose places are
-# known and not predicted. docs/results/labels.md
-WEIGHT, WEIGHT_BESIDE_PUBLISHED = 1.0, 0.1
 HEAD_SHARE = 0.5  # of a text head's projection beside the regression: docs/results/labels.md
 
 
@@ -38,19 +34,6 @@ class Words:
     def places(self, attribute_projection: NDArray[np.float32]) -> Anchors:
         """The words' vectors, and where their attributes are by attribute_projection [n_attributes, D]."""
         return Anchors(self.vectors, unit_rows(self.attributes @ attribute_projection))
-
-
-def label_projection(
-    vectors: NDArray[np.float32], means: NDArray[np.float32], places: Anchors, *published: tuple[Anchors, float]
-) -> NDArray[np.float32]:
-    """The projection of label texts into the space of the embeddings: [text_size, D] float32.
-
-    vectors    [n_seen, text_size] and means [n_seen, D]: texts and prototypes of the seen classes
-    places     of the words
-    published  the classes of published weights, if there are any: as `further` of `regression`
-    """
-    weight = WEIGHT_BESIDE_PUBLISHED if published else WEIGHT
-    return regression(vectors, means, STRENGTH, (places, weight), *published)
 
 
 def with_head(regressed: NDArray[np.float32], head: NDArray[np.float32], words: Words) -> NDArray[np.float32]:

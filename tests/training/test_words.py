@@ -9,11 +9,11 @@ import torch
 from serving.label_lists import ESC50
 from serving.zeroshot import ZeroShot, unit_rows
 from training.data.class_attributes import attribute_rows, choose_attributes
-from training.label_projection import Words
 from training.lexicon import load_lexicon
 from training.networks import TextHead
 from training.prototype_map import ClassSide
 from training.text_encoders import text_encoder
+from training.words import Words
 from training.zeroshot_maps import fit_zeroshot, text_vectors, text_zeroshot
 
 N_ATTRIBUTES, TEXT_SIZE, SIZE = 6, 40, 128
