@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from serving.zeroshot import ZeroShot
 from training.compute import Compute
-from training.data.class_attributes import attribute_columns
+from training.data.class_attributes import attribute_columns, have_half
 from training.data.clip_frames import ClipFrames, ClipSet
 from training.data.splits import ClipSplit
 from training.fit.checkpoint import load_tensors, save_tensors, write_text
@@ -220,12 +220,18 @@ class Learner:
     ) -> ClassSide:
         """The same with what says where words belong: the classes of published weights, or else the lexicon.
 
+        Published classes say it better: docs/results/labels.md. The lexicon guesses their attributes from their names,
+        and they then teach what attributes mean.
         matrix   [n_features, D]: the embedding is features @ matrix; None: the network has been trained
         """
-        classifier = self.classifier(config)
+        classifier, lexicon = self.classifier(config), self._lexicon(classes.seen, config)
         if matrix is not None and classifier is not None:
-            return replace(classes, published=classifier.under(matrix))  # they say it better: docs/results/labels.md
-        lexicon = self._lexicon(classes.seen, config)
+            published = classifier.under(matrix)
+            columns = attribute_columns(config.classes, config.attributes) if config.attributes else []
+            if lexicon is None or not have_half(columns, lexicon.columns):
+                return replace(classes, published=published)
+            guessed = centred_anchors(lexicon.guess(classifier.texts, columns), published.directions)
+            return replace(classes, published=published, sounds=guessed)
         if lexicon is None:
             return classes
         known = [config.attributes[name] for name in config.classes] if config.attributes else None

@@ -47,12 +47,17 @@ class Lexicon:
         if known is not None and have_half({name for own in known for name in own}, columns):
             of_classes = attribute_rows(known, columns)
         else:
-            text_mean, row_mean = self.texts.mean(axis=0), rows.mean(axis=0)
-            by_text = regression(centred_unit_rows(self.texts, text_mean), rows - row_mean, TEXT_STRENGTH)
-            of_classes = centred_unit_rows(texts, text_mean) @ by_text + row_mean
+            of_classes = self.guess(texts, columns)
         text_mean, mean = texts[seen].mean(axis=0), of_classes[seen].mean(axis=0)
         centred = centred_unit_rows(rows, mean), centred_unit_rows(of_classes, mean)
         return Words(centred_unit_rows(self.texts, text_mean), *centred)
+
+    def guess(self, texts: NDArray[np.float32], columns: Sequence[str]) -> NDArray[np.float32]:
+        """The attributes that texts [n, text_size] mean: [n, n_columns] float32; 0 where the lexicon lacks a name."""
+        rows = attribute_rows(self.attributes, columns)
+        text_mean, row_mean = self.texts.mean(axis=0), rows.mean(axis=0)
+        by_text = regression(centred_unit_rows(self.texts, text_mean), rows - row_mean, TEXT_STRENGTH)
+        return centred_unit_rows(texts, text_mean) @ by_text + row_mean
 
     @cached_property
     def columns(self) -> list[str]:

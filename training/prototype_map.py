@@ -12,9 +12,10 @@ attributes (training.data.class_attributes), these place the unseen classes, and
 later: see training.words.
 
 Published weights with a classifier know more classes than the recordings have (training.published.audioset_classes).
-Their names and their directions then take part in the regression from texts, and an unseen class with attributes stands
-between its attributes' prediction and its text's: halfway, or nearer to the text's where few seen classes teach what
-attributes mean.
+Their names and their directions then take part in the regression from texts. In the regression from attributes they
+take part with the attributes that the lexicon (training.lexicon) guesses from their names. An unseen class with
+attributes stands halfway between its attributes' prediction and its text's; without the lexicon nearer to the text's,
+where few seen classes teach what attributes mean.
 
 The sounds of the acoustic vocabulary that a network has learned (training.synthesis.vocabulary) have attributes too,
 from the properties that they were made from. They take part in the regression from attributes.
@@ -36,12 +37,12 @@ from training.words import Words
 STRENGTHS = (0.3, 1.0, 3.0, 10.0)  # lambda
 # What a published class counts beside a seen one. With 1, the 521 outvote the seen classes, which are then recognised
 # worse in other words than without published classes, see docs/results/zero-shot.md.
-PUBLISHED_WEIGHT = 0.2
+PUBLISHED_WEIGHT = 0.2  # in both regressions
 SOUND_WEIGHT = 0.03  # what a sound of the vocabulary counts beside a seen class: docs/results/zero-shot.md
 WORD_STRENGTH = 0.3  # lambda where words take part: docs/results/labels.md
 WORD_WEIGHT = 1.0  # what a word counts beside a seen class
-# With so many seen classes, an attributes' prediction counts as much as that of a text, which published classes teach
-# too; with n of them, n / 20 as much: docs/results/zero-shot.md.
+# If the seen classes alone teach what attributes mean, then with so many of them an attributes' prediction counts as
+# much as that of a text, which published classes teach too; with n of them, n / 20 as much: docs/results/zero-shot.md.
 EQUAL_CLASSES = 20
 DEFAULT_STRENGTH = 3.0  # for too few classes to choose
 DRAWS = 12  # of pseudo-unseen classes
@@ -60,7 +61,8 @@ class ClassSide:
     vectors     [C, text_size] float32 from `class_vectors`
     attributes  [C, n_attributes] float32: those of the classes, centred on the seen ones, as unit rows; None: unknown
     published   the classes of the published weights in the space of the embeddings; None: there are none
-    sounds      sounds that teach what attributes mean beside the seen classes; None: there are none
+    sounds      sounds, or published classes, that teach what attributes mean beside the seen classes; None: there are
+                none
     words       sounds that teach what the words of typed labels mean; None: the texts of the classes and of published
                 ones do
     """
@@ -84,10 +86,12 @@ def prototype_map(classes: ClassSide, train: Labelled, strength: float) -> ZeroS
     by_text = regression(classes.vectors[heard], means, strength, *published)
     targets = np.zeros((len(classes.names), len(mean)), np.float32)  # zeros: the text places the class
     if classes.attributes is not None:
-        by_attributes = _attribute_projection(classes.attributes[heard], means, strength, classes.sounds)
+        weight = SOUND_WEIGHT if classes.published is None else PUBLISHED_WEIGHT
+        by_attributes = _attribute_projection(classes.attributes[heard], means, strength, classes.sounds, weight)
         targets = unit_rows(classes.attributes @ by_attributes)
         if classes.published is not None:
-            targets = drawn_to_text(targets, classes, by_text, max(1.0, EQUAL_CLASSES / len(heard)))
+            share = max(1.0, EQUAL_CLASSES / len(heard)) if classes.sounds is None else 1.0
+            targets = drawn_to_text(targets, classes, by_text, share)
     targets[heard] = unit_rows(means.astype(np.float32))  # no prediction is needed: docs/results/zero-shot.md
     return ZeroShot(
         mean,
@@ -104,7 +108,8 @@ def prototype_map(classes: ClassSide, train: Labelled, strength: float) -> ZeroS
 def typed_projection(classes: ClassSide, words: Words, train: Labelled, strength: float) -> NDArray[np.float32]:
     """The projection [text_size, D] of labels that are typed later. train, strength: as of `prototype_map`."""
     _, heard, means = _prototypes(train)
-    places = words.places(_attribute_projection(words.class_attributes[heard], means, strength, words.sounds))
+    by_attributes = _attribute_projection(words.class_attributes[heard], means, strength, words.sounds, SOUND_WEIGHT)
+    places = words.places(by_attributes)
     return regression(classes.vectors[heard], means, WORD_STRENGTH, (places, WORD_WEIGHT))
 
 
@@ -117,10 +122,10 @@ def _prototypes(train: Labelled) -> tuple[NDArray[np.float32], NDArray[np.int64]
 
 
 def _attribute_projection(
-    attributes: NDArray[np.float32], means: NDArray[np.float32], strength: float, sounds: Anchors | None
+    attributes: NDArray[np.float32], means: NDArray[np.float32], strength: float, sounds: Anchors | None, weight: float
 ) -> NDArray[np.float32]:
     """The regression from attributes to embeddings: [n_attributes, D]. attributes, means: of the classes with clips."""
-    return regression(attributes, means, strength, *([] if sounds is None else [(sounds, SOUND_WEIGHT)]))
+    return regression(attributes, means, strength, *([] if sounds is None else [(sounds, weight)]))
 
 
 def drawn_to_text(

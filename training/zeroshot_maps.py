@@ -70,8 +70,7 @@ def text_zeroshot(classes: ClassSide, head: TextHead, train: Labelled, validatio
     between what its attributes and its text, by the head's projection, predict. Labels that are typed later, and unseen
     classes without attributes, stand where the head and the words together place them.
     The head has learned the texts of pseudo-unseen classes, so lambda and the offset are chosen without it. The sounds
-    of the vocabulary, which the network has learned beside the clips, take part in what attributes predict, and in the
-    choice of lambda.
+    of the vocabulary, which the network has learned beside the clips, take part in what attributes predict.
     train, validation   as of `fit_zeroshot`
     """
     projection = head.projection.weight.detach().cpu().numpy()  # [text_size, 128]
@@ -141,11 +140,10 @@ def _judged(train: Labelled, validation: Labelled | None) -> list[tuple[NDArray[
 
 def _fit_prototypes(classes: ClassSide, train: Labelled, validation: Labelled | None) -> ZeroShot:
     """The prototype map: pseudo-unseen classes choose lambda and the offset, the loss chooses the temperature."""
-    strength, offset = choose_strength(classes, train)
-    if classes.sounds is not None:
-        # A network that has learned described sounds places the pseudo-unseen classes, which it has learned too, near
-        # them. So the offset would be too small for classes that are truly unseen: docs/results/zero-shot.md.
-        offset = choose_strength(replace(classes, sounds=None), train)[1]
+    # Without the sounds: a network that has learned them places the pseudo-unseen classes, which it has learned too, near
+    # them, and published classes are these classes under other names. The offset would be too small for classes that are
+    # truly unseen: docs/results/zero-shot.md.
+    strength, offset = choose_strength(replace(classes, sounds=None), train)
     losses = [
         _losses(prototype_map(classes, (train[0][rows], train[1][rows]), strength), *others)
         for rows, others in _judged(train, validation)
