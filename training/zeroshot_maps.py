@@ -140,9 +140,9 @@ def _judged(train: Labelled, validation: Labelled | None) -> list[tuple[NDArray[
 
 def _fit_prototypes(classes: ClassSide, train: Labelled, validation: Labelled | None) -> ZeroShot:
     """The prototype map: pseudo-unseen classes choose lambda and the offset, the loss chooses the temperature."""
-    # Without the sounds: a network that has learned them places the pseudo-unseen classes, which it has learned too, near
-    # them, and published classes are these classes under other names. The offset would be too small for classes that are
-    # truly unseen: docs/results/zero-shot.md.
+    # Without the sounds: a network that has learned them places the pseudo-unseen classes, which it has learned too,
+    # near them, and published classes are these classes under other names. The offset would be too small for classes
+    # that are truly unseen: docs/results/zero-shot.md.
     strength, offset = choose_strength(replace(classes, sounds=None), train)
     losses = [
         _losses(prototype_map(classes, (train[0][rows], train[1][rows]), strength), *others)

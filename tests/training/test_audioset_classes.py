@@ -125,6 +125,23 @@ def test_the_fewer_seen_classes_teach_what_attributes_mean_the_more_the_text_cou
     assert nearness(3) > 0.97 > 0.94 > nearness(9)
 
 
+def test_published_classes_teach_what_attributes_mean():
+    """40 published classes, whose places follow their attributes, tell what three seen classes cannot."""
+    classes, _, embeddings, labels = planted()
+    rng = np.random.default_rng(4)
+    known = rng.standard_normal((52, 10)).astype(np.float32)
+    places = unit_rows(known @ rng.standard_normal((10, 16)).astype(np.float32))
+    embeddings = (places[labels] + 0.1 * rng.standard_normal(embeddings.shape)).astype(np.float32)
+    train = embeddings[labels < 3], labels[labels < 3]
+    others = Anchors(unit_rows(rng.standard_normal((40, 40)).astype(np.float32)), places[12:])
+    alone = replace(classes, published=others, attributes=unit_rows(known[:12]))
+    taught = replace(alone, sounds=Anchors(unit_rows(known[12:]), places[12:]))
+    accuracies = [
+        zsl(prototype_map(each, train, 1.0).scores(embeddings), labels, classes.seen) for each in (alone, taught)
+    ]
+    assert accuracies[0] < 0.7 < 0.95 < accuracies[1]
+
+
 def test_the_command_makes_use_of_the_classifier_and_says_when_there_is_none(weights, recordings, tmp_path, capsys):
     from training.run import main
 
