@@ -144,6 +144,8 @@ def _fit_prototypes(classes: ClassSide, train: Labelled, validation: Labelled | 
     # near them, and published classes are these classes under other names. The offset would be too small for classes
     # that are truly unseen: docs/results/zero-shot.md.
     strength, offset = choose_strength(replace(classes, sounds=None), train)
+    if classes.sounds is not None and classes.published is None:
+        strength = DEFAULT_STRENGTH  # what a sound counts was measured with it
     losses = [
         _losses(prototype_map(classes, (train[0][rows], train[1][rows]), strength), *others)
         for rows, others in _judged(train, validation)
