@@ -127,15 +127,16 @@ def recordings(tmp_path_factory) -> Path:
 def run_folder(recordings, tmp_path_factory) -> Path:
     """A run of yamnet-compact on `recordings`, made by the command.
 
-    It is trained until its classes lie apart, so that what INT8 blurs does not change a ranking. Its map is a projection
-    onto the texts, in which `talking_bundle` can replace the texts by its own.
+    It is trained until its classes lie apart, so that what INT8 blurs does not change a ranking. Its map is a
+    projection onto the texts, in which `talking_bundle` can replace the texts by its own.
     """
 
     def make(folder: Path) -> None:
         from training.run import main
 
-        arguments = f"--dataset folder --data-dir {recordings} --objective classes --epochs 15 --batch-size 8"
-        arguments += f" --map ridge --network yamnet-compact --vocabulary 0 --cache-dir {folder / 'cache'} --out {folder / 'run'}"
+        arguments = f"--dataset folder --data-dir {recordings} --objective classes --map ridge --epochs 15"
+        arguments += f" --batch-size 8 --network yamnet-compact --vocabulary 0 --cache-dir {folder / 'cache'}"
+        arguments += f" --out {folder / 'run'}"
         assert main(arguments.split()) == 0
 
     return make_once(tmp_path_factory, "run", make) / "run"
