@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from serving.zeroshot import ZeroShot
 from training.compute import Compute
-from training.data.class_attributes import attribute_columns, have_half
+from training.data.class_attributes import have_half
 from training.data.clip_frames import ClipFrames, ClipSet
 from training.data.splits import ClipSplit
 from training.fit.checkpoint import load_tensors, save_tensors, write_text
@@ -24,7 +24,7 @@ from training.fit.objectives import ClassObjective, JointObjective, Objective, V
 from training.fit.recipe import Epoch
 from training.fit.whitening import fit_embedding, fit_head
 from training.fit.workers import Workers
-from training.lexicon import Lexicon, load_lexicon
+from training.lexicon import load_lexicon
 from training.networks import Network, TextHead, build_network
 from training.pretraining import Where, pretrain
 from training.prototype_map import ClassSide
@@ -32,7 +32,7 @@ from training.published.audioset_classes import PublishedClassifier, published_c
 from training.published.batchnorm_statistics import measure_statistics
 from training.published.pretrained import load_pretrained
 from training.recordings import Recordings
-from training.regression import centred_anchors
+from training.regression import Anchors, centred_anchors
 from training.run_folder import METRICS, WEIGHTS, RunConfig
 from training.synthesis.vocabulary import Vocabulary, load_vocabulary
 from training.synthesis.vocabulary_attributes import sound_attributes
@@ -191,7 +191,7 @@ class Learner:
         if self.attributes is None or config.objective != "text" or not config.vocabulary:
             return None
         vocabulary = self._vocabulary(config)
-        known = sound_attributes(vocabulary.qualities, attribute_columns(config.classes, config.attributes))
+        known = sound_attributes(vocabulary.qualities, config.attribute_columns)
         return None if known is None else (vocabulary.frames, known)
 
     def _with_sounds(self, classes: ClassSide, config: RunConfig, network: Network) -> ClassSide:
@@ -202,13 +202,13 @@ class Learner:
         n_sounds = len(vocabulary.qualities)
         every = ClipSet(vocabulary.frames, np.arange(n_sounds), np.zeros(n_sounds, np.int64))
         embeddings = embed_clips(network, every, self.compute.device).numpy()
-        if sounds := self.described_sounds(config):
-            classes = replace(classes, sounds=centred_anchors(sounds[1], embeddings))
-        lexicon = self._lexicon(classes.seen, config)
-        known = None if lexicon is None else sound_attributes(vocabulary.qualities, lexicon.columns)
-        if classes.words is not None and known is not None:
-            classes = replace(classes, words=replace(classes.words, sounds=centred_anchors(known, embeddings)))
-        return classes
+
+        def described(columns: Sequence[str]) -> Anchors | None:
+            known = sound_attributes(vocabulary.qualities, columns)
+            return None if known is None else centred_anchors(known, embeddings)
+
+        words = classes.words and replace(classes.words, sounds=described(classes.words.columns))
+        return replace(classes, sounds=described(config.attribute_columns), words=words)
 
     def class_side(self, seen: NDArray[np.bool_]) -> ClassSide:
         """What is known of the table's classes without a recording, where `seen` [n_classes] are trained on."""
@@ -224,22 +224,19 @@ class Learner:
         and they then teach what attributes mean.
         matrix   [n_features, D]: the embedding is features @ matrix; None: the network has been trained
         """
-        classifier, lexicon = self.classifier(config), self._lexicon(classes.seen, config)
-        if matrix is not None and classifier is not None:
-            published = classifier.under(matrix)
-            columns = attribute_columns(config.classes, config.attributes) if config.attributes else []
-            if lexicon is None or not have_half(columns, lexicon.columns):
-                return replace(classes, published=published)
-            guessed = centred_anchors(lexicon.guess(classifier.texts, columns), published.directions)
+        seen = classes.seen
+        # Where a class is unseen: everyday sounds alone, none of which is a class of ESC-50 or FSC22.
+        lexicon = load_lexicon(config.text, config.class_texts, bool(seen.all())) if config.lexicon else None
+        if matrix is not None and (classifier := self.classifier(config)) is not None:
+            published, guessed = classifier.under(matrix), None
+            if lexicon is not None and have_half(config.attribute_columns, lexicon.columns):
+                attributes = lexicon.guess(classifier.texts, config.attribute_columns)
+                guessed = centred_anchors(attributes, published.directions)
             return replace(classes, published=published, sounds=guessed)
         if lexicon is None:
             return classes
         known = [config.attributes[name] for name in config.classes] if config.attributes else None
-        return replace(classes, words=lexicon.words(self.texts, classes.seen, known))
-
-    def _lexicon(self, seen: NDArray[np.bool_], config: RunConfig) -> Lexicon | None:
-        """Where a class is unseen, it is that of everyday sounds, none of which is a class of ESC-50 or FSC22."""
-        return load_lexicon(config.text, config.class_texts, bool(seen.all())) if config.lexicon else None
+        return replace(classes, words=lexicon.words(self.texts, seen, known))
 
     def classifier(self, config: RunConfig) -> PublishedClassifier | None:
         """The classifier of the published weights, if they have one and the map learns from it."""

@@ -13,7 +13,7 @@ from functools import cache, cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.class_attributes import attribute_rows, built_in_attributes, have_half
+from training.data.class_attributes import attribute_columns, attribute_rows, built_in_attributes, have_half
 from training.regression import regression
 from training.text_encoders import known_vectors, text_encoder
 from training.words import Words
@@ -44,13 +44,13 @@ class Lexicon:
         """
         columns = self.columns
         rows = attribute_rows(self.attributes, columns)
-        if known is not None and have_half({name for own in known for name in own}, columns):
+        if known is not None and have_half(attribute_columns(known), columns):
             of_classes = attribute_rows(known, columns)
         else:
             of_classes = self.guess(texts, columns)
         text_mean, mean = texts[seen].mean(axis=0), of_classes[seen].mean(axis=0)
         centred = centred_unit_rows(rows, mean), centred_unit_rows(of_classes, mean)
-        return Words(centred_unit_rows(self.texts, text_mean), *centred)
+        return Words(columns, centred_unit_rows(self.texts, text_mean), *centred)
 
     def guess(self, texts: NDArray[np.float32], columns: Sequence[str]) -> NDArray[np.float32]:
         """The attributes that texts [n, text_size] mean: [n, n_columns] float32; 0 where the lexicon lacks a name."""
@@ -62,7 +62,7 @@ class Lexicon:
     @cached_property
     def columns(self) -> list[str]:
         """The names of the attributes."""
-        return sorted({name for own in self.attributes for name in own})
+        return attribute_columns(self.attributes)
 
 
 @cache

@@ -82,12 +82,11 @@ def prototype_map(classes: ClassSide, train: Labelled, strength: float) -> ZeroS
     train    embeddings [n, D] and labels [n], indices into the names; classes without a clip take no part
     """
     mean, heard, means = _prototypes(train)
-    published = [] if classes.published is None else [(classes.published, PUBLISHED_WEIGHT)]
-    by_text = regression(classes.vectors[heard], means, strength, *published)
+    by_text = regression(classes.vectors[heard], means, strength, (classes.published, PUBLISHED_WEIGHT))
     targets = np.zeros((len(classes.names), len(mean)), np.float32)  # zeros: the text places the class
     if classes.attributes is not None:
         weight = SOUND_WEIGHT if classes.published is None else PUBLISHED_WEIGHT
-        by_attributes = _attribute_projection(classes.attributes[heard], means, strength, classes.sounds, weight)
+        by_attributes = regression(classes.attributes[heard], means, strength, (classes.sounds, weight))
         targets = unit_rows(classes.attributes @ by_attributes)
         if classes.published is not None:
             share = max(1.0, EQUAL_CLASSES / len(heard)) if classes.sounds is None else 1.0
@@ -108,9 +107,8 @@ def prototype_map(classes: ClassSide, train: Labelled, strength: float) -> ZeroS
 def typed_projection(classes: ClassSide, words: Words, train: Labelled, strength: float) -> NDArray[np.float32]:
     """The projection [text_size, D] of labels that are typed later. train, strength: as of `prototype_map`."""
     _, heard, means = _prototypes(train)
-    by_attributes = _attribute_projection(words.class_attributes[heard], means, strength, words.sounds, SOUND_WEIGHT)
-    places = words.places(by_attributes)
-    return regression(classes.vectors[heard], means, WORD_STRENGTH, (places, WORD_WEIGHT))
+    by_attributes = regression(words.class_attributes[heard], means, strength, (words.sounds, SOUND_WEIGHT))
+    return regression(classes.vectors[heard], means, WORD_STRENGTH, (words.places(by_attributes), WORD_WEIGHT))
 
 
 def _prototypes(train: Labelled) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
@@ -119,13 +117,6 @@ def _prototypes(train: Labelled) -> tuple[NDArray[np.float32], NDArray[np.int64]
     mean = embeddings.mean(axis=0)
     heard = np.unique(labels)
     return mean, heard, np.stack([embeddings[labels == c].mean(axis=0) for c in heard]) - mean
-
-
-def _attribute_projection(
-    attributes: NDArray[np.float32], means: NDArray[np.float32], strength: float, sounds: Anchors | None, weight: float
-) -> NDArray[np.float32]:
-    """The regression from attributes to embeddings: [n_attributes, D]. attributes, means: of the classes with clips."""
-    return regression(attributes, means, strength, *([] if sounds is None else [(sounds, weight)]))
 
 
 def drawn_to_text(

@@ -31,15 +31,18 @@ def centred_anchors(vectors: NDArray[np.float32], places: NDArray[np.float32]) -
 
 
 def regression(
-    known: NDArray[np.float32], means: NDArray[np.float32], strength: float, *further: tuple[Anchors, float]
+    known: NDArray[np.float32], means: NDArray[np.float32], strength: float, *further: tuple[Anchors | None, float]
 ) -> NDArray[np.float32]:
     """Ridge regression from class vectors [n, size] to prototypes [n, D]: [size, D] float32.
 
     strength  lambda
-    further   anchors, and what one of them counts beside a class; their prototypes have the mean length of the others
+    further   anchors, or None, and what one of them counts beside a class; their prototypes have the mean length of
+              the others
     """
     mean_length = np.linalg.norm(means, axis=1).mean()
     for anchors, weight in further:
+        if anchors is None:
+            continue
         root = np.sqrt(weight)  # of a row of a least-squares problem
         known = np.concatenate([known, root * anchors.vectors])
         means = np.concatenate([means, root * mean_length * anchors.directions])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from serving.errors import RunError
 from serving.log_mel import LogMelConfig
-from training.data.class_attributes import Attributes, attribute_matrix
+from training.data.class_attributes import Attributes, attribute_columns, attribute_matrix
 from training.data.clips import ClipTable
 from training.data.splits import ClassSplit, ClipSplit, split_clips
 from training.fit.checkpoint import load_tensors, write_text
@@ -79,6 +79,11 @@ class RunConfig:
     def attribute_matrix(self) -> NDArray[np.float32] | None:
         """The attributes of all classes [n_classes, n_attributes], 0 to 1; None if there are none."""
         return attribute_matrix(self.classes, self.attributes) if self.attributes else None
+
+    @property
+    def attribute_columns(self) -> list[str]:
+        """The names of the columns of `attribute_matrix`; none if there are none."""
+        return attribute_columns(self.attributes.values())
 
     def clips(self, table: ClipTable) -> ClipSplit:
         """The clips to train, validate and test on."""

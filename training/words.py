@@ -5,6 +5,7 @@ sounds whose attributes are written down (training.lexicon) take part: each stan
 its name is the text. A label then belongs near the sounds whose names mean something similar.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,19 +21,21 @@ HEAD_SHARE = 0.5  # of a text head's projection beside the regression: docs/resu
 class Words:
     """Described sounds beside the classes of a data set, all centred on the seen classes, as unit rows.
 
+    columns           the names of the attributes
     vectors           [n, text_size] float32: of the names
-    attributes        [n, n_attributes] float32
-    class_attributes  [C, n_attributes] float32: of the classes, in the same columns
+    attributes        [n, n_columns] float32
+    class_attributes  [C, n_columns] float32: of the classes
     sounds            sounds that teach what these attributes mean beside the seen classes; None: there are none
     """
 
+    columns: Sequence[str]
     vectors: NDArray[np.float32]
     attributes: NDArray[np.float32]
     class_attributes: NDArray[np.float32]
     sounds: Anchors | None = None
 
     def places(self, attribute_projection: NDArray[np.float32]) -> Anchors:
-        """The words' vectors, and where their attributes are by attribute_projection [n_attributes, D]."""
+        """The words' vectors, and where their attributes are by attribute_projection [n_columns, D]."""
         return Anchors(self.vectors, unit_rows(self.attributes @ attribute_projection))
 
 

@@ -73,7 +73,7 @@ def text_zeroshot(classes: ClassSide, head: TextHead, train: Labelled, validatio
     of the vocabulary, which the network has learned beside the clips, take part in what attributes predict.
     train, validation   as of `fit_zeroshot`
     """
-    projection = head.projection.weight.detach().cpu().numpy()  # [text_size, 128]
+    projection = head.projection.weight.detach().cpu().numpy().copy()  # [text_size, 128]
     if classes.attributes is None and classes.words is None:
         no_mean = np.zeros(projection.shape[1], np.float32)
         to_texts = projection.T.copy()

@@ -31,7 +31,7 @@ def planted():
     sounds = (places[labels] + rng.standard_normal((200, SIZE))).astype(np.float32)
     names = [str(number) for number in range(10)]
     classes = ClassSide(names, np.ones(10, bool), texts[:10], attributes[:10])
-    words = Words(texts[10:150], attributes[10:150], attributes[:10])
+    words = Words([str(i) for i in range(N_ATTRIBUTES)], texts[10:150], attributes[10:150], attributes[:10])
     return replace(classes, words=words), (sounds, labels), texts[150:], places[150:]
 
 

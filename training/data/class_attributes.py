@@ -87,14 +87,15 @@ def attributes_of_one(attributes: Attributes) -> list[str]:
     return [f"{attribute} ({names[0]})" for attribute, names in sorted(owners.items()) if len(names) == 1]
 
 
-def attribute_columns(classes: Sequence[str], attributes: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """The names of all attributes of these classes, in the order of the columns of `attribute_matrix`."""
-    return sorted({attribute for name in classes for attribute in attributes[name]})
+def attribute_columns(described: Iterable[Mapping[str, int]]) -> list[str]:
+    """The names of all attributes of classes or sounds, in the order of the columns of `attribute_matrix`."""
+    return sorted({attribute for own in described for attribute in own})
 
 
 def attribute_matrix(classes: Sequence[str], attributes: Mapping[str, Mapping[str, int]]) -> NDArray[np.float32]:
     """The attributes of these classes, 0 to 1: [C, n_attributes] float32, columns in the order of their names."""
-    return attribute_rows([attributes[name] for name in classes], attribute_columns(classes, attributes))
+    described = [attributes[name] for name in classes]
+    return attribute_rows(described, attribute_columns(described))
 
 
 def attribute_rows(described: Iterable[Mapping[str, int]], columns: Sequence[str]) -> NDArray[np.float32]:

@@ -29,7 +29,7 @@ from training.fit.clip_embeddings import head_loss_and_accuracy
 from training.learner import Learner
 from training.networks import Network
 from training.run_folder import CONFUSION, EMBEDDING_MAP, TRADEOFF, ZEROSHOT, RunConfig
-from training.text_encoders import known_vectors, text_encoder
+from training.text_encoders import text_encoder
 from training.zeroshot_maps import centred_unit_rows
 
 # Top-1 accuracy on unseen classes in percent, mean over 10 seeds: the better of the study's two methods per split.
@@ -152,9 +152,11 @@ def assess(learner: Learner, config: RunConfig, network: Network, run: Path, out
 
 def _placed_by_name(zeroshot: ZeroShot, config: RunConfig) -> ZeroShot | None:
     """The map whose classes stand where their bare names place them; None: the text encoder does not know a name."""
-    names = [words_of_label(name) for name in zeroshot.class_names]
-    known, vectors = known_vectors(names, text_encoder(config.text))
-    if zeroshot.text_mean is None or len(known) < len(names):
+    if zeroshot.text_mean is None:
+        return None
+    try:
+        vectors = text_encoder(config.text)([words_of_label(name) for name in zeroshot.class_names])
+    except DataError:
         return None
     return replace(zeroshot, class_vectors=centred_unit_rows(vectors, zeroshot.text_mean))
 

@@ -11,7 +11,7 @@ BUZZ = Qualities(kind="motor", pitch="high", course="swelling", level="quiet", r
 
 def built_in_columns() -> list[str]:
     known = built_in_attributes()
-    return attribute_columns(list(known), known)
+    return attribute_columns(known.values())
 
 
 def test_every_name_is_one_of_the_classes_attributes():
