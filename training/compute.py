@@ -1,10 +1,14 @@
-"""The device and the precision of a training."""
+"""The device and the precision of a training, and how its memory is kept."""
 
+import ctypes
 from dataclasses import dataclass, field
 
 import torch
 
 from serving.errors import UsageError
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+NEVER = 2**31 - 1  # bytes that are free before malloc gives any back
 
 PRECISIONS = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -60,3 +64,17 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"device: got {name}, which this machine does not have; try --device auto") from error
     return device
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep memory that it has freed, instead of giving it back to the system.
+
+    A step frees its activations and gradients, and the next one needs as much again. Fresh pages cost a page fault
+    each: docs/results/training.md. Without glibc, nothing changes.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # another C library
+        return
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, NEVER)

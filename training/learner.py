@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from training.fit.clip_embeddings import clip_features, embed_clips, head_loss_a
 from training.fit.loop import fit
 from training.fit.objectives import ClassObjective, JointObjective, Objective, VocabularyObjective
 from training.fit.recipe import Epoch
+from training.fit.teachers import Teachers
 from training.fit.whitening import fit_embedding, fit_head
 from training.fit.workers import Workers
 from training.lexicon import load_lexicon
@@ -33,7 +34,7 @@ from training.published.batchnorm_statistics import measure_statistics
 from training.published.pretrained import load_pretrained
 from training.recordings import Recordings
 from training.regression import Anchors, centred_anchors
-from training.run_folder import METRICS, WEIGHTS, RunConfig
+from training.run_folder import LAST, METRICS, TEACHER, WEIGHTS, RunConfig
 from training.synthesis.vocabulary import Vocabulary, load_vocabulary
 from training.synthesis.vocabulary_attributes import sound_attributes
 from training.text_encoders import text_encoder
@@ -41,7 +42,10 @@ from training.zeroshot_maps import Labelled, centred_unit_rows, class_vectors, f
 
 OnStep = Callable[[int, float], None]
 OnEpoch = Callable[[Epoch], None]
+OnTeacher = Callable[[int, int, float], None]
+Say = Callable[[str], None]
 STATISTICS_WINDOWS = 64
+SEEDS_APART = 1000  # between a network and its teachers, so that seeds 0 to 999 have teachers of their own
 
 
 @dataclass(frozen=True)
@@ -70,21 +74,50 @@ class Learner:
         on_step: OnStep = lambda epoch, share: None,
         on_epoch: OnEpoch = lambda done: None,
         on_pretraining: OnStep = lambda epoch, share: None,
-        say: Callable[[str], None] = lambda line: None,
+        on_teacher: OnTeacher = lambda number, epoch, share: None,
+        say: Say = lambda line: None,
     ) -> tuple[Network, list[Epoch]]:
-        """Train on `clips.train`. If `clips.validation` is not empty, it chooses the best epoch.
+        """Train on `clips.train`, after the configuration's teachers. `clips.validation` chooses the best epoch.
 
         run             folder for weights.safetensors, last.safetensors and metrics.jsonl
+        resume          continue after the last finished epoch, if there is one
         on_step         called with the epoch and the share of it that is done; on_pretraining: likewise, for the
-                        vocabulary
+                        vocabulary; on_teacher: likewise, after the teacher's number
         on_epoch        called after each epoch
         say             called with lines for the user
         returns         the network and its epochs; its embeddings of the training clips have a mean length of 1
         """
+        taught = []
+        for number in range(1, config.teachers + 1):
+            folder = run / f"{TEACHER}{number}"
+            folder.mkdir(exist_ok=True)
+            seed = config.seed + number * SEEDS_APART
+            on_its_step = partial(on_teacher, number)
+            network, _ = self._train(config, clips, folder, seed, resume, on_its_step, on_pretraining, say=say)
+            taught.append(network.eval())
+            say = _nothing_new
+        teachers = Teachers(tuple(taught), self.compute) if taught else None
+        return self._train(config, clips, run, config.seed, resume, on_step, on_pretraining, on_epoch, say, teachers)
+
+    def _train(
+        self,
+        config: RunConfig,
+        clips: ClipSplit,
+        run: Path,
+        seed: int,
+        resume: bool,
+        on_step: OnStep,
+        on_pretraining: OnStep,
+        on_epoch: OnEpoch = lambda done: None,
+        say: Say = lambda line: None,
+        teachers: Teachers | None = None,
+    ) -> tuple[Network, list[Epoch]]:
+        """As `learn`, for one network. seed: of its random numbers; the vocabulary was learned with config.seed."""
+        resume = resume and (run / LAST).is_file()  # without it no epoch was finished
         classes = config.split.seen
         train = self.recordings.clip_set(clips.train, classes)
         validation = self.recordings.clip_set(clips.validation, classes) if clips.validation else None
-        torch.manual_seed(config.seed)
+        torch.manual_seed(seed)
         network = build_network(config.network)
         with self.workers.first_alone():  # it writes the cache; the others read it
             vocabulary = self._vocabulary(config) if config.vocabulary else None
@@ -114,7 +147,7 @@ class Learner:
         recipe = config.recipe
         crop = round(recipe.crop * config.window_frames)
         objective: Objective = ClassObjective(
-            train, len(classes), recipe.mixup, recipe.gain_db, crop, recipe.mixing, recipe.speed
+            train, len(classes), recipe.mixup, recipe.gain_db, crop, recipe.mixing, recipe.speed, teachers
         )
         encoded = text_encoder(config.text)(vocabulary.texts) if vocabulary else None
         if vocabulary and encoded is not None and not resume:
@@ -128,7 +161,7 @@ class Learner:
                 sounds = VocabularyObjective(vocabulary, centred_unit_rows(encoded, mean), crop)
                 objective = JointObjective(objective, sounds)
         history = fit(
-            network, objective, validation, config.recipe, config.seed, self.compute, run,
+            network, objective, validation, config.recipe, seed, self.compute, run,
             on_step, on_epoch, resume, self.workers,
         )  # fmt: skip
         if not load_tensors(run / WEIGHTS)[1].get("unit_length"):  # it has it if a finished run was resumed
@@ -261,6 +294,10 @@ class Learner:
         self.workers.wait()
         if self.workers.first:
             save_tensors(run / WEIGHTS, network.state_dict(), {"unit_length": True})
+
+
+def _nothing_new(line: str) -> None:
+    """What a network says after its first teacher has said it."""
 
 
 @cache

@@ -155,6 +155,20 @@ class Network(nn.Module):
         first.weight.div_(factor)
 
 
+class StridedDepthwise(nn.Conv2d):
+    """A depthwise convolution with a stride. On a CPU it computes in FP32 in mixed precision too.
+
+    PyTorch's backward pass in BF16 takes eight times as long as in FP32: docs/results/training.md.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[batch, channels, height, width] -> the same at the lower resolution."""
+        if input.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+            return super().forward(input)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(input.float())
+
+
 def _same_pad(size: int, stride: int) -> tuple[int, int]:
     """TensorFlow's SAME padding for a kernel of width 3: (before, after)."""
     total = max(0, (-(-size // stride) - 1) * stride + 3 - size)
@@ -165,9 +179,10 @@ def _convolution(channels: int, out: int, stride: int, size: tuple[int, int], gr
     """3x3 SAME convolution, BatchNorm, ReLU on a map of the given size."""
     (top, bottom), (left, right) = _same_pad(size[0], stride), _same_pad(size[1], stride)
     symmetric = top == bottom and left == right
+    kind = StridedDepthwise if groups > 1 and stride > 1 else nn.Conv2d
     return nn.Sequential(
         nn.Identity() if symmetric else nn.ZeroPad2d((left, right, top, bottom)),
-        nn.Conv2d(channels, out, 3, stride, (top, left) if symmetric else 0, groups=groups, bias=False),
+        kind(channels, out, 3, stride, (top, left) if symmetric else 0, groups=groups, bias=False),
         nn.BatchNorm2d(out, BATCH_NORM_EPS),
         nn.ReLU(inplace=True),
     )

@@ -69,12 +69,10 @@ def _train(options: Options, compute: Compute, workers: Workers) -> dict[str, An
     workers.wait()
     attributes = config.attribute_matrix()
     learner = Learner(loaded.recordings, loaded.texts, compute, options.cache_dir, workers, options.init, attributes)
-    # Without this file no epoch was finished, and a resumed run starts from the beginning.
-    resume = options.resume and (out / LAST).is_file()
-    board = TensorBoardLog(out, _count_epochs(out) if resume else None) if workers.first else None
+    board = TensorBoardLog(out, _count_epochs(out) if (out / LAST).is_file() else None) if workers.first else None
     with epoch_progress(visible=workers.first) as progress:
         callbacks = progress_callbacks(progress, config, board)
-        network, history = learner.learn(config, loaded.clips, out, resume, **callbacks)
+        network, history = learner.learn(config, loaded.clips, out, options.resume, **callbacks)
     if not board:
         return None
     summary = _write_results(loaded, learner, network, history, out, board, started)

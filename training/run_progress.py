@@ -62,12 +62,17 @@ def epoch_progress(visible: bool) -> ProgressBars:
 
 
 def progress_callbacks(progress: Progress, config: RunConfig, board: TensorBoardLog | None) -> dict[str, Any]:
-    """The callbacks of `Learner.learn`. They advance a bar for the vocabulary and one for the recordings.
+    """The callbacks of `Learner.learn`. They advance a bar for the vocabulary, each teacher and the network.
 
     board   gets the numbers of each epoch; None in a process that only helps the first one, which prints nothing
     """
     pretraining = progress.add_task("vocabulary", total=config.vocabulary_epochs, numbers="", visible=False)
-    bar = progress.add_task(config.network.name, total=config.recipe.epochs, numbers="")
+    epochs = config.recipe.epochs
+    teachers = [
+        progress.add_task(f"teacher {number} of {config.teachers}", total=epochs, numbers="", visible=False)
+        for number in range(1, config.teachers + 1)
+    ]
+    bar = progress.add_task(config.network.name, total=epochs, numbers="")
 
     def on_epoch(done: Epoch) -> None:
         numbers = f"loss {done.train_loss:.3f}"
@@ -81,5 +86,8 @@ def progress_callbacks(progress: Progress, config: RunConfig, board: TensorBoard
         "on_step": lambda epoch, share: progress.update(bar, completed=epoch - 1 + share),
         "on_epoch": on_epoch,
         "on_pretraining": lambda epoch, share: progress.update(pretraining, completed=epoch - 1 + share, visible=True),
+        "on_teacher": lambda number, epoch, share: progress.update(
+            teachers[number - 1], completed=epoch - 1 + share, visible=True
+        ),
         "say": say if board else lambda line: None,
     }

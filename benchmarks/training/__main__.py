@@ -26,6 +26,7 @@ from benchmarks.turns import TimedJob, time_jobs
 from serving.command_line import run_command
 from serving.cores import usable_cores
 from serving.errors import UsageError
+from training.compute import ComputeOptions, choose_compute
 from training.networks import NETWORKS, NetworkConfig
 
 STAGES = ("decode", "log-mel", "windows", "step", "epoch")
@@ -44,6 +45,8 @@ class Options:
     """how often each stage is timed"""
     batch_size: int = 32
     """windows in a step"""
+    precision: str = "fp32"
+    """of our recipe: fp32, or mixed with bf16; the plain recipe always has fp32"""
     seconds: float = 5.0
     """length of the synthesised 44.1 kHz clips, in seconds; recordings keep their own"""
     recordings: Path | None = None
@@ -118,12 +121,13 @@ def training_rows(
 def measure_training(options: Options) -> dict[str, Any]:
     """Time every stage, write the files, and return what is printed as JSON."""
     check_options(options)
+    compute = choose_compute(ComputeOptions(device="cpu", precision=options.precision))
     threads = options.threads or usable_cores()
     torch.set_num_threads(threads)
     clips = input_clips(options.recordings, options.seconds, options.clips)
     study = Study("training", options.out)
     with clips.as_files(options.clips) as paths, tempfile.TemporaryDirectory(prefix="unheard-training-") as folder:
-        ours = OurRecipe(options.network, paths, options.batch_size, Path(folder))
+        ours = OurRecipe(options.network, paths, options.batch_size, Path(folder), compute)
         network = NetworkConfig(options.network, CLASSES, 0.2)
         plain = PlainRecipe(network, paths, ours.frames, options.batch_size, threads, Path(folder))
         durations_ns = time_jobs(training_jobs(ours, plain), options.rounds, WARM_UP)
@@ -131,7 +135,12 @@ def measure_training(options: Options) -> dict[str, Any]:
     rows = training_rows(durations_ns, count_samples(options.clips, windows, crops))
     record = study.record(
         network=options.network,
-        settings={"threads": threads, "rounds": options.rounds, "batch_size": options.batch_size},
+        settings={
+            "threads": threads,
+            "rounds": options.rounds,
+            "batch_size": options.batch_size,
+            "precision": options.precision,
+        },
         clips={"source": clips.source, "files": options.clips, "windows": windows},
         rows=[asdict(row) for row in rows],
     )
@@ -141,6 +150,7 @@ def measure_training(options: Options) -> dict[str, Any]:
         "a sample is a file in decode and log-mel, a window in windows, step and epoch",
         f"median of {options.rounds} rounds, taking turns, {threads} threads; ours decodes and computes log-mels once, "
         "the plain recipe in every epoch",
+        f"ours in {options.precision}; both keep the memory that a step has freed, as training.run does",
     ]
     study.write(record, rows, [training_table(rows)], notes)
     return record

@@ -32,16 +32,18 @@ CLASSES = 10
 class OurRecipe:
     """Files are decoded and turned into log-mel once and cached; random crops, gain and mixup; a fused optimiser.
 
-    folder  temporary, for the cache and the run
+    folder   temporary, for the cache and the run
+    compute  a CPU, and the precision
     """
 
-    def __init__(self, network: str, paths: Sequence[Path], batch_size: int, folder: Path):
+    def __init__(self, network: str, paths: Sequence[Path], batch_size: int, folder: Path, compute: Compute):
         front_end = LogMelConfig()
         self.frames = WINDOW_FRAMES[network]
         self._window = front_end.network_window(self.frames)
         self._network = NetworkConfig(network, CLASSES, 0.2)
         self._paths = paths
         self._folder = folder
+        self._compute = compute
         recipe = self._recipe = Recipe(epochs=1, batch_size=batch_size, mixing="sound")
         self._rng = np.random.default_rng(0)
         waves: list[Callable[[], NDArray[np.float32]]] = [partial(self._decode, path) for path in paths]
@@ -80,7 +82,9 @@ class OurRecipe:
     def steps(self, batches: Sequence[tuple[Tensor, tuple[Tensor, ...]]]) -> None:
         """Do forward pass, backward pass and optimiser step on each batch."""
         for log_mel, targets in batches:
-            loss, _ = self._objective.loss(self._trained, self._trained.embed_guided(log_mel), targets)
+            with torch.autocast("cpu", self._compute.dtype, self._compute.dtype is not torch.float32):
+                embeddings = self._trained.embed_guided(log_mel)
+            loss, _ = self._objective.loss(self._trained, embeddings.float(), targets)
             self._optimiser.zero_grad(set_to_none=True)
             loss.backward()
             self._optimiser.step()
@@ -90,7 +94,7 @@ class OurRecipe:
         network = build_network(self._network)
         run = self._folder / "run"
         run.mkdir(exist_ok=True)
-        fit(network, self._objective, None, self._recipe, 0, Compute(torch.device("cpu")), run)
+        fit(network, self._objective, None, self._recipe, 0, self._compute, run)
 
 
 class CroppedFiles(Dataset[tuple[Tensor, int]]):

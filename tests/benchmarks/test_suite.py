@@ -23,7 +23,7 @@ FLAGS = (
     "latency --batch 1 --repeats 2 --seconds 1",
     "resamplers --clips 2 --seconds 1 --repeats 1",
     "load --connections 1,2 --load-seconds 0.5 --seconds 1",
-    "training --clips 4 --rounds 1 --batch-size 2 --seconds 1",
+    "training --clips 4 --rounds 1 --batch-size 2 --seconds 1 --precision bf16",
     "efficiency --batch 1 --repeats 1",
     "scaling --clips 2,5 --seconds 1",
 )

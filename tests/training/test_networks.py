@@ -62,6 +62,21 @@ def test_stride_two_pads_as_tensorflow_does_one_row_after_and_none_before():
     torch.testing.assert_close(picked, grid[0, 0, ::2, ::2])
 
 
+def test_strided_depthwise_convolutions_stay_in_fp32_in_mixed_precision_on_a_cpu():
+    strided = [
+        module
+        for module in build("yamnet").modules()
+        if isinstance(module, nn.Conv2d) and module.groups > 1 and module.stride == (2, 2)
+    ]
+    assert len(strided) == 3
+    for convolution in strided:
+        rows = torch.randn(2, convolution.in_channels, 9, 9)
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            mixed = convolution(rows.bfloat16())
+        with torch.inference_mode():
+            assert torch.equal(mixed, convolution(rows.bfloat16().float()))
+
+
 def test_the_compact_embedding_ends_in_a_relu():
     with torch.inference_mode():
         assert (build("yamnet-compact").embed(torch.randn(4, 480, 64)) >= 0).all()

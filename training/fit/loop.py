@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from serving.command_line import say
 from serving.errors import RunError, one_line
-from training.compute import Compute
+from training.compute import Compute, keep_freed_memory
 from training.data.clip_frames import ClipSet
 from training.fit.checkpoint import load_tensors, optimiser_tensors, restore, save_tensors, write_text
 from training.fit.clip_embeddings import embed_clips, head_loss_and_accuracy
@@ -50,6 +50,8 @@ def fit(
     returns     all epochs, including those before a resumption
     errors      RunError: the loss is not a finite number, or the run folder cannot be written
     """
+    if compute.device.type == "cpu":
+        keep_freed_memory()
     training = _Training(network, objective, recipe, compute, workers)
     history = training.resume(run) if resume else []
     while len(history) < recipe.epochs and not should_stop(history, recipe):

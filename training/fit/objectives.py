@@ -27,6 +27,7 @@ from training.fit.augment import (
     random_gain,
 )
 from training.fit.draws import Cutter, Draws, TensorDraws, as_tensors, cut_on_cpu
+from training.fit.teachers import Teachers
 from training.networks import EMBEDDING_SIZE, Network, TextHead
 from training.synthesis.vocabulary import Vocabulary
 
@@ -71,6 +72,7 @@ class ClassObjective:
     gain_db      largest random gain, up or down
     crop_frames  length of the random crops
     speed        largest change of speed; 1 for none
+    teachers     networks whose answers are a part of the targets; None: the true classes alone
     """
 
     clips: ClipSet
@@ -80,6 +82,7 @@ class ClassObjective:
     crop_frames: int
     mixing: str = "log-mel"
     speed: float = 1.0
+    teachers: Teachers | None = None
 
     @property
     def order(self) -> NDArray[np.int64]:
@@ -109,13 +112,13 @@ class ClassObjective:
         if self.speed > 1:
             log_mel = change_speed(log_mel, draws["speeds"], self.crop_frames, frames.config)
         log_mel = random_gain(log_mel, draws["gains"], offset)
-        if not self.mixup:
-            return log_mel, (targets,)
-        if self.mixing == "sound":
-            log_mel, targets = mix_sounds(log_mel, targets, draws["share"], draws["other"], offset)
-        else:
-            log_mel, targets = mixup(log_mel, targets, draws["share"], draws["other"])
-        return log_mel, (targets,)
+        if self.mixup:
+            partners = draws["share"], draws["other"]
+            if self.mixing == "sound":
+                log_mel, targets = mix_sounds(log_mel, targets, *partners, offset)
+            else:
+                log_mel, targets = mixup(log_mel, targets, *partners)
+        return log_mel, (targets if self.teachers is None else self.teachers.teach(log_mel, targets),)
 
     def loss(self, network: Network, embeddings: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
         """Cross-entropy, plus that of the guide if the network has one. Of a mixed row the larger share counts."""
