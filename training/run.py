@@ -30,11 +30,12 @@ from training.fit.clip_embeddings import embed_clips, head_loss_and_accuracy
 from training.fit.recipe import Epoch, best_epoch
 from training.fit.workers import Workers, join_workers
 from training.learner import Learner
+from training.map_fit import fit_map
 from training.networks import Network
 from training.options import Options, check
 from training.run_folder import CONFIG, CURVES, LAST, METRICS, SUMMARY, ZEROSHOT, RunConfig
 from training.run_input import RunInput, load_run_input
-from training.run_progress import TensorBoardLog, epoch_progress, progress_callbacks
+from training.run_progress import TensorBoardLog, epoch_progress, progress_listener
 from training.zeroshot_maps import accuracy
 
 
@@ -71,8 +72,8 @@ def _train(options: Options, compute: Compute, workers: Workers) -> dict[str, An
     learner = Learner(loaded.recordings, loaded.texts, compute, options.cache_dir, workers, options.init, attributes)
     board = TensorBoardLog(out, _count_epochs(out) if (out / LAST).is_file() else None) if workers.first else None
     with epoch_progress(visible=workers.first) as progress:
-        callbacks = progress_callbacks(progress, config, board)
-        network, history = learner.learn(config, loaded.clips, out, options.resume, **callbacks)
+        listener = progress_listener(progress, config, board)
+        network, history = learner.learn(config, loaded.clips, out, options.resume, listener)
     if not board:
         return None
     summary = _write_results(loaded, learner, network, history, out, board, started)
@@ -143,7 +144,7 @@ def _fit_and_score_map(
         name: (embed_clips(network, among_seen, learner.compute.device).numpy(), among_all.labels)
         for name, (among_seen, among_all) in sets.items()
     }
-    zeroshot = learner.zeroshot(config, network, embedded["train"], embedded.get("validation"))
+    zeroshot = fit_map(learner, config, network, embedded["train"], embedded.get("validation"))
     zeroshot = replace(zeroshot, text_mean=learner.texts[seen].mean(axis=0))  # centres the vectors of typed labels
     save_whole(out / ZEROSHOT, partial(write_zeroshot, zeroshot))
     scores: dict[str, Any] = {}

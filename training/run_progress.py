@@ -1,16 +1,17 @@
 """Show a training's progress: bars on the terminal, and TensorBoard events (`tensorboard --logdir runs`)."""
 
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
 from serving.command_line import say
 from serving.errors import RunError
 from serving.progress import ProgressBars
 from training.fit.recipe import Epoch
+from training.listener import Listener
 from training.run_folder import TENSORBOARD, RunConfig
 
 
@@ -61,18 +62,21 @@ def epoch_progress(visible: bool) -> ProgressBars:
     )
 
 
-def progress_callbacks(progress: Progress, config: RunConfig, board: TensorBoardLog | None) -> dict[str, Any]:
-    """The callbacks of `Learner.learn`. They advance a bar for the vocabulary, each teacher and the network.
+def progress_listener(progress: Progress, config: RunConfig, board: TensorBoardLog | None) -> Listener:
+    """Advances a bar for the vocabulary, for each teacher and for the network.
 
     board   gets the numbers of each epoch; None in a process that only helps the first one, which prints nothing
     """
-    pretraining = progress.add_task("vocabulary", total=config.vocabulary_epochs, numbers="", visible=False)
     epochs = config.recipe.epochs
+    pretraining = progress.add_task("vocabulary", total=config.vocabulary_epochs, numbers="", visible=False)
     teachers = [
         progress.add_task(f"teacher {number} of {config.teachers}", total=epochs, numbers="", visible=False)
         for number in range(1, config.teachers + 1)
     ]
     bar = progress.add_task(config.network.name, total=epochs, numbers="")
+
+    def advance(task: TaskID, epoch: int, share: float) -> None:
+        progress.update(task, completed=epoch - 1 + share, visible=True)
 
     def on_epoch(done: Epoch) -> None:
         numbers = f"loss {done.train_loss:.3f}"
@@ -82,12 +86,10 @@ def progress_callbacks(progress: Progress, config: RunConfig, board: TensorBoard
         if board:
             board.epoch(done)
 
-    return {
-        "on_step": lambda epoch, share: progress.update(bar, completed=epoch - 1 + share),
-        "on_epoch": on_epoch,
-        "on_pretraining": lambda epoch, share: progress.update(pretraining, completed=epoch - 1 + share, visible=True),
-        "on_teacher": lambda number, epoch, share: progress.update(
-            teachers[number - 1], completed=epoch - 1 + share, visible=True
-        ),
-        "say": say if board else lambda line: None,
-    }
+    return Listener(
+        on_step=partial(advance, bar),
+        on_epoch=on_epoch,
+        on_pretraining=partial(advance, pretraining),
+        on_teacher=lambda number, epoch, share: advance(teachers[number - 1], epoch, share),
+        say=say if board else lambda line: None,
+    )

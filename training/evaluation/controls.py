@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from serving.zeroshot import unit_rows
 from training.data.clip_frames import ClipFrames
 from training.learner import Learner
+from training.map_fit import class_side, described_sounds
 from training.run_folder import RunConfig
 from training.zeroshot_maps import standardised_scores
 
@@ -67,7 +68,7 @@ def control_scores(
              map knows
     sounds   see `sound_statistics`; not together with vectors
     """
-    classes = learner.class_side(seen)
+    classes = class_side(learner, seen)
     if vectors is not None:
         has_attributes = classes.attributes is not None
         classes = replace(classes, attributes=vectors) if has_attributes else replace(classes, vectors=vectors)
@@ -76,7 +77,7 @@ def control_scores(
 
 def sound_statistics(learner: Learner, config: RunConfig) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
     """Attributes [K, n_attributes] and `clip_statistics` of the sounds from which the network's map learns too."""
-    described = learner.described_sounds(config)
+    described = described_sounds(learner, config)
     return None if described is None else (described[1], clip_statistics(described[0]))
 
 

@@ -19,6 +19,7 @@ from training.data.splits import ClassSplit, ClipSplit
 from training.fit.clip_embeddings import clip_features
 from training.fit.whitening import whitening
 from training.learner import Learner
+from training.map_fit import class_side, fit_map, with_words
 from training.networks import build_network
 from training.published.pretrained import load_pretrained
 from training.run_folder import RunConfig
@@ -129,7 +130,7 @@ def _whitened_fit(learner: Learner, config: RunConfig) -> Fit:
         embeddings /= np.linalg.norm(embeddings[train], axis=1).mean()
         seen = ~unseen
         clips = embeddings[train], labels[train]
-        classes = learner.with_words(learner.class_side(seen), config, matrix)
+        classes = with_words(learner, class_side(learner, seen), config, matrix)
         zeroshot = fit_zeroshot(classes, clips, None, config.map or "ridge")
         return replace(zeroshot, text_mean=learner.texts[seen].mean(axis=0)), embeddings
 
@@ -151,7 +152,7 @@ def _trained_fit(learner: Learner, config: RunConfig, work: Path) -> Fit:
         work.mkdir(parents=True, exist_ok=True)
         network, _ = learner.learn(held_out, ClipSplit(tuple(table.clips[i] for i in train), (), ()), work)
         embeddings = learner.embed(network)
-        zeroshot = learner.zeroshot(held_out, network, (embeddings[train], labels[train]))
+        zeroshot = fit_map(learner, held_out, network, (embeddings[train], labels[train]))
         return replace(zeroshot, text_mean=learner.texts[~unseen].mean(axis=0)), embeddings
 
     torch.manual_seed(config.seed)

@@ -10,6 +10,7 @@ from training.evaluation.controls import clip_statistics, ridge_classifier
 from training.fit.checkpoint import write_text
 from training.fit.clip_embeddings import head_loss_and_accuracy
 from training.learner import Learner
+from training.map_fit import fit_map
 from training.run_folder import RunConfig
 from training.zeroshot_maps import accuracy
 
@@ -52,7 +53,7 @@ class Folds:
         network, _ = self.learner.learn(config, clips, work)
         embeddings = self.learner.embed(network)
         train, test = (recordings.clip_set(part, config.classes) for part in (clips.train, clips.test))
-        zeroshot = self.learner.zeroshot(config, network, (embeddings[train.clips], train.labels))
+        zeroshot = fit_map(self.learner, config, network, (embeddings[train.clips], train.labels))
         among_seen = recordings.clip_set(clips.test, config.split.seen).labels
         rows = embeddings[test.clips]
         head = head_loss_and_accuracy(network, torch.from_numpy(rows), among_seen, self.learner.compute.device)[1]

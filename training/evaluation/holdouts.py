@@ -26,6 +26,7 @@ from training.evaluation.controls import (
 from training.evaluation.scoring import best_offset, gzsl, zsl
 from training.fit.checkpoint import write_text
 from training.learner import Learner
+from training.map_fit import fit_map
 from training.run_folder import RunConfig
 
 PSEUDO_SHARE = 0.3  # share of the seen classes that is pseudo-unseen, to choose the offset
@@ -141,7 +142,7 @@ class Holdouts:
         network, _ = self.learner.learn(config, replace(clips, validation=()), work)
         embeddings = self.learner.embed(network)
         train = self._split(config).train
-        fitted = self.learner.zeroshot(config, network, (embeddings[train], self.labels[train]))
+        fitted = fit_map(self.learner, config, network, (embeddings[train], self.labels[train]))
         return embeddings, replace(fitted, temperature=1.0).scores(embeddings)
 
     def _split(self, config: RunConfig) -> _Split:

@@ -1,0 +1,100 @@
+"""Fit the map of a trained network: from its embeddings, and from what is known of the classes, to ranked classes."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from serving.zeroshot import ZeroShot
+from training.data.class_attributes import have_half
+from training.data.clip_frames import ClipFrames, ClipSet
+from training.fit.clip_embeddings import embed_clips
+from training.learner import Learner
+from training.lexicon import load_lexicon
+from training.networks import Network, TextHead
+from training.prototype_map import ClassSide
+from training.regression import Anchors, centred_anchors
+from training.run_folder import RunConfig
+from training.synthesis.vocabulary_attributes import sound_attributes
+from training.zeroshot_maps import Labelled, class_vectors, fit_zeroshot, text_zeroshot
+
+
+def fit_map(
+    learner: Learner, config: RunConfig, network: Network, train: Labelled, validation: Labelled | None = None
+) -> ZeroShot:
+    """The map from embeddings to the table's classes: the text head's projection, or a fitted closed-form map.
+
+    train, validation  clips of seen classes: embeddings [n, 128], labels [n] that index the table's classes
+    """
+    classes = class_side(learner, np.isin(learner.recordings.table.classes, config.split.seen))
+    if isinstance(network.head, TextHead):
+        classes = _with_sounds(learner, with_words(learner, classes, config), config, network)
+        return text_zeroshot(classes, network.head, train, validation)
+    assert config.map is not None
+    matrix = None
+    if config.objective == "whitening":
+        linear = network.embedding[0]
+        assert isinstance(linear, nn.Linear)
+        matrix = linear.weight.detach().cpu().numpy().T
+    return fit_zeroshot(with_words(learner, classes, config, matrix), train, validation, config.map)
+
+
+def class_side(learner: Learner, seen: NDArray[np.bool_]) -> ClassSide:
+    """What is known of the table's classes without a recording, where `seen` [n_classes] are trained on."""
+    attributes = None if learner.attributes is None else class_vectors(learner.attributes, seen)
+    return ClassSide(learner.recordings.table.classes, seen, class_vectors(learner.texts, seen), attributes)
+
+
+def with_words(
+    learner: Learner, classes: ClassSide, config: RunConfig, matrix: NDArray[np.floating] | None = None
+) -> ClassSide:
+    """The same with what says where words belong: the classes of published weights, or else the lexicon.
+
+    Published classes say it better: docs/results/labels.md. The lexicon guesses their attributes from their names,
+    and they then teach what attributes mean.
+    matrix   [n_features, D]: the embedding is features @ matrix; None: the network has been trained
+    """
+    seen = classes.seen
+    # Where a class is unseen: everyday sounds alone, none of which is a class of ESC-50 or FSC22.
+    lexicon = load_lexicon(config.text, config.class_texts, bool(seen.all())) if config.lexicon else None
+    if matrix is not None and (classifier := learner.classifier(config)) is not None:
+        published, guessed = classifier.under(matrix), None
+        if lexicon is not None and have_half(config.attribute_columns, lexicon.columns):
+            attributes = lexicon.guess(classifier.texts, config.attribute_columns)
+            guessed = centred_anchors(attributes, published.directions)
+        return replace(classes, published=published, sounds=guessed)
+    if lexicon is None:
+        return classes
+    known = [config.attributes[name] for name in config.classes] if config.attributes else None
+    return replace(classes, words=lexicon.words(learner.texts, seen, known))
+
+
+def described_sounds(learner: Learner, config: RunConfig) -> tuple[ClipFrames, NDArray[np.float32]] | None:
+    """The vocabulary that a network learns beside the recordings, and its attributes [n_sounds, n_attributes].
+
+    None: it learns none, the classes have no attributes, or their attributes have other names
+    """
+    if learner.attributes is None or config.objective != "text" or not config.vocabulary:
+        return None
+    vocabulary = learner.vocabulary(config)
+    known = sound_attributes(vocabulary.qualities, config.attribute_columns)
+    return None if known is None else (vocabulary.frames, known)
+
+
+def _with_sounds(learner: Learner, classes: ClassSide, config: RunConfig, network: Network) -> ClassSide:
+    """The same with the sounds that the network has learned beside the recordings."""
+    if not config.vocabulary or (classes.attributes is None and classes.words is None):
+        return classes
+    vocabulary = learner.vocabulary(config)
+    n_sounds = len(vocabulary.qualities)
+    every = ClipSet(vocabulary.frames, np.arange(n_sounds), np.zeros(n_sounds, np.int64))
+    embeddings = embed_clips(network, every, learner.compute.device).numpy()
+
+    def described(columns: Sequence[str]) -> Anchors | None:
+        known = sound_attributes(vocabulary.qualities, columns)
+        return None if known is None else centred_anchors(known, embeddings)
+
+    words = classes.words and replace(classes.words, sounds=described(classes.words.columns))
+    return replace(classes, sounds=described(config.attribute_columns), words=words)
