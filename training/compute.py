@@ -5,11 +5,16 @@ from dataclasses import dataclass, field
 
 import torch
 
+from serving.command_line import say
 from serving.errors import UsageError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 NEVER = 2**31 - 1  # bytes that are free before malloc gives any back
 
+NATIVE = {  # what a CPU needs for a precision; without it PyTorch emulates each number
+    torch.bfloat16: ("avx512_bf16", "amx_bf16"),
+    torch.float16: ("avx512_fp16", "amx_fp16"),
+}
 PRECISIONS = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -41,7 +46,10 @@ class ComputeOptions:
 
 
 def choose_compute(options: ComputeOptions) -> Compute:
-    """Read the flags. UsageError: an unknown precision, or a device that this machine does not have."""
+    """Read the flags, and warn of a precision that this CPU emulates.
+
+    errors   UsageError: an unknown precision, or a device that this machine does not have
+    """
     if options.precision not in PRECISIONS:
         raise UsageError(f"precision: got {options.precision}; wanted one of {', '.join(PRECISIONS)}")
     device = choose_device(options.device)
@@ -49,6 +57,13 @@ def choose_compute(options: ComputeOptions) -> Compute:
     if dtype is None:
         mixed = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
         dtype = mixed if device.type == "cuda" else torch.float32
+    if device.type == "cpu" and dtype in NATIVE:
+        has = torch.cpu.get_capabilities()
+        if not any(has.get(name) for name in NATIVE[dtype]):
+            say(
+                f"warning: --precision {options.precision}: this CPU has neither {' nor '.join(NATIVE[dtype])}, so it "
+                "can take 20 times as long as fp32"
+            )
     return Compute(device, dtype, options.compile)
 
 
