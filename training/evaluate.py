@@ -56,6 +56,8 @@ from training.run_folder import (
 from training.text_encoders import text_encoder
 from training.zeroshot_maps import text_vectors
 
+LEAST_UNSEEN, LEAST_SEEN = 2, 4  # classes in a hold-out; two of the seen ones choose the GZSL offset
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(ComputeOptions):
@@ -176,9 +178,15 @@ def _holdouts(
     learner: Learner, config: RunConfig, options: EvaluateOptions, seeds: Sequence[int], out: Path
 ) -> list[dict[str, Any]]:
     classes = learner.recordings.table.classes
-    if not 2 <= options.unseen_classes <= len(classes) - 4:
+    most_unseen = len(classes) - LEAST_SEEN
+    if most_unseen < LEAST_UNSEEN:
         raise UsageError(
-            f"unseen classes: got {options.unseen_classes} of {len(classes)}; wanted 2 to {len(classes) - 4}"
+            f"holdouts: got a data set of {len(classes)} classes; wanted {LEAST_UNSEEN + LEAST_SEEN} or more: "
+            f"{LEAST_UNSEEN} that are unseen and {LEAST_SEEN} to learn from"
+        )
+    if not LEAST_UNSEEN <= options.unseen_classes <= most_unseen:
+        raise UsageError(
+            f"unseen classes: got {options.unseen_classes} of {len(classes)}; wanted {LEAST_UNSEEN} to {most_unseen}"
         )
     if options.holdouts > (most := comb(len(classes), options.unseen_classes)):
         raise UsageError(

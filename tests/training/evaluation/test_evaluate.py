@@ -270,6 +270,11 @@ def test_wrong_input_gets_one_line(run, flags, parts, capsys):
         assert part in error[0]
 
 
+def test_holdouts_of_too_few_classes_get_one_line(run_folder, capsys):
+    assert evaluate([str(run_folder), *cache(run_folder), "--holdouts", "1"]) == 2
+    assert "holdouts: got a data set of 3 classes; wanted 6 or more" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
