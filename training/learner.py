@@ -19,7 +19,6 @@ from training.fit.clip_embeddings import clip_features, embed_clips, head_loss_a
 from training.fit.loop import fit
 from training.fit.objectives import ClassObjective, JointObjective, Objective, VocabularyObjective
 from training.fit.recipe import Epoch
-from training.fit.teachers import Teachers
 from training.fit.whitening import fit_embedding, fit_head
 from training.fit.workers import Workers
 from training.listener import Listener
@@ -29,13 +28,12 @@ from training.published.audioset_classes import PublishedClassifier, published_c
 from training.published.batchnorm_statistics import measure_statistics
 from training.published.pretrained import load_pretrained
 from training.recordings import Recordings
-from training.run_folder import LAST, METRICS, TEACHER, WEIGHTS, RunConfig
+from training.run_folder import LAST, METRICS, WEIGHTS, RunConfig
 from training.synthesis.vocabulary import Vocabulary, load_vocabulary
 from training.text_encoders import text_encoder
 from training.zeroshot_maps import centred_unit_rows
 
 STATISTICS_WINDOWS = 64
-SEEDS_APART = 1000  # between a network and its teachers, so that seeds 0 to 999 have teachers of their own
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class Learner:
         resume: bool = False,
         listener: Listener = Listener(),  # noqa: B008 (frozen)
     ) -> tuple[Network, list[Epoch]]:
-        """Train on `clips.train`, after the configuration's teachers. `clips.validation` chooses the best epoch.
+        """Train on `clips.train`. If `clips.validation` is not empty, it chooses the best epoch.
 
         run      folder for weights.safetensors, last.safetensors and metrics.jsonl
         resume   continue after the last finished epoch, if there is one
@@ -71,29 +69,8 @@ class Learner:
         """
         if config.objective == "whitening":
             return self._whiten(config, clips, run, listener)
-        taught = []
-        for number in range(1, config.teachers + 1):
-            folder = run / f"{TEACHER}{number}"
-            folder.mkdir(exist_ok=True)
-            seed = config.seed + number * SEEDS_APART
-            network, _ = self._train(config, clips, folder, resume, listener.to_teacher(number), seed)
-            taught.append(network.eval())
-        teachers = Teachers(tuple(taught), self.compute) if taught else None
-        return self._train(config, clips, run, resume, listener.after_teachers(len(taught)), config.seed, teachers)
-
-    def _train(
-        self,
-        config: RunConfig,
-        clips: ClipSplit,
-        run: Path,
-        resume: bool,
-        listener: Listener,
-        seed: int,
-        teachers: Teachers | None = None,
-    ) -> tuple[Network, list[Epoch]]:
-        """As `learn`, for one network. seed: of its random numbers; the vocabulary was learned with config.seed."""
         resume = resume and (run / LAST).is_file()  # without it no epoch was finished
-        network, train, validation = self._prepare(config, clips, seed)
+        network, train, validation = self._prepare(config, clips)
         with self.workers.first_alone():  # it writes the cache; the others read it
             vocabulary = self.vocabulary(config) if config.vocabulary else None
         if self.init and not _load_published(network, self.init, listener) and not resume:
@@ -108,7 +85,7 @@ class Learner:
         recipe = config.recipe
         crop = round(recipe.crop * config.window_frames)
         objective: Objective = ClassObjective(
-            train, config.network.n_classes, recipe.mixup, recipe.gain_db, crop, recipe.mixing, recipe.speed, teachers
+            train, config.network.n_classes, recipe.mixup, recipe.gain_db, crop, recipe.mixing, recipe.speed
         )
         encoded = text_encoder(config.text)(vocabulary.texts) if vocabulary else None
         if vocabulary and encoded is not None and not resume:
@@ -122,20 +99,20 @@ class Learner:
                 sounds = VocabularyObjective(vocabulary, centred_unit_rows(encoded, mean), crop)
                 objective = JointObjective(objective, sounds)
         history = fit(
-            network, objective, validation, config.recipe, seed, self.compute, run,
+            network, objective, validation, config.recipe, config.seed, self.compute, run,
             listener.on_step, listener.on_epoch, resume, self.workers,
         )  # fmt: skip
         if not load_tensors(run / WEIGHTS)[1].get("unit_length"):  # it has it if a finished run was resumed
             self._save_at_unit_length(network, embed_clips(network, train, self.compute.device), run)
         return network, history
 
-    def _prepare(self, config: RunConfig, clips: ClipSplit, seed: int) -> tuple[Network, ClipSet, ClipSet | None]:
+    def _prepare(self, config: RunConfig, clips: ClipSplit) -> tuple[Network, ClipSet, ClipSet | None]:
         """A network with random weights, the training clips, and the validation clips if there are any."""
         assert (self.init is None) == (config.init is None)
         train, validation = (
             self.recordings.clip_set(part, config.split.seen) for part in (clips.train, clips.validation)
         )
-        torch.manual_seed(seed)
+        torch.manual_seed(config.seed)
         return build_network(config.network), train, validation if clips.validation else None
 
     def _whiten(
@@ -143,7 +120,7 @@ class Learner:
     ) -> tuple[Network, list[Epoch]]:
         """Fit the embedding and the head on the published features, which stay as they are. It counts as one epoch."""
         assert self.init is not None
-        network, train, validation = self._prepare(config, clips, config.seed)
+        network, train, validation = self._prepare(config, clips)
         _load_published(network, self.init, listener)
         if config.map == "prototypes":
             if (known := self.classifier(config)) is not None:

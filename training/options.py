@@ -34,7 +34,6 @@ CLASSES = {  # docs/results/training.md
 AUDIOSET = "yamnet-audioset"
 VOCABULARY = 1500
 VOCABULARY_EPOCHS = 12
-MAX_TEACHERS = 16  # each stays in memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +94,6 @@ class Options(ComputeOptions):
     speed: float | None = None
     """largest change of speed, which changes time and pitch: 1.25 plays each crop 0.8 to 1.25 times as fast; 1: none;
     default: 1.25 for yamnet, otherwise 1"""
-    teachers: int = 0
-    """number of networks that are trained first, with other random numbers, and whose answers the network learns beside
-    the true classes; the time grows by as many trainings"""
     text: str | None = None
     """encoder of the class texts: glove+minilm, glove, minilm, word2vec:FILE or sentence:FOLDER_OR_NAME; default:
     glove+minilm, with --objective whitening minilm"""
@@ -194,7 +190,6 @@ def check(options: Options) -> None:
         "vocabulary": (options.sounds == 0 or options.sounds >= 2, "0, or 2 or more"),
         "vocabulary_epochs": (options.vocabulary_epochs >= 1, "1 or more"),
         "validation_share": (share == 0 or 0.02 <= share <= 0.5, "0, or 0.02 to 0.5"),
-        "teachers": (0 <= options.teachers <= MAX_TEACHERS, f"0 to {MAX_TEACHERS}"),
         "dropout": (options.dropout is None or 0 <= options.dropout < 1, "0 to less than 1"),
     }
     for name, (good, wanted) in limits.items():
@@ -214,8 +209,6 @@ def _check_whitening(options: Options) -> None:
             f"--network {AUDIOSET}: needs Google's weights; give --init yamnet.h5, --init yamnet.tflite, "
             "or the model of a bundle that has them: --init demo/model/embedder.onnx"
         )
-    if options.goal == "whitening" and options.teachers:
-        raise UsageError(f"--teachers: got {options.teachers}; with --objective whitening nothing is trained: 0")
     if options.goal == "whitening" and options.vocabulary:
         raise UsageError(f"--vocabulary: got {options.vocabulary}; with --objective whitening nothing is trained: 0")
 
@@ -282,7 +275,6 @@ def configure(options: Options, table: ClipTable) -> RunConfig:
         map=chosen_map,
         attributes=attributes,
         lexicon=lexicon,
-        teachers=options.teachers,
         class_texts=options.class_texts or ("name+description" if whitening else "description"),
         init=identify(options.init) if options.init else None,
         classes=list(table.classes),

@@ -19,7 +19,6 @@ from training.networks import NETWORKS, WINDOW_FRAMES, Network, NetworkConfig, b
 CONFIG = "config.json"
 WEIGHTS = "weights.safetensors"  # of the best epoch: what is exported
 LAST = "last.safetensors"  # of the last epoch, with the optimiser: what --resume continues
-TEACHER = "teacher-"  # folder of a teacher's weights and epochs; its number, from 1, follows
 METRICS = "metrics.jsonl"  # one line per epoch
 ZEROSHOT = "zeroshot.npz"  # the map from embeddings to class vectors
 SUMMARY = "summary.json"  # written last: the run has ended
@@ -51,7 +50,6 @@ class RunConfig:
     class_texts        what of a class is encoded: one of serving.text_model.text_source.CLASS_TEXTS
     attributes         those of each class, in tenths, see training.data.class_attributes; empty: none
     lexicon            whether the lexicon teaches the map what words mean; older runs had none
-    teachers           number of networks that are trained first, and whose answers the network learns
     skipped            clips that cannot be read and were left out, relative to data_dir
     """
 
@@ -77,7 +75,6 @@ class RunConfig:
     class_texts: str = "description"
     attributes: Attributes = field(default_factory=dict)
     lexicon: bool = False
-    teachers: int = 0
 
     def attribute_matrix(self) -> NDArray[np.float32] | None:
         """The attributes of all classes [n_classes, n_attributes], 0 to 1; None if there are none."""

@@ -63,17 +63,12 @@ def epoch_progress(visible: bool) -> ProgressBars:
 
 
 def progress_listener(progress: Progress, config: RunConfig, board: TensorBoardLog | None) -> Listener:
-    """Advances a bar for the vocabulary, for each teacher and for the network.
+    """Advances a bar for the vocabulary and one for the recordings.
 
     board   gets the numbers of each epoch; None in a process that only helps the first one, which prints nothing
     """
-    epochs = config.recipe.epochs
     pretraining = progress.add_task("vocabulary", total=config.vocabulary_epochs, numbers="", visible=False)
-    teachers = [
-        progress.add_task(f"teacher {number} of {config.teachers}", total=epochs, numbers="", visible=False)
-        for number in range(1, config.teachers + 1)
-    ]
-    bar = progress.add_task(config.network.name, total=epochs, numbers="")
+    bar = progress.add_task(config.network.name, total=config.recipe.epochs, numbers="")
 
     def advance(task: TaskID, epoch: int, share: float) -> None:
         progress.update(task, completed=epoch - 1 + share, visible=True)
@@ -90,6 +85,5 @@ def progress_listener(progress: Progress, config: RunConfig, board: TensorBoardL
         on_step=partial(advance, bar),
         on_epoch=on_epoch,
         on_pretraining=partial(advance, pretraining),
-        on_teacher=lambda number, epoch, share: advance(teachers[number - 1], epoch, share),
         say=say if board else lambda line: None,
     )

@@ -27,7 +27,6 @@ from training.fit.augment import (
     random_gain,
 )
 from training.fit.draws import Cutter, Draws, TensorDraws, as_tensors, cut_on_cpu
-from training.fit.teachers import Teachers
 from training.networks import EMBEDDING_SIZE, Network, TextHead
 from training.synthesis.vocabulary import Vocabulary
 
@@ -72,7 +71,6 @@ class ClassObjective:
     gain_db      largest random gain, up or down
     crop_frames  length of the random crops
     speed        largest change of speed; 1 for none
-    teachers     networks whose answers are a part of the targets; None: the true classes alone
     """
 
     clips: ClipSet
@@ -82,7 +80,6 @@ class ClassObjective:
     crop_frames: int
     mixing: str = "log-mel"
     speed: float = 1.0
-    teachers: Teachers | None = None
 
     @property
     def order(self) -> NDArray[np.int64]:
@@ -118,7 +115,7 @@ class ClassObjective:
                 log_mel, targets = mix_sounds(log_mel, targets, *partners, offset)
             else:
                 log_mel, targets = mixup(log_mel, targets, *partners)
-        return log_mel, (targets if self.teachers is None else self.teachers.teach(log_mel, targets),)
+        return log_mel, (targets,)
 
     def loss(self, network: Network, embeddings: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
         """Cross-entropy, plus that of the guide if the network has one. Of a mixed row the larger share counts."""

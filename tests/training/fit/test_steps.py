@@ -1,6 +1,5 @@
 """Captured steps compute what the steps do that PyTorch runs kernel by kernel."""
 
-from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -18,7 +17,6 @@ from training.fit.loop import fit
 from training.fit.objectives import ClassObjective, JointObjective, VocabularyObjective
 from training.fit.recipe import Recipe
 from training.fit.steps import CapturedSteps
-from training.fit.teachers import Teachers
 from training.networks import NetworkConfig, build_network
 
 FRAMES, CLASSES, TEXT = 480, 3, 6
@@ -44,18 +42,11 @@ def joint_objective() -> JointObjective:
     return JointObjective(class_objective("log-mel"), VocabularyObjective(vocabulary, vectors, FRAMES // 4))
 
 
-def taught_objective() -> ClassObjective:
-    torch.manual_seed(5)
-    teacher = build_network(NetworkConfig("yamnet-compact", CLASSES, 0.2)).eval()
-    return replace(class_objective("sound"), teachers=Teachers((teacher,), Compute(CPU)))
-
-
 OBJECTIVES = {
     "log-mel": (lambda: class_objective("log-mel"), 0),
     "sound": (lambda: class_objective("sound"), 0),
     "speed": (lambda: class_objective("sound", 1.25), 0),
     "joint": (joint_objective, TEXT),
-    "taught": (taught_objective, 0),
 }
 
 
