@@ -17,7 +17,7 @@ import tyro
 from rich.table import Table
 
 from serving.bundle_files import MANIFEST
-from serving.command_line import run_command, say, show
+from serving.command_line import run_command, say, say_unknown_words, show
 from serving.embedder import Embedder
 from serving.errors import UsageError
 from serving.label_text import normalise_label
@@ -75,6 +75,8 @@ def teach_bundle(options: TeachOptions) -> dict[str, Any]:
     lesson = teach(embedder, examples, descriptions, quiet=False)
     write_taught_bundle(embedder.bundle, lesson, options.out, options.overwrite)
     report_skipped(lesson.skipped)
+    unknown_words = embedder.unknown_words([descriptions.texts.get(label, label) for label in descriptions.labels])
+    say_unknown_words(unknown_words)
     for doubt in lesson.doubts:
         say(f"warning: {doubt}")
     _show(options.out, lesson)
@@ -86,6 +88,7 @@ def teach_bundle(options: TeachOptions) -> dict[str, Any]:
         **{name: lesson.scores.get(name) for name in SCORE_NAMES},
         "skipped": len(lesson.skipped),
         "doubts": list(lesson.doubts),
+        "unknown_words": unknown_words,
         "seconds": round(time.perf_counter() - started, 3),
         "embedding_space": embedder.manifest.embedding_space,
     }

@@ -627,6 +627,17 @@ def test_a_wrong_list_is_refused_with_the_row(lesson_folder, tmp_path, capsys, l
     assert not (tmp_path / "out").exists()
 
 
+def test_words_of_descriptions_that_the_text_model_does_not_know_are_told(tmp_path, capsys):
+    (tmp_path / "classes.csv").write_text("label,description\nZilpzalp,whistle zzyx\nowl,a hoot\nhiss qwv,\n")
+    assert (
+        main([str(FROM_SCRATCH), "--descriptions", str(tmp_path / "classes.csv"), "--out", str(tmp_path / "out")]) == 0
+    )
+    captured = capsys.readouterr()
+    unknown = {"whistle zzyx": ["zzyx"], "hiss qwv": ["qwv"]}
+    assert json.loads(captured.out.splitlines()[-1])["unknown_words"] == unknown
+    assert "'whistle zzyx': the text model does not know zzyx" in captured.err.splitlines()
+
+
 def test_wrong_flags_are_refused(textless_folder, lesson_folder, tmp_path, capsys):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.txt").touch()
