@@ -236,12 +236,12 @@ def test_class_numbers_begin_with_what_the_vocabulary_taught(folder, tmp_path, c
 def test_hold_outs_fit_the_runs_map_and_the_controls_keep_ridge(folder, learned, monkeypatch):
     out = learned / "run"
     assert train(options(folder, out, "--objective", "classes", "--epochs", "1", "--map", "eszsl")) == 0
-    fitted = {"training.learner": [], "training.zeroshot_maps": []}  # the network's maps, and the controls'
+    fitted = {"training.map_fit": [], "training.zeroshot_maps": []}  # the network's maps, and the controls'
     for module, kinds in fitted.items():
         spy = partial(_fit_and_note, fit_zeroshot, kinds)
         monkeypatch.setattr(f"{module}.fit_zeroshot", spy)
     assert evaluate([str(out), *cache(out), "--holdouts", "1", "--unseen-classes", "2"]) == 0
-    assert fitted["training.learner"] == ["eszsl", "eszsl"]  # of the training, and of the one that chooses the offset
+    assert fitted["training.map_fit"] == ["eszsl", "eszsl"]  # of the training, and of the one that chooses the offset
     assert set(fitted["training.zeroshot_maps"]) == {"ridge"}
 
 
