@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 from pathlib import Path
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of glibc's malloc.h
 
 
 def give_memory_back() -> None:
@@ -18,6 +18,18 @@ def give_memory_back() -> None:
         mallopt(M_MMAP_THRESHOLD, 2**20)
         # Setting the one stops the other from growing as well, and at its 128 kB each request would pay for new pages.
         mallopt(M_TRIM_THRESHOLD, 2**24)
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep all that it has freed, for work that needs as much again and again.
+
+    A training step frees its activations and gradients, and the next one would pay a page fault for each page:
+    docs/results/training.md.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def trim_memory() -> None:

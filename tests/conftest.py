@@ -1,11 +1,9 @@
 """What tests share: a small folder of recordings, the run and the bundles made from it, and the real recordings."""
 
-import ctypes
 import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ import pytest
 import soundfile
 from filelock import FileLock
 
+from serving.memory import trim_memory
 from tests.absent_packages import environment_without
 from tests.bundle_copies import copy_bundle
 
@@ -99,8 +98,7 @@ def memory_given_back() -> Iterator[None]:
     """After each file, give the system the memory that was freed: the C library keeps it, 60 to 125 MB a file."""
     yield
     gc.collect()
-    with suppress(OSError, AttributeError):  # other C libraries have no malloc_trim
-        ctypes.CDLL(None).malloc_trim(0)
+    trim_memory()
 
 
 @pytest.fixture(scope="session")

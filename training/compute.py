@@ -1,15 +1,11 @@
-"""The device and the precision of a training, and how its memory is kept."""
+"""The device and the precision of a training."""
 
-import ctypes
 from dataclasses import dataclass, field
 
 import torch
 
 from serving.command_line import say
 from serving.errors import UsageError
-
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
-NEVER = 2**31 - 1  # bytes that are free before malloc gives any back
 
 NATIVE = {  # what a CPU needs for a precision; without it PyTorch emulates each number
     torch.bfloat16: ("avx512_bf16", "amx_bf16"),
@@ -31,6 +27,10 @@ class Compute:
     dtype: torch.dtype = torch.float32
     compile: bool = False
     capture: bool = field(default=True, repr=False)  # does not change what is computed
+
+    def autocast(self) -> torch.autocast:
+        """The context of a forward pass in this precision."""
+        return torch.autocast(self.device.type, self.dtype, self.dtype is not torch.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,17 +79,3 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"device: got {name}, which this machine does not have; try --device auto") from error
     return device
-
-
-def keep_freed_memory() -> None:
-    """Let this process keep memory that it has freed, instead of giving it back to the system.
-
-    A step frees its activations and gradients, and the next one needs as much again. Fresh pages cost a page fault
-    each: docs/results/training.md. Without glibc, nothing changes.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):  # another C library
-        return
-    mallopt(M_MMAP_MAX, 0)
-    mallopt(M_TRIM_THRESHOLD, NEVER)

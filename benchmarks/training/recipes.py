@@ -82,7 +82,7 @@ class OurRecipe:
     def steps(self, batches: Sequence[tuple[Tensor, tuple[Tensor, ...]]]) -> None:
         """Do forward pass, backward pass and optimiser step on each batch."""
         for log_mel, targets in batches:
-            with torch.autocast("cpu", self._compute.dtype, self._compute.dtype is not torch.float32):
+            with self._compute.autocast():
                 embeddings = self._trained.embed_guided(log_mel)
             loss, _ = self._objective.loss(self._trained, embeddings.float(), targets)
             self._optimiser.zero_grad(set_to_none=True)

@@ -12,7 +12,7 @@ from training.compute import ComputeOptions, choose_compute
 COUNT_PAGE_FAULTS = """
 import resource
 import torch
-from training.compute import keep_freed_memory
+from serving.memory import keep_freed_memory
 
 {call}
 for step in range(24):

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from serving.command_line import say
 from serving.errors import RunError, one_line
-from training.compute import Compute, keep_freed_memory
+from serving.memory import keep_freed_memory
+from training.compute import Compute
 from training.data.clip_frames import ClipSet
 from training.fit.checkpoint import load_tensors, optimiser_tensors, restore, save_tensors, write_text
 from training.fit.clip_embeddings import embed_clips, head_loss_and_accuracy
@@ -123,7 +124,7 @@ class _Step(nn.Module):
         self.embed = torch.compile(network.embed_guided) if compute.compile else network.embed_guided
 
     def forward(self, log_mel: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
-        with torch.autocast(self.compute.device.type, self.compute.dtype, self.compute.dtype is not torch.float32):
+        with self.compute.autocast():
             part = self.embed(self.workers.part(log_mel))
         embeddings = self.workers.gather(part.float(), len(log_mel))  # the loss is always FP32
         return self.objective.loss(self.network, embeddings, targets)
