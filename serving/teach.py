@@ -3,8 +3,9 @@
     python -m serving.teach bundles/first examples/ --out bundles/mine
     python -m serving.teach bundles/first examples.csv --descriptions classes.csv --out bundles/mine
 
-`examples/` has a folder of recordings for each class; `examples.csv` has the columns file, start, end and label. The
-result is a bundle like any other; the source stays as it is. The work is in serving.teaching.
+`examples/` has a folder of recordings for each class; `examples.csv` has the columns file, start, end and label. Tables
+of Raven and Audacity are read too. The result is a bundle like any other; the source stays as it is. The work is in
+serving.teaching.
 """
 
 import time
@@ -24,7 +25,7 @@ from serving.label_text import normalise_label
 from serving.labelling.label_source import read_label_file
 from serving.new_folder import refuse_existing, refuse_unwritable
 from serving.teaching.embedded_examples import report_skipped
-from serving.teaching.examples import read_examples
+from serving.teaching.example_sources import read_examples
 from serving.teaching.lesson import Descriptions, Lesson, teach
 from serving.teaching.taught_bundle import SCORE_NAMES, result_of, write_taught_bundle
 from serving.trust_option import Trusted
@@ -39,11 +40,11 @@ class TeachOptions:
     out: Path
     """folder of the new bundle"""
     examples: Annotated[Path | None, tyro.conf.Positional] = None
-    """a folder with a folder of recordings for each class, or a CSV file with the columns file, start, end and label:
-    paths relative to the CSV file (see --recordings), seconds, both empty for the whole file. Default: descriptions
-    alone"""
+    """a folder with a folder of recordings for each class; or a table of stretches of recordings, or a folder of such
+    tables: CSV or Parquet with the columns file, start, end and label (seconds, both empty for the whole file), Raven's
+    selection tables, Audacity's label tracks. Default: descriptions alone"""
     recordings: Path | None = None
-    """the folder to which paths in the CSV file are relative, if that is not its own: for a table that `serving.label`
+    """the folder of the recordings that the tables name, if that is not their own: for a table that `serving.label`
     wrote, the folder that was labelled"""
     descriptions: Path | None = None
     """what classes sound like: one label a line, or CSV columns label and description, as for `serving.label`; needs

@@ -29,7 +29,7 @@ from serving.label import main as label_main
 from serving.manifest import write_manifest
 from serving.server.operation_routes import describe_model
 from serving.teach import main
-from serving.teaching.examples import read_examples
+from serving.teaching.example_sources import read_examples
 from serving.teaching.lesson import Descriptions, with_classes
 from serving.teaching.posterior import PlacedExamples, choose_weight, held_out_cosines, with_examples
 from serving.teaching.rivals import find_rivals
@@ -572,7 +572,7 @@ def test_a_corrected_table_of_labels_is_taught_with_the_folder_that_was_labelled
     assert {name: each["examples"] for name, each in taught.items()} == dict.fromkeys(
         ["my tone", "my noise", "my clicks"], 4
     )
-    assert "--recordings: is for a CSV file" in fails(
+    assert "--recordings: is for tables" in fails(
         capsys, FROM_SCRATCH, lesson_folder, "--recordings", lesson_folder, "--out", tmp_path / "other"
     )
 
