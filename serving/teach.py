@@ -41,8 +41,8 @@ class TeachOptions:
     """folder of the new bundle"""
     examples: Annotated[Path | None, tyro.conf.Positional] = None
     """a folder with a folder of recordings for each class; or a table of stretches of recordings, or a folder of such
-    tables: CSV or Parquet with the columns file, start, end and label (seconds, both empty for the whole file), Raven's
-    selection tables, Audacity's label tracks. Default: descriptions alone"""
+    tables: CSV or Parquet with the columns file, start, end and label (seconds, both empty for the whole file),
+    selection tables of Raven or BirdNET, Audacity's label tracks (docs/teach.md). Default: descriptions alone"""
     recordings: Path | None = None
     """the folder of the recordings that the tables name, if that is not their own: for a table that `serving.label`
     wrote, the folder that was labelled"""

@@ -1,130 +1,132 @@
-"""Tables of examples: CSV, Parquet, Raven's selection tables, Audacity's label tracks. What they hold tells them apart.
-
-Sources: as serving.labelling.table_formats, which writes all four.
-"""
+"""Tables of examples: which row is which stretch of which recording."""
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import zip_longest
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePath, PureWindowsPath
 
-import pyarrow
-from pyarrow import parquet
-
-from serving.csv_cells import original_text
-from serving.csv_rows import read_rows
 from serving.errors import DataError
 from serving.teaching.examples import Example
 from serving.teaching.named_recordings import NamedRecordings, name_of_its_recording
+from serving.teaching.table_rows import WANTED, TableRows
 
-TABLES = (".csv", ".tsv", ".txt", ".parquet")
-# Names of a column: as `serving.review` writes it, and as `serving.label` does.
-COLUMNS = {"file": ("file", "path"), "start": ("start", "start_s"), "end": ("end", "end_s"), "label": ("label",)}
-WANTED = (
-    "wanted the columns file, start, end, label (start and end in seconds, or both empty for the whole file), a Raven "
-    "selection table or an Audacity label track"
-)
-# Raven lets its users name the column of labels; BirdNET's tables have a common name.
+# Names of a column: as `serving.review` writes it, as `serving.label` does, as BirdNET does.
+COLUMNS = {
+    "file": ("file", "path"),
+    "start": ("start", "start_s", "start (s)"),
+    "end": ("end", "end_s", "end (s)"),
+    "label": ("label", "common name"),
+}
+# Raven lets its users name the column of labels. The first of these that is there counts.
 RAVEN_LABELS = ("annotation", "label", "species", "common name", "class", "species code", "tags")
-AUDACITY_LINE = re.compile(r"\s*\d+(\.\d*)?\t\d+(\.\d*)?(\t|\s*$)")
-Cells = Mapping[str, str]
+LIKE_A_TIME = re.compile(r"start|begin|onset|\bend|offset")
+SHIFT_S = 0.01  # by how much Begin Time less File Offset may differ within a recording
 
 
-def read_table(path: Path, recordings: Path) -> list[Example]:
+def lists_examples(table: TableRows) -> bool:
+    """Whether the table can be one of examples: it has the columns of files and of labels, or needs none."""
+    return table.form != "list" or all(_columns(table)[key] for key in ("file", "label"))
+
+
+def examples_of(table: TableRows, path: Path, place: PurePath, recordings: NamedRecordings) -> list[Example]:
     """The rows of a table that have a label.
 
-    recordings  the folder of the recordings: CSV and Parquet give paths in it, Raven their names, and Audacity's label
-                track has the name of its recording
-    errors      DataError: the table cannot be read, a row is wrong, or it is not clear which recording is meant
+    path    of the table, for messages
+    place   the table in the folder of the tables: a table that names no file belongs to the recording at that place
+    errors  DataError: a row is wrong, or it is not clear which recording or column is meant
     """
-    try:
-        if path.suffix.lower() == ".parquet":
-            return _listed(path, _parquet_rows(path), recordings)
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError, pyarrow.ArrowException) as error:
-        raise DataError(f"{path}: cannot be read as a table ({error}); {WANTED}") from error
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    if AUDACITY_LINE.match(first):
-        return _audacity(path, text.splitlines(), recordings)
-    rows = read_rows(text, str(path))
-    names = [name.lower() for name in rows[0][1]] if rows else []
-    cells = [(number, dict(zip_longest(names, row, fillvalue=""))) for number, row in rows[1:]]
-    if "begin time (s)" in names:
-        return _raven(path, names, cells, recordings)
-    return _listed(path, [(0, dict.fromkeys(names, "")), *cells], recordings)
+    read = {"list": _listed, "raven": _raven, "audacity": _audacity}[table.form]
+    return read(table, path, place, recordings)
 
 
-def _parquet_rows(path: Path) -> list[tuple[int, Cells]]:
-    """As the rows of a CSV file: texts by the names of their columns. The first one, number 0, is empty."""
-    table = parquet.read_table(path)
-    rows = [{name: "" if cell is None else str(cell) for name, cell in row.items()} for row in table.to_pylist()]
-    return list(enumerate([dict.fromkeys(table.column_names, ""), *rows]))
+def _columns(table: TableRows) -> dict[str, str]:
+    """The table's names of COLUMNS; "" where it has none."""
+    return {key: next((name for name in names if name in table.columns), "") for key, names in COLUMNS.items()}
 
 
-def _listed(path: Path, rows: Sequence[tuple[int, Cells]], recordings: Path) -> list[Example]:
-    """Rows with the columns of COLUMNS. The first row only says which columns there are."""
-    names = list(rows[0][1])
-    columns = {key: next((name for name in wanted if name in names), "") for key, wanted in COLUMNS.items()}
+def _listed(table: TableRows, path: Path, place: PurePath, recordings: NamedRecordings) -> list[Example]:
+    columns = _columns(table)
+    got = f"{path}: got the columns {', '.join(table.columns) or 'none'}"
     if not columns["file"] or not columns["label"]:
-        raise DataError(f"{path}: got the columns {', '.join(names) or 'none'}; {WANTED}")
+        raise DataError(f"{got}; {WANTED}")
+    times = [name for name in table.columns if LIKE_A_TIME.search(name)]
+    if not columns["start"] and not columns["end"] and times:
+        raise DataError(f"{got}; name the times start and end, in seconds, or remove {times[0]}")
+    if twice := [name for name in columns.values() if table.columns.count(name) > 1]:
+        raise DataError(f"{path}: has two columns named {twice[0]}; remove one")
     examples = []
-    for number, row in rows[1:]:
-        file, start, end, label = (original_text(row.get(columns[key], "")) for key in COLUMNS)
+    for number, row in table.rows:
+        file, start, end, label = (row.get(columns[key], "") for key in COLUMNS)
         where = f"{path}, row {number}"
         if label and not file:
             raise DataError(f"{where}: has no file; {WANTED}")
         if label:
-            examples.append(Example(label, recordings / file, *_stretch(start, end, where), where))
+            examples.append(Example(label, recordings.at(file, where), *_stretch(start, end, where), where))
     return examples
 
 
-def _raven(path: Path, names: Sequence[str], rows: Iterable[tuple[int, Cells]], recordings: Path) -> list[Example]:
-    """A selection table of one recording, or of several with the column File Offset (s).
+def _raven(table: TableRows, path: Path, place: PurePath, recordings: NamedRecordings) -> list[Example]:
+    """Selections of one recording, or of several with the column File Offset (s).
 
     Raven writes a selection once for each view, waveform and spectrogram; it is one example.
     """
-    label_column = next((name for name in RAVEN_LABELS if name in names), None)
-    if label_column is None or "end time (s)" not in names:
+    label_column = next((name for name in RAVEN_LABELS if name in table.columns), None)
+    if label_column is None:
         raise DataError(
-            f"{path}: a selection table with the columns {', '.join(names)}; wanted End Time (s), and labels in a "
-            "column named Annotation, Label or Species"
+            f"{path}: got the columns {', '.join(table.columns)}; name the column of labels Annotation, or one of "
+            f"{', '.join(RAVEN_LABELS[1:])}"
         )
-    folder, files = NamedRecordings(recordings), set()
     examples: dict[tuple[str, Path, float, float], Example] = {}
-    for number, row in rows:
+    sources: set[Path] = set()
+    shifts: dict[Path, float] = {}  # Begin Time less File Offset: where a recording begins in a sequence
+    for number, row in table.rows:
         where, label = f"{path}, row {number}", row[label_column]
+        file = _begin_file(row)
+        source = recordings.find(file, where) if file else recordings.like(name_of_its_recording(place), where)
+        sources.add(source)
         if not label:
             continue
-        begin, end = _stretch(row["begin time (s)"], row["end time (s)"], where)
+        begin, end = _stretch(row["begin time (s)"], row.get("end time (s)", ""), where)
         if end is None:
             raise DataError(f"{where}: has no time; wanted Begin Time (s) and End Time (s)")
-        file = row.get("begin path") or row.get("begin file") or name_of_its_recording(path)
-        files.add(file)
-        if offset := row.get("file offset (s)"):
-            start = _seconds(offset, "File Offset (s)", where) or 0.0
-            begin, end = start, start + end - begin
-        elif len(files) > 1:
+        offset = _seconds(row.get("file offset (s)", ""), "File Offset (s)", where)
+        start = begin if offset is None else offset
+        shift = begin - start
+        if offset is None and len(sources) > 1:
             raise DataError(
                 f"{where}: is of another recording than the rows before and says no File Offset (s); show that "
                 "measurement in Raven and save the table again"
             )
-        source = folder.find(file, where)
-        examples.setdefault((label, source, begin, end), Example(label, source, begin, end, where))
+        if shift < -SHIFT_S or abs(shift - shifts.setdefault(source, shift)) > SHIFT_S:
+            raise DataError(
+                f"{where}: Begin Time (s) and File Offset (s) disagree; change both, or empty File Offset (s) in a "
+                "table of one recording"
+            )
+        at = label, source, start, round(start + end - begin, 6)
+        examples.setdefault(at, Example(*at, where))
     return list(examples.values())
 
 
-def _audacity(path: Path, lines: Sequence[str], recordings: Path) -> list[Example]:
-    """Lines of start, end and label. Lines that begin with a backslash are the frequencies of the line before."""
-    folder, examples = NamedRecordings(recordings), []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith("\\"):
-            continue
-        where = f"{path}, line {number}"
-        start, end, label = [*line.split("\t", 2), "", ""][:3]
-        if label.strip():
-            source = folder.find(name_of_its_recording(path), where)
-            examples.append(Example(label.strip(), source, *_stretch(start, end, where), where))
+def _begin_file(row: Mapping[str, str]) -> str:
+    """The recording's path or name in a row of Raven; "": it has neither. A Begin Path can be that of the folder."""
+    file, path = row.get("begin file", ""), row.get("begin path", "")
+    if path and file and PureWindowsPath(path).name != file:
+        return f"{path}/{file}"
+    return path or file
+
+
+def _audacity(table: TableRows, path: Path, place: PurePath, recordings: NamedRecordings) -> list[Example]:
+    examples = []
+    for number, row in table.rows:
+        where, label = f"{path}, line {number}", row["label"]
+        if label:
+            if recordings.has(label.rsplit(" ", 1)[-1]):
+                raise DataError(
+                    f"{where}: the label ends with the name of a recording, so the track is for several, and does not "
+                    "say where one ends; give tracks that --per-recording wrote"
+                )
+            source = recordings.like(name_of_its_recording(place), where)
+            examples.append(Example(label, source, *_stretch(row["start"], row["end"], where), where))
     return examples
 
 
@@ -135,13 +137,14 @@ def _stretch(start_text: str, end_text: str, where: str) -> tuple[float, float |
         got = "an end without a start" if start is None else "a start without an end"
         raise DataError(f"{where}: got {got}; wanted both, or neither for the whole file")
     if start is not None and end is not None and end <= start:
-        raise DataError(f"{where}: starts at {start:g} s and ends at {end:g} s; wanted an end after the start")
+        way_out = "; remove it, or give it a length" if start == end else ""
+        raise DataError(f"{where}: starts at {start:g} s and ends at {end:g} s; wanted an end after the start{way_out}")
     return start or 0.0, end
 
 
 def _seconds(text: str, column: str, where: str) -> float | None:
     """A time; None: the cell is empty."""
-    if not text.strip():
+    if not text:
         return None
     try:
         seconds = float(text)

@@ -1,63 +1,98 @@
-"""The recording that a table means, where it says a name, or has the name itself, instead of a path in the folder."""
+"""The recording that a table means by a path of another machine, by a name alone, or by its own name."""
 
 import re
+import unicodedata
 from collections import defaultdict
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path, PurePath, PureWindowsPath
 
 from serving.audio.file_names import walk_recordings
 from serving.errors import DataError
 
-# What programs put between a recording's name and the table's suffix: Raven ".Table.1.selections", `serving.label`
-# ".selections" or ".labels".
-_ADDED = re.compile(r"(\.table\.\d+)?(\.selections|\.labels)?\.[^.]+$", re.IGNORECASE)
+# What programs put between a recording's name and the table's suffix: Raven ".Table.1.selections", BirdNET
+# ".BirdNET.selection.table", `serving.label` ".selections" or ".labels".
+_ADDED = re.compile(r"(\.birdnet)?(\.table\.\d+)?(\.selections?(\.table)?|\.labels|\.results)?\.[^.]+$", re.IGNORECASE)
 
 
-def name_of_its_recording(table: Path) -> str:
-    """The path of a table without what follows its recording's name: night1 for night1.Table.1.selections.txt."""
-    return str(table.with_name(_ADDED.sub("", table.name) or table.name))
+def name_of_its_recording(table: PurePath) -> PurePath:
+    """A table without what follows its recording's name: night1 for night1.Table.1.selections.txt."""
+    return table.with_name(_ADDED.sub("", table.name) or table.name)
 
 
 class NamedRecordings:
-    """The recordings in a folder, at any depth, by their names."""
+    """The recordings in a folder, at any depth, by their names. Letter case and Unicode's form do not matter.
 
-    def __init__(self, folder: Path):
+    chosen  whether the user named the folder; then it comes before the paths of tables
+    """
+
+    def __init__(self, folder: Path, chosen: bool):
         self.folder = folder
-        self._by_name: dict[str, list[PurePath]] | None = None
+        self.chosen = chosen
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[PurePath]]:
+        named = defaultdict(list)
+        for path in map(PurePath, walk_recordings(self.folder)):
+            named[_plain(path.name)].append(path)
+        return named
+
+    def has(self, path: str) -> bool:
+        """Whether the path, or the name alone, is that of a recording in the folder."""
+        return bool(path) and _plain(PureWindowsPath(path).name) in self._by_name
+
+    def at(self, path: str, where: str) -> Path:
+        """The recording at a path that is relative to the folder; otherwise as `find`."""
+        own = self.folder / path
+        return own if own.is_file() and not Path(path).is_absolute() else self.find(path, where)
 
     def find(self, path: str, where: str) -> Path:
-        """The recording that a path of another machine, or of another folder, means.
+        """The recording that a path of another machine, or a name alone, means.
 
-        path     of a file that is there; otherwise its name, with or without suffix, decides, and among recordings of
-                 one name the folders before it
+        path     its last part is the name. If it has folders, the recording's path in the folder must be its end.
         where    what says so, for messages
-        returns  a path in the folder that is not there, if no recording has the name
-        errors   DataError: more than one recording has the name, and their folders do not decide
+        returns  a path that is not there, if no recording fits
+        errors   DataError: more than one recording has the name
         """
-        if Path(path).is_absolute() and Path(path).is_file():
-            return Path(path)
-        parts = PureWindowsPath(path).parts  # either slash separates
-        named = self._named(parts[-1])
-        shared = [_shared(each.parent.parts, parts[:-1]) for each in named]
-        best = [each for each, count in zip(named, shared, strict=True) if count == max(shared)]
-        if len(best) > 1:
+        own = Path(path)
+        if own.is_absolute() and own.is_file() and not self.chosen:
+            return own
+        parts = [_plain(part) for part in PureWindowsPath(path).parts]
+        fit = [each for each in self._by_name.get(parts[-1], []) if len(parts) == 1 or _is_end(each, parts)]
+        if len(parts) > 1:
+            fit = [each for each in fit if len(each.parts) == max(len(other.parts) for other in fit)]
+        if not fit:
+            return own if own.is_absolute() and own.is_file() else self.folder / path
+        return self._only(fit, where, "give a table with their paths, or the folder of one with --recordings")
+
+    def like(self, place: PurePath, where: str) -> Path:
+        """The recording at a place in the folder, with or without its suffix; a name alone may be in any folder.
+
+        Returns and errors as `find`.
+        """
+        every = [path for paths in self._by_name.values() for path in paths]
+        wanted = _plain(str(place))
+        fit = [each for each in every if wanted in (_plain(str(each)), _plain(str(each.with_suffix(""))))]
+        if not fit and len(place.parts) == 1:
+            fit = [each for each in every if wanted in (_plain(each.name), _plain(each.stem))]
+        if not fit:
+            return self.folder / place
+        example = f"{fit[0].name}.txt"
+        return self._only(fit, where, f"name the table {example}, or give the folder of one with --recordings")
+
+    def _only(self, fit: Sequence[PurePath], where: str, way_out: str) -> Path:
+        if len(fit) > 1:
             raise DataError(
-                f"{where}: {len(best)} recordings of {self.folder} are named {parts[-1]}, such as {best[0]} and "
-                f"{best[1]}; give the folder of one with --recordings, or a table with their paths"
+                f"{where}: {len(fit)} recordings in {self.folder} have this name, such as {fit[0]} and {fit[1]}; "
+                f"{way_out}"
             )
-        return self.folder / (best[0] if best else parts[-1])
-
-    def _named(self, name: str) -> list[PurePath]:
-        if self._by_name is None:
-            self._by_name = defaultdict(list)
-            for path in map(PurePath, walk_recordings(self.folder)):
-                for key in {path.name, path.stem}:
-                    self._by_name[key].append(path)
-        return self._by_name.get(name, [])
+        return self.folder / fit[0]
 
 
-def _shared(one: tuple[str, ...], other: tuple[str, ...]) -> int:
-    """How many last parts two paths share."""
-    count = 0
-    while count < min(len(one), len(other)) and one[-1 - count] == other[-1 - count]:
-        count += 1
-    return count
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _is_end(path: PurePath, parts: Sequence[str]) -> bool:
+    own = [_plain(part) for part in path.parts]
+    return own == list(parts[-len(own) :])

@@ -1,9 +1,13 @@
 """Tables of examples: those of Raven, Audacity and Parquet, also as `serving.label` writes them, and wrong ones."""
 
+import os
 import shutil
+import unicodedata
 from pathlib import Path
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from demo.bundle_choice import FROM_SCRATCH
 from demo.examples import EXAMPLE_SOUNDS
@@ -13,6 +17,7 @@ from serving.teach import main
 from serving.teaching.example_sources import read_examples
 
 RAVEN = "Selection\tView\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tSpecies"
+SEQUENCE = "Begin Time (s)\tEnd Time (s)\tBegin Path\tFile Offset (s)\tAnnotation"
 
 
 def write(path: Path, *lines: str) -> Path:
@@ -108,22 +113,33 @@ def test_a_label_track_of_audacity_is_read_with_commas_and_without_its_frequenci
 @pytest.mark.parametrize(
     ("name", "lines", "reason"),
     [
-        ("night1.txt", [RAVEN.replace("Species", "Who"), "1\tv\t1\t2\t0\tfrog"], "named Annotation, Label or Species"),
+        (
+            "night1.txt",
+            [RAVEN.replace("Species", "Who"), "1\tv\t1\t2\t0\tfrog"],
+            "name the column of labels Annotation",
+        ),
         ("night1.txt", [RAVEN, "1\tv\t2\t1\t0\tfrog"], "row 2: starts at 2 s and ends at 1 s"),
         ("night1.txt", [RAVEN, "1\tv\t\t\t0\tfrog"], "row 2: has no time"),
         (
-            "all.txt",
-            [
-                "Begin Time (s)\tEnd Time (s)\tBegin File\tAnnotation",
-                "1\t2\tnight1.flac\tfrog",
-                "400\t401\tnight2.flac\towl",
-            ],
-            "row 3: is of another recording than the rows before and says no File Offset (s)",
+            "night1.txt",
+            [SEQUENCE, "1\t2\tnight1.flac\t\tfrog", "9\t9.5\tsite1/20190318_191730.WAV\t\towl"],
+            "row 3: is of",
         ),
-        ("20190318_191730.txt", ["1\t2\tfrog"], "line 1: 2 recordings of"),
-        ("night1.txt", ["1\t1\tfrog"], "line 1: starts at 1 s and ends at 1 s"),
-        ("night9.txt", ["1\t2\tfrog"], "none of its files is there"),
-        ("night1.parquet", ["no Parquet"], "cannot be read as a table"),
+        ("night1.txt", [SEQUENCE, "1\t2\tnight1.flac\t\t", "9\t9.5\tsite1/20190318_191730.WAV\t\towl"], "row 3: is of"),
+        (
+            "night1.txt",
+            [SEQUENCE, "9\t10\tnight1.flac\t1\tfrog", "3\t4\tnight1.flac\t2\towl"],
+            "row 3: Begin Time (s) and",
+        ),
+        ("night1.txt", [SEQUENCE, "1\t2\tnight1.flac\t5\tfrog"], "row 2: Begin Time (s) and File Offset (s) disagree"),
+        ("20190318_191730.txt", ["1\t2\tfrog"], "line 1: 2 recordings in"),
+        ("night1.txt", ["1\t1\tfrog"], "starts at 1 s and ends at 1 s; wanted an end after the start; remove it, or"),
+        ("night1.txt", ["1\t2\tfrog night1.flac"], "line 1: the label ends with the name of a recording"),
+        ("night9.txt", ["1\t2\tfrog"], "none of its recordings is there, such as"),
+        ("night1.txt", [], "no row has a label"),
+        ("night1.parquet", ["no Parquet"], "cannot be read as Parquet"),
+        ("list.csv", ["file,from start,to,label", "night1.flac,1,2,frog"], "name the times start and end"),
+        ("list.csv", ["file,label,label", "night1.flac,frog,owl"], "has two columns named label"),
     ],
 )
 def test_a_wrong_table_is_refused_with_its_row(recordings, name, lines, reason):
@@ -134,7 +150,107 @@ def test_a_wrong_table_is_refused_with_its_row(recordings, name, lines, reason):
     assert "\n" not in str(refused.value)
 
 
-def test_a_folder_of_tables_beside_a_recording_is_a_folder_of_classes(recordings):
-    write(recordings / "readme.txt", "what these are")
-    with pytest.raises(UsageError, match="is for tables"):
+def test_a_recording_that_is_missing_is_not_replaced_by_its_namesake_of_another_folder(recordings, tmp_path):
+    (recordings / "site1" / "20190318_191730.WAV").unlink()
+    write(tmp_path / "tracks" / "site1" / "20190318_191730.WAV.labels.txt", "1\t2\tfrog")
+    write(tmp_path / "tracks" / "site2" / "20190318_191730.WAV.labels.txt", "1\t2\towl")
+    lost, found = read_examples(tmp_path / "tracks", recordings)
+    assert lost.source == recordings / "site1" / "20190318_191730.WAV"
+    assert found.source == recordings / "site2" / "20190318_191730.WAV"
+    path = "D:\\card\\site1\\20190318_191730.WAV"
+    table = write(tmp_path / "selections.txt", SEQUENCE, f"1\t2\t{path}\t1\tfrog", "1\t2\tnight1.flac\t1\towl")
+    lost, _ = read_examples(table, recordings)
+    assert isinstance(lost.source, Path)
+    assert not lost.source.exists()
+
+
+def test_the_folder_that_is_named_comes_before_the_path_in_the_table(recordings, tmp_path):
+    cleaned = write(tmp_path / "cleaned" / "night1.flac")
+    table = write(tmp_path / "selections.txt", SEQUENCE, f"1\t2\t{recordings / 'night1.flac'}\t1\tfrog")
+    assert [each.source for each in read_examples(table, cleaned.parent)] == [cleaned]
+    assert [each.source for each in read_examples(table)] == [recordings / "night1.flac"]
+
+
+def test_tables_beside_their_recordings_are_read_and_the_folders_are_no_classes(recordings, capsys):
+    write(recordings / "site1" / "20190318_191730.txt", "1\t2\tfrog")
+    write(recordings / "site2" / "20190318_191730.Table.1.selections.txt", RAVEN, "1\tv\t3\t4\t0\towl")
+    write(recordings / "README.txt", "what these are")
+    write(recordings / "empty.txt")
+    examples = read_examples(recordings)
+    assert [(each.label, each.source) for each in examples] == [
+        ("frog", recordings / "site1" / "20190318_191730.WAV"),
+        ("owl", recordings / "site2" / "20190318_191730.WAV"),
+    ]
+    told = capsys.readouterr().err
+    assert "are left out: 1, such as" in told
+    assert "its folders are no classes" in told
+
+
+def test_a_folder_of_class_folders_may_have_other_texts(recordings):
+    write(recordings / "site1" / "readme.txt", "what these are")
+    write(recordings / "site1" / "empty.txt")
+    assert {each.label for each in read_examples(recordings)} == {"site1", "site2"}
+    with pytest.raises(UsageError, match="goes with tables of examples"):
         read_examples(recordings, recordings)
+
+
+def test_names_are_found_in_another_case_and_another_form_of_unicode(tmp_path):
+    write(tmp_path / "recordings" / unicodedata.normalize("NFD", "höhle.wav"))
+    write(tmp_path / "recordings" / "site1" / "NIGHT.WAV")
+    table = write(tmp_path / "list.csv", "file,label", "höhle.wav,drip", "Site1\\night.wav,frog")
+    assert all(
+        isinstance(each.source, Path) and each.source.exists() for each in read_examples(table, tmp_path / "recordings")
+    )
+
+
+def test_a_parquet_table_is_read_as_the_same_csv_table(recordings, tmp_path):
+    rows = {
+        "File": ["night1.flac", "night1.flac", "night1.flac", "night1.flac"],
+        "Start": [1.5, float("nan"), 2.0, 4.0],
+        "End": [3.0, float("nan"), 3.0, 5.0],
+        "Label": [" frog ", "owl", None, "NA"],
+    }
+    parquet.write_table(pyarrow.table(rows), tmp_path / "list.parquet")
+    assert stretches(tmp_path / "list.parquet", recordings) == [
+        ("frog", "night1.flac", 1.5, 3.0),
+        ("owl", "night1.flac", 0.0, None),
+    ]
+    parquet.write_table(pyarrow.table(rows | {"Label": [["frog"]] * 4}), tmp_path / "list.parquet")
+    with pytest.raises(DataError, match="got the columns file, start, end; wanted"):
+        read_examples(tmp_path / "list.parquet", recordings)
+
+
+def test_birdnets_tables_are_read(recordings, tmp_path):
+    table = write(
+        recordings / "night1.BirdNET.selection.table.txt",
+        "Selection\tView\tBegin Time (s)\tEnd Time (s)\tCommon Name",
+        "1\tSpectrogram 1\t3\t6\tEurasian Wren",
+    )
+    assert stretches(table) == [("Eurasian Wren", "night1.flac", 3.0, 6.0)]
+    table = write(
+        tmp_path / "list.csv", "Start (s),End (s),Scientific name,Common name,File", "3.0,6.0,T. t.,Wren,night1.flac"
+    )
+    assert stretches(table, recordings) == [("Wren", "night1.flac", 3.0, 6.0)]
+
+
+def test_a_table_in_another_encoding_is_refused_with_the_way_out(recordings):
+    table = recordings / "night1.txt"
+    table.write_text("1\t2\tfrog\n", encoding="utf-16")
+    with pytest.raises(DataError, match="is not in UTF-8; save it in that encoding"):
+        read_examples(table)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
+def test_a_folder_that_cannot_be_listed_is_refused(recordings):
+    (recordings / "site1").chmod(0)
+    try:
+        with pytest.raises(DataError, match="cannot be read"):
+            read_examples(recordings)
+    finally:
+        (recordings / "site1").chmod(0o755)
+
+
+def test_a_path_that_is_too_long_is_refused(recordings, tmp_path):
+    table = write(tmp_path / "list.csv", "file,label", f"{'a' * 5000}.wav,frog")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_examples(table, recordings)

@@ -572,7 +572,7 @@ def test_a_corrected_table_of_labels_is_taught_with_the_folder_that_was_labelled
     assert {name: each["examples"] for name, each in taught.items()} == dict.fromkeys(
         ["my tone", "my noise", "my clicks"], 4
     )
-    assert "--recordings: is for tables" in fails(
+    assert "--recordings: goes with tables" in fails(
         capsys, FROM_SCRATCH, lesson_folder, "--recordings", lesson_folder, "--out", tmp_path / "other"
     )
 
@@ -601,7 +601,7 @@ def test_an_apostrophe_before_a_formula_in_a_table_belongs_to_no_name(tmp_path):
             ["file,start,end", "0.wav,0,1"],
             "got the columns file, start, end; wanted the columns file, start, end, label",
         ),
-        ([], "got the columns none"),
+        ([], "no row has a label"),
         (["file,start,end,label", "0.wav,2,1,a"], "row 2: starts at 2 s and ends at 1 s"),
         (["file,start,end,label", "0.wav,0.5,,a"], "row 2: got a start without an end; wanted both, or neither"),
         (["file,start,end,label", "0.wav,,1,a"], "row 2: got an end without a start; wanted both, or neither"),
@@ -617,7 +617,7 @@ def test_an_apostrophe_before_a_formula_in_a_table_belongs_to_no_name(tmp_path):
         (["file,start,end,label", "0.wav,0,9,a"], "row 2: got 0 to 9 s; the recording ends at 1.200 s"),
         (["file,start,end,label", '0.wav,0,1,"a'], "cannot be read as CSV"),
         (["file,start,end,label", "0.wav,0,1,a", "0.wav,0,1,b"], "row 3: the same sound is an example of a, b"),
-        (["file,label", "gone.wav,a"], "none of its files is there, such as"),
+        (["file,label", "gone.wav,a"], "none of its recordings is there, such as"),
     ],
 )
 def test_a_wrong_list_is_refused_with_the_row(lesson_folder, tmp_path, capsys, lines: Sequence[str], reason: str):
