@@ -69,8 +69,8 @@ def test_the_finish_hears_whole_windows_and_pure_classes():
         ({"objective": "classes", "epochs": 5}, 5, 0),
         ({"objective": "classes", "finishing_epochs": 0}, 96, 0),
         ({"objective": "classes", "network": "vggish"}, 11, 1),
-        ({"objective": "text"}, 30, 5),
-        ({"objective": "text", "epochs": 60}, 60, 10),
+        ({"objective": "text"}, 100, 12),
+        ({"objective": "text", "epochs": 60}, 60, 7),
         ({"objective": "text", "network": "yamnet-compact"}, 8, 0),
         ({"objective": "text", "network": "yamnet-compact", "finishing_epochs": 2}, 8, 2),
     ],
@@ -78,3 +78,19 @@ def test_the_finish_hears_whole_windows_and_pure_classes():
 def test_a_recipe_finishes_with_a_share_of_its_epochs(flags, epochs, finishing):
     recipe = recipe_of(Options(**flags))
     assert (recipe.epochs, recipe.finishing) == (epochs, finishing)
+
+
+@pytest.mark.parametrize(
+    ("flags", "batch_size", "learning_rate"),
+    [
+        ({"objective": "text"}, 64, 2e-3),
+        ({"objective": "text", "batch_size": 16, "learning_rate": 1e-3}, 16, 1e-3),
+        ({"objective": "text", "network": "yamnet-compact"}, 16, 1e-3),
+        ({"objective": "text", "network": "yamnet-compact", "vocabulary": 0}, 16, 2e-3),
+        ({"objective": "classes"}, 16, 1e-3),
+        ({"objective": "classes", "network": "vggish"}, 16, 1e-3),
+    ],
+)
+def test_each_recipe_has_the_rate_that_was_measured_with_its_batches(flags, batch_size, learning_rate):
+    recipe = recipe_of(Options(**flags))
+    assert (recipe.batch_size, recipe.learning_rate) == (batch_size, learning_rate)
