@@ -91,7 +91,7 @@ def _of_tables(path: Path, tables: Mapping[Path, TableRows], folder: Path, recor
     ]
     if not examples:
         raise DataError(f"{path}: no row has a label; give the rows that are examples one")
-    if not any(isinstance(example.source, Path) and example.source.exists() for example in examples):
+    if not any(isinstance(example.source, Path) and example.source.is_file() for example in examples):
         raise DataError(
             f"{path}: none of its recordings is there, such as {examples[0].source}; give --recordings FOLDER, the "
             "folder that has them"

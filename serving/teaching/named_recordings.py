@@ -32,19 +32,26 @@ class NamedRecordings:
 
     @cached_property
     def _by_name(self) -> dict[str, list[PurePath]]:
+        """Relative paths by name, with and without suffix."""
         named = defaultdict(list)
         for path in map(PurePath, walk_recordings(self.folder)):
-            named[_plain(path.name)].append(path)
+            for name in {_plain(path.name), _plain(path.stem)}:
+                named[name].append(path)
         return named
 
     def has(self, path: str) -> bool:
-        """Whether the path, or the name alone, is that of a recording in the folder."""
-        return bool(path) and _plain(PureWindowsPath(path).name) in self._by_name
+        """Whether the folder has a recording with the name, also in another place."""
+        return bool(self._named(_plain_parts(path), 1))
 
     def at(self, path: str, where: str) -> Path:
-        """The recording at a path that is relative to the folder; otherwise as `find`."""
-        own = self.folder / path
-        return own if own.is_file() and not Path(path).is_absolute() else self.find(path, where)
+        """The recording at a path that is relative to the folder, with slashes of either kind; others as `find`."""
+        if Path(path).is_absolute() or PureWindowsPath(path).is_absolute():
+            return self.find(path, where)
+        if (self.folder / path).is_file():
+            return self.folder / path
+        parts = _plain_parts(path)
+        fit = [each for each in self._named(parts) if len(each.parts) == len(parts)]
+        return self._only(fit, where, "give them other names") if fit else self.folder / path
 
     def find(self, path: str, where: str) -> Path:
         """The recording that a path of another machine, or a name alone, means.
@@ -57,8 +64,8 @@ class NamedRecordings:
         own = Path(path)
         if own.is_absolute() and own.is_file() and not self.chosen:
             return own
-        parts = [_plain(part) for part in PureWindowsPath(path).parts]
-        fit = [each for each in self._by_name.get(parts[-1], []) if len(parts) == 1 or _is_end(each, parts)]
+        parts = _plain_parts(path)
+        fit = self._named(parts, 1 if len(parts) == 1 else None)
         if len(parts) > 1:
             fit = [each for each in fit if len(each.parts) == max(len(other.parts) for other in fit)]
         if not fit:
@@ -70,15 +77,18 @@ class NamedRecordings:
 
         Returns and errors as `find`.
         """
-        every = [path for paths in self._by_name.values() for path in paths]
-        wanted = _plain(str(place))
-        fit = [each for each in every if wanted in (_plain(str(each)), _plain(str(each.with_suffix(""))))]
-        if not fit and len(place.parts) == 1:
-            fit = [each for each in every if wanted in (_plain(each.name), _plain(each.stem))]
+        named = self._by_name.get(_plain(place.name), [])
+        fit = [each for each in named if _plain(str(each.parent)) == _plain(str(place.parent))]
+        if len(place.parts) == 1:
+            fit = fit or named
         if not fit:
             return self.folder / place
-        example = f"{fit[0].name}.txt"
-        return self._only(fit, where, f"name the table {example}, or give the folder of one with --recordings")
+        return self._only(fit, where, f"name the table {fit[0].name}.txt, or give the folder of one with --recordings")
+
+    def _named(self, parts: Sequence[str], n: int | None = None) -> list[PurePath]:
+        """The recordings whose path, or its last n parts, are the last ones of these."""
+        named = self._by_name.get(parts[-1], []) if parts else []
+        return [each for each in named if _plain_parts(str(each))[-(n or 0) :] == parts[-(n or len(each.parts)) :]]
 
     def _only(self, fit: Sequence[PurePath], where: str, way_out: str) -> Path:
         if len(fit) > 1:
@@ -93,6 +103,6 @@ def _plain(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _is_end(path: PurePath, parts: Sequence[str]) -> bool:
-    own = [_plain(part) for part in path.parts]
-    return own == list(parts[-len(own) :])
+def _plain_parts(path: str) -> list[str]:
+    """The parts of a path with slashes of either kind."""
+    return [_plain(part) for part in PureWindowsPath(path).parts]

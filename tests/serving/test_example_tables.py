@@ -140,6 +140,7 @@ def test_a_label_track_of_audacity_is_read_with_commas_and_without_its_frequenci
         ("night1.txt", [], "no row has a label"),
         ("night1.parquet", ["no Parquet"], "cannot be read as Parquet"),
         ("list.csv", ["file,from start,to,label", "night1.flac,1,2,frog"], "name the times start and end"),
+        ("list.csv", ["file,label", ".,frog"], "none of its recordings is there"),
         ("list.csv", ["file,label,label", "night1.flac,frog,owl"], "has two columns named label"),
     ],
 )
@@ -158,6 +159,9 @@ def test_a_recording_that_is_missing_is_not_replaced_by_its_namesake_of_another_
     lost, found = read_examples(tmp_path / "tracks", recordings)
     assert lost.source == recordings / "site1" / "20190318_191730.WAV"
     assert found.source == recordings / "site2" / "20190318_191730.WAV"
+    table = write(tmp_path / "list.csv", "file,label", "20190318_191730.WAV,frog", "night1.flac,owl")
+    lost, _ = read_examples(table, recordings)
+    assert lost.source == recordings / "20190318_191730.WAV"
     path = "D:\\card\\site1\\20190318_191730.WAV"
     table = write(tmp_path / "selections.txt", SEQUENCE, f"1\t2\t{path}\t1\tfrog", "1\t2\tnight1.flac\t1\towl")
     lost, _ = read_examples(table, recordings)
