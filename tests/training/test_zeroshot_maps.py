@@ -11,7 +11,15 @@ from serving.zeroshot import ZeroShot, unit_rows
 from training.networks import TextHead
 from training.prototype_map import ClassSide
 from training.regression import centred_anchors
-from training.zeroshot_maps import GAMMAS, LAMBDAS, TEMPERATURES, accuracy, fit_zeroshot, text_zeroshot
+from training.zeroshot_maps import (
+    GAMMAS,
+    LAMBDAS,
+    NEARER,
+    TEMPERATURES,
+    accuracy,
+    fit_zeroshot,
+    text_zeroshot,
+)
 
 NAMES = [f"class {i}" for i in range(8)]
 SEEN = np.arange(8) < 6
@@ -151,6 +159,15 @@ def test_described_sounds_do_not_choose_the_offset(planted):
     alone, taught = text_zeroshot(classes, head, train), text_zeroshot(replace(classes, sounds=noise), head, train)
     assert taught.offset == alone.offset != 0
     assert not np.allclose(taught.targets[20:], alone.targets[20:], atol=0.01)
+
+
+def test_classes_that_a_network_has_learned_choose_a_smaller_offset_than_unheard_ones_need(planted):
+    classes, sounds, labels = planted
+    train = sounds[labels < 20], labels[labels < 20]
+    closed, learned = fit_zeroshot(classes, train, kind="prototypes"), text_zeroshot(classes, TextHead(20, 6), train)
+    assert closed.offset != 0
+    assert learned.temperature == closed.temperature
+    assert learned.offset - closed.offset == pytest.approx(NEARER * closed.temperature)
 
 
 def test_a_text_head_with_attributes_ranks_typed_labels_as_the_head_does(planted):
