@@ -42,9 +42,6 @@ GAMMAS = tuple(10.0**power for power in range(-2, 5))
 LAMBDAS = {"ridge": (float("inf"),), "eszsl": tuple(10.0**power for power in range(-3, 4))}
 MAPS = (*LAMBDAS, "prototypes")
 TEXT_SHARE = 0.5  # of a text head's prediction for an unseen class beside that of attributes: docs/results/zero-shot.md
-# A trained network has learned the pseudo-unseen classes too. Clips of a class that it never heard lie nearer to the
-# seen ones, by about as much in cosines: docs/results/zero-shot.md.
-NEARER = 0.1
 TEMPERATURES = np.geomspace(0.5, 100.0, 60)
 
 
@@ -66,15 +63,18 @@ def class_vectors(texts: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArra
     return centred_unit_rows(texts, texts[seen].mean(axis=0))
 
 
-def text_zeroshot(classes: ClassSide, head: TextHead, train: Labelled, validation: Labelled | None = None) -> ZeroShot:
+def text_zeroshot(
+    classes: ClassSide, head: TextHead, nearer: float, train: Labelled, validation: Labelled | None = None
+) -> ZeroShot:
     """The map that a network's text head learned in training.
 
     With attributes or words, seen classes stand at their prototypes, as in the prototype map. An unseen class stands
     between what its attributes and its text, by the head's projection, predict. Labels that are typed later, and unseen
     classes without attributes, stand where the head and the words together place them.
-    The head has learned the texts of pseudo-unseen classes, so lambda and the offset are chosen without it, and NEARER
-    is added to the offset. The sounds of the vocabulary, which the network has learned beside the clips, take part in
-    what attributes predict.
+    The head has learned the texts of pseudo-unseen classes, so lambda and the offset are chosen without it. The sounds
+    of the vocabulary, which the network has learned beside the clips, take part in what attributes predict.
+    nearer              added to the offset, in cosines: the network has learned the pseudo-unseen classes, and clips of
+                        classes that it never heard lie nearer to the seen ones
     train, validation   as of `fit_zeroshot`
     """
     projection = head.projection.weight.detach().cpu().numpy().copy()  # [text_size, 128]
@@ -82,7 +82,7 @@ def text_zeroshot(classes: ClassSide, head: TextHead, train: Labelled, validatio
         no_mean = np.zeros(projection.shape[1], np.float32)
         to_texts = projection.T.copy()
         return ZeroShot(no_mean, to_texts, list(classes.names), classes.vectors, classes.seen, head.scale.item())
-    fitted = _fit_prototypes(classes, train, validation, NEARER)
+    fitted = _fit_prototypes(classes, train, validation, nearer)
     assert fitted.given_targets is not None
     assert fitted.text_projection is not None
     targets = fitted.given_targets

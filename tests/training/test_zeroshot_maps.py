@@ -14,7 +14,6 @@ from training.regression import centred_anchors
 from training.zeroshot_maps import (
     GAMMAS,
     LAMBDAS,
-    NEARER,
     TEMPERATURES,
     accuracy,
     fit_zeroshot,
@@ -156,7 +155,10 @@ def test_described_sounds_do_not_choose_the_offset(planted):
     rng = np.random.default_rng(5)
     noise = centred_anchors(*(rng.standard_normal((50, size)).astype(np.float32) for size in (6, 128)))
     head = TextHead(20, 6)
-    alone, taught = text_zeroshot(classes, head, train), text_zeroshot(replace(classes, sounds=noise), head, train)
+    alone, taught = (
+        text_zeroshot(classes, head, 0, train),
+        text_zeroshot(replace(classes, sounds=noise), head, 0, train),
+    )
     assert taught.offset == alone.offset != 0
     assert not np.allclose(taught.targets[20:], alone.targets[20:], atol=0.01)
 
@@ -164,10 +166,13 @@ def test_described_sounds_do_not_choose_the_offset(planted):
 def test_classes_that_a_network_has_learned_choose_a_smaller_offset_than_unheard_ones_need(planted):
     classes, sounds, labels = planted
     train = sounds[labels < 20], labels[labels < 20]
-    closed, learned = fit_zeroshot(classes, train, kind="prototypes"), text_zeroshot(classes, TextHead(20, 6), train)
+    closed, learned = (
+        fit_zeroshot(classes, train, kind="prototypes"),
+        text_zeroshot(classes, TextHead(20, 6), 0.1, train),
+    )
     assert closed.offset != 0
     assert learned.temperature == closed.temperature
-    assert learned.offset - closed.offset == pytest.approx(NEARER * closed.temperature)
+    assert learned.offset - closed.offset == pytest.approx(0.1 * closed.temperature)
 
 
 def test_a_text_head_with_attributes_ranks_typed_labels_as_the_head_does(planted):
@@ -175,7 +180,7 @@ def test_a_text_head_with_attributes_ranks_typed_labels_as_the_head_does(planted
     torch.manual_seed(0)
     head = TextHead(20, 6)
     train = sounds[labels < 20], labels[labels < 20]
-    fitted = text_zeroshot(classes, head, train)
+    fitted = text_zeroshot(classes, head, 0, train)
     assert unseen_accuracy(fitted, sounds, labels) > 0.8
     # Seen classes stand at their means, unseen ones between their attributes' prediction and their text's.
     by_attributes = fit_zeroshot(classes, train, kind="prototypes").targets
@@ -186,6 +191,6 @@ def test_a_text_head_with_attributes_ranks_typed_labels_as_the_head_does(planted
     typed = replace(fitted, text_mean=np.zeros(6, np.float32)).choose(["typed"], lambda texts: np.eye(6)[:1])
     direction = head.projection.weight.detach().numpy()[0]
     np.testing.assert_allclose(typed.targets[0], direction / np.linalg.norm(direction), atol=1e-6)
-    alone = text_zeroshot(replace(classes, attributes=None), head, train)
+    alone = text_zeroshot(replace(classes, attributes=None), head, 0, train)
     assert alone.temperature == pytest.approx(head.scale.item())
     np.testing.assert_allclose(alone.targets, classes.vectors)
