@@ -1,6 +1,7 @@
 """The rows of a table of sounds: CSV, Parquet, a selection table of Raven or a label track of Audacity.
 
-Parquet is told by its suffix, the others by what they hold. Sources: as serving.labelling.table_formats, which writes all four.
+Parquet is told by its suffix, the others by what they hold. Sources: as serving.labelling.table_formats, which writes
+all four.
 """
 
 import re
