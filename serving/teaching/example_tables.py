@@ -47,7 +47,7 @@ def _columns(table: TableRows) -> dict[str, str]:
 def _listed(table: TableRows, path: Path, place: PurePath, recordings: NamedRecordings) -> list[Example]:
     columns = _columns(table)
     got = f"{path}: got the columns {', '.join(table.columns) or 'none'}"
-    if not columns["file"] or not columns["label"]:
+    if not lists_examples(table):
         raise DataError(f"{got}; {WANTED}")
     times = [name for name in table.columns if LIKE_A_TIME.search(name)]
     if not columns["start"] and not columns["end"] and times:

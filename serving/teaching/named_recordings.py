@@ -41,16 +41,16 @@ class NamedRecordings:
 
     def has(self, path: str) -> bool:
         """Whether the folder has a recording with the name, also in another place."""
-        return bool(self._named(_plain_parts(path), 1))
+        return bool(self._named(PureWindowsPath(path)))
 
     def at(self, path: str, where: str) -> Path:
         """The recording at a path that is relative to the folder, with slashes of either kind; others as `find`."""
-        if Path(path).is_absolute() or PureWindowsPath(path).is_absolute():
+        given = PureWindowsPath(path)
+        if Path(path).is_absolute() or given.is_absolute():
             return self.find(path, where)
         if (self.folder / path).is_file():
             return self.folder / path
-        parts = _plain_parts(path)
-        fit = [each for each in self._named(parts) if len(each.parts) == len(parts)]
+        fit = [each for each in self._named(given) if _plain_parts(each) == _plain_parts(given)]
         return self._only(fit, where, "give them other names") if fit else self.folder / path
 
     def find(self, path: str, where: str) -> Path:
@@ -61,15 +61,17 @@ class NamedRecordings:
         returns  a path that is not there, if no recording fits
         errors   DataError: more than one recording has the name
         """
-        own = Path(path)
-        if own.is_absolute() and own.is_file() and not self.chosen:
+        own, given = Path(path), PureWindowsPath(path)
+        is_there = own.is_absolute() and own.is_file()
+        if is_there and not self.chosen:
             return own
-        parts = _plain_parts(path)
-        fit = self._named(parts, 1 if len(parts) == 1 else None)
-        if len(parts) > 1:
-            fit = [each for each in fit if len(each.parts) == max(len(other.parts) for other in fit)]
+        fit = self._named(given)
+        if len(given.parts) > 1:
+            parts = _plain_parts(given)
+            ends = [each for each in fit if _plain_parts(each) == parts[-len(each.parts) :]]
+            fit = [each for each in ends if len(each.parts) == max(len(other.parts) for other in ends)]
         if not fit:
-            return own if own.is_absolute() and own.is_file() else self.folder / path
+            return own if is_there else self.folder / path
         return self._only(fit, where, "give a table with their paths, or the folder of one with --recordings")
 
     def like(self, place: PurePath, where: str) -> Path:
@@ -85,10 +87,10 @@ class NamedRecordings:
             return self.folder / place
         return self._only(fit, where, f"name the table {fit[0].name}.txt, or give the folder of one with --recordings")
 
-    def _named(self, parts: Sequence[str], n: int | None = None) -> list[PurePath]:
-        """The recordings whose path, or its last n parts, are the last ones of these."""
-        named = self._by_name.get(parts[-1], []) if parts else []
-        return [each for each in named if _plain_parts(str(each))[-(n or 0) :] == parts[-(n or len(each.parts)) :]]
+    def _named(self, path: PurePath) -> list[PurePath]:
+        """The recordings with the whole name of a path."""
+        name = _plain(path.name)
+        return [each for each in self._by_name.get(name, []) if _plain(each.name) == name]
 
     def _only(self, fit: Sequence[PurePath], where: str, way_out: str) -> Path:
         if len(fit) > 1:
@@ -103,6 +105,5 @@ def _plain(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _plain_parts(path: str) -> list[str]:
-    """The parts of a path with slashes of either kind."""
-    return [_plain(part) for part in PureWindowsPath(path).parts]
+def _plain_parts(path: PurePath) -> list[str]:
+    return [_plain(part) for part in path.parts]

@@ -52,9 +52,10 @@ def read_table_rows(path: Path) -> TableRows:
     if path.suffix.lower() == ".parquet":
         return _of_parquet(path)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not in UTF-8; save it in that encoding; {WANTED}") from error
+    lines = text.splitlines()
     first = next(filter(str.strip, lines), "")
     if not first or _AUDACITY.match(first):
         columns = ("start", "end", "label")
@@ -65,21 +66,21 @@ def read_table_rows(path: Path) -> TableRows:
         header = [name.strip() for name in names]
         selections = ((number, line.split("\t")) for number, line in enumerate(lines, 1))
         return TableRows("raven", header, _cells(header, selections)[1:])
-    numbered = read_rows("\n".join(lines), str(path))
+    numbered = read_rows(text, str(path))
     header = [name.lower() for name in numbered[0][1]]
     rows = ((number, [original_text(cell) for cell in row]) for number, row in numbered[1:])
     return TableRows("list", header, _cells(header, rows))
 
 
 def _of_parquet(path: Path) -> TableRows:
-    """Columns that are neither texts nor numbers are left out."""
+    """Columns that are neither texts nor numbers are not read: a library of embeddings has large ones."""
     try:
-        table = parquet.read_table(path)
+        kept = [field.name for field in parquet.read_schema(path) if any(is_kind(field.type) for is_kind in _IS_PLAIN)]
+        table = parquet.read_table(path, columns=kept)
     except pyarrow.ArrowException as error:
         raise DataError(f"{path}: cannot be read as Parquet ({one_line(error, 200)}); {WANTED}") from error
-    kept = [i for i, field in enumerate(table.schema) if any(is_kind(field.type) for is_kind in _IS_PLAIN)]
-    columns = [table.column_names[i].strip().lower() for i in kept]
-    cells = [["" if cell is None else str(cell) for cell in table.column(i).to_pylist()] for i in kept]
+    columns = [name.strip().lower() for name in table.column_names]
+    cells = [["" if cell is None else str(cell) for cell in column.to_pylist()] for column in table.columns]
     rows = _cells(columns, enumerate(zip(*cells, strict=True), start=1))
     return TableRows("raven" if _RAVEN in columns else "list", columns, rows)
 
