@@ -19,7 +19,8 @@ from training.run_folder import RunConfig
 from training.text_encoders import DEFAULT_ENCODER, full_name, text_encoder
 from training.zeroshot_maps import LAMBDAS, MAPS
 
-LOW_RATE = 1e-3  # of batches of 16 after pretraining on the vocabulary, and for vggish's large fully connected layers
+LOW_RATE = 1e-3  # of small batches after pretraining on the vocabulary, and for vggish's large fully connected layers
+LARGE_BATCH = 64  # from which on Recipe's own rate is the better one after pretraining too
 OBJECTIVES = ("text", "classes", "whitening")
 TEXT = {  # docs/results/zero-shot.md
     "yamnet": Recipe(epochs=100, finishing=12, batch_size=64, speed=1.25),
@@ -27,7 +28,7 @@ TEXT = {  # docs/results/zero-shot.md
     "vggish": Recipe(epochs=8),
 }
 CLASSES = {  # docs/results/training.md
-    "yamnet": Recipe(epochs=96, finishing=16, mixup=1.0, mixing="sound", speed=1.25),
+    "yamnet": Recipe(epochs=160, finishing=20, batch_size=64, mixup=1.0, mixing="sound", speed=1.25),
     "yamnet-compact": Recipe(epochs=88, finishing=8),
     "vggish": Recipe(epochs=11, finishing=1),  # an epoch has five of its short windows from each clip
 }
@@ -70,18 +71,18 @@ class Options(ComputeOptions):
     last epoch"""
     epochs: int | None = None
     """maximum number of passes over the training windows; default: 100 (yamnet-compact and vggish: 8), with --objective
-    classes 96 (yamnet-compact 88, vggish 11)"""
+    classes 160 (yamnet-compact 88, vggish 11)"""
     finishing_epochs: int | None = None
     """number of the last epochs that use whole windows without mixup; default: 12 of 100 epochs (yamnet-compact and
-    vggish: none), with --objective classes a sixth (yamnet-compact and vggish: an eleventh)"""
+    vggish: none), with --objective classes an eighth (yamnet-compact and vggish: an eleventh)"""
     patience: int | None = Recipe.patience
     """stop after this many epochs without a better validation loss; default: never early"""
     batch_size: int | None = None
     """windows of recordings in a step; with --objective text, the same number of vocabulary sounds is added; default:
-    16, for yamnet with --objective text 64"""
+    64 for yamnet, otherwise 16"""
     learning_rate: float | None = None
-    """maximum of the one-cycle schedule; default: 0.002, but 0.001 with a vocabulary or for vggish, unless yamnet is
-    trained with --objective text"""
+    """maximum of the one-cycle schedule; default: 0.002, but 0.001 for vggish, and with a vocabulary in
+    batches of fewer than 64"""
     weight_decay: float = Recipe.weight_decay
     """weight decay of AdamW"""
     dropout: float | None = None
@@ -222,14 +223,15 @@ def recipe_of(options: Options) -> Recipe:
     recipe = (TEXT if options.goal == "text" else CLASSES)[options.network]
     if options.network == "vggish":  # its fully connected layers need the whole window
         recipe = replace(recipe, crop=1.0)
-    if recipe.batch_size == Recipe.batch_size and (options.sounds or options.network == "vggish"):
+    batch_size = recipe.batch_size if options.batch_size is None else options.batch_size
+    if options.network == "vggish" or (options.sounds and batch_size < LARGE_BATCH):
         recipe = replace(recipe, learning_rate=LOW_RATE)
     epochs = recipe.epochs if options.epochs is None else options.epochs
     finishing = epochs * recipe.finishing // recipe.epochs
     return Recipe(
         epochs=epochs,
         finishing=finishing if options.finishing_epochs is None else options.finishing_epochs,
-        batch_size=recipe.batch_size if options.batch_size is None else options.batch_size,
+        batch_size=batch_size,
         learning_rate=recipe.learning_rate if options.learning_rate is None else options.learning_rate,
         weight_decay=options.weight_decay,
         mixup=recipe.mixup if options.mixup is None else options.mixup,

@@ -62,12 +62,12 @@ def test_the_finish_hears_whole_windows_and_pure_classes():
 @pytest.mark.parametrize(
     ("flags", "epochs", "finishing"),
     [
-        ({"objective": "classes"}, 96, 16),
-        ({"objective": "classes", "epochs": 20}, 20, 3),
+        ({"objective": "classes"}, 160, 20),
+        ({"objective": "classes", "epochs": 20}, 20, 2),
         ({"objective": "classes", "network": "yamnet-compact"}, 88, 8),
         ({"objective": "classes", "network": "yamnet-compact", "epochs": 20}, 20, 1),
         ({"objective": "classes", "epochs": 5}, 5, 0),
-        ({"objective": "classes", "finishing_epochs": 0}, 96, 0),
+        ({"objective": "classes", "finishing_epochs": 0}, 160, 0),
         ({"objective": "classes", "network": "vggish"}, 11, 1),
         ({"objective": "text"}, 100, 12),
         ({"objective": "text", "epochs": 60}, 60, 7),
@@ -84,10 +84,13 @@ def test_a_recipe_finishes_with_a_share_of_its_epochs(flags, epochs, finishing):
     ("flags", "batch_size", "learning_rate"),
     [
         ({"objective": "text"}, 64, 2e-3),
-        ({"objective": "text", "batch_size": 16, "learning_rate": 1e-3}, 16, 1e-3),
+        ({"objective": "text", "batch_size": 16}, 16, 1e-3),
+        ({"objective": "text", "batch_size": 16, "learning_rate": 3e-3}, 16, 3e-3),
         ({"objective": "text", "network": "yamnet-compact"}, 16, 1e-3),
         ({"objective": "text", "network": "yamnet-compact", "vocabulary": 0}, 16, 2e-3),
-        ({"objective": "classes"}, 16, 1e-3),
+        ({"objective": "classes"}, 64, 2e-3),
+        ({"objective": "classes", "batch_size": 16}, 16, 1e-3),
+        ({"objective": "classes", "network": "yamnet-compact"}, 16, 1e-3),
         ({"objective": "classes", "network": "vggish"}, 16, 1e-3),
     ],
 )
