@@ -11,6 +11,7 @@ from serving.zeroshot import ZeroShot
 from training.data.class_attributes import have_half
 from training.data.clip_frames import ClipFrames, ClipSet
 from training.fit.clip_embeddings import embed_clips
+from training.fit.whitening import half_whitener
 from training.learner import Learner
 from training.lexicon import load_lexicon
 from training.networks import Network, TextHead
@@ -18,7 +19,7 @@ from training.prototype_map import ClassSide
 from training.regression import Anchors, centred_anchors
 from training.run_folder import RunConfig
 from training.synthesis.vocabulary_attributes import sound_attributes
-from training.zeroshot_maps import Labelled, class_vectors, fit_zeroshot, text_zeroshot
+from training.zeroshot_maps import LAMBDAS, Labelled, class_vectors, fit_zeroshot, head_zeroshot, text_zeroshot
 
 # How much nearer, in cosines, clips of unheard classes are to the seen ones than those of pseudo-unseen classes. It
 # grows with the epochs: docs/results/zero-shot.md. For vggish it was not measured.
@@ -33,16 +34,29 @@ def fit_map(
     train, validation  clips of seen classes: embeddings [n, 128], labels [n] that index the table's classes
     """
     classes = class_side(learner, np.isin(learner.recordings.table.classes, config.split.seen))
-    if isinstance(network.head, TextHead):
-        classes = _with_sounds(learner, with_words(learner, classes, config), config, network)
-        return text_zeroshot(classes, network.head, NEARER[config.network.name], train, validation)
-    assert config.map is not None
-    matrix = None
     if config.objective == "whitening":
         linear = network.embedding[0]
         assert isinstance(linear, nn.Linear)
         matrix = linear.weight.detach().cpu().numpy().T
-    return fit_zeroshot(with_words(learner, classes, config, matrix), train, validation, config.map)
+        assert config.map is not None
+        return fit_zeroshot(with_words(learner, classes, config, matrix), train, validation, config.map)
+    classes = with_words(learner, classes, config)
+    if config.map in LAMBDAS:
+        return fit_zeroshot(classes, train, validation, config.map)
+    head = network.head if isinstance(network.head, TextHead) else None
+    if head is not None:
+        if classes.attributes is None and classes.words is None:
+            return head_zeroshot(classes, head)
+        classes = _with_sounds(learner, classes, config, network)
+    matrix = half_whitener(*train)
+    classes, turned = classes.turned(matrix), (train[0] @ matrix, train[1])
+    others = validation and (validation[0] @ matrix, validation[1])
+    if head is not None:
+        weights = head.projection.weight.detach().cpu().numpy()
+        fitted = text_zeroshot(classes, weights @ matrix, NEARER[config.network.name], turned, others)
+    else:
+        fitted = fit_zeroshot(classes, turned, others, "prototypes")
+    return replace(fitted, mean=train[0].mean(axis=0), projection=matrix)
 
 
 def class_side(learner: Learner, seen: NDArray[np.bool_]) -> ClassSide:

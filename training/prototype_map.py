@@ -24,7 +24,7 @@ Lambda and the GZSL offset are chosen on pseudo-unseen classes: seen classes tha
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,12 @@ class ClassSide:
     published: Anchors | None = None
     sounds: Anchors | None = None
     words: Words | None = None
+
+    def turned(self, matrix: NDArray[np.float32]) -> "ClassSide":
+        """The same beside embeddings @ matrix [D, D]."""
+        words = self.words and replace(self.words, sounds=self.words.sounds and self.words.sounds.turned(matrix))
+        published, sounds = self.published and self.published.turned(matrix), self.sounds and self.sounds.turned(matrix)
+        return replace(self, published=published, sounds=sounds, words=words)
 
 
 def prototype_map(classes: ClassSide, train: Labelled, strength: float) -> ZeroShot:

@@ -24,6 +24,10 @@ class Anchors:
     vectors: NDArray[np.float32]
     directions: NDArray[np.float32]
 
+    def turned(self, matrix: NDArray[np.float32]) -> "Anchors":
+        """The same in the space of embedding @ matrix [D, D]."""
+        return Anchors(self.vectors, unit_rows(self.directions @ matrix))
+
 
 def centred_anchors(vectors: NDArray[np.float32], places: NDArray[np.float32]) -> Anchors:
     """Anchors from vectors [K, size] and places [K, D] that are neither centred nor of unit length."""

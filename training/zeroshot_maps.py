@@ -22,6 +22,7 @@ from serving.text_model.text_model import encode_classes
 from serving.text_model.text_source import CLASS_TEXTS
 from serving.zeroshot import ZeroShot, unit_rows
 from training.data.known_classes import describe_class
+from training.fit.whitening import half_whitener
 from training.networks import TextHead
 from training.prototype_map import (
     DEFAULT_STRENGTH,
@@ -63,25 +64,32 @@ def class_vectors(texts: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArra
     return centred_unit_rows(texts, texts[seen].mean(axis=0))
 
 
-def text_zeroshot(
-    classes: ClassSide, head: TextHead, nearer: float, train: Labelled, validation: Labelled | None = None
-) -> ZeroShot:
-    """The map that a network's text head learned in training.
+def head_zeroshot(classes: ClassSide, head: TextHead) -> ZeroShot:
+    """The map of a text head whose classes have neither attributes nor words: its projection and its scale."""
+    projection = head.projection.weight.detach().cpu().numpy().copy()  # [text_size, 128]
+    no_mean = np.zeros(projection.shape[1], np.float32)
+    return ZeroShot(no_mean, projection.T.copy(), list(classes.names), classes.vectors, classes.seen, head.scale.item())
 
-    With attributes or words, seen classes stand at their prototypes, as in the prototype map. An unseen class stands
-    between what its attributes and its text, by the head's projection, predict. Labels that are typed later, and unseen
-    classes without attributes, stand where the head and the words together place them.
+
+def text_zeroshot(
+    classes: ClassSide,
+    projection: NDArray[np.float32],
+    nearer: float,
+    train: Labelled,
+    validation: Labelled | None = None,
+) -> ZeroShot:
+    """The map that a network's text head learned in training. The classes have attributes or words.
+
+    Seen classes stand at their prototypes, as in the prototype map. An unseen class stands between what its attributes
+    and its text, by the head's projection, predict. Labels that are typed later, and unseen classes without attributes,
+    stand where the head and the words together place them.
     The head has learned the texts of pseudo-unseen classes, so lambda and the offset are chosen without it. The sounds
     of the vocabulary, which the network has learned beside the clips, take part in what attributes predict.
+    projection          [text_size, D] float32: the head's
     nearer              added to the offset, in cosines: the network has learned the pseudo-unseen classes, and clips of
                         classes that it never heard lie nearer to the seen ones
     train, validation   as of `fit_zeroshot`
     """
-    projection = head.projection.weight.detach().cpu().numpy().copy()  # [text_size, 128]
-    if classes.attributes is None and classes.words is None:
-        no_mean = np.zeros(projection.shape[1], np.float32)
-        to_texts = projection.T.copy()
-        return ZeroShot(no_mean, to_texts, list(classes.names), classes.vectors, classes.seen, head.scale.item())
     fitted = _fit_prototypes(classes, train, validation, nearer)
     assert fitted.given_targets is not None
     assert fitted.text_projection is not None
@@ -199,13 +207,14 @@ def standardised_scores(
     """
     scaler = StandardScaler().fit(features[train])
     scaled = np.asarray(scaler.transform(features), np.float32)
-    clips = scaled[train], labels[train]
-    if classes.attributes is not None:
-        if sounds is not None:
-            described = centred_anchors(sounds[0], np.asarray(scaler.transform(sounds[1]), np.float32))
-            classes = replace(classes, sounds=described)
-        return prototype_map(classes, clips, DEFAULT_STRENGTH).scores(scaled)
-    return replace(fit_zeroshot(classes, clips), temperature=1.0).scores(scaled)
+    if classes.attributes is None:
+        return replace(fit_zeroshot(classes, (scaled[train], labels[train])), temperature=1.0).scores(scaled)
+    if sounds is not None:
+        described = centred_anchors(sounds[0], np.asarray(scaler.transform(sounds[1]), np.float32))
+        classes = replace(classes, sounds=described)
+    matrix = half_whitener(scaled[train], labels[train])
+    scaled, classes = scaled @ matrix, classes.turned(matrix)
+    return prototype_map(classes, (scaled[train], labels[train]), DEFAULT_STRENGTH).scores(scaled)
 
 
 def _losses(zeroshot: ZeroShot, embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:

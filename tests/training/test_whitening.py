@@ -15,7 +15,7 @@ from serving.zeroshot import unit_rows
 from serving.zeroshot_file import read_zeroshot, write_zeroshot
 from tests.published_yamnet import published_yamnet, write_keras
 from training.evaluation.scoring import zsl
-from training.fit.whitening import fit_embedding, fit_head, whitening
+from training.fit.whitening import HALF_SHRINKAGE, fit_embedding, fit_head, half_whitener, whitening
 from training.networks import NetworkConfig, build_network
 from training.prototype_map import DEFAULT_STRENGTH, ClassSide, choose_strength, prototype_map
 from training.published.pretrained import load_pretrained
@@ -54,6 +54,40 @@ def test_the_embedding_has_no_correlation_within_classes_without_shrinkage():
     rows = (features - mean) @ matrix
     within = np.concatenate([rows[labels == c] - rows[labels == c].mean(axis=0) for c in range(4)])
     np.testing.assert_allclose(within.T @ within / len(within), np.eye(128), atol=1e-6)  # FP64
+
+
+def test_half_whitening_takes_the_square_root_of_what_varies_within_the_classes():
+    rng = np.random.default_rng(3)
+    labels = np.repeat(np.arange(5), 200)
+    mixing = rng.standard_normal((16, 16)) * np.geomspace(1, 30, 16)[:, None]
+    rows = rng.standard_normal((5, 16))[labels] * 20 + rng.standard_normal((1000, 16)) @ mixing
+    within = np.cov(np.concatenate([rows[labels == c] - rows[labels == c].mean(axis=0) for c in range(5)]).T, ddof=0)
+    shrunk = (1 - HALF_SHRINKAGE) * within + HALF_SHRINKAGE * np.trace(within) / 16 * np.eye(16)
+    matrix = half_whitener(rows, labels).astype(np.float64)
+    found = np.linalg.eigvalsh(matrix.T @ shrunk @ matrix)
+    np.testing.assert_allclose(found, np.sqrt(np.linalg.eigvalsh(shrunk)), rtol=1e-5)  # FP32
+
+
+def test_half_whitening_turns_only_where_every_class_has_one_clip():
+    rows = np.random.default_rng(4).standard_normal((6, 8)).astype(np.float32)
+    matrix = half_whitener(rows, np.arange(6))
+    np.testing.assert_allclose(matrix.T @ matrix, np.eye(8), atol=1e-6)
+
+
+def test_directions_in_which_clips_of_a_class_differ_count_less():
+    """Classes differ in 8 of 24 numbers; in the others their clips differ from each other, in all classes alike."""
+    rng = np.random.default_rng(5)
+    centres, spread = np.zeros((10, 24), np.float32), np.repeat([0.3, 2.0], [8, 16])
+    centres[:, :8] = rng.standard_normal((10, 8))
+    labels = np.repeat(np.arange(10), 20)
+    heard, others = ((centres[labels] + spread * rng.standard_normal((200, 24))).astype(np.float32) for _ in range(2))
+    classes = ClassSide([str(i) for i in range(10)], np.ones(10, bool), unit_rows(centres))
+    matrix = half_whitener(heard, labels)
+    plain, whitened = (
+        (prototype_map(classes, (heard @ by, labels), 1.0).scores(others @ by).argmax(axis=1) == labels).mean()
+        for by in (np.eye(24, dtype=np.float32), matrix)
+    )
+    assert whitened > plain + 0.1
 
 
 def test_features_that_few_clips_do_not_have_do_not_explode():

@@ -14,7 +14,7 @@ from training.networks import TextHead
 from training.prototype_map import ClassSide
 from training.text_encoders import text_encoder
 from training.words import Words
-from training.zeroshot_maps import fit_zeroshot, text_vectors, text_zeroshot
+from training.zeroshot_maps import fit_zeroshot, head_zeroshot, text_vectors, text_zeroshot
 
 N_ATTRIBUTES, TEXT_SIZE, SIZE = 6, 40, 128
 
@@ -54,7 +54,8 @@ def test_words_take_part_beside_a_text_head(planted):
     classes, train, typed, places = planted
     torch.manual_seed(0)
     head = TextHead(10, TEXT_SIZE)
-    alone, taught = (text_zeroshot(each, head, 0, train) for each in (replace(classes, words=None), classes))
+    weights = head.projection.weight.detach().numpy()
+    alone, taught = (text_zeroshot(each, weights, 0, train) for each in (replace(classes, words=None), classes))
     assert nearness(taught, typed, places) > nearness(alone, typed, places) + 0.3
     np.testing.assert_array_equal(taught.targets, alone.targets)
 
@@ -101,12 +102,12 @@ def test_words_place_the_unseen_classes_that_have_no_attributes(planted):
     torch.manual_seed(0)
     head = TextHead(7, TEXT_SIZE)
     without = replace(classes, seen=~unseen, attributes=None)
-    fitted = text_zeroshot(without, head, 0, train)
+    fitted = text_zeroshot(without, head.projection.weight.detach().numpy(), 0, train)
     assert not fitted.given_targets[unseen].any()
     means = np.stack([sounds[labels == label].mean(axis=0) for label in np.flatnonzero(unseen)]) - fitted.mean
     assert (fitted.targets[unseen] * unit_rows(means)).sum(axis=1).mean() > 0.6
     assert fitted.offset != 0
-    by_head = text_zeroshot(replace(without, words=None), head, 0, train)
+    by_head = head_zeroshot(replace(without, words=None), head)
     assert by_head.given_targets is None
     assert by_head.offset == 0
 

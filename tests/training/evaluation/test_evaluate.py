@@ -114,9 +114,11 @@ def test_attributes_place_the_classes_of_a_text_run_and_its_head_and_the_lexicon
     weights = load_file(run / "weights.safetensors")
     assert set(json.loads((run / "config.json").read_text())["attributes"]) == set(CLASSES)
     assert zeroshot.given_targets.any(axis=1).all()
+    stretched = np.linalg.svd(zeroshot.projection, compute_uv=False)
+    assert stretched[0] > 1.5 * stretched[-1]  # half whitened: some directions count less than others
     alone = ZeroShot(
         zeroshot.mean, zeroshot.projection, zeroshot.class_names, zeroshot.class_vectors, zeroshot.seen, 1.0,
-        zeroshot.text_mean, weights["head.projection.weight"].numpy(),
+        zeroshot.text_mean, weights["head.projection.weight"].numpy() @ zeroshot.projection,
     )  # fmt: skip
     labels = ["frying", "sizzling meat", "growling dog", "whispering"]
     by_words, by_head = (each.choose(labels, text_encoder("glove+minilm")).targets for each in (zeroshot, alone))
