@@ -31,6 +31,8 @@ def fit_map(
 ) -> ZeroShot:
     """The map from embeddings to the table's classes: the text head's projection, or a fitted closed-form map.
 
+    Prototypes are compared after the embeddings are half whitened; those of the objective `whitening` are whitened
+    already.
     train, validation  clips of seen classes: embeddings [n, 128], labels [n] that index the table's classes
     """
     classes = class_side(learner, np.isin(learner.recordings.table.classes, config.split.seen))
