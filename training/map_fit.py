@@ -50,15 +50,14 @@ def fit_map(
         if classes.attributes is None and classes.words is None:
             return head_zeroshot(classes, head)
         classes = _with_sounds(learner, classes, config, network)
-    matrix = half_whitener(*train)
-    classes, turned = classes.turned(matrix), (train[0] @ matrix, train[1])
-    others = validation and (validation[0] @ matrix, validation[1])
+    whitener = half_whitener(*train)
+    classes, whitened = classes.turned(whitener), (train[0] @ whitener, train[1])
+    others = validation and (validation[0] @ whitener, validation[1])
     if head is not None:
-        weights = head.projection.weight.detach().cpu().numpy()
-        fitted = text_zeroshot(classes, weights @ matrix, NEARER[config.network.name], turned, others)
+        fitted = text_zeroshot(classes, head.weights @ whitener, NEARER[config.network.name], whitened, others)
     else:
-        fitted = fit_zeroshot(classes, turned, others, "prototypes")
-    return replace(fitted, mean=train[0].mean(axis=0), projection=matrix)
+        fitted = fit_zeroshot(classes, whitened, others, "prototypes")
+    return replace(fitted, mean=train[0].mean(axis=0), projection=whitener)
 
 
 def class_side(learner: Learner, seen: NDArray[np.bool_]) -> ClassSide:

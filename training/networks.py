@@ -13,7 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 EMBEDDING_SIZE = 128
@@ -89,6 +91,11 @@ class TextHead(nn.Module):
     def scale(self) -> Tensor:
         """Factor of the cosines before the softmax."""
         return self.log_scale.exp()
+
+    @property
+    def weights(self) -> NDArray[np.float32]:
+        """The projection as it is used without PyTorch: [text_size, 128]."""
+        return self.projection.weight.detach().cpu().numpy()
 
     def project(self, embedding: Tensor) -> Tensor:
         """[batch, 128] -> unit rows [batch, text_size]."""

@@ -66,9 +66,9 @@ def class_vectors(texts: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArra
 
 def head_zeroshot(classes: ClassSide, head: TextHead) -> ZeroShot:
     """The map of a text head whose classes have neither attributes nor words: its projection and its scale."""
-    projection = head.projection.weight.detach().cpu().numpy().copy()  # [text_size, 128]
-    no_mean = np.zeros(projection.shape[1], np.float32)
-    return ZeroShot(no_mean, projection.T.copy(), list(classes.names), classes.vectors, classes.seen, head.scale.item())
+    to_texts = head.weights.T.copy()  # [128, text_size]
+    no_mean = np.zeros(len(to_texts), np.float32)
+    return ZeroShot(no_mean, to_texts, list(classes.names), classes.vectors, classes.seen, head.scale.item())
 
 
 def text_zeroshot(
@@ -212,8 +212,8 @@ def standardised_scores(
     if sounds is not None:
         described = centred_anchors(sounds[0], np.asarray(scaler.transform(sounds[1]), np.float32))
         classes = replace(classes, sounds=described)
-    matrix = half_whitener(scaled[train], labels[train])
-    scaled, classes = scaled @ matrix, classes.turned(matrix)
+    whitener = half_whitener(scaled[train], labels[train])
+    scaled, classes = scaled @ whitener, classes.turned(whitener)
     return prototype_map(classes, (scaled[train], labels[train]), DEFAULT_STRENGTH).scores(scaled)
 
 

@@ -54,8 +54,7 @@ def test_words_take_part_beside_a_text_head(planted):
     classes, train, typed, places = planted
     torch.manual_seed(0)
     head = TextHead(10, TEXT_SIZE)
-    weights = head.projection.weight.detach().numpy()
-    alone, taught = (text_zeroshot(each, weights, 0, train) for each in (replace(classes, words=None), classes))
+    alone, taught = (text_zeroshot(each, head.weights, 0, train) for each in (replace(classes, words=None), classes))
     assert nearness(taught, typed, places) > nearness(alone, typed, places) + 0.3
     np.testing.assert_array_equal(taught.targets, alone.targets)
 
@@ -102,7 +101,7 @@ def test_words_place_the_unseen_classes_that_have_no_attributes(planted):
     torch.manual_seed(0)
     head = TextHead(7, TEXT_SIZE)
     without = replace(classes, seen=~unseen, attributes=None)
-    fitted = text_zeroshot(without, head.projection.weight.detach().numpy(), 0, train)
+    fitted = text_zeroshot(without, head.weights, 0, train)
     assert not fitted.given_targets[unseen].any()
     means = np.stack([sounds[labels == label].mean(axis=0) for label in np.flatnonzero(unseen)]) - fitted.mean
     assert (fitted.targets[unseen] * unit_rows(means)).sum(axis=1).mean() > 0.6

@@ -131,11 +131,6 @@ def test_attributes_find_unseen_classes_that_texts_do_not(planted):
     assert unseen_accuracy(fitted, sounds, labels) > 0.8 > 0.6 > unseen_accuracy(by_text, sounds, labels)
 
 
-def weights(head: TextHead) -> np.ndarray:
-    """A text head's projection [text_size, 128]."""
-    return head.projection.weight.detach().numpy()
-
-
 def test_described_sounds_teach_attributes_that_the_seen_classes_lack(planted):
     classes, sounds, labels = planted
     few = labels < 3  # three classes cannot teach six attributes
@@ -162,8 +157,8 @@ def test_described_sounds_do_not_choose_the_offset(planted):
     noise = centred_anchors(*(rng.standard_normal((50, size)).astype(np.float32) for size in (6, 128)))
     head = TextHead(20, 6)
     alone, taught = (
-        text_zeroshot(classes, weights(head), 0, train),
-        text_zeroshot(replace(classes, sounds=noise), weights(head), 0, train),
+        text_zeroshot(classes, head.weights, 0, train),
+        text_zeroshot(replace(classes, sounds=noise), head.weights, 0, train),
     )
     assert taught.offset == alone.offset != 0
     assert not np.allclose(taught.targets[20:], alone.targets[20:], atol=0.01)
@@ -174,7 +169,7 @@ def test_classes_that_a_network_has_learned_choose_a_smaller_offset_than_unheard
     train = sounds[labels < 20], labels[labels < 20]
     closed, learned = (
         fit_zeroshot(classes, train, kind="prototypes"),
-        text_zeroshot(classes, weights(TextHead(20, 6)), 0.1, train),
+        text_zeroshot(classes, TextHead(20, 6).weights, 0.1, train),
     )
     assert closed.offset != 0
     assert learned.temperature == closed.temperature
@@ -186,7 +181,7 @@ def test_a_text_head_with_attributes_ranks_typed_labels_as_the_head_does(planted
     torch.manual_seed(0)
     head = TextHead(20, 6)
     train = sounds[labels < 20], labels[labels < 20]
-    fitted = text_zeroshot(classes, weights(head), 0, train)
+    fitted = text_zeroshot(classes, head.weights, 0, train)
     assert unseen_accuracy(fitted, sounds, labels) > 0.8
     # Seen classes stand at their means, unseen ones between their attributes' prediction and their text's.
     by_attributes = fit_zeroshot(classes, train, kind="prototypes").targets
@@ -195,7 +190,7 @@ def test_a_text_head_with_attributes_ranks_typed_labels_as_the_head_does(planted
     for target, *ends in zip(fitted.targets[20:], by_attributes[20:], by_text[20:], strict=True):
         assert min(target @ end for end in ends) > ends[0] @ ends[1]
     typed = replace(fitted, text_mean=np.zeros(6, np.float32)).choose(["typed"], lambda texts: np.eye(6)[:1])
-    direction = weights(head)[0]
+    direction = head.weights[0]
     np.testing.assert_allclose(typed.targets[0], direction / np.linalg.norm(direction), atol=1e-6)
     alone = head_zeroshot(replace(classes, attributes=None), head)
     assert alone.temperature == pytest.approx(head.scale.item())
