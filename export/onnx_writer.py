@@ -15,7 +15,7 @@ from serving.backends.runtime import Runtime, identity
 from serving.bundle_files import FRONT_END_MODEL, PRECISIONS
 from serving.cores import usable_cores
 from serving.probes import probe_windows
-from training.networks import MEL_BANDS
+from training.layers import MEL_BANDS
 
 
 class OnnxWriter:

@@ -1,4 +1,4 @@
-"""The networks, each a table of layers: log-mel windows -> embedding [128] -> class scores.
+"""The networks, each a table of layers (training.layers): log-mel windows -> embedding [128] -> class scores.
 
     yamnet           YAMNet's MobileNet-v1 stack without its last two separable layers, FC 4096-4096-128
     yamnet-compact   the first seven of those layers, FC 128
@@ -11,16 +11,15 @@ research/audioset. Heads as in the study's README (yamnet, vggish) and its publi
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from training.layers import fully_connected, mobilenet, vgg
+
 EMBEDDING_SIZE = 128
-MEL_BANDS = 64
-BATCH_NORM_EPS = 1e-4  # YAMNet's
 FRESH_WEIGHTS = 2  # raised when the same seed gives other random weights
 
 
@@ -162,108 +161,15 @@ class Network(nn.Module):
         first.weight.div_(factor)
 
 
-class StridedDepthwise(nn.Conv2d):
-    """A depthwise convolution with a stride. On a CPU it computes in FP32 in mixed precision too.
-
-    PyTorch's backward pass in BF16 takes eight times as long as in FP32: docs/results/training.md.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """[batch, channels, height, width] -> the same at the lower resolution."""
-        if input.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-            return super().forward(input)
-        with torch.autocast("cpu", enabled=False):
-            return super().forward(input.float())
-
-
-def _same_pad(size: int, stride: int) -> tuple[int, int]:
-    """TensorFlow's SAME padding for a kernel of width 3: (before, after)."""
-    total = max(0, (-(-size // stride) - 1) * stride + 3 - size)
-    return total // 2, total - total // 2
-
-
-def _convolution(channels: int, out: int, stride: int, size: tuple[int, int], groups: int = 1) -> nn.Sequential:
-    """3x3 SAME convolution, BatchNorm, ReLU on a map of the given size."""
-    (top, bottom), (left, right) = _same_pad(size[0], stride), _same_pad(size[1], stride)
-    symmetric = top == bottom and left == right
-    kind = StridedDepthwise if groups > 1 and stride > 1 else nn.Conv2d
-    return nn.Sequential(
-        nn.Identity() if symmetric else nn.ZeroPad2d((left, right, top, bottom)),
-        kind(channels, out, 3, stride, (top, left) if symmetric else 0, groups=groups, bias=False),
-        nn.BatchNorm2d(out, BATCH_NORM_EPS),
-        nn.ReLU(inplace=True),
-    )
-
-
-def _mobilenet(rows: tuple[tuple[int, int], ...], frames: int, repeats: int = 0) -> nn.Sequential:
-    """[batch, 1, frames, 64] -> [batch, channels of the last row]. repeats: last layers that start as identity."""
-    (stride, channels), *separable = rows
-    layers: list[nn.Module] = [_convolution(1, channels, stride, (frames, MEL_BANDS))]
-    size = (-(-frames // stride), -(-MEL_BANDS // stride))
-    for stride, out in separable:
-        layers += [
-            _convolution(channels, channels, stride, size, groups=channels),
-            nn.Sequential(
-                nn.Conv2d(channels, out, 1, bias=False),
-                nn.BatchNorm2d(out, BATCH_NORM_EPS),
-                nn.ReLU(inplace=True),
-            ),
-        ]
-        channels, size = out, (-(-size[0] // stride), -(-size[1] // stride))
-    for layer in layers[len(layers) - 2 * repeats :]:
-        _start_as_identity(layer)
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-
-
-@torch.no_grad()
-def _start_as_identity(layer: nn.Module) -> None:
-    """Initialise a convolution with equal input and output channels, its BatchNorm and ReLU to nearly the identity.
-
-    The input comes from a ReLU: a standard normal variable has mean 0.4 and standard deviation 0.58 after it, and
-    BatchNorm restores these. A tenth of the usual random weights is kept. Source: Chen 2016 (Net2Net,
-    arXiv:1511.05641).
-    """
-    kernel = next(module for module in layer.modules() if isinstance(module, nn.Conv2d))
-    norm = next(module for module in layer.modules() if isinstance(module, nn.BatchNorm2d))
-    kernel.weight.mul_(0.1)
-    kernel.weight += nn.init.dirac_(torch.empty_like(kernel.weight), kernel.groups)
-    norm.weight.fill_(0.58)
-    norm.bias.fill_(0.4)
-
-
-def _vgg() -> nn.Sequential:
-    """[batch, 1, 96, 64] -> [batch, 12288]."""
-    layers: list[nn.Module] = []
-    channels = 1
-    for group in VGGISH_GROUPS:
-        for out in group:
-            layers += [
-                nn.Conv2d(channels, out, 3, padding=1, bias=False),
-                nn.BatchNorm2d(out, BATCH_NORM_EPS),
-                nn.ReLU(inplace=True),
-            ]
-            channels = out
-        layers.append(nn.MaxPool2d(2))
-    return nn.Sequential(*layers, nn.Flatten())
-
-
-def _fully_connected(sizes: tuple[int, ...], dropout: float) -> list[nn.Module]:
-    """Linear, BatchNorm, ReLU, dropout for each pair of sizes. Without BatchNorm these layers hardly train."""
-    layers: list[nn.Module] = []
-    for size, out in pairwise(sizes):
-        layers += [nn.Linear(size, out), nn.BatchNorm1d(out), nn.ReLU(), nn.Dropout(dropout)]
-    return layers
-
-
 def _wide_head(features: nn.Module, flat: int, config: NetworkConfig, guide: nn.Module | None = None) -> Network:
     """The head of the study's README: FC 4096, FC 4096, FC 128 = the embedding; FC 100 -> classes."""
     embedding = nn.Sequential(
-        *_fully_connected((flat, 4096, 4096), config.dropout),
+        *fully_connected((flat, 4096, 4096), config.dropout),
         nn.Linear(4096, EMBEDDING_SIZE),
         nn.BatchNorm1d(EMBEDDING_SIZE),
     )
     head = nn.Sequential(
-        nn.ReLU(), *_fully_connected((EMBEDDING_SIZE, 100), config.dropout), nn.Linear(100, config.n_classes)
+        nn.ReLU(), *fully_connected((EMBEDDING_SIZE, 100), config.dropout), nn.Linear(100, config.n_classes)
     )
     return Network(features, embedding, head, config, guide)
 
@@ -274,24 +180,24 @@ def _yamnet(config: NetworkConfig) -> Network:
     The guide is a single layer from the features to the classes: deep supervision (Lee 2015, arXiv:1409.5185).
     """
     guide = nn.Sequential(nn.Dropout(0.5), nn.Linear(512, config.n_classes))
-    features = _mobilenet(YAMNET_LAYERS, 480, repeats=len(YAMNET_LAYERS) - len(COMPACT_LAYERS))
+    features = mobilenet(YAMNET_LAYERS, 480, repeats=len(YAMNET_LAYERS) - len(COMPACT_LAYERS))
     return _wide_head(features, 512, config, guide)
 
 
 def _yamnet_compact(config: NetworkConfig) -> Network:
     embedding = nn.Sequential(nn.Linear(512, EMBEDDING_SIZE), nn.BatchNorm1d(EMBEDDING_SIZE), nn.ReLU())
     head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(EMBEDDING_SIZE, config.n_classes))
-    return Network(_mobilenet(COMPACT_LAYERS, 480), embedding, head, config)
+    return Network(mobilenet(COMPACT_LAYERS, 480), embedding, head, config)
 
 
 def _vggish(config: NetworkConfig) -> Network:
-    return _wide_head(_vgg(), VGGISH_FLAT, config)
+    return _wide_head(vgg(VGGISH_GROUPS), VGGISH_FLAT, config)
 
 
 def _yamnet_audioset(config: NetworkConfig) -> Network:
     """Its features come from published weights; training.fit.whitening fits the linear layers."""
     embedding = nn.Sequential(nn.Linear(1024, EMBEDDING_SIZE), nn.BatchNorm1d(EMBEDDING_SIZE))
-    return Network(_mobilenet(AUDIOSET_LAYERS, 96), embedding, nn.Linear(EMBEDDING_SIZE, config.n_classes), config)
+    return Network(mobilenet(AUDIOSET_LAYERS, 96), embedding, nn.Linear(EMBEDDING_SIZE, config.n_classes), config)
 
 
 NETWORKS: dict[str, Callable[[NetworkConfig], Network]] = {

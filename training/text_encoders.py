@@ -65,6 +65,8 @@ def known_vectors(names: Sequence[str], encode: TextEncoder) -> tuple[list[int],
 
     Without a known name the vectors are [0, 0].
     """
+    with suppress(DataError):  # at once: three times as fast
+        return list(range(len(names))), encode(names)
     vectors: dict[int, NDArray[np.float32]] = {}
     for row, name in enumerate(names):
         with suppress(DataError):

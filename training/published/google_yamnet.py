@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.networks import BATCH_NORM_EPS
+from training.layers import BATCH_NORM_EPS
 
 LAYER = re.compile(r"layer(\d+)/(conv|depthwise_conv|pointwise_conv)(?:/|$)")
 CLASSIFIER = re.compile(r"(?:^|/)(?:dense|logits)(?:/|$)")
