@@ -6,12 +6,8 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
-
-from rich.table import Table
 
 from serving.atomic_write import move_atomically
 from serving.bulk.embed_files import BYTES_A_WINDOW
@@ -20,6 +16,7 @@ from serving.bulk.file_facts import is_unchanged
 from serving.bulk.finished_rows import BEGUN, SETTINGS, FinishedRows, by_path, in_path_order
 from serving.bulk.folder_job import embed_in_processes
 from serving.bulk.job_progress import JobProgress, Worked, show_progress
+from serving.bulk.job_report import Embedded, refuse_no_rows, show_result, speed
 from serving.bulk.kept_files import note_kept
 from serving.bulk.parquet_rows import (
     FOLDER,
@@ -37,31 +34,11 @@ from serving.bulk.recordings_folder import FolderEmbedder, audio_files
 from serving.bulk.resumable_job import ResumableJob, open_job
 from serving.bulk.update_choice import UPDATES, rows_to_update
 from serving.bundle import Bundle, open_bundle
-from serving.command_line import say, show
+from serving.command_line import say
 from serving.cores import usable_cores
 from serving.errors import AudioError, UsageError
 
 FILES_PER_PART = 256  # Ray saves this many at a time; else a killed run loses less, see `ResumableJob.save_part`
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """What a job did.
-
-    rows, files, errors, warnings   of the finished file: rows; recordings; those without rows; those read only in part
-    kept, missing                   recordings whose rows an update kept; those among them that are no longer there
-    done_before                     files that earlier, interrupted runs had finished
-    worked                          what this run did
-    """
-
-    rows: int
-    files: int
-    errors: int
-    warnings: int
-    kept: int
-    missing: int
-    done_before: int
-    worked: Worked
 
 
 def embed_folder(options: EmbedOptions) -> dict[str, Any]:
@@ -86,32 +63,8 @@ def embed_folder(options: EmbedOptions) -> dict[str, Any]:
         "per": options.per,
         "embedding_space": bundle.manifest.embedding_space,
     }
-    _show_result(result)
+    show_result(result)
     return result
-
-
-def refuse_no_rows(done: Embedded, folder: Path, errors: Path) -> None:
-    """UsageError: no recording of the folder could be used. errors: the CSV file with the reasons."""
-    if not done.rows:
-        what = "its only recording cannot" if done.files == 1 else f"none of its {done.files} recordings can"
-        raise UsageError(
-            f"{folder}: {what} be used; {errors} gives the reasons: give another folder, or correct this and add "
-            "--overwrite"
-        )
-
-
-def speed(worked: Worked | None, seconds: float) -> dict[str, float | None]:
-    """How long a run took and how fast it was, for its result. worked: None: nothing was embedded, so no speed."""
-    if worked is None:
-        fast = dict.fromkeys(("files_per_s", "recorded_hours", "recorded_hours_per_s"))
-        return {"seconds": round(seconds, 3), **fast}
-    hours = worked.seconds / 3600
-    return {
-        "seconds": round(seconds, 3),
-        "files_per_s": round(worked.files / seconds, 2),
-        "recorded_hours": round(hours, 4),
-        "recorded_hours_per_s": round(hours / seconds, 4),
-    }
 
 
 def folder_embedder(options: EmbedOptions, bundle: Bundle) -> FolderEmbedder:
@@ -284,26 +237,3 @@ def _finish(
         done_before=before,
         worked=worked,
     )
-
-
-def _show_result(result: dict[str, Any]) -> None:
-    table = Table(show_header=False)
-    for name in ("rows", "files", "errors", "warnings", "kept", "missing", "seconds", "recorded_hours_per_s"):
-        table.add_row(name.replace("_", " "), str(result[name]))
-    show(table, result["out"])
-    if result["errors"]:
-        say(f"files that could not be used: {result['errors']}; {result['errors_file']} gives the reasons")
-    if result["warnings"]:
-        say(
-            f"files with a warning, most because a part is missing: {result['warnings']}; see the column `warning` and "
-            f"{result['errors_file']}"
-        )
-    say_missing(result["missing"], result["errors_file"])
-
-
-def say_missing(number: int, errors: str) -> None:
-    """Say how many recordings are gone whose rows an update kept. errors: the CSV file that lists them."""
-    if number == 1:
-        say(f"1 recording is no longer there; its rows were kept: {errors} names it")
-    elif number:
-        say(f"{number} recordings are no longer there; their rows were kept: {errors} lists them")

@@ -8,17 +8,10 @@ from typing import Any
 from rich.table import Table
 
 from serving.atomic_write import write_atomically
-from serving.bulk.embed_folder import (
-    Embedded,
-    folder_embedder,
-    refuse_no_rows,
-    run_job,
-    say_missing,
-    settings_of,
-    speed,
-)
+from serving.bulk.embed_folder import folder_embedder, run_job, settings_of
 from serving.bulk.embed_options import EmbedOptions
 from serving.bulk.finished_rows import FinishedRows
+from serving.bulk.job_report import Embedded, refuse_no_rows, say_missing, speed
 from serving.bulk.recordings_folder import FolderEmbedder
 from serving.bundle import Bundle, open_bundle
 from serving.command_line import say, say_unknown_words, show
