@@ -17,6 +17,7 @@ from serving.backends.onnxruntime import OnnxRuntime, missing_for
 from serving.backends.runtime import Graph, Runtime, Stage
 from serving.bundle import Bundle
 from serving.errors import BundleError
+from serving.extras import pip_install
 
 PROVIDERS = {"onnxruntime": "cpu", "onnxruntime-cuda": "cuda", "onnxruntime-tensorrt": "tensorrt"}
 CPU_BACKENDS = ("onnxruntime", "openvino")
@@ -34,7 +35,7 @@ def why_missing(backend: str, gpus: list[str]) -> str | None:
     if backend in PROVIDERS:
         return missing_for(PROVIDERS[backend])
     if backend == "openvino" and importlib.util.find_spec("openvino") is None:
-        return "openvino is not installed: pip install .[openvino]"
+        return f"openvino is not installed: {pip_install('openvino')}"
     return None
 
 

@@ -23,6 +23,7 @@ from serving.bundle import open_bundle
 from serving.bundle_files import ENGINES
 from serving.command_line import console, run_command
 from serving.errors import CudaError, UsageError
+from serving.extras import pip_install
 from serving.manifest import write_manifest
 from serving.trust_option import Trusted
 
@@ -107,7 +108,7 @@ def find_target(options: Options) -> Target:
     profiles = parse_profiles(options.batch)
     flavour = options.flavour or next(iter(installed_flavours()), None)
     if flavour is None:
-        ways = " or ".join(f'pip install "unheard[{name}]"' for name in FLAVOURS)
+        ways = " or ".join(map(pip_install, FLAVOURS))
         raise UsageError(f"neither {' nor '.join(FLAVOURS)} is installed; install one with: {ways}")
     version = load_flavour(flavour).__version__
     if options.timing_cache is not None and flavour == "tensorrt-rtx":

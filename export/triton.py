@@ -21,6 +21,7 @@ from serving.bundle import Bundle, open_bundle
 from serving.bundle_files import ENGINES
 from serving.command_line import run_command, say
 from serving.errors import EngineError, UsageError
+from serving.extras import pip_install
 from serving.new_folder import new_folder
 from serving.trust_option import Trusted
 
@@ -122,9 +123,7 @@ def load_schema() -> Any:
     try:
         return importlib.import_module("tritonclient.grpc.model_config_pb2")
     except ImportError as error:
-        raise UsageError(
-            f'Triton\'s schema is not installed ({error}); install it with: pip install "unheard[triton]"'
-        ) from error
+        raise UsageError(f"Triton's schema is not installed ({error}); get it with: {pip_install('triton')}") from error
 
 
 def onnx_model(bundle: Bundle, options: Options) -> TritonModel:

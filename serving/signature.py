@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from serving.bundle_files import MANIFEST, SIGNATURE
 from serving.errors import BundleError, UsageError, one_line
+from serving.extras import pip_install
 from serving.file_record import open_regular
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 PAYLOAD_TYPE = "application/vnd.unheard.manifest+json"
 MAX_BYTES = 65_536  # of signature.json and of a key file
-INSTALL = 'cryptography is not installed; get it with: pip install "unheard[sign]"'
+INSTALL = f"cryptography is not installed; get it with: {pip_install('sign')}"
 
 
 def check_signature(folder: Path, manifest: bytes, trusted: Sequence[Path]) -> None:

@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import BundleError, LabelError, UsageError
+from serving.extras import pip_install
 from serving.label_text import check_printable, join_labels, normalise_label
 from serving.probabilities import softmax
 
@@ -271,7 +272,7 @@ class ZeroShot:
         for label in typed:
             check_printable(label)
         if typed and not (knows_text and self.text_mean is not None):
-            install = "" if self.text_mean is None else "pip install 'unheard[text]', or "
+            install = "" if self.text_mean is None else f"{pip_install('text')}, or "
             raise LabelError(
                 f"labels: got {join_labels(typed)}; this bundle knows {join_labels(self.class_names)}, and has no text "
                 f"model to understand others with: {install}export it again with its text model"

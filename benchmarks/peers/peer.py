@@ -13,6 +13,7 @@ from serving.audio import PreparedWindows
 from serving.bulk.embed_files import embed_each, file_size
 from serving.bundle import Bundle
 from serving.errors import AudioError
+from serving.extras import pip_install
 from serving.pooling import pool
 
 BATCH_CLIPS = 8  # clips in a batch when another package runs inside Unheard's pipeline
@@ -25,7 +26,7 @@ PACKAGES = {
     "torchvggish": ("torch", "resampy", "torchvggish"),
     "librosa + ONNX Runtime": ("librosa",),
 }
-NOT_INSTALLED = "not installed: pip install .[peers]"
+NOT_INSTALLED = f"not installed: {pip_install('peers')}"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from serving.bundle_files import PROBES, ZEROSHOT
 from serving.command_line import say
 from serving.cores import usable_cores
 from serving.errors import BundleError, DataError, UnheardError, UsageError
+from serving.extras import pip_install
 from serving.zeroshot_file import read_zeroshot
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def open_run(bundle: Bundle, run: Path) -> "TrainedRun":
     try:
         from export.trained_run import TrainedRun
     except ModuleNotFoundError as error:
-        raise UsageError(f'--run needs {error.name}, which is not installed; pip install "unheard[train]"') from error
+        raise UsageError(f"--run needs {error.name}, which is not installed; {pip_install('train')}") from error
     trained = TrainedRun.open(run)
     if trained.embedding_space != bundle.manifest.embedding_space:
         raise UsageError(f"--run: {run} has other weights than {bundle.folder}; give the run that was exported")

@@ -1,6 +1,6 @@
 """Decode with FFmpeg what libsndfile cannot read: AAC, M4A, MP4, WebM, WMA and other formats of phones and browsers.
 
-PyAV contains FFmpeg's libraries; it is an optional extra: pip install "unheard[formats]". The encoder's delay and
+PyAV contains FFmpeg's libraries; it is the optional extra `formats`. The encoder's delay and
 padding are removed from MP4 and M4A by their edit list, and from WebM by the codec's delay. Raw AAC (ADTS) does not
 state them: its sound begins with the encoder's delay, usually 1024 samples of silence.
 """
@@ -19,8 +19,9 @@ from serving.audio.file_names import FORMATS
 from serving.audio.streams import ByteSource
 from serving.audio.tags import id3_size
 from serving.errors import AudioError, FormatError
+from serving.extras import pip_install
 
-EXTRA = 'reading it takes PyAV: pip install "unheard[formats]"'
+EXTRA = f"reading it takes PyAV: {pip_install('formats')}"
 MOST_FAULTS = 1000  # packets that cannot be decoded; after more, decoding stops
 MOST_TAGS = 4  # ID3 tags before AAC
 NEARLY = 0.95  # share of the stated duration, less half a second, that counts as complete: headers are not exact
@@ -105,7 +106,7 @@ class Container:
 
 def wanted_formats() -> str:
     """The formats that are read, for messages; with the way to read more if PyAV is not installed."""
-    more = "" if find_spec("av") else '; for M4A, AAC, WMA and others: pip install "unheard[formats]"'
+    more = "" if find_spec("av") else f"; for M4A, AAC, WMA and others: {pip_install('formats')}"
     return f"wanted {FORMATS}{more}"
 
 

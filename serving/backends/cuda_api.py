@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import CudaError, UsageError
+from serving.extras import pip_install
 
 WAYS_OUT = {
     "cudaErrorInsufficientDriver": "install or update the NVIDIA driver, or take another backend",
@@ -31,7 +32,7 @@ def load_cuda() -> Any:
         return importlib.import_module("cuda.bindings.runtime")
     except ImportError as error:
         raise UsageError(
-            'cuda-python is not installed; get it with: pip install "unheard[tensorrt]" or "unheard[tensorrt-rtx]"'
+            f"cuda-python is not installed; get it with: {pip_install('tensorrt')}; or the extra tensorrt-rtx"
         ) from error
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from serving.cores import ONE_THREADS_PRODUCTS
 from serving.errors import UsageError
+from serving.extras import pip_install
 from serving.log_mel import LogMelConfig, mel_weights, used_bins
 
 # Frames computed at once. They and their spectra take 2 MB in FP64, which fits a core's cache. Each NumPy call takes
@@ -42,7 +43,7 @@ class FftLogMel:
             from scipy.fft import rfft
         except ImportError as error:
             raise UsageError(
-                'scipy is not installed; get it with: pip install "unheard[openvino]", or take the backend onnxruntime'
+                f"scipy is not installed; get it with: {pip_install('openvino')}, or take the backend onnxruntime"
             ) from error
         self._rfft = rfft
         self._config, self._precise = config, precise

@@ -1,4 +1,4 @@
-"""OpenVINO: runs a graph on the CPU. An optional extra: pip install "unheard[openvino]"."""
+"""OpenVINO: runs a graph on the CPU. The optional extra `openvino`."""
 
 import importlib
 import sys
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from serving.backends.signal_stack import kept_signal_stack
 from serving.errors import UsageError
+from serving.extras import pip_install
 
 # Importing openvino imports its model converter, which sends telemetry to its makers.
 TELEMETRY_MODULE = "openvino.tools.ovc"
@@ -124,7 +125,7 @@ def load_openvino() -> Any:
         return importlib.import_module("openvino")
     except ImportError as error:
         raise UsageError(
-            'openvino is not installed; get it with: pip install "unheard[openvino]", or take the backend onnxruntime'
+            f"openvino is not installed; get it with: {pip_install('openvino')}, or take the backend onnxruntime"
         ) from error
     finally:
         sys.modules.pop(TELEMETRY_MODULE, None)

@@ -7,6 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from serving.errors import UsageError
+from serving.extras import pip_install
 
 if TYPE_CHECKING:
     import tensorrt
@@ -36,7 +37,7 @@ def load_flavour(flavour: str):
     if flavour not in MODULES:
         raise UsageError(f"--flavour: got {flavour}; wanted {' or '.join(FLAVOURS)}")
     if not _is_installed(MODULES[flavour]):
-        raise UsageError(f'{flavour} is not installed; get it with: pip install "unheard[{flavour}]"')
+        raise UsageError(f"{flavour} is not installed; get it with: {pip_install(flavour)}")
     if TYPE_CHECKING:
         import tensorrt as module
     else:

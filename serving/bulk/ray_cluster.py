@@ -1,4 +1,4 @@
-"""The bulk job on Ray Data, for several machines: an optional extra, pip install "unheard[ray]".
+"""The bulk job on Ray Data, for several machines: the optional extra `ray`.
 
 Each worker embeds whole parts with one CPU. It sends them back, and the machine that runs the command saves them.
 """
@@ -21,6 +21,7 @@ from serving.bulk.parquet_rows import write_part
 from serving.bulk.recordings_folder import FolderEmbedder
 from serving.bulk.resumable_job import ResumableJob
 from serving.errors import UnheardError, UsageError, one_line
+from serving.extras import pip_install
 
 
 class PartWorker:
@@ -85,7 +86,7 @@ def _ray(address: str, workers: int) -> Iterator[Any]:
         ray = importlib.import_module("ray")
         importlib.import_module("ray.data")
     except ImportError as error:
-        raise UsageError('--ray: Ray is not installed; get it with: pip install "unheard[ray]"') from error
+        raise UsageError(f"--ray: Ray is not installed; get it with: {pip_install('ray')}") from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address == "local":

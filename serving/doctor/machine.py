@@ -17,6 +17,7 @@ from serving.backends.tensorrt_flavours import installed_flavours, load_flavour
 from serving.cores import cpu_quota, usable_cores
 from serving.doctor.finding import Finding, reason_of
 from serving.errors import UnheardError
+from serving.extras import pip_install
 
 NEEDED = {  # distribution -> module
     "numpy": "numpy",
@@ -87,7 +88,7 @@ def examine_packages(installed: dict[str, str]) -> Iterator[Finding]:
             " beside ".join(onnxruntimes),
             "one has overwritten files of the other",
             "broken",
-            f'pip uninstall -y {" ".join(onnxruntimes)}, then pip install "unheard[serve]"',
+            f"pip uninstall -y {' '.join(onnxruntimes)}, then {pip_install('serve')}",
         )
     else:
         name = onnxruntimes[0] if onnxruntimes else "onnxruntime-gpu"
@@ -96,12 +97,12 @@ def examine_packages(installed: dict[str, str]) -> Iterator[Finding]:
         if name in installed:
             yield Finding(name, installed[name])
         else:
-            yield Finding(name, "not installed", "absent", f'if wanted: pip install "unheard[{extra}]"')
+            yield Finding(name, "not installed", "absent", f"if wanted: {pip_install(extra)}")
 
 
 def _importable(name: str, module: str, version: str | None) -> Finding:
     if version is None:
-        return Finding(name, "not installed", "broken", 'pip install "unheard[serve]"')
+        return Finding(name, "not installed", "broken", pip_install("serve"))
     try:
         importlib.import_module(module)
     except Exception as error:  # a damaged installation may raise any type

@@ -41,7 +41,7 @@ class LabelOptions:
     offset: float | None = None
     """subtracted from the scores of classes that were in the training; default: the bundle's own"""
     merge: bool = True
-    """join windows of one label that touch or overlap"""
+    """windows of one label that touch or overlap are one row; with --no-merge each window is a row"""
     hop_seconds: float | None = None
     """seconds from the start of a window to the next, at most a window; default: no overlap, as trained"""
     embeddings: Path | None = None

@@ -4,12 +4,13 @@ import math
 from typing import Any
 
 from serving.errors import UsageError
+from serving.extras import pip_install
 from serving.server.limits import Limits
 from serving.server.process import GRACE_S, KEEP_ALIVE_S
 from serving.server.reload import ReloadableApp
 from serving.server.upload_slots import UploadSlots
 
-INSTALL = '--grpc-port: grpcio is not installed; get it with: pip install "unheard[grpc]"'
+INSTALL = f"--grpc-port: grpcio is not installed; get it with: {pip_install('grpc')}"
 OTHER_BYTES = 65_536  # of a message besides its samples
 STREAMS_PER_CONNECTION = 100  # calls at the same time
 IDENTITY_ONLY = 1  # a bit set of compression algorithms: without a bound, a packed message could fill the memory

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from serving.errors import UsageError
+from serving.extras import pip_install
 from serving.server.trace_context import TraceContext, take_up_trace
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Span
 
-INSTALL = 'OpenTelemetry is not installed; get it with: pip install "unheard[otel]"'
+INSTALL = f"OpenTelemetry is not installed; get it with: {pip_install('otel')}"
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")  # OpenTelemetry's own variables
 SERVICE = "unheard"
 CLOSE_S = 2.0  # at the end for the spans that are not sent yet

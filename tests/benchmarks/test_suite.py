@@ -33,7 +33,7 @@ FLAGS = (
 def results(bundle_folder, tmp_path_factory) -> Path:
     """The folder that a run of all programs leaves, with the page in it."""
     for package in ("librosa", "torch_vggish_yamnet", "torchvggish", "resampy"):
-        pytest.importorskip(package, reason="not installed: pip install .[peers]")
+        pytest.importorskip(package, reason="not installed: the extra peers")
     root = tmp_path_factory.mktemp("bench")
     line = [sys.executable, "-m", "benchmarks.suite", str(bundle_folder), "--out", str(root)]
     line += ["--page", str(root / "docs" / "benchmarks.md"), "--flags", *FLAGS]

@@ -25,7 +25,7 @@ from tests.fake_gpu import FakeCuda, FakeTensorRT
 from tests.gpu import no_gpu
 from tests.small_bundle import WINDOWS, tiny_graph, write_small_bundle, write_untrained_bundle
 
-tensorrt_rtx = pytest.importorskip("tensorrt_rtx", reason='no TensorRT-RTX: pip install "unheard[tensorrt-rtx]"')
+tensorrt_rtx = pytest.importorskip("tensorrt_rtx", reason='no TensorRT-RTX: pip install -e ".[tensorrt-rtx]"')
 
 VERSION = tensorrt_rtx.__version__
 FOR_ADA = ("--flavour", "tensorrt-rtx", "--compute-capability", "8.9")
@@ -257,9 +257,9 @@ def test_the_timing_cache_is_written_and_read_again(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "missing", "parts"),
     [
-        ("--flavour tensorrt", ["tensorrt"], ["tensorrt is not installed", 'pip install "unheard[tensorrt]"']),
-        ("--flavour tensorrt-rtx", ["tensorrt_rtx"], ['pip install "unheard[tensorrt-rtx]"']),
-        ("", ["tensorrt", "tensorrt_rtx"], ["unheard[tensorrt]", "unheard[tensorrt-rtx]"]),
+        ("--flavour tensorrt", ["tensorrt"], ["tensorrt is not installed", 'pip install -e ".[tensorrt]"']),
+        ("--flavour tensorrt-rtx", ["tensorrt_rtx"], ['pip install -e ".[tensorrt-rtx]"']),
+        ("", ["tensorrt", "tensorrt_rtx"], [".[tensorrt]", ".[tensorrt-rtx]"]),
     ],
 )
 def test_where_tensorrt_is_not_installed_the_command_says_how_to_get_it(

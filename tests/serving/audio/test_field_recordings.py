@@ -119,7 +119,7 @@ def test_without_pyav_an_m4a_is_refused_with_the_way_out(monkeypatch):
     pytest.importorskip("av")
     data = KINDS["M4A"].make()
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(FormatError, match=r'is MP4 or M4A; .*pip install "unheard\[formats\]"'):
+    with pytest.raises(FormatError, match=r'is MP4 or M4A; .*pip install -e "\.\[formats\]"'):
         decode_audio(data)
     assert header_seconds(data) is None
 

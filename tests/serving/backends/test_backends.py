@@ -325,7 +325,7 @@ print(Embedder.load({str(bundle_folder)!r}).backend)
 """,
         **environment_without(missing),
     )
-    assert 'pip install "unheard[openvino]"' in done.stdout, done.stderr
+    assert 'pip install -e ".[openvino]"' in done.stdout, done.stderr
     assert done.stdout.endswith("\nonnxruntime\n"), done.stderr
 
 

@@ -215,10 +215,10 @@ def test_an_engine_cannot_be_opened_without_a_gpu_and_says_why(small, monkeypatc
 def test_a_runtime_that_is_not_installed_is_named_with_its_extra(small, monkeypatch):
     bundle, engine, sidecar = small
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r'tensorrt is not installed; get it with: pip install "unheard\[tensorrt\]"'):
+    with pytest.raises(UsageError, match=r'tensorrt is not installed; get it with: pip install -e "\.\[tensorrt\]"'):
         TensorRT(engine, bundle)
     write_sidecar(engine, dataclasses.replace(sidecar, flavour="tensorrt-rtx"))
-    with pytest.raises(UsageError, match=r"unheard\[tensorrt-rtx\]"):
+    with pytest.raises(UsageError, match=r"\.\[tensorrt-rtx\]"):
         TensorRT(engine, bundle)
 
 

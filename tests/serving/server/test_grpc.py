@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from demo.bundle_choice import FROM_SCRATCH
+from serving.extras import pip_install
 from serving.embedder import Embedder
 from tests.absent_packages import environment_without
 from tests.bundle_copies import copy_bundle
@@ -365,7 +366,7 @@ def test_without_grpcio_the_flag_says_how_to_get_it():
     done = subprocess.run(command, env=environment_without("grpc"), capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line == 'error: --grpc-port: grpcio is not installed; get it with: pip install "unheard[grpc]"'
+    assert line == f"error: --grpc-port: grpcio is not installed; get it with: {pip_install('grpc')}"
 
 
 def test_a_taken_port_is_refused_with_one_line(server):

@@ -136,7 +136,7 @@ def test_grpc_calls_are_spans_too(tmp_path, collector):
     ("flags", "absent", "words"),
     [
         (["--otlp-endpoint", "127.0.0.1:4318"], [], "--otlp-endpoint: got 127.0.0.1:4318; wanted one like http://"),
-        (["--otlp-endpoint", "http://127.0.0.1:4318"], ["opentelemetry.sdk"], 'pip install "unheard[otel]"'),
+        (["--otlp-endpoint", "http://127.0.0.1:4318"], ["opentelemetry.sdk"], 'pip install -e ".[otel]"'),
     ],
     ids=["no URL", "not installed"],
 )
