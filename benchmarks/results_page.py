@@ -154,8 +154,8 @@ def headline(rows: Sequence[PeerRow]) -> str:
     return (
         "In bulk, and one clip after the other; *from rest* means that the threads were idle before. Parity is the "
         "lowest cosine with the same bundle in FP32; other packages without one have other weights. Networks differ "
-        "in size: compare rows of the same network. Shown are the best of each of Unheard's networks, in FP32 and in a "
-        f"faster precision, and the fastest row of each other package.\n\n{table}"
+        "in size: compare rows of the same network. Shown are the best of each of Unheard's networks, in FP32 and in "
+        f"each faster precision, and the fastest row of each other package.\n\n{table}"
     )
 
 

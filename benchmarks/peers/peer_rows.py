@@ -95,14 +95,15 @@ def peer_ratios(rows: Sequence[PeerRow]) -> list[PeerRatio]:
 
 
 def best_rows(rows: Sequence[PeerRow]) -> list[PeerRow]:
-    """For each of Unheard's networks the fastest row in bulk in FP32, and a lower precision if it is faster."""
-    best: list[PeerRow] = []
-    for network in dict.fromkeys(row.network for row in rows if row.ours):
-        same = [row for row in rows if row.ours and row.network == network]
-        same.sort(key=lambda row: -row.clips_per_second)
-        fp32 = [row for row in same if row.precision == "fp32"]
-        best += dict.fromkeys([*fp32[:1], same[0]])
-    return best
+    """For each of Unheard's networks the fastest row in bulk in FP32, and in each lower precision that is faster."""
+    fastest: dict[tuple[str, str], PeerRow] = {}
+    for row in sorted(rows, key=lambda row: -row.clips_per_second):
+        if row.ours:
+            fastest.setdefault((row.network, row.precision), row)
+    rates = {network: row.clips_per_second for (network, precision), row in fastest.items() if precision == "fp32"}
+    best = [row for row in fastest.values() if row.clips_per_second >= rates.get(row.network, 0.0)]
+    networks = list(dict.fromkeys(row.network for row in rows))
+    return sorted(best, key=lambda row: (networks.index(row.network), row.clips_per_second))
 
 
 def speed_table(rows: Sequence[PeerRow]) -> TextTable:

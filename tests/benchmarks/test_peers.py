@@ -133,20 +133,21 @@ def test_bulk_jobs_repeat_their_files_until_they_last_and_count_every_one():
     assert set(given) == {2}
 
 
-def test_the_best_backend_of_each_network_stands_in_the_table_in_fp32_and_where_a_lower_precision_is_faster():
+def test_the_best_backend_of_each_network_stands_in_the_table_in_fp32_and_in_each_faster_precision():
     rows = [
         row("Unheard yamnet, a", "yamnet", True, 100, 10), row("Unheard yamnet, b", "yamnet", True, 200, 8),
         row("Unheard yamnet, b int8", "yamnet", True, 400, 4, "int8"),
+        row("Unheard yamnet, b bf16", "yamnet", True, 300, 6, "bf16"),
         row("Unheard vggish, a", "vggish", True, 50, 20), row("Unheard vggish, a int8", "vggish", True, 40, 24, "int8"),
         row("other", "yamnet", False, 40, 24),
     ]  # fmt: skip
     ratios = peer_ratios(rows)
-    assert len(ratios) == 5
-    names = ["yamnet, b", "yamnet, b int8", "vggish, a"]
+    assert len(ratios) == 6
+    names = ["yamnet, b", "yamnet, b bf16", "yamnet, b int8", "vggish, a"]
     assert [best.name for best in best_rows(rows)] == [f"Unheard {name}" for name in names]
     table = ratio_table(rows, ratios)
     assert table.head[1:] == names
-    assert table.lines == [["other", "5.0, 3.0, 3.0", "10.0, 6.0, 6.0", "1.2, 1.2, 1.2"]]
+    assert table.lines == [["other", "5.0, 3.0, 3.0", "7.5, 4.0, 4.0", "10.0, 6.0, 6.0", "1.2, 1.2, 1.2"]]
 
 
 def test_a_bulk_way_that_gives_other_embeddings_is_no_peer():

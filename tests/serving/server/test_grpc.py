@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from demo.bundle_choice import FROM_SCRATCH
-from serving.extras import pip_install
 from serving.embedder import Embedder
+from serving.extras import pip_install
 from tests.absent_packages import environment_without
 from tests.bundle_copies import copy_bundle
 from tests.servers import Server, running
