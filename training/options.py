@@ -20,17 +20,17 @@ from training.text_encoders import DEFAULT_ENCODER, full_name, text_encoder
 from training.zeroshot_maps import LAMBDAS, MAPS
 
 LOW_RATE = 1e-3  # of small batches after pretraining on the vocabulary, and for vggish's large fully connected layers
+SMALL_BATCH = Recipe.batch_size  # for few clips
 LARGE_BATCH = 64  # from which on Recipe's own rate is the better one after pretraining too
 OBJECTIVES = ("text", "classes", "whitening")
-TEXT = {  # docs/results/zero-shot.md
-    "yamnet": Recipe(epochs=100, finishing=12, batch_size=64, speed=1.25),
-    "yamnet-compact": Recipe(epochs=8),
-    "vggish": Recipe(epochs=8),
+RECIPES = {  # docs/results/zero-shot.md, docs/results/training.md
+    "text": Recipe(epochs=100, finishing=12, batch_size=64, speed=1.25),
+    "classes": Recipe(epochs=160, finishing=20, batch_size=64, mixup=1.0, mixing="sound", speed=1.25),
 }
-CLASSES = {  # docs/results/training.md
-    "yamnet": Recipe(epochs=160, finishing=20, batch_size=64, mixup=1.0, mixing="sound", speed=1.25),
-    "yamnet-compact": Recipe(epochs=88, finishing=8),
-    "vggish": Recipe(epochs=11, finishing=1),  # an epoch has five of its short windows from each clip
+# Its fully connected layers need the whole window. An epoch has five of its short windows from each clip.
+VGGISH_RECIPES = {
+    "text": Recipe(epochs=8, learning_rate=LOW_RATE, crop=1.0),
+    "classes": Recipe(epochs=11, finishing=1, learning_rate=LOW_RATE, crop=1.0),
 }
 AUDIOSET = "yamnet-audioset"
 VOCABULARY = 1500
@@ -70,16 +70,16 @@ class Options(ComputeOptions):
     """share of the training clips that is kept to choose the best epoch, 0 to 0.5; 0: train on all clips and keep the
     last epoch"""
     epochs: int | None = None
-    """maximum number of passes over the training windows; default: 100 (yamnet-compact and vggish: 8), with --objective
-    classes 160 (yamnet-compact 88, vggish 11)"""
+    """maximum number of passes over the training windows; default: 100 (vggish: 8), with --objective classes 160
+    (vggish: 11)"""
     finishing_epochs: int | None = None
-    """number of the last epochs that use whole windows without mixup; default: 12 of 100 epochs (yamnet-compact and
-    vggish: none), with --objective classes an eighth (yamnet-compact and vggish: an eleventh)"""
+    """number of the last epochs that use whole windows without mixup; default: 12 of 100 epochs (vggish: none), with
+    --objective classes an eighth (vggish: an eleventh)"""
     patience: int | None = Recipe.patience
     """stop after this many epochs without a better validation loss; default: never early"""
     batch_size: int | None = None
     """windows of recordings in a step; with --objective text, the same number of vocabulary sounds is added; default:
-    64 for yamnet, otherwise 16"""
+    64 (vggish, and with --objective classes yamnet-compact with --dataset folder: 16)"""
     learning_rate: float | None = None
     """maximum of the one-cycle schedule; default: 0.002, but 0.001 for vggish, and with a vocabulary in
     batches of fewer than 64"""
@@ -88,15 +88,15 @@ class Options(ComputeOptions):
     dropout: float | None = None
     """probability in the fully connected layers; default: 0.5 for yamnet-compact, 0.2 for the others"""
     mixup: float | None = None
-    """alpha of mixup's Beta distribution; 0: no mixup; default: 1 for yamnet with --objective classes, otherwise 0.3"""
+    """alpha of mixup's Beta distribution; 0: no mixup; default: 0.3, with --objective classes 1 (vggish: 0.3)"""
     mixing: str | None = None
-    """what mixup mixes: log-mel, or sound (magnitudes of equal loudness); default: sound for yamnet with --objective
-    classes, otherwise log-mel"""
+    """what mixup mixes: log-mel, or sound (magnitudes of equal loudness); default: log-mel, with --objective
+    classes sound (vggish: log-mel)"""
     gain_db: float = Recipe.gain_db
     """maximum random gain, up or down, in decibels"""
     speed: float | None = None
     """largest change of speed, which changes time and pitch: 1.25 plays each crop 0.8 to 1.25 times as fast; 1: none;
-    default: 1.25 for yamnet, otherwise 1"""
+    default: 1.25 (vggish: 1)"""
     text: str | None = None
     """encoder of the class texts: glove+minilm, glove, minilm, word2vec:FILE or sentence:FOLDER_OR_NAME; default:
     glove+minilm, with --objective whitening minilm"""
@@ -144,9 +144,15 @@ class Options(ComputeOptions):
         if self.goal == "text":
             return VOCABULARY
         # For vggish an epoch of the vocabulary takes minutes; its gain for the objective "classes" was not measured.
-        # For yamnet-compact it showed none on folders of 6 and 10 classes (docs/own-sounds.md).
-        is_small = self.dataset == "folder" and self.network == "yamnet-compact"
-        return 0 if self.network == "vggish" or is_small else VOCABULARY
+        return 0 if self.network == "vggish" or self.expects_few_clips else VOCABULARY
+
+    @property
+    def expects_few_clips(self) -> bool:
+        """Whether yamnet-compact learns the classes of a user's own folder.
+
+        Then small batches, which are more steps, bring as much as the vocabulary, and sooner: docs/own-sounds.md.
+        """
+        return self.dataset == "folder" and self.network == "yamnet-compact" and self.goal == "classes"
 
     @property
     def recordings(self) -> Path:
@@ -220,11 +226,11 @@ def recipe_of(options: Options) -> Recipe:
     """The objective's recipe, changed by the flags that were given."""
     if options.goal == "whitening":
         return Recipe(epochs=1)
-    recipe = (TEXT if options.goal == "text" else CLASSES)[options.network]
-    if options.network == "vggish":  # its fully connected layers need the whole window
-        recipe = replace(recipe, crop=1.0)
-    batch_size = recipe.batch_size if options.batch_size is None else options.batch_size
-    if options.network == "vggish" or (options.sounds and batch_size < LARGE_BATCH):
+    recipe = (VGGISH_RECIPES if options.network == "vggish" else RECIPES)[options.goal]
+    batch_size = SMALL_BATCH if options.expects_few_clips else recipe.batch_size
+    if options.batch_size is not None:
+        batch_size = options.batch_size
+    if options.sounds and batch_size < LARGE_BATCH:
         recipe = replace(recipe, learning_rate=LOW_RATE)
     epochs = recipe.epochs if options.epochs is None else options.epochs
     finishing = epochs * recipe.finishing // recipe.epochs

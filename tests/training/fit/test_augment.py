@@ -133,7 +133,7 @@ def test_silence_mixes_to_finite_numbers_at_most_3_db_louder(gains):
     ("flags", "mixing"),
     [
         ({"objective": "classes"}, "sound"),
-        ({"objective": "classes", "network": "yamnet-compact"}, "log-mel"),
+        ({"objective": "classes", "network": "yamnet-compact"}, "sound"),
         ({"objective": "classes", "network": "vggish"}, "log-mel"),
         ({"objective": "classes", "network": "vggish", "mixing": "sound"}, "sound"),
         ({"objective": "text"}, "log-mel"),
