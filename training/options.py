@@ -227,9 +227,9 @@ def recipe_of(options: Options) -> Recipe:
     if options.goal == "whitening":
         return Recipe(epochs=1)
     recipe = (VGGISH_RECIPES if options.network == "vggish" else RECIPES)[options.goal]
-    batch_size = SMALL_BATCH if options.expects_few_clips else recipe.batch_size
-    if options.batch_size is not None:
-        batch_size = options.batch_size
+    if options.expects_few_clips:
+        recipe = replace(recipe, batch_size=SMALL_BATCH)
+    batch_size = recipe.batch_size if options.batch_size is None else options.batch_size
     if options.sounds and batch_size < LARGE_BATCH:
         recipe = replace(recipe, learning_rate=LOW_RATE)
     epochs = recipe.epochs if options.epochs is None else options.epochs

@@ -96,14 +96,13 @@ def peer_ratios(rows: Sequence[PeerRow]) -> list[PeerRatio]:
 
 def best_rows(rows: Sequence[PeerRow]) -> list[PeerRow]:
     """For each of Unheard's networks the fastest row in bulk in FP32, and in each lower precision that is faster."""
-    fastest: dict[tuple[str, str], PeerRow] = {}
-    for row in sorted(rows, key=lambda row: -row.clips_per_second):
-        if row.ours:
-            fastest.setdefault((row.network, row.precision), row)
-    rates = {network: row.clips_per_second for (network, precision), row in fastest.items() if precision == "fp32"}
-    best = [row for row in fastest.values() if row.clips_per_second >= rates.get(row.network, 0.0)]
-    networks = list(dict.fromkeys(row.network for row in rows))
-    return sorted(best, key=lambda row: (networks.index(row.network), row.clips_per_second))
+    best: list[PeerRow] = []
+    ours = sorted((row for row in rows if row.ours), key=lambda row: row.clips_per_second)
+    for network in dict.fromkeys(row.network for row in rows if row.ours):
+        fastest = {row.precision: row for row in ours if row.network == network}  # the last row of each precision
+        least = fastest["fp32"].clips_per_second if "fp32" in fastest else 0.0
+        best += [row for row in ours if row in fastest.values() and row.clips_per_second >= least]
+    return best
 
 
 def speed_table(rows: Sequence[PeerRow]) -> TextTable:
