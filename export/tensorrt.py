@@ -108,8 +108,7 @@ def find_target(options: Options) -> Target:
     profiles = parse_profiles(options.batch)
     flavour = options.flavour or next(iter(installed_flavours()), None)
     if flavour is None:
-        ways = " or ".join(map(pip_install, FLAVOURS))
-        raise UsageError(f"neither {' nor '.join(FLAVOURS)} is installed; install one with: {ways}")
+        raise UsageError(f"neither {' nor '.join(FLAVOURS)} is installed; install one with: {pip_install(*FLAVOURS)}")
     version = load_flavour(flavour).__version__
     if options.timing_cache is not None and flavour == "tensorrt-rtx":
         raise UsageError("--timing-cache: tensorrt-rtx does not measure kernels during a build; leave it out")

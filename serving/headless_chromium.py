@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.errors import BackendError
+from serving.extras import pip_install
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = ("--no-sandbox", "--no-first-run", "--disable-background-networking")
@@ -76,7 +77,7 @@ def open_chromium() -> Iterator[Any]:
     try:
         playwright = importlib.import_module("playwright.sync_api")
     except ImportError as error:
-        raise NoBrowserError("Playwright is not installed; pip install playwright") from error
+        raise NoBrowserError(f"Playwright is not installed; get it with: {pip_install('web')}") from error
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=program, args=list(FLAGS))
         try:

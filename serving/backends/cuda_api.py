@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.backends.tensorrt_flavours import FLAVOURS
 from serving.errors import CudaError, UsageError
 from serving.extras import pip_install
 
@@ -31,9 +32,7 @@ def load_cuda() -> Any:
     try:
         return importlib.import_module("cuda.bindings.runtime")
     except ImportError as error:
-        raise UsageError(
-            f"cuda-python is not installed; get it with: {pip_install('tensorrt')}; or the extra tensorrt-rtx"
-        ) from error
+        raise UsageError(f"cuda-python is not installed; get it with: {pip_install(*FLAVOURS)}") from error
 
 
 def call_cuda(function: Callable[..., tuple[Any, ...]], *arguments: Any) -> Any:
