@@ -122,6 +122,8 @@ class Reloader:
 
     def _reload(self, bundle: Path | None, outcomes: list[Future[Generation]]) -> None:
         reloads = self._app.current.pipeline.metrics.reloads
+        # One whose client has gone is cancelled, and takes no result.
+        waited_for = [outcome for outcome in outcomes if outcome.set_running_or_notify_cancel()]
         try:
             new = self._make(self._app.current, bundle)
             self._swap(new)
@@ -132,12 +134,12 @@ class Reloader:
             else:
                 reloads.labels("failed").inc()
                 logger.error("reload failed, the bundle and the keys stay as they were", exc_info=error)
-            for outcome in outcomes:
+            for outcome in waited_for:
                 outcome.set_exception(error)
             return
         reloads.labels("done").inc()
         opened = new.pipeline.embedder.bundle
         about = {"embedding_space": opened.manifest.embedding_space, "bundle": str(opened.folder)}
         logger.info("reloaded", extra=about)
-        for outcome in outcomes:
+        for outcome in waited_for:
             outcome.set_result(new)

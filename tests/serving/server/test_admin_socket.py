@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -40,6 +41,10 @@ def server(tmp_path, path) -> Iterator[Server]:
 
 def admin(path: Path) -> httpx.Client:
     return httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://admin", timeout=120)
+
+
+def n_reloads(log: list[dict]) -> int:
+    return sum(line["event"] == "reloaded" for line in log)
 
 
 def n_files(server: Server) -> int:
@@ -102,6 +107,16 @@ def test_a_refused_bundle_leaves_the_present_one_and_says_why(tmp_path, path, se
         refused(asking.get("/v1/model"), 404)  # nothing else is there
         assert n_files(server) == before
         assert asking.post("/v1/reload").status_code == 200
+
+
+def test_an_admin_who_leaves_during_a_reload_does_not_end_reloading(path, server):
+    with admin(path) as impatient, pytest.raises(httpx.ReadTimeout):
+        impatient.post("/v1/reload", timeout=0.05)
+    with admin(path) as asking:
+        assert asking.post("/v1/reload").status_code == 200
+    before = n_reloads(server.log())
+    server.process.send_signal(signal.SIGHUP)
+    server.log_until(lambda log: n_reloads(log) > before)
 
 
 def test_only_the_owner_can_connect_and_the_file_goes_at_the_end(path, server):
