@@ -65,10 +65,16 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
 def restore(network: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Load `network.state_dict()`, saved with the prefix "network.", and what `optimiser_tensors` returned."""
     network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     content = optimiser.state_dict()
     content["state"] = {}
     for name, value in tensors.items():
         if name.startswith("optimiser."):
             _, index, key = name.split(".")
-            content["state"].setdefault(int(index), {})[key] = value
+            content["state"].setdefault(int(index), {})[key] = _laid_out_as(parameters[int(index)], value)
     optimiser.load_state_dict(content)
+
+
+def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """A moment with the strides of its parameter: fused AdamW pairs their numbers in the order of memory."""
+    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
