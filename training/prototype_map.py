@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.zeroshot import ZeroShot, unit_rows
-from training.evaluation.scoring import tradeoff, zsl
+from training.evaluation.scoring import gzsl, zsl
 from training.regression import Anchors, regression
 from training.words import Words
 
@@ -138,7 +138,10 @@ def drawn_to_text(
 
 @dataclass(frozen=True)
 class _Draw:
-    """Scores without the pseudo-unseen classes in the fit. columns: the classes that take part."""
+    """Scores [n, n_classes] of the clips that the fit did not hear, those of pseudo-unseen classes among them.
+
+    labels [n] and seen [n_classes] are of the classes that have clips.
+    """
 
     scores: NDArray[np.float32]
     labels: NDArray[np.int64]
@@ -149,10 +152,11 @@ def choose_strength(classes: ClassSide, train: Labelled) -> tuple[float, float]:
     """Lambda with the best mean accuracy on pseudo-unseen classes, and the offset with the best mean harmonic mean.
 
     returns  lambda, and the offset in cosines for as many labels of each kind as in a draw, see `draw_sizes`;
-             the default and 0 with fewer than FEWEST_CLASSES classes
+             the default and 0 with fewer than FEWEST_CLASSES classes, or too few with two clips
     """
-    heard = np.unique(train[1])
-    if len(heard) < FEWEST_CLASSES:
+    heard, counts = np.unique(train[1], return_counts=True)
+    n_pseudo = draw_sizes(len(heard))[1]
+    if len(heard) < FEWEST_CLASSES or np.count_nonzero(counts > 1) <= n_pseudo:  # a draw may have no seen clip to score
         return DEFAULT_STRENGTH, 0.0
     draws = {
         strength: [_draw(classes, train, heard, strength, number) for number in range(DRAWS)] for strength in STRENGTHS
@@ -177,17 +181,16 @@ def _draw(classes: ClassSide, train: Labelled, heard: NDArray[np.int64], strengt
     embeddings, labels = train
     pseudo = rng.permutation(heard)[: draw_sizes(len(heard))[1]]
     of_pseudo = np.isin(labels, pseudo)
-    scored = of_pseudo | (rng.random(len(labels)) < PSEUDO_SHARE)
+    chance = rng.random(len(labels))
+    for label in heard:  # one clip of each class is kept for the fit
+        own = np.flatnonzero(labels == label)
+        chance[own[chance[own].argmax()]] = 1.0
+    scored = of_pseudo | (chance <= max(PSEUDO_SHARE, chance[~of_pseudo].min()))  # and one at least is scored
     fitted = prototype_map(classes, (embeddings[~scored], labels[~scored]), strength)
-    left = np.unique(labels[~scored])  # a class may have lost all its clips
-    columns = np.union1d(left, pseudo)
-    known = np.isin(labels, columns) & scored
-    scores = fitted.scores(embeddings[known])[:, columns]
-    return _Draw(scores, np.searchsorted(columns, labels[known]), np.isin(columns, left))
+    scores = fitted.scores(embeddings[scored])[:, heard]
+    return _Draw(scores, np.searchsorted(heard, labels[scored]), ~np.isin(heard, pseudo))
 
 
 def _harmonic_means(draw: _Draw) -> NDArray[np.float64]:
     """The harmonic mean at each of OFFSETS."""
-    curve = tradeoff(draw.scores, draw.labels, draw.seen)
-    position = np.searchsorted([point.offset for point in curve], OFFSETS).clip(0, len(curve) - 1)
-    return np.array([curve[i].harmonic_mean for i in position])
+    return np.array([gzsl(draw.scores, draw.labels, draw.seen, offset).harmonic_mean for offset in OFFSETS])

@@ -7,6 +7,7 @@ eszsl   the bilinear classifier of Romera-Paredes & Torr 2015 (ICML): X embeddin
         X is centred, so X' removes the constant: the map is ridge regression times (S'S + lambda I)^-1
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from math import log
@@ -145,8 +146,13 @@ def _judged(train: Labelled, validation: Labelled | None) -> list[tuple[NDArray[
     """The rows of `train` to fit to, and the clips that judge the fit: one pair, or one for each part of `train`."""
     if validation is not None:
         return [(slice(None), validation)]
-    fewest = int(np.unique(train[1], return_counts=True)[1].min())
-    parts = StratifiedKFold(max(2, min(5, fewest)), shuffle=True, random_state=0).split(*train)
+    counts = np.unique(train[1], return_counts=True)[1]
+    if counts.max() < 2:  # a clip that is left out would be the only one of its class
+        return [(slice(None), train)]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class")  # a class of one clip is in one part only
+        folds = StratifiedKFold(max(2, min(5, int(counts.min()))), shuffle=True, random_state=0)
+        parts = list(folds.split(*train))
     return [(rows, (train[0][rest], train[1][rest])) for rows, rest in parts]
 
 

@@ -101,6 +101,22 @@ def test_a_planted_map_is_recovered_and_ranks_unseen_classes_right(kind, validat
     assert accuracy(fitted, sounds[known], labels[known]) > 0.8
 
 
+@pytest.mark.parametrize("kind", ["prototypes", "ridge"])
+@pytest.mark.parametrize("seed", range(6))
+def test_classes_of_one_clip_or_a_few_are_fitted(kind, seed, recwarn):
+    """As many users have: each class has one to four clips, and none or one of them for validation."""
+    rng = np.random.default_rng(seed)
+    vectors = unit_rows(rng.standard_normal((6, 8)).astype(np.float32))
+    for most in (1, 2, 4):
+        labels = np.repeat(np.arange(6), rng.integers(1, most, 6, endpoint=True))
+        train = (vectors[labels] + 0.1 * rng.standard_normal((len(labels), 8))).astype(np.float32), labels
+        for validation in (None, (vectors, np.arange(6))):
+            fitted = fit_zeroshot(ClassSide(NAMES[:6], np.ones(6, bool), vectors), train, validation, kind)
+            assert np.isfinite(fitted.temperature)
+            assert accuracy(fitted, vectors, np.arange(6)) > 0.8
+    assert not recwarn.list
+
+
 @pytest.fixture
 def planted():
     """Sounds that follow the attributes of 24 classes, of which four are unseen, and texts that say nothing."""

@@ -36,6 +36,7 @@ from training.data.file_lock import folder_lock
 from training.log_mel_module import LogMel
 
 INDEX = "index.npz"
+MOST_FRAMES = 6000  # whose log-mels are computed at a time: a minute
 MOST_NAMED = 50  # recordings that one error lists
 CACHE_VERSION = 4  # raised when the meaning of the cached numbers changes
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # raised for missing or damaged files
@@ -176,6 +177,19 @@ def _key(clips: Sequence[LabelledClip], config: LogMelConfig, window: Window) ->
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
 
 
+@torch.inference_mode()
+def _log_mel_in_parts(log_mel: LogMel, wave: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The log-mel [n_frames, 64] of a wave [n_samples] of any length: at once, an hour would take gigabytes."""
+    config, samples = log_mel.config, torch.from_numpy(wave)
+    n_frames = config.frames(len(wave))
+    values = np.empty((n_frames, config.mel_bands), np.float32)
+    for first in range(0, n_frames, MOST_FRAMES):
+        last = min(first + MOST_FRAMES, n_frames)
+        start, end = first * config.hop_samples, (last - 1) * config.hop_samples + config.window_samples
+        values[first:last] = log_mel(samples[None, start:end])[0]
+    return values
+
+
 def _compute(
     waves: Sequence[Callable[[], NDArray[np.float32] | None]],
     title: str,
@@ -192,9 +206,7 @@ def _compute(
         if wave is None:
             return np.empty((0, 0), np.float32), np.empty(0, np.bool_), 0
         padded = padded_wave(wave, window)
-        with torch.inference_mode():
-            values = log_mel(torch.from_numpy(padded)[None])[0]
-        return values.numpy(), heard_frames(padded, config), window.count(len(wave))
+        return _log_mel_in_parts(log_mel, padded), heard_frames(padded, config), window.count(len(wave))
 
     with ThreadPoolExecutor(usable_cores()) as pool:
         done = list(track(pool.map(work, waves), title, total=len(waves)))

@@ -7,6 +7,7 @@ the one for the final test. Source: the study's code (github.com/ysims/ZeroDiffu
 Partitions are defined by the data sets' own class numbers, so a part of a data set is split like the whole.
 """
 
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -169,19 +170,22 @@ def split_clips(
     # Clips of a source recording that is also in the test fold are left out, even if they are in another fold.
     test_sources = {clip.source for clip in test}
     rest = [clip for clip in clips if clip.source not in test_sources]
-    if validation_share == 0:
-        return ClipSplit(tuple(rest), (), test)
     labels = np.array([clip.label for clip in rest])
-    sources = np.array([clip.source for clip in rest])
-    few = [table.classes[i] for i in sorted(seen) if len(set(sources[labels == i])) < 2]
-    if few:
-        raise DataError(
-            f"{table.dataset}: {', '.join(few)} has fewer than two source recordings to train and validate on; "
-            "add recordings or leave the class out"
-        )
-    parts = min(round(1 / validation_share), min(len(set(sources[labels == i])) for i in seen))
-    folds = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
-    train, validation = next(folds.split(labels, labels, sources))
+    train, validation = np.arange(len(rest)), np.empty(0, np.int64)
+    if validation_share:
+        sources = np.array([clip.source for clip in rest])
+        n_sources = {table.classes[i]: len(set(sources[labels == i])) for i in sorted(seen)}
+        few = [name for name, count in n_sources.items() if count < 2]
+        if few:
+            raise DataError(
+                f"{table.dataset}: {', '.join(few)} has fewer than two source recordings to train and validate on; "
+                "add recordings or leave the class out"
+            )
+        parts = min(round(1 / validation_share), max(n_sources.values()))
+        folds = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The least populated class")  # it may have no validation clip
+            train, validation = next(folds.split(labels, labels, sources))
     missing = [table.classes[i] for i in sorted(seen) if i not in labels[train]]
     if missing:
         raise DataError(f"{table.dataset}: no clip of {', '.join(missing)} is left for training; add recordings")

@@ -11,6 +11,7 @@ from training.data.clip_frames import ClipSet
 from training.networks import Network
 
 CLIPS_PER_BATCH = 16
+MOST_WINDOWS = 256  # that the network takes at a time: a recording may have any length
 
 
 @torch.inference_mode()
@@ -32,7 +33,7 @@ def _means_of_windows(run: Callable[[Tensor], Tensor], clips: ClipSet, device: t
     rows = []
     for batch in np.array_split(clips.clips, -(-len(clips.clips) // CLIPS_PER_BATCH)):
         windows = [torch.from_numpy(clips.frames.heard_windows(int(clip))) for clip in batch]
-        of_all = run(torch.cat(windows).to(device))
+        of_all = torch.cat([run(part.to(device)) for part in torch.cat(windows).split(MOST_WINDOWS)])
         rows += [part.mean(dim=0) for part in of_all.split([len(part) for part in windows])]
     return torch.stack(rows).cpu()
 

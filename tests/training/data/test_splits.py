@@ -225,6 +225,32 @@ def test_a_class_with_one_source_recording_is_named():
         split_clips(table, split_classes(table, "all"), None, 0)
 
 
+def folder_of(counts: list[int], fold: int | None = None) -> ClipTable:
+    """A folder with so many recordings of each class; those of the last class are in a recording fold."""
+    clips = [
+        LabelledClip(Path(f"{label}-{i}.wav"), label, f"{label}-{i}", fold if label == len(counts) - 1 else None)
+        for label, count in enumerate(counts)
+        for i in range(count)
+    ]
+    return ClipTable("folder", tuple(f"class {i}" for i in range(len(counts))), tuple(clips), "none")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_small_class_does_not_make_more_validation_clips_of_the_others(seed, recwarn):
+    table = folder_of([40, 40, 40, 40, 2])
+    parts = split_clips(table, split_classes(table, "all"), None, seed)
+    assert 0.15 < len(parts.validation) / len(table.clips) < 0.25
+    assert {clip.label for clip in parts.train} == set(range(5))
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2])
+def test_a_class_whose_clips_are_all_of_the_test_fold_is_named(share):
+    table = folder_of([6, 6, 6], fold=1)
+    with pytest.raises(DataError, match="class 2"):
+        split_clips(table, split_classes(table, "all"), 1, 0, share)
+
+
 def test_real_recordings_are_split_by_source(esc10):
     table = load_clips("ESC-10", esc10)
     parts = split_clips(table, split_classes(table, "all"), 4, 0)
