@@ -5,19 +5,17 @@ from pathlib import Path
 
 from serving.errors import UsageError
 from serving.label_text import split_labels
-from serving.text_model.text_source import CLASS_TEXTS
 from training.compute import ComputeOptions
 from training.data.class_attributes import choose_attributes
-from training.data.clips import DATASETS, ClipTable
+from training.data.clips import ClipTable
 from training.data.known_classes import describe_class
 from training.data.splits import VALIDATION_SHARE, split_classes
-from training.fit.objectives import MIXINGS
 from training.fit.recipe import Recipe
-from training.networks import NETWORKS, WINDOW_FRAMES, NetworkConfig
+from training.networks import WINDOW_FRAMES, NetworkConfig
 from training.published.pretrained import front_end_of, identify
 from training.run_folder import RunConfig
 from training.text_encoders import DEFAULT_ENCODER, full_name, text_encoder
-from training.zeroshot_maps import LAMBDAS, MAPS
+from training.zeroshot_maps import LAMBDAS
 
 LOW_RATE = 1e-3  # of small batches after pretraining on the vocabulary, and for vggish's large fully connected layers
 SMALL_BATCH = Recipe.batch_size  # for few clips
@@ -158,68 +156,6 @@ class Options(ComputeOptions):
     def recordings(self) -> Path:
         """The data set's folder."""
         return self.data_dir or Path("data") / self.dataset
-
-
-def check(options: Options) -> None:
-    """UsageError: a flag has a value that is not allowed; the message names the allowed ones."""
-    if options.dataset not in DATASETS:
-        raise UsageError(f"dataset: got {options.dataset}; wanted one of {', '.join(DATASETS)}")
-    if options.network not in NETWORKS:
-        raise UsageError(f"network: got {options.network}; wanted one of {', '.join(NETWORKS)}")
-    if options.goal not in OBJECTIVES:
-        raise UsageError(f"objective: got {options.objective}; wanted one of {', '.join(OBJECTIVES)}")
-    _check_whitening(options)
-    if options.map is not None and options.map not in MAPS:
-        raise UsageError(f"--map: got {options.map}; wanted one of {', '.join(MAPS)}")
-    if options.class_texts is not None and options.class_texts not in CLASS_TEXTS:
-        raise UsageError(f"--class-texts: got {options.class_texts}; wanted one of {', '.join(CLASS_TEXTS)}")
-    if options.map is not None and options.goal == "text":
-        raise UsageError(
-            f"--map: got {options.map}, but with --objective text the network learns its own projection onto the class "
-            "vectors; leave --map out, or give --objective classes"
-        )
-    if options.mixing is not None and options.mixing not in MIXINGS:
-        raise UsageError(f"--mixing: got {options.mixing}; wanted one of {', '.join(MIXINGS)}")
-    text_encoder(options.encoder)
-    if options.resume and options.overwrite:
-        raise UsageError("--resume continues a run and --overwrite starts it again; give one of them")
-    recipe, share, largest = recipe_of(options), options.validation_share, float("inf")
-    fastest = 1 / recipe.crop  # more would read beyond a clip of one window
-    limits = {
-        "seed": (0 <= options.seed < 2**32, "0 to 4294967295"),
-        "epochs": (recipe.epochs >= 1, "1 or more"),
-        "finishing_epochs": (0 <= recipe.finishing < recipe.epochs, f"0 to {recipe.epochs - 1}, fewer than --epochs"),
-        "patience": (options.patience is None or options.patience >= 1, "1 or more"),
-        "batch_size": (recipe.batch_size >= 2, "2 or more"),
-        "learning_rate": (0 < recipe.learning_rate < largest, "a positive number"),
-        "weight_decay": (0 <= options.weight_decay < largest, "0 or more"),
-        "mixup": (0 <= recipe.mixup < largest, "0 or more"),
-        "gain_db": (0 <= options.gain_db < 200, "0 to 200"),
-        "speed": (1 <= recipe.speed <= fastest, f"1 to {fastest:g}" if fastest > 1 else f"1 for {options.network}"),
-        "vocabulary": (options.sounds == 0 or options.sounds >= 2, "0, or 2 or more"),
-        "vocabulary_epochs": (options.vocabulary_epochs >= 1, "1 or more"),
-        "validation_share": (share == 0 or 0.02 <= share <= 0.5, "0, or 0.02 to 0.5"),
-        "dropout": (options.dropout is None or 0 <= options.dropout < 1, "0 to less than 1"),
-    }
-    for name, (good, wanted) in limits.items():
-        if not good:
-            raise UsageError(f"--{name.replace('_', '-')}: got {getattr(options, name)}; wanted {wanted}")
-
-
-def _check_whitening(options: Options) -> None:
-    """UsageError: yamnet-audioset, the objective whitening and --init do not go together as given."""
-    if (options.network == AUDIOSET) != (options.goal == "whitening"):
-        raise UsageError(
-            f"--objective {options.goal} with --network {options.network}: whitening needs {AUDIOSET}, and {AUDIOSET} "
-            "has no other objective"
-        )
-    if options.network == AUDIOSET and options.init is None:
-        raise UsageError(
-            f"--network {AUDIOSET}: needs Google's weights; give --init yamnet.h5, --init yamnet.tflite, "
-            "or the model of a bundle that has them: --init demo/model/embedder.onnx"
-        )
-    if options.goal == "whitening" and options.vocabulary:
-        raise UsageError(f"--vocabulary: got {options.vocabulary}; with --objective whitening nothing is trained: 0")
 
 
 def recipe_of(options: Options) -> Recipe:

@@ -32,8 +32,9 @@ from training.fit.workers import Workers, join_workers
 from training.learner import Learner
 from training.map_fit import fit_map
 from training.networks import Network
-from training.options import Options, check
-from training.run_folder import CONFIG, CURVES, LAST, METRICS, SUMMARY, ZEROSHOT, RunConfig
+from training.option_checks import check
+from training.options import Options
+from training.run_folder import CALIBRATION, CONFIG, CURVES, EVALUATION, LAST, METRICS, SUMMARY, ZEROSHOT, RunConfig
 from training.run_input import RunInput, load_run_input
 from training.run_progress import TensorBoardLog, epoch_progress, progress_listener
 from training.zeroshot_maps import accuracy
@@ -146,6 +147,7 @@ def _fit_and_score_map(
     }
     zeroshot = fit_map(learner, config, network, embedded["train"], embedded.get("validation"))
     zeroshot = replace(zeroshot, text_mean=learner.texts[seen].mean(axis=0))  # centres the vectors of typed labels
+    (out / EVALUATION / CALIBRATION).unlink(missing_ok=True)  # of the map before
     save_whole(out / ZEROSHOT, partial(write_zeroshot, zeroshot))
     scores: dict[str, Any] = {}
     if "validation" in embedded:

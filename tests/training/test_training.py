@@ -21,7 +21,7 @@ from training.evaluate import main as evaluate
 from training.fit.loop import _Training
 from training.fit.recipe import Epoch, Recipe, best_epoch, should_stop, steps_per_epoch
 from training.run import main
-from training.run_folder import LAST, RunConfig
+from training.run_folder import CALIBRATION, EVALUATION, LAST, RunConfig
 
 
 def arguments(recordings: Path, out: Path, *more: str) -> list[str]:
@@ -233,6 +233,8 @@ def test_patience_stops_a_run_early(recordings, tmp_path, capsys):
         (["--text", "word2vec:/nowhere.bin"], ["word2vec:/nowhere.bin", "no such file"]),
         (["--map", "lasso"], ["--map", "lasso", "ridge", "eszsl"]),
         (["--objective", "text", "--map", "ridge"], ["--map", "--objective text", "own projection"]),
+        (["--map", "eszsl", "--attributes", "mine.toml"], ["--attributes: got mine.toml", "--map eszsl", "leave one"]),
+        (["--patience", "3", "--validation-share", "0"], ["--patience: got 3", "--validation-share 0", "leave one"]),
         (["--device", "cuda:99"], ["cuda:99"]),
         (["--unseen", "unicorn"], ["unicorn", "clicks"]),
         (["--test-fold", "1"], ["test fold", "1"]),
@@ -274,6 +276,15 @@ def test_overwrite_never_deletes_the_recordings(recordings, capsys):
     before = sorted(recordings.rglob("*"))
     one_line(capsys, main([*arguments(recordings, recordings), "--overwrite"]), "config.json", "another folder")
     assert sorted(recordings.rglob("*")) == before
+
+
+def test_a_map_that_is_fitted_again_does_not_keep_the_scores_of_a_calibration_before(recordings, tmp_path):
+    run = tmp_path / "run"
+    assert main(arguments(recordings, run, "--epochs", "1")) == 0
+    (run / EVALUATION).mkdir(exist_ok=True)
+    (run / EVALUATION / CALIBRATION).write_text("{}")
+    assert main(arguments(recordings, run, "--epochs", "1", "--resume")) == 0
+    assert not (run / EVALUATION / CALIBRATION).exists()
 
 
 def test_unseen_classes_are_ranked_by_the_bundle_and_marked_unseen(recordings, tmp_path):

@@ -266,6 +266,7 @@ def test_the_model_of_another_network_is_no_start(bundle_folder, tmp_path):
         ("--network yamnet-audioset --objective text --init {0}", "yamnet-audioset has no other objective"),
         ("--network yamnet --objective whitening --init {0}", "whitening needs yamnet-audioset"),
         ("--network yamnet-audioset --init {0} --vocabulary 5", "nothing is trained"),
+        ("--network yamnet-audioset --init {0} --epochs 5", "--epochs: got 5, but with --objective whitening nothing"),
         ("--network yamnet-audioset --init {0} --class-texts names", "wanted one of description, name+description"),
         ("--network yamnet-audioset --init demo/model", "is a folder; give a file of weights: of a bundle,"),
     ],

@@ -60,7 +60,8 @@ class ClipFrames:
     def draw_crops(self, clips: NDArray[np.int64], rng: np.random.Generator, frames: int) -> NDArray[np.int64]:
         """The first frame of a random crop of each clip: [len(clips)] indices into `values`.
 
-        No crop is silent, unless the whole clip is: a pause does not sound like its clip's class.
+        No crop is silent, unless the whole clip is: a pause does not sound like its clip's class. (One that is then
+        slowed down loses its end, and with it, in at most 0.4 % of the crops of ESC-50 and ESC-10, all sound.)
         """
         choices = [self._heard_crops(int(clip), frames) for clip in clips]
         drawn = rng.integers(0, [len(each) for each in choices])

@@ -83,6 +83,10 @@ def load_clips(dataset: str, data_dir: Path) -> ClipTable:
         raise DataError(f"{data_dir}: holds only the class {only}; training needs two or more")
     same: dict[str, str] = {}
     for name in table.classes:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"{data_dir}: the name of the class folder {name!r} is not UTF-8; rename it") from error
         twin = same.setdefault(normalise_label(name), name)
         if twin != name:
             raise DataError(
@@ -219,7 +223,7 @@ def freesound_source(name: str) -> str:
 def _folder(data_dir: Path) -> ClipTable:
     classes = sorted(entry.name for entry in data_dir.iterdir() if entry.is_dir() and not is_hidden(entry.name))
     clips = [
-        LabelledClip(path, label, f"{name}/{path.stem}", None)
+        LabelledClip(path, label, path.relative_to(data_dir).with_suffix("").as_posix(), None)
         for label, name in enumerate(classes)
         for path in sound_files(data_dir / name)
     ]

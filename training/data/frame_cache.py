@@ -15,6 +15,7 @@ from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -23,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from serving.atomic_write import write_atomically
-from serving.audio import Recording, Window, warn_in_python
+from serving.audio import SILENT_DBFS, Recording, Window, warn_in_python
 from serving.cores import usable_cores
 from serving.errors import AudioError, DataError
 from serving.file_record import record_of
@@ -86,8 +87,8 @@ class UnreadableError(DataError):
         more = f"; and {len(reasons) - MOST_NAMED} more" if len(reasons) > MOST_NAMED else ""
         count = "a recording" if len(reasons) == 1 else f"{len(reasons)} recordings"
         super().__init__(
-            f"{count} cannot be read: {named}{more}; repair them, remove them from the data set, or give "
-            "--skip-unreadable to leave them out"
+            f"{count} cannot be read: {named}{more}; repair them, remove them from the data set, or train "
+            "with --skip-unreadable to leave them out"
         )
 
 
@@ -165,16 +166,27 @@ def _read(folder: Path, window_frames: int, config: LogMelConfig) -> ClipFrames:
 
 
 def _key(clips: Sequence[LabelledClip], config: LogMelConfig, window: Window) -> str:
-    depends = {
-        "version": CACHE_VERSION,
-        "front_end": asdict(config),
-        "window": asdict(window),
+    depends = frames_depend_on(config, window) | {
         "soundfile": soundfile.__libsndfile_version__,
         "soxr": soxr.__version__,
         "ffmpeg": version("av") if find_spec("av") else None,
-        "contents": [record_of(clip.path).sha256 for clip in clips],
+        "contents": [_sha256(clip.path) for clip in clips],
     }
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def frames_depend_on(config: LogMelConfig, window: Window) -> dict[str, Any]:
+    """All but the sounds that the contents of `cached_frames` depend on, for the name of its folder."""
+    facts = {"version": CACHE_VERSION, "silent_dbfs": SILENT_DBFS}
+    return facts | {"front_end": asdict(config), "window": asdict(window)}
+
+
+def _sha256(path: Path) -> str | None:
+    """The SHA-256 of a file's content; None: it cannot be read, which decoding will report."""
+    try:
+        return record_of(path).sha256
+    except OSError:
+        return None
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Training in one process, or in several that share each batch. The number of processes does not change the losses.
+"""Training in one process, or in several that share each batch. Their number changes the losses by dropout alone.
 
 Under torchrun each process embeds its part of the batch. The embeddings are gathered, so that every process computes
 the loss over the whole batch, and BatchNorm uses the statistics of the whole batch.

@@ -9,7 +9,7 @@ randomisation (Tobin 2017, arXiv:1703.06907).
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import numpy as np
 from serving.audio import Window
 from serving.log_mel import LogMelConfig
 from training.data.clip_frames import ClipFrames
-from training.data.frame_cache import cached_frames
+from training.data.frame_cache import cached_frames, frames_depend_on
 from training.synthesis.building_blocks import Rng, Wave, add_at, harmonics, noise, wander
 
 RATE_HZ = 16_000
@@ -184,7 +184,7 @@ def _events(wanted: Qualities, source: _SoundMaker, rng: Rng) -> Wave:
 def load_vocabulary(count: int, seed: int, config: LogMelConfig, window: Window, cache_dir: Path) -> Vocabulary:
     """Synthesise `count` sounds, or read their log-mel frames from the cache. The same seed gives the same sounds."""
     depends = {"vocabulary": VERSION, "count": count, "seed": seed, "numpy": np.__version__}
-    depends |= {"front_end": asdict(config), "window": asdict(window)}
+    depends |= frames_depend_on(config, window)
     key = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
     sounds = [partial(_sound, seed, index) for index in range(count)]
     frames = cached_frames(cache_dir / f"vocabulary-{key}", sounds, "synthesising", config, window)

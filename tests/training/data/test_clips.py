@@ -1,7 +1,9 @@
 """Data sets are read as they are, quirks included, and what is wrong with one is named."""
 
 import csv
+import os
 import shutil
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +138,19 @@ def test_a_folder_of_class_folders_is_a_data_set(recordings):
     table = load_clips("folder", recordings)
     assert table.classes == ("clicks", "noise", "tone")
     assert len(table.clips) == 24
+
+
+def test_recordings_of_one_name_in_several_folders_of_a_class_are_several_sources(tmp_path):
+    for name, site in product(("frog", "owl"), ("site 1", "site 2", "site 3")):
+        touch(tmp_path / name / site / "rec.wav")
+    assert len({clip.source for clip in load_clips("folder", tmp_path).clips}) == 6
+
+
+def test_a_class_folder_whose_name_is_not_utf8_is_named(tmp_path):
+    touch(tmp_path / "frog" / "a.wav")
+    touch(tmp_path / "owl" / "a.wav")
+    (tmp_path / "owl").rename(tmp_path / os.fsdecode(b"owl\xff"))
+    fails("folder", tmp_path, "not UTF-8", "rename it")
 
 
 def test_real_esc10_has_ten_classes_of_32_clips(esc10):

@@ -8,13 +8,15 @@ import soundfile
 import torch
 
 from serving.audio import cut_windows, level_dbfs
-from serving.errors import DataError
+from serving.errors import AudioError
 from serving.log_mel import LogMelConfig
 from serving.pooling import pool_heard
-from training.data.clip_frames import ClipFrames
+from training.data.clip_frames import ClipFrames, ClipSet
 from training.data.clips import LabelledClip
-from training.data.frame_cache import load_frames
+from training.data.frame_cache import UnreadableError, load_frames
+from training.fit.clip_embeddings import embed_clips
 from training.log_mel_module import LogMel
+from training.networks import NetworkConfig, build_network
 
 CONFIG = LogMelConfig()
 WINDOW = CONFIG.network_window(96)  # 15 600 samples, hop 15 360
@@ -96,11 +98,47 @@ def test_a_recording_that_cannot_be_used_is_named(tmp_path, content, reason):
         path.write_bytes(content)
     else:
         soundfile.write(path, np.zeros(0) if content is None else content, 16_000, subtype="FLOAT")
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(UnreadableError) as caught:
         load([*clips, LabelledClip(path, 0, "bad", None)], tmp_path / "cache")
     assert "bad.wav" in str(caught.value)
     assert reason in str(caught.value)
     assert [path.suffix for path in tmp_path.glob("cache/*") if path.suffix != ".lock"] == [".json"]  # why: no frames
+
+
+def test_a_recording_that_may_not_be_read_is_listed_with_those_that_cannot_be(tmp_path, monkeypatch):
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    def unreadable(path: Path, *_: object) -> None:
+        raise AudioError(f"{path}: may not be read")
+
+    clips = write_clips(tmp_path, [20_000])
+    monkeypatch.setattr("training.data.frame_cache.record_of", refuse)
+    monkeypatch.setattr("serving.audio.recording.file_blocks", unreadable)
+    with pytest.raises(UnreadableError, match=r"0\.wav: may not be read"):
+        load(clips, tmp_path / "cache")
+
+
+def test_a_long_recording_has_the_log_mel_of_its_whole(tmp_path):
+    (clip,) = write_clips(tmp_path, [2_500_000])
+    frames = load([clip], tmp_path / "cache")
+    wave, _ = soundfile.read(clip.path, dtype="float32")
+    padded = np.pad(wave, (0, WINDOW.reach(len(wave)) - len(wave)))
+    with torch.inference_mode():
+        whole = LogMel(CONFIG)(torch.from_numpy(padded)[None])[0]
+    np.testing.assert_allclose(frames.values, whole.numpy(), atol=1e-5)
+
+
+def test_a_long_recording_reaches_the_network_in_parts(tmp_path):
+    frames = load(write_clips(tmp_path, [300 * WINDOW.hop_samples, 20_000]), tmp_path / "cache")
+    network = build_network(NetworkConfig("yamnet-compact", 2, 0.0)).eval()
+    with torch.inference_mode():
+        wanted = [network.embed(torch.from_numpy(frames.heard_windows(clip))).mean(dim=0) for clip in range(2)]
+    sizes = []
+    network.features.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    rows = embed_clips(network, ClipSet(frames, np.arange(2), np.zeros(2, np.int64)), torch.device("cpu"))
+    assert max(sizes) <= 256 < sum(sizes)
+    torch.testing.assert_close(rows, torch.stack(wanted))
 
 
 def write_with_pauses(folder: Path) -> list[LabelledClip]:
