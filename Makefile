@@ -31,7 +31,7 @@ BENCH_FLAGS ?=
 # Processes that run tests, each with up to 3 GB of memory; 0: the one of pytest itself. More on more cores.
 WORKERS ?= 2
 
-.PHONY: help setup test check demo web bench gpu shipped synthesise lock clean FORCE
+.PHONY: help setup test check demo web bench gpu shipped scratch synthesise lock clean FORCE
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
@@ -122,6 +122,12 @@ shipped: setup  ## make demo/model anew (ESC50=, ESC10=, LICENCES=, YAMNET=: its
 	  --attributes none --validation-share 0 --out runs/shipped --overwrite
 	$(BIN)/python -m training.calibrate runs/shipped --init "$(YAMNET)"
 	$(BIN)/python -m export.onnx runs/shipped --out demo/model --no-text-model --overwrite
+
+scratch: setup  ## make demo/model-from-scratch anew (ESC10=; nine trainings, an hour on two cores)
+	$(BIN)/python -m training.run --dataset ESC-10 --data-dir "$(ESC10)" --network yamnet-compact \
+	  --validation-share 0 --out runs/scratch --overwrite
+	$(BIN)/python -m training.calibrate runs/scratch
+	$(BIN)/python -m export.onnx runs/scratch --out demo/model-from-scratch --precision fp32,fp16,int8 --no-text-model --overwrite
 
 synthesise: setup
 	@test -f "$(DATA_DIR)/meta/esc50.csv" || $(BIN)/python -m training.synthesis --out "$(DATA_DIR)"
