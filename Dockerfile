@@ -11,10 +11,12 @@ ARG EXTRAS=serve
 WORKDIR /build
 RUN python -m venv --without-pip /venv
 COPY pyproject.toml requirements.lock ./
-# What the extras ask for, in the versions of the lock, which is for the whole project and names much more.
+# What the extras ask for, in the versions of the lock, which is for the whole project and names much more. Some ask for
+# unheard[serve]: for the extra `serve`, which is always taken, and not for a package of some index.
 RUN python -c "import sys, tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-extras = [project['optional-dependencies'][name] for name in sys.argv[1].split(',')]; \
-print(*project['dependencies'], *sum(extras, []), sep='\n')" "$EXTRAS" > wanted.txt
+extras = [project['optional-dependencies'][name] for name in {'serve', *sys.argv[1].split(',')}]; \
+wanted = [*project['dependencies'], *sum(extras, [])]; \
+print(*[line for line in wanted if not line.startswith('unheard[')], sep='\n')" "$EXTRAS" > wanted.txt
 RUN python -m pip --python /venv/bin/python install --no-cache-dir --disable-pip-version-check --only-binary :all: \
     --constraint requirements.lock --requirement wanted.txt
 # 284 MB that need CUDA and cuDNN, which are not in this image.

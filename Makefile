@@ -55,7 +55,7 @@ $(STAMP): requirements.lock
 	if [ ! -e $(STAMP) ] && [ $$((free + $${there:-0})) -lt $(VENV_GB) ]; then \
 	  echo "error: got $$free GB free on the disk of $(CURDIR); wanted $(VENV_GB) GB for $(VENV): remove files, or clone to another disk" >&2; exit 2; \
 	fi; \
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); \
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV); \
 	echo "installing what requirements.lock names (7 GB with PyTorch's CUDA libraries; some minutes)"; \
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-compile -r requirements.lock; \
 	echo "$(CURDIR)" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/unheard.pth"; \
@@ -135,7 +135,7 @@ synthesise: setup
 lock: setup  ## write requirements.lock anew from pyproject.toml (needs uv)
 	{ echo "# Exact versions of everything, for Linux x86-64 and Python 3.11. Written by 'make lock'."; \
 	  uv pip compile pyproject.toml --extra dev --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
-	    --no-header --no-annotate --quiet; } > requirements.lock.new
+	    --no-header --no-annotate --quiet; } > requirements.lock.new || { rm requirements.lock.new; exit 2; }
 	mv requirements.lock.new requirements.lock
 
 clean:  ## remove what make made, but not .venv

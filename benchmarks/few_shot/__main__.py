@@ -32,6 +32,7 @@ from benchmarks.few_shot.sureness import sureness
 from serving.command_line import run_command, say, show
 from serving.embedder import Embedder
 from serving.errors import UsageError
+from serving.new_folder import make_folder_of
 from serving.teaching.lesson import Descriptions, with_classes
 from serving.zeroshot import ZeroShot
 
@@ -68,6 +69,8 @@ def measure(options: Options) -> dict[str, Any]:
         )
     if options.draws < 1 or options.review_rounds < 0 or min(options.counts, default=-1) < 0:
         raise UsageError("--draws, --review-rounds, --counts: wanted 1 or more draws, and no negative numbers")
+    if options.plot is not None:
+        make_folder_of(options.plot, "--plot")  # before the work instead of after it
     problems = load_problems(options)
     curves = accuracy_curves(problems, options.counts, options.draws)
     sure = sureness(problems, options.counts, options.draws, options.threshold)

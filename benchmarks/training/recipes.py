@@ -22,7 +22,7 @@ from training.data.clip_frames import ClipSet, padded_wave
 from training.data.frame_cache import cached_frames
 from training.fit.loop import fit
 from training.fit.objectives import ClassObjective, make_batch
-from training.fit.recipe import Recipe
+from training.fit.recipe import Recipe, steps_per_epoch
 from training.log_mel_module import LogMel
 from training.networks import WINDOW_FRAMES, NetworkConfig, build_network
 
@@ -76,7 +76,7 @@ class OurRecipe:
     def batches(self) -> list[tuple[Tensor, tuple[Tensor, ...]]]:
         """Make the batches of one epoch from the cache: random crops with gain and mixup."""
         order = self._rng.permutation(self._objective.order)
-        parts = np.array_split(order, max(1, -(-len(order) // self._recipe.batch_size)))
+        parts = np.array_split(order, steps_per_epoch(len(order), self._recipe.batch_size))
         return [make_batch(self._objective, rows, self._rng) for rows in parts]
 
     def steps(self, batches: Sequence[tuple[Tensor, tuple[Tensor, ...]]]) -> None:

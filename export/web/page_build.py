@@ -37,9 +37,9 @@ def build_page() -> Path:
     """
     if not (WEB / "package-lock.json").is_file():
         raise UsageError(f"{WEB}: has no package-lock.json; run this command in a checkout of the project")
-    dist, wanted = WEB / "dist", _hash_of(_sources())
+    dist, sources = WEB / "dist", _hash_of(_sources())
     with FileLock(WEB / ".build.lock"):  # several exports at a time share the build
-        if _stamp(dist) == wanted:
+        if is_built():
             return dist
         install_packages()
         run_npm("building the page", "run", "build")
@@ -47,8 +47,13 @@ def build_page() -> Path:
             say(f"packing {path.name}")
             path.with_name(path.name + SUFFIX).write_bytes(pack(path.read_bytes()) or path.read_bytes())
             path.unlink()
-        (dist / STAMP).write_text(wanted)
+        (dist / STAMP).write_text(sources)
     return dist
+
+
+def is_built() -> bool:
+    """Whether web/dist was built from the sources as they are."""
+    return _stamp(WEB / "dist") == _hash_of(_sources())
 
 
 def install_packages() -> None:

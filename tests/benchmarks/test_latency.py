@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from benchmarks.latency_jobs import StageKey, embed_encoded
 from benchmarks.latency_report import stage_rows, summarise_rows
 from serving.audio import decode_audio
 from serving.bundle import open_bundle
+from serving.cores import usable_cores
 from serving.embedder import Embedder
 
 CONFIGURATIONS = [(b, p, t) for t in (1, 2) for b in ("onnxruntime", "openvino") for p in ("fp32", "fp16", "int8")]
@@ -46,7 +46,7 @@ def test_without_torch_every_backend_precision_batch_and_thread_count_has_its_li
     found = [(s["batch"], s["threads"], s["backend"], s["precision"]) for s in result["summaries"]]
     assert sorted(found) == sorted((n, t, b, p) for n in (1, 3) for b, p, t in CONFIGURATIONS)
     assert result["bundle"]["network"] == "yamnet-compact"
-    assert result["machine"]["cores"] == len(os.sched_getaffinity(0))
+    assert result["machine"]["cores"] == usable_cores()
     settings = {"repeats": 2, "warm_up": 3, "batches": [1, 3], "threads": [1, 2]}
     assert settings.items() <= result["settings"].items()
     assert result["clips"]["seconds"] == [0.5, 0.5, 0.5]

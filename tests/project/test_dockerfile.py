@@ -34,12 +34,15 @@ def only(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def wanted(tmp_path_factory) -> list[Requirement]:
-    """What the image's own step writes into wanted.txt, for its default extras."""
-    folder = tmp_path_factory.mktemp("build")
+    """What the image installs by default."""
+    return requirements_of(only("ARG").removeprefix("EXTRAS="), tmp_path_factory.mktemp("build"))
+
+
+def requirements_of(extras: str, folder: Path) -> list[Requirement]:
+    """What the image's own step writes into wanted.txt."""
     for name in ("pyproject.toml", "requirements.lock"):
         shutil.copy(ROOT / name, folder)
     (step,) = [arguments for name, arguments in instructions() if name == "RUN" and arguments.endswith("> wanted.txt")]
-    extras = only("ARG").removeprefix("EXTRAS=")
     command = step.replace("python -c", f"{shlex.quote(sys.executable)} -c", 1)
     subprocess.run(command, shell=True, cwd=folder, check=True, env={"EXTRAS": extras, "PATH": "/usr/bin:/bin"})
     return [Requirement(line) for line in (folder / "wanted.txt").read_text().splitlines()]
@@ -76,6 +79,13 @@ def test_every_package_of_the_image_is_in_the_lock(wanted, locked):
     assert names - set(locked) == set()
     for requirement in wanted:
         assert requirement.specifier.contains(locked[canonicalize_name(requirement.name)]), requirement
+
+
+@pytest.mark.parametrize("extras", ["formats", "serve,openvino,grpc,otel", "serve,sign,text"])
+def test_no_extra_asks_an_index_for_the_project_itself(extras, wanted, locked, tmp_path):
+    more = requirements_of(extras, tmp_path)
+    assert {requirement.name for requirement in wanted} < {requirement.name for requirement in more}
+    assert {canonicalize_name(requirement.name) for requirement in more} <= set(locked)  # which is without the project
 
 
 def test_neither_torch_nor_cuda_nor_ray_comes_into_the_image(wanted):

@@ -28,12 +28,14 @@ def test_too_little_disk_is_told_before_anything_is_installed(tmp_path: Path) ->
     assert not (tmp_path / "venv").exists()
 
 
-def test_what_is_installed_is_found_from_any_folder(tmp_path: Path) -> None:
+def test_an_interrupted_setup_goes_on_and_what_it_installs_is_found_from_any_folder(tmp_path: Path) -> None:
     project = tmp_path / "a project"
     (project / "serving").mkdir(parents=True)
     (project / "serving" / "__main__.py").write_text("print('found')")
     (project / "requirements.lock").touch()
     shutil.copy(ROOT / "Makefile", project)
+    # What is left when the making of the environment is interrupted: an interpreter without pip.
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", project / ".venv"], check=True, timeout=60)
     subprocess.run(
         ["make", "setup", f"PYTHON={sys.executable}", "VENV_GB=0"],
         cwd=project,

@@ -43,7 +43,9 @@ async function answer(request: Request): Promise<Response> {
   if (known) return isolated(known);
   const reply = await fetch(request);
   const relative = path.href.slice(self.registration.scope.length);
-  if (reply.ok && self.SITE.on_demand.includes(relative)) await cache.put(path.href, reply.clone());
+  if (reply.ok && self.SITE.on_demand.includes(relative)) {
+    await cache.put(path.href, reply.clone()).catch(() => {}); // the browser's storage may be full
+  }
   return isolated(reply);
 }
 
