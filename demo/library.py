@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from demo.examples import Example
 from serving.audio import Recording
+from serving.audio.mono_stream import MonoStream
+from serving.audio.reading import file_blocks
 from serving.bulk.embedding_file import EmbeddingFile
 from serving.bulk.pooled_files import pool_files
 from serving.embedder import Embedder
@@ -116,9 +118,11 @@ def _read_stretch(path: Path, start_s: float, seconds: float) -> NDArray[np.floa
             file.seek(min(round(start_s * file.samplerate), file.frames))
             samples = file.read(round(seconds * file.samplerate), dtype="float32", always_2d=True)
             return Recording.from_samples(np.asarray(samples, np.float32), file.samplerate, PREVIEW_HZ).wave
-    whole = Recording.from_file(path, None)
-    first, count = round(start_s * whole.wave_rate_hz), round(seconds * whole.wave_rate_hz)
-    return Recording.from_samples(whole.wave[first : first + count], whole.wave_rate_hz, PREVIEW_HZ).wave
+    warnings: list[str] = []  # were told when it was embedded
+    stream = MonoStream(file_blocks(path, None, warnings.append), str(path), None, warnings)
+    (wave,) = stream.stretches([(start_s, start_s + seconds)])
+    assert stream.target_hz is not None
+    return Recording.from_samples(wave, stream.target_hz, PREVIEW_HZ).wave
 
 
 def class_of(path: str) -> str:

@@ -1,7 +1,8 @@
 """The sound of a recording, mixed to one channel and resampled, block by block: any length in constant memory."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -70,6 +71,27 @@ class MonoStream:
             block = after
         if warning := cancelling.warning():
             self.warnings.append(f"{self.name}: {warning}")
+
+    def stretches(self, places_s: Sequence[tuple[float, float | None]]) -> list[NDArray[np.float32]]:
+        """Read stretches of the recording, no further than the end of the last one, and close the file.
+
+        places_s   start and end of each in seconds; None: the end of the recording
+        returns    for each [n_samples] float32 at `target_hz`; fewer samples where the recording ends earlier
+        """
+        parts: list[list[NDArray[np.float32]]] = [[] for _ in places_s]
+        at = 0
+        with closing(self):
+            for wave in self:
+                rate_hz = self.target_hz
+                assert rate_hz is not None  # known after the first block
+                ends = [None if end_s is None else round(end_s * rate_hz) for _, end_s in places_s]
+                for part, (start_s, _), end in zip(parts, places_s, ends, strict=True):
+                    own = wave[max(0, round(start_s * rate_hz) - at) : None if end is None else max(0, end - at)]
+                    part.append(own.copy())  # without the rest of the block
+                at += len(wave)
+                if all(end is not None and end <= at for end in ends):
+                    break
+        return [np.concatenate(part) for part in parts]
 
     def close(self) -> None:
         """Close the file."""

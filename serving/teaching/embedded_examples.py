@@ -1,7 +1,7 @@
 """The embeddings of examples: each file is decoded once, and only the stretches that are examples are embedded."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,35 +161,21 @@ class ExampleFile:
                 inputs=self._embedder.prepare(block.windows),
             )
 
-    def _read(self, examples: Iterable[Example]) -> list[NDArray[np.float32]]:
+    def _read(self, examples: Sequence[Example]) -> list[NDArray[np.float32]]:
         """The sound of each stretch: [n_samples] float32 at the window's rate. The file is read once."""
-        examples = list(examples)
         rate_hz = self._embedder.manifest.window.rate_hz
-        firsts = [round(example.start_s * rate_hz) for example in examples]
-        ends = [None if example.end_s is None else round(example.end_s * rate_hz) for example in examples]
-        parts: list[list[NDArray[np.float32]]] = [[] for _ in examples]
         warnings: list[str] = []
-        at = 0
         stream = MonoStream(file_blocks(self._path, None, warnings.append), str(self._path), rate_hz, warnings)
-        with closing(stream):
-            for wave in stream:
-                for part, first, end in zip(parts, firsts, ends, strict=True):
-                    own = wave[max(0, first - at) : None if end is None else max(0, end - at)]
-                    if len(own):
-                        part.append(own.copy())
-                at += len(wave)
-                if all(end is not None and end <= at for end in ends):
-                    break
-        duration_s = at / rate_hz
-        for example, part in zip(examples, parts, strict=True):
+        waves = stream.stretches([(example.start_s, example.end_s) for example in examples])
+        self.duration_s, self.warnings = stream.duration_s, tuple(warnings)
+        for example, wave in zip(examples, waves, strict=True):
             end_s = example.end_s
-            if not part or (end_s is not None and end_s > duration_s + PAST_THE_END_S):
+            if not len(wave) or (end_s is not None and end_s > self.duration_s + PAST_THE_END_S):
                 wanted = f"{example.start_s:g} to {'its end' if end_s is None else f'{end_s:g} s'}"
                 raise DataError(
-                    f"{example.where or self._path}: got {wanted}; the recording ends at {duration_s:.3f} s"
+                    f"{example.where or self._path}: got {wanted}; the recording ends at {self.duration_s:.3f} s"
                 )
-        self.duration_s, self.warnings = duration_s, tuple(warnings)
-        return [np.concatenate(part) for part in parts]
+        return waves
 
 
 def key_of(sha256: str, start_s: float, end_s: float | None) -> str:

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,6 +59,28 @@ def test_a_row_of_a_window_is_played_from_where_it_begins(bundle_folder, tmp_pat
     data = windows.preview(1).split(",")[1]
     played, rate_hz = soundfile.read(io.BytesIO(base64.b64decode(data)))
     assert pitch_hz(played, rate_hz) == pytest.approx(1760, abs=2)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".ogg", ".mp3"])
+def test_a_stretch_of_a_long_recording_is_played_without_holding_the_whole(tmp_path, suffix):
+    rate_hz, seconds = 48_000, 300  # 58 MB as float32
+    time = np.arange(seconds * rate_hz) / rate_hz
+    sound = 0.5 * np.sin(2 * np.pi * np.where(time < 200, 440, 1760) * time)
+    with soundfile.SoundFile(tmp_path / f"long{suffix}", "w", rate_hz, 1) as file:
+        for start in range(0, len(sound), rate_hz):
+            file.write(sound[start : start + rate_hz])
+    library = small_library(np.ones((1, 4)), tmp_path, [f"long{suffix}"])
+    library = replace(library, starts_s=np.array([201.0]), durations_s=np.array([5.0]))
+    tracemalloc.start()
+    try:
+        data = library.preview(0).split(",")[1]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    played, played_hz = soundfile.read(io.BytesIO(base64.b64decode(data)))
+    assert len(played) / played_hz == pytest.approx(5, abs=0.2)
+    assert pitch_hz(played, played_hz) == pytest.approx(1760, abs=2)
+    assert peak < 30e6
 
 
 @pytest.mark.parametrize("name", ["../secret.wav", "a/../../secret.wav", "/etc/secret.wav"])
