@@ -22,7 +22,7 @@ from serving.labelling.kept_embeddings import KeptEmbeddings, take_embeddings
 from serving.labelling.label_options import LabelOptions, check_label_options
 from serving.labelling.label_source import choose_labels, read_label_source
 from serving.labelling.table_files import SUFFIXES, write_one_table, write_tables
-from serving.labelling.table_formats import LabelledRecording, open_table
+from serving.labelling.table_formats import SEQUENCED, LabelledRecording, open_table
 from serving.new_folder import make_folder_of
 from serving.zeroshot import ZeroShot
 
@@ -72,6 +72,11 @@ def label_folder(options: LabelOptions) -> dict[str, Any]:
         "embedding_space": bundle.manifest.embedding_space,
     }
     _show_result(result)
+    if result["errors"] and options.form in SEQUENCED and not options.per_recording:
+        say(
+            f"the times of {options.out} count over the other recordings, one after the other: leave the files that "
+            "could not be used out of the sequence"
+        )
     if isinstance(done, Embedded):  # of taken embeddings it was said before
         say_missing(done.missing, result["errors_file"])
     return result

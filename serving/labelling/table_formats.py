@@ -18,6 +18,7 @@ from serving.csv_cells import table_row
 from serving.labelling.detections import Detection
 
 FORMATS = ("csv", "parquet", "raven", "audacity")
+SEQUENCED = ("raven", "audacity")  # their times count over all recordings of a table, one after the other
 SCHEMA = pyarrow.schema(
     [
         ("path", pyarrow.string()),
@@ -155,7 +156,8 @@ class RavenTable(_TextTable):
     """A Raven selection table of one recording or of several.
 
     For several, Begin Time counts from the beginning of the first one, as Raven does when it opens the recordings as a
-    sequence in the order of their paths; File Offset counts from the beginning of the selection's own recording.
+    sequence in the order of their paths; File Offset counts from the beginning of the selection's own recording. A
+    recording that could not be used has no known duration, so it must not be in the sequence.
     """
 
     def __init__(self, path: Path, low_hz: float, high_hz: float):
@@ -191,7 +193,7 @@ class AudacityLabels(_TextTable):
     """An Audacity label track: start, end and text on a line, with tabs between.
 
     For several recordings the times count from the beginning of the first one: import the recordings in the order of
-    their paths and choose Tracks > Align Tracks > Align End to End.
+    their paths, without those that could not be used, and choose Tracks > Align Tracks > Align End to End.
     """
 
     def __init__(self, path: Path, several: bool):

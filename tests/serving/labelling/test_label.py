@@ -194,6 +194,16 @@ def test_audacitys_labels_follow_its_rules(table, bundle_folder, card, tmp_path)
     assert last.endswith("\ttone b.flac")
 
 
+@pytest.mark.parametrize("form", ["raven", "audacity"])
+def test_who_opens_a_sequence_is_told_to_leave_out_what_could_not_be_used(bundle_folder, card, tmp_path, capfd, form):
+    advice = "leave the files that could not be used out of the sequence"
+    assert label(bundle_folder, card, tmp_path / "all.txt", "--format", form) == 0
+    assert advice in capfd.readouterr().err
+    assert label(bundle_folder, card, tmp_path / "tracks", "--format", form, "--per-recording") == 0
+    assert label(bundle_folder, card, tmp_path / "table.csv") == 0
+    assert advice not in capfd.readouterr().err
+
+
 def test_labels_and_descriptions_of_a_file_are_found_by_the_descriptions(bundle_folder, card, tmp_path):
     talking = write_talking_bundle(bundle_folder, tmp_path / "talking")
     (tmp_path / "mine.csv").write_text(
