@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from serving.ending_signals import unwound_by_signals
 from serving.errors import UnheardError
 
 Options = TypeVar("Options")
@@ -54,11 +55,13 @@ def run_command(
 
     work     its result is printed as one line of JSON, the last one on stdout; None prints nothing
     returns  0 on success, 2 on wrong input (or the error's own code) with one line on stderr, 130 when interrupted
+    SIGTERM or SIGHUP, if nothing else handles it, ends the command too with its temporary files removed.
     """
     given = sys.argv[1:] if argv is None else argv
     options = _parse(options_type, prog, given)
     try:
-        result = work(options)
+        with unwound_by_signals():
+            result = work(options)
     except UnheardError as error:
         print(f"error: {_with_flag(str(error), type(options), given)}", file=sys.stderr)
         return error.exit_code

@@ -22,7 +22,6 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from serving.atomic_write import move_atomically
-from serving.bulk.ending_signals import unwound_by_signals
 from serving.bulk.job_parts import Part, PartSize, sum_of, write_list
 from serving.bulk.job_settings import differences
 from serving.errors import UsageError
@@ -170,22 +169,8 @@ def open_job(
     anew       discard the job in the folder
     flag       the option that names the job's file, for messages
     errors     UsageError: the job in the folder has other settings, or another process works on it
-    Ctrl-C, SIGTERM or an error removes the folder if it has no finished part.
+    An exception, also of Ctrl-C or SIGTERM, removes the folder if it has no finished part.
     """
-    with unwound_by_signals(), _opened_job(folder, settings, files, files_per_part, anew, flag) as job:
-        yield job
-
-
-@contextmanager
-def _opened_job(
-    folder: Path,
-    settings: dict[str, Any],
-    files: Callable[[], Iterable[tuple[str, int]]],
-    files_per_part: int,
-    anew: bool,
-    flag: str,
-) -> Iterator[ResumableJob]:
-    """As `open_job`."""
     if anew and folder.exists():
         with _locked(folder, flag):
             pass

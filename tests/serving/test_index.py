@@ -259,7 +259,15 @@ def test_every_row_is_in_the_index_once(tmp_path, n):
         assert each.score == pytest.approx(wanted[0] @ wanted[1], abs=1e-5)  # a few float32 roundings
 
 
-def test_a_killed_command_leaves_no_index(tmp_path):
+@pytest.mark.parametrize(
+    ("ending", "code", "left"),
+    [
+        (signal.SIGKILL, -signal.SIGKILL, 1),  # nothing can be tidied up
+        (signal.SIGTERM, 128 + signal.SIGTERM, 0),
+        (signal.SIGHUP, 128 + signal.SIGHUP, 0),
+    ],
+)
+def test_a_command_that_is_ended_leaves_no_index(tmp_path, ending, code, left):
     rng = np.random.default_rng(0)
     source = write_parquet(tmp_path / "x.parquet", rng.standard_normal((40_000, 128)).astype(np.float32))
     command = [sys.executable, "-m", "serving.index", str(source), "--out", str(tmp_path / "x.index")]
@@ -269,8 +277,10 @@ def test_a_killed_command_leaves_no_index(tmp_path):
             assert time.monotonic() < ends
             assert process.poll() is None
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(ending)
+        assert process.wait(60) == code
     assert not (tmp_path / "x.index").exists()
+    assert len(list(tmp_path.glob(".x.index-*"))) == left
 
 
 def test_a_full_disk_is_told_in_one_line(tmp_path):
