@@ -4,6 +4,7 @@ raise SystemExit(run_command(Options, work, "python -m serving", argv))
 """
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -22,6 +23,8 @@ from serving.errors import UnheardError
 
 Options = TypeVar("Options")
 KINDS = {"FLOAT": "a number with a decimal point", "INT": "a whole number"}  # of values, by tyro's names
+# The way out of errors of paths that flags give: Path.exists, is_file and is_dir raise these, and are False for others.
+PATH_ERRORS = {errno.ENAMETOOLONG: "give a shorter path", errno.EACCES: "correct the permissions, or give another path"}
 
 # Tables for people go to stdout (console); progress and warnings to stderr (progress_console).
 console = Console()
@@ -65,6 +68,12 @@ def run_command(
     except UnheardError as error:
         print(f"error: {_with_flag(str(error), type(options), given)}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if error.errno not in PATH_ERRORS or not isinstance(error.filename, str | os.PathLike):
+            raise
+        way_out = PATH_ERRORS[error.errno]
+        print(f"error: {error.filename}: cannot be used ({error.strerror}); {way_out}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

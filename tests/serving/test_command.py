@@ -1,5 +1,6 @@
 """What commands print in a narrow terminal: tables may be narrow too, but no path is broken."""
 
+import importlib
 import os
 import resource
 import shutil
@@ -11,6 +12,7 @@ import pytest
 
 from demo.bundle_choice import FROM_SCRATCH
 from demo.examples import EXAMPLE_SOUNDS
+from serving.doctor.__main__ import main as doctor
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = 40
@@ -73,3 +75,50 @@ def test_a_wrong_flag_is_one_short_line_in_terminals_without_utf_8_too(encoding)
     assert line.startswith("error: Unrecognized options: --nope")
     assert line.endswith("; see python -m serving.label --help")
     assert "---" not in line
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["serving", "PATH"],
+        ["serving.doctor", "PATH"],
+        ["serving.embed", "PATH", ".", "--out", "x.parquet"],
+        ["serving.embed", str(FROM_SCRATCH), "PATH", "--out", "x.parquet"],
+        ["serving.embed", str(FROM_SCRATCH), ".", "--out", "PATH.parquet"],
+        ["serving.label", str(FROM_SCRATCH), ".", "--out", "PATH.csv"],
+        ["serving.index", "x.parquet", "--out", "PATH"],
+        ["serving.search", "x.index", "--bundle", str(FROM_SCRATCH), "--words", "rain", "--out", "PATH.csv"],
+        ["serving.review", "x.parquet", "--bundle", str(FROM_SCRATCH), "--out", "PATH.csv"],
+        ["demo", "PATH"],
+        ["export.parity", "PATH"],
+        ["export.onnx", "PATH", "--out", "bundle"],
+        ["export.triton", str(FROM_SCRATCH), "--out", "PATH"],
+        ["training.evaluate", "PATH"],
+        ["training.run", "--data-dir", "PATH", "--out", "run"],
+        ["benchmarks.latency", "PATH"],
+    ],
+    ids=" ".join,
+)
+def test_a_path_that_is_too_long_is_told_in_one_line(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.chdir(tmp_path)
+    name, *arguments = [word.replace("PATH", "x" * 300) for word in command]
+    module = importlib.import_module(name)
+    main = module.main if hasattr(module, "main") else importlib.import_module(f"{name}.__main__").main
+    assert main(arguments) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("error: ")
+    assert "File name too long" in line
+
+
+def test_a_path_in_a_folder_that_may_not_be_searched_is_told_in_one_line(tmp_path, capsys):
+    (tmp_path / "closed").mkdir(0)
+    user = os.geteuid()
+    if user == 0:  # whom no permissions stop
+        os.seteuid(65_534)
+    try:
+        assert doctor([str(tmp_path / "closed" / "bundle")]) == 2
+    finally:
+        os.seteuid(user)
+    (line,) = capsys.readouterr().err.splitlines()
+    way_out = "cannot be used (Permission denied); correct the permissions, or give another path"
+    assert line == f"error: {tmp_path / 'closed' / 'bundle'}: {way_out}"
