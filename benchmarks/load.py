@@ -41,6 +41,7 @@ from benchmarks.study import Study
 from serving.bundle import open_bundle
 from serving.command_line import progress_console, run_command
 from serving.errors import UsageError
+from serving.server.api_keys import read_key_lines
 
 WARM_UP_S = 1.0
 MOST_CONNECTIONS = 1024
@@ -97,11 +98,8 @@ def read_headers(options: Options) -> dict[str, str]:
     """The headers of each request. UsageError: no key in the file."""
     if options.api_key_file is None:
         return {}
-    try:
-        lines = [line.strip() for line in options.api_key_file.read_text().splitlines()]
-    except OSError as error:
-        raise UsageError(f"--api-key-file: {options.api_key_file}: cannot be read ({error.strerror})") from error
-    key = next((line for line in lines if line and not line.startswith("#")), None)
+    lines = read_key_lines(options.api_key_file)
+    key = next((line.split()[0] for line in lines if line and line[0] != "#"), None)  # the text before its fields
     if key is None:
         raise UsageError(f"--api-key-file: {options.api_key_file}: has no key; put one on a line")
     return {"authorization": f"Bearer {key}"}

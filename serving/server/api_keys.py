@@ -71,14 +71,7 @@ class ApiKeys:
         errors   UsageError: no such file, no key in it, or a line that is not a key
         """
         try:
-            lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            raise UsageError(
-                f"--api-key-file: {path}: cannot be read ({reason}); give a file with a key a line"
-            ) from error
-        try:
-            keys = cls(lines)
+            keys = cls(read_key_lines(path))
         except ValueError as error:
             number, reason = error.args
             raise UsageError(f"--api-key-file: {path}, line {number}: {reason}") from error
@@ -132,6 +125,15 @@ class ApiKeys:
             yield
         finally:
             self._running[name] -= 1
+
+
+def read_key_lines(path: Path) -> list[str]:
+    """The lines of a file of keys, without white space around them. UsageError: it cannot be read."""
+    try:
+        return [line.strip() for line in path.read_text("utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise UsageError(f"--api-key-file: {path}: cannot be read ({reason}); give a file with a key a line") from error
 
 
 def _parse_key(number: int, line: str) -> ApiKey:

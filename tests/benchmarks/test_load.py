@@ -4,6 +4,7 @@ import asyncio
 import csv
 import json
 import os
+import re
 import shutil
 import socket
 import sys
@@ -20,7 +21,7 @@ from benchmarks import http_overhead
 from benchmarks.abuse import SHARES, AbuseFindings
 from benchmarks.host import pid_of_listener, resident_mb
 from benchmarks.http_client import Address, HttpConnection, LoadRun, Sample, closed_loop, make_request, open_loop
-from benchmarks.load import main
+from benchmarks.load import Options, main, read_headers
 from benchmarks.load_report import LoadRow, count_statuses, find_knee, judge_overload, load_row, load_table
 from benchmarks.study import to_csv
 from serving.bundle import open_bundle
@@ -371,6 +372,19 @@ def test_wrong_flags_end_the_command_with_2_and_one_line(tmp_path, monkeypatch, 
     assert words in output.err
     assert output.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_first_key_of_a_file_is_sent_without_its_fields(tmp_path):
+    (tmp_path / "keys").write_text("# of the phones\n\n  5f3a9c0d1e2b4a68 name=phone concurrent=4\n0000111122223333\n")
+    options = Options("http://127.0.0.1:1", api_key_file=tmp_path / "keys")
+    assert read_headers(options) == {"authorization": "Bearer 5f3a9c0d1e2b4a68"}
+
+
+@pytest.mark.parametrize(("content", "reason"), [(b"\xff\xfe", "(not UTF-8)"), (b"# none", "has no key")])
+def test_a_file_without_a_key_to_send_is_told(tmp_path, content, reason):
+    (tmp_path / "keys").write_bytes(content)
+    with pytest.raises(UsageError, match=re.escape(reason)):
+        read_headers(Options("http://127.0.0.1:1", api_key_file=tmp_path / "keys"))
 
 
 def test_an_address_is_parsed_or_refused():
