@@ -41,11 +41,13 @@ def check_printable(label: str) -> None:
 
     errors   LabelError: a control character, a line break, or one that turns the direction of writing
     """
-    if any(
-        not (character.isprintable() or character in JOINERS or unicodedata.category(character) == "Zs")
-        for character in label
-    ):
+    if not all(map(is_printable, label)):
         raise LabelError(f"labels: got {label[:80]!r}; wanted printable text on one line, without control characters")
+
+
+def is_printable(character: str) -> bool:
+    """Whether a character may stand in a line of text: spaces of all kinds, and those that join others, may."""
+    return character.isprintable() or character in JOINERS or unicodedata.category(character) == "Zs"
 
 
 def split_labels(text: str, known: Iterable[str] = (), separators: str = SEPARATORS, flag: str = "labels") -> list[str]:

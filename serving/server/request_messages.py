@@ -1,6 +1,7 @@
 """The ASGI messages of one request: what was received, what was answered, and whether the client left."""
 
 import asyncio
+import re
 
 from starlette.requests import Request
 from starlette.types import Message, Receive, Send
@@ -11,6 +12,8 @@ from serving.server.trace_context import TRACEPARENT
 # The rest of a refused upload up to this size is read, to keep the connection open. A new connection costs far more
 # under overload: with clips of 441 kB a refusal took 1 to 2 s if it closed the connection, and 15 ms if it did not.
 MAX_DISCARDED_BYTES = 2**20
+# Not allowed in a header (RFC 9110, section 5.5). uvicorn refuses it when it is too late for another response.
+CONTROL_CHARACTER = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class RequestMessages:
@@ -76,10 +79,16 @@ class RequestMessages:
             self._task.cancel()
 
     async def send(self, message: Message) -> None:
-        """Send a message of the application, with the headers that every response has."""
+        """Send a message of the application, with the headers that every response has.
+
+        errors   ValueError: a header has a control character; nothing is sent
+        """
         if message["type"] == "http.response.start":
-            self.status = message["status"]
             headers = [*message.get("headers", ()), *self._headers]
+            for name, value in headers:
+                if CONTROL_CHARACTER.search(value):
+                    raise ValueError(f"header {name!r}: has a control character: {value!r:.200}")
+            self.status = message["status"]
             if self._is_long and not self.body_is_complete:
                 # The client need not send the rest, nor the server read it.
                 headers = [header for header in headers if header[0] != b"connection"] + [(b"connection", b"close")]

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from serving.label_text import is_printable
 from serving.server.admission import Ticket
 from serving.server.body import read_chunks, read_whole
 from serving.server.limits import Limits
@@ -120,8 +121,9 @@ async def _files_in(form: FormData) -> UploadedFiles:
 
 
 def _name_of(file: UploadFile) -> str:
-    """For messages. Lone surrogates, which some charsets give, are escaped: JSON in UTF-8 cannot hold them."""
-    return (file.filename or "audio")[:80].encode("utf-8", "backslashreplace").decode()
+    """For messages and headers, on one line: control characters and lone surrogates are escaped."""
+    name = (file.filename or "audio")[:80]
+    return "".join(each if is_printable(each) else each.encode("unicode_escape").decode() for each in name)
 
 
 def _kind_of(value: UploadFile | str) -> str:

@@ -270,6 +270,29 @@ def test_an_odd_charset_of_a_form_is_no_fault_of_the_server(client, charset):
     assert client.post("/v1/embed", content=body, headers=form).status_code in (200, 400, 422)
 
 
+@pytest.mark.parametrize(
+    ("charset", "sent", "told"),
+    [("utf-8", b"a\x01b.wav", "a\\x01b.wav"), ("unicode_escape", rb"a\nb.wav", "a\\nb.wav")],
+)
+def test_a_control_character_in_a_files_name_breaks_no_header(client, charset, sent, told):
+    head = b'--xyz\r\ncontent-disposition: form-data; name="files"; filename="%s"\r\n\r\n' % sent
+    body = head + encoded(harmonics(16_000))[:-1_000] + b"\r\n--xyz--\r\n"
+    form = {"content-type": f"multipart/form-data; boundary=xyz; charset={charset}"}
+    answer = client.post("/v1/embed", content=body, headers={**form, "accept": "application/octet-stream"})
+    assert answer.status_code == 200
+    assert answer.headers["x-audio-warnings"].startswith(f"{told}: cut off")
+    (result,) = client.post("/v1/embed", content=body, headers=form).json()["results"]
+    assert result["file"] == told
+
+
+def test_a_header_that_cannot_be_sent_is_a_fault_of_ours_and_not_a_broken_response(embedder, monkeypatch):
+    monkeypatch.setattr("serving.server.upload.is_printable", lambda character: True)
+    form = {"content-type": "multipart/form-data; boundary=xyz", "accept": "application/octet-stream"}
+    head = b'--xyz\r\ncontent-disposition: form-data; name="file"; filename="a\x01b.wav"\r\n\r\n'
+    body = head + encoded(harmonics(16_000))[:-1_000] + b"\r\n--xyz--\r\n"
+    assert "internal error" in refused(client_of(embedder).post("/v1/embed", content=body, headers=form), 500)
+
+
 def test_each_file_of_a_list_has_its_own_answer_in_its_place(client):
     long, short = encoded(harmonics(44_100, 12.0), 44_100), encoded(harmonics(8_000, 1.0), 8_000, "FLAC")
     sent = [("files", ("a.wav", long)), ("files", ("b.txt", b"Dear reader,")), ("files", ("c.flac", short))]
