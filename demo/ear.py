@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from demo.heard import NOTHING, Heard, heard
 from demo.smoothing import windows_together
 from serving.audio import LOWEST_DBFS, Window, level_dbfs
+from serving.csv_cells import safe_cell
 
 MAX_LOGGED = 5_000  # stretches; the oldest are dropped
 
@@ -93,5 +94,6 @@ class Ear:
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow(["start_s", "end_s", "label", "probability"])
         for each in self.log:
-            rows.writerow([f"{each.start_s:.1f}", f"{each.end_s:.1f}", each.label, f"{each.probability:.3f}"])
+            times = (f"{each.start_s:.1f}", f"{each.end_s:.1f}")
+            rows.writerow([*times, safe_cell(each.label), f"{each.probability:.3f}"])
         return text.getvalue()

@@ -207,6 +207,13 @@ def test_the_log_joins_answers_and_a_pause_parts_them():
     assert ear.log_as_csv().splitlines()[-1] == '4.0,5.0,"dog, barking",0.500'
 
 
+def test_a_typed_label_in_the_log_is_no_formula_for_a_spreadsheet():
+    ear = Ear()
+    ear.listen(np.zeros(RATE_HZ, np.float32), RATE_HZ, Window(RATE_HZ, 15_600, 15_360))
+    ear.note("=HYPERLINK(1)", 0.5)
+    assert ear.log_as_csv().splitlines()[-1] == "0.0,1.0,'=HYPERLINK(1),0.500"
+
+
 def test_an_answer_is_about_the_newest_whole_windows():
     window = Window(RATE_HZ, 15_600, 15_360)
     ear = Ear()

@@ -3,6 +3,7 @@
 import { heard, NOTHING, type Heard } from "./heard";
 
 const MAX_LOGGED = 5_000; // stretches; the oldest are dropped
+const FORMULA = /^[=+\-@\t\r]/; // spreadsheets run a text that begins so (serving/csv_cells.py)
 
 export class LiveLog {
   readonly stretches: Heard[] = [];
@@ -26,9 +27,10 @@ export class LiveLog {
 
   /** CSV with a header: start_s, end_s, label, probability. */
   csv(): string {
+    const safe = (text: string) => (FORMULA.test(text) ? `'${text}` : text);
     const cell = (text: string) => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
     const rows = this.stretches.map(({ start, end, label, probability }) =>
-      [start.toFixed(1), end.toFixed(1), cell(label), probability.toFixed(3)].join(","),
+      [start.toFixed(1), end.toFixed(1), cell(safe(label)), probability.toFixed(3)].join(","),
     );
     return ["start_s,end_s,label,probability", ...rows, ""].join("\n");
   }

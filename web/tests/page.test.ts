@@ -63,6 +63,13 @@ test("the log joins stretches of one label, and silence ends one", () => {
   );
 });
 
+test("a typed label in the log is no formula for a spreadsheet", () => {
+  const log = new LiveLog();
+  ["=1+1", "-2", "@a,b", "a=b"].forEach((label, i) => log.note(label, 0.5, i + 1));
+  const labels = log.csv().split("\n").slice(1, -1).map((line) => line.slice(8, -6));
+  expect(labels).toEqual(["'=1+1", "'-2", '"\'@a,b"', "a=b"]);
+});
+
 test("a safetensors file is read", () => {
   const header = JSON.stringify({ a: { dtype: "F32", shape: [2], data_offsets: [0, 8] } });
   const content = new Uint8Array(8 + header.length + 8);
