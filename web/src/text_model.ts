@@ -72,7 +72,8 @@ export class TextModel {
 
 /** The bundle's description of a class. For any other label, the label with spaces for underscores. */
 export function describe(descriptions: Readonly<Record<string, string>>, label: string): string {
-  return descriptions[normaliseLabel(label)] ?? wordsOfLabel(label);
+  const name = normaliseLabel(label); // perhaps one that every object has, as "constructor"
+  return Object.hasOwn(descriptions, name) ? descriptions[name]! : wordsOfLabel(label);
 }
 
 /** The words of a text, without punctuation that stands alone. */

@@ -9,6 +9,7 @@ import { resample } from "../src/resample";
 import { sampleRate } from "../src/sample_rate";
 import type { Site } from "../src/site";
 import { Tensors } from "../src/tensors";
+import { describe } from "../src/text_model";
 import { cutWindows } from "../src/windows";
 
 test("the header of a recorded WAV states its rate", () => {
@@ -68,6 +69,13 @@ test("a typed label in the log is no formula for a spreadsheet", () => {
   ["=1+1", "-2", "@a,b", "a=b"].forEach((label, i) => log.note(label, 0.5, i + 1));
   const labels = log.csv().split("\n").slice(1, -1).map((line) => line.slice(8, -6));
   expect(labels).toEqual(["'=1+1", "'-2", '"\'@a,b"', "a=b"]);
+});
+
+test("a label that is the name of what every object has is a label like any other", () => {
+  for (const label of ["constructor", "toString", "__proto__"]) {
+    expect(describe({ rain: "drops" }, label)).toBe(label.replaceAll("_", " "));
+  }
+  expect(describe({ rain: "drops" }, "Rain")).toBe("drops");
 });
 
 test("a safetensors file is read", () => {
