@@ -14,10 +14,13 @@ interface Waiting {
   progress?: (share: number) => void;
 }
 
+const CLOSED = "the model was changed; try again";
+
 export class Engine {
   private readonly worker = new Worker(new URL("./engine_worker.ts", import.meta.url), { type: "module" });
   private readonly waiting = new Map<number, Waiting>();
   private next = 0;
+  private isClosed = false;
 
   private constructor(readonly site: Site) {
     this.worker.addEventListener("message", ({ data }: MessageEvent<Reply>) => this.take(data));
@@ -37,6 +40,7 @@ export class Engine {
     input: Input<Name>,
     progress?: (share: number) => void,
   ): Promise<Result<Name>> {
+    if (this.isClosed) return Promise.reject(new Error(CLOSED));
     const id = this.next++;
     const request: Request = { id, name, input };
     return new Promise((resolve, reject) => {
@@ -45,8 +49,11 @@ export class Engine {
     });
   }
 
+  /** End the worker. Requests under way fail: it answers no more. */
   close(): void {
+    this.isClosed = true;
     this.worker.terminate();
+    this.fail(CLOSED);
   }
 
   private take(reply: Reply): void {

@@ -1,8 +1,9 @@
-import { expect, test } from "vitest";
+import { afterEach, expect, test, vi } from "vitest";
 import { toWav } from "../src/decode";
 import { say, WORDS } from "../src/demo_words";
 import { drawHeader } from "../src/draw_header";
 import { unseenAccuracy } from "../src/expected_score";
+import { Engine } from "../src/engine";
 import { LiveLog } from "../src/live_log";
 import { LastSamples } from "../src/microphone";
 import { resample } from "../src/resample";
@@ -11,6 +12,8 @@ import type { Site } from "../src/site";
 import { Tensors } from "../src/tensors";
 import { describe } from "../src/text_model";
 import { cutWindows } from "../src/windows";
+
+afterEach(() => vi.unstubAllGlobals());
 
 test("the header of a recorded WAV states its rate", () => {
   expect(sampleRate(toWav(Float32Array.of(0, 0.5, -0.5), 48_000))).toBe(48_000);
@@ -76,6 +79,22 @@ test("a label that is the name of what every object has is a label like any othe
     expect(describe({ rain: "drops" }, label)).toBe(label.replaceAll("_", " "));
   }
   expect(describe({ rain: "drops" }, "Rain")).toBe("drops");
+});
+
+test("what is asked of a model that is changed meanwhile, or was, fails with the way out", async () => {
+  class SilentWorker extends EventTarget {
+    postMessage({ id, name }: { id: number; name: string }): void {
+      if (name === "open") this.dispatchEvent(new MessageEvent("message", { data: { id, result: {} } }));
+    }
+    terminate(): void {}
+  }
+  vi.stubGlobal("Worker", SilentWorker);
+  vi.stubGlobal("document", { baseURI: "http://localhost/" });
+  const [engine] = await Engine.open({} as Site, "wasm", 1);
+  const asked = engine.ask("encodeLabels", { labels: ["rain"] });
+  engine.close();
+  await expect(asked).rejects.toThrow("the model was changed; try again");
+  await expect(engine.ask("encodeLabels", { labels: ["rain"] })).rejects.toThrow("the model was changed; try again");
 });
 
 test("a safetensors file is read", () => {
