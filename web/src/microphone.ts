@@ -25,9 +25,10 @@ export class Microphone {
     const devices = navigator.mediaDevices; // browsers have none on a page that is neither local nor HTTPS
     if (!devices) throw new MicrophoneError("browsers allow it only on this machine's own address or over HTTPS");
     const context = new AudioContext();
+    let stream: MediaStream | null = null;
     try {
       const untouched = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
-      const stream = await devices.getUserMedia({ audio: untouched });
+      stream = await devices.getUserMedia({ audio: untouched });
       await context.audioWorklet.addModule(workletUrl);
       const node = new AudioWorkletNode(context, "microphone", { numberOfOutputs: 0 });
       node.port.onmessage = ({ data }: MessageEvent<Float32Array>) => hear(data);
@@ -35,16 +36,20 @@ export class Microphone {
       await context.resume();
       return new Microphone(context, stream);
     } catch (error) {
-      void context.close();
+      turnOff(context, stream);
       const { name, message } = error as Error;
       throw new MicrophoneError(REASONS[name] ?? message);
     }
   }
 
   close(): void {
-    for (const track of this.stream.getTracks()) track.stop();
-    void this.context.close();
+    turnOff(this.context, this.stream);
   }
+}
+
+function turnOff(context: AudioContext, stream: MediaStream | null): void {
+  for (const track of stream?.getTracks() ?? []) track.stop(); // otherwise the browser shows that it listens
+  void context.close();
 }
 
 /** The last samples of a sound that comes in blocks. */

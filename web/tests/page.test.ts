@@ -5,7 +5,7 @@ import { drawHeader } from "../src/draw_header";
 import { unseenAccuracy } from "../src/expected_score";
 import { Engine } from "../src/engine";
 import { LiveLog } from "../src/live_log";
-import { LastSamples } from "../src/microphone";
+import { LastSamples, Microphone } from "../src/microphone";
 import { resample } from "../src/resample";
 import { sampleRate } from "../src/sample_rate";
 import type { Site } from "../src/site";
@@ -95,6 +95,21 @@ test("what is asked of a model that is changed meanwhile, or was, fails with the
   engine.close();
   await expect(asked).rejects.toThrow("the model was changed; try again");
   await expect(engine.ask("encodeLabels", { labels: ["rain"] })).rejects.toThrow("the model was changed; try again");
+});
+
+test("a microphone that cannot be listened to is turned off again", async () => {
+  const [stop, close] = [vi.fn(), vi.fn()];
+  vi.stubGlobal("navigator", { mediaDevices: { getUserMedia: async () => ({ getTracks: () => [{ stop }] }) } });
+  vi.stubGlobal(
+    "AudioContext",
+    class {
+      audioWorklet = { addModule: () => Promise.reject(new Error("no worklet")) };
+      close = close;
+    },
+  );
+  await expect(Microphone.open(() => undefined)).rejects.toThrow("no worklet");
+  expect(stop).toHaveBeenCalledOnce();
+  expect(close).toHaveBeenCalledOnce();
 });
 
 test("a safetensors file is read", () => {
