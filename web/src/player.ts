@@ -25,12 +25,6 @@ export class Player {
     return this.url;
   }
 
-  clear(): void {
-    this.audio.removeAttribute("src");
-    this.audio.load();
-    this.audio.hidden = true;
-  }
-
   private seek(target: Element, clientX: number): void {
     const item = target.closest<HTMLElement>("[data-seek]");
     const axis = target.closest<HTMLElement>(".picture .plot, .strip");
