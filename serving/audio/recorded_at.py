@@ -32,9 +32,10 @@ AUDIOMOTH = re.compile(
     r"(?: \(UTC(?:([+-])(\d{1,2})(?::([ \d]\d))?)?\))? (?:by|during) "
 )
 DATE_AND_TIME = re.compile(
-    r"(?<!\d)(\d{4})[-_.]?(\d\d)[-_.]?(\d\d)(?:T|[-_. ]{1,2})?(\d\d)[-_.:h]?(\d\d)[-_.:m]?(\d\d)(?!\d)"
+    r"(?<!\d)(\d{4})[-_.]?(\d\d)[-_.]?(\d\d)(?:(T)|[-_. ]{1,2})?(\d\d)[-_.:h]?(\d\d)[-_.:m]?(\d\d)(?!\d)"
     r"(Z(?![A-Za-z])|[+-]\d\d:?\d\d(?!\d))?"
 )
+LONGEST_OFFSET = timedelta(hours=14)
 HEX_TIME = re.compile(r"(?=\d*[A-F])[0-9A-F]{8}")  # of digits alone: more probably a number
 HEX_YEARS = range(2016, 2023)  # of the firmware that named files so
 
@@ -82,8 +83,10 @@ def _from_file(path: Path) -> RecordedAt | None:
 def _from_name(name: str) -> RecordedAt | None:
     stem = Path(name).stem
     for found in DATE_AND_TIME.finditer(stem):
-        *numbers, offset = found.groups()
-        if at := _plausible(_datetime(*map(int, numbers), offset=_offset(offset))):
+        year, month, day, is_iso, hour, minute, second, offset = found.groups()
+        numbers = map(int, (year, month, day, hour, minute, second))
+        away = _offset(offset) if is_iso or offset == "Z" else None  # otherwise -0001 may be a recorder's counter
+        if at := _plausible(_datetime(*numbers, offset=away)):
             return RecordedAt(at, "name")
     if HEX_TIME.fullmatch(stem):
         at = datetime.fromtimestamp(int(stem, 16), UTC)
@@ -153,11 +156,14 @@ def _bext(content: bytes) -> datetime | None:
 
 
 def _offset(text: str | None) -> timedelta | None:
+    """An offset from UTC; None: there is none, or no place on Earth has it."""
     if not text:
         return None
     if text == "Z":
         return timedelta(0)
     away = timedelta(hours=int(text[1:3]), minutes=int(text[-2:]))
+    if away > LONGEST_OFFSET or away % timedelta(minutes=15):
+        return None
     return -away if text[0] == "-" else away
 
 
