@@ -64,6 +64,7 @@ class LogStream:
             self._closing.wait(WRITE_INTERVAL_S)
             self._has_lines.clear()
             self._write_queue()
+        self._write_queue()  # lines that came while the last ones were written
 
     def _write_queue(self) -> None:
         with self._lock:

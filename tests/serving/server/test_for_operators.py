@@ -1,7 +1,10 @@
 """What operators rely on besides health and metrics: proxies, warnings, headers of every response."""
 
 import json
+import os
 import re
+import threading
+import time
 from typing import Any
 
 import httpx
@@ -13,6 +16,7 @@ from serving.errors import UsageError
 from serving.server.api_keys import ApiKeys
 from serving.server.app import create_app
 from serving.server.limits import Limits
+from serving.server.log_stream import LogStream
 from serving.server.pipeline import Pipeline
 from serving.server.serve_command import ServeOptions, check_serve_options, warn_of_open_access
 from tests.servers import refused, running
@@ -176,3 +180,22 @@ def test_a_trace_that_the_standard_does_not_allow_is_left_out(client, header, is
     answer = client.get("/healthz", headers={"traceparent": header})
     assert answer.status_code == 200
     assert ("traceparent" in answer.headers) == is_valid
+
+
+def test_lines_that_come_while_earlier_ones_are_written_are_not_lost_at_the_end():
+    reader, writer = os.pipe()
+    log = LogStream(writer)
+    long = "a" * 200_000 + "\n"  # more than a pipe holds: the write waits for its reader
+    log.write(long)
+    received = os.read(reader, 1)
+    log.write("the last line\n")
+    closing = threading.Thread(target=log.close)
+    closing.start()
+    time.sleep(0.1)  # the log is told to end while it writes
+    while len(received) < len(long):
+        received += os.read(reader, len(long) - len(received))
+    closing.join()
+    os.close(writer)
+    with os.fdopen(reader, "rb") as rest:
+        assert rest.read() == b"the last line\n"
+    assert log.dropped_lines == 0
