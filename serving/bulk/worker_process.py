@@ -31,18 +31,20 @@ class WorkerProcess:
 
     def __init__(self, job: object, link: NetworkLink | None = None, inherited: Sequence[int] = ()):
         self.connection, theirs = socket_pair()
-        with theirs:
-            given = [theirs.fileno(), *(link.descriptors if link else [])]
-            # A session of its own: Ctrl-C reaches only this process, which ends the workers.
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", START, *map(str, given), *([str(link.rows)] if link else [])],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[*given, *inherited],
-                start_new_session=True,
-                env=_environment(),
-            )
-        if link:
-            link.close()
+        try:
+            with theirs, contextlib.closing(link) if link else contextlib.nullcontext():
+                given = [theirs.fileno(), *(link.descriptors if link else [])]
+                # A session of its own: Ctrl-C reaches only this process, which ends the workers.
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", START, *map(str, given), *([str(link.rows)] if link else [])],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[*given, *inherited],
+                    start_new_session=True,
+                    env=_environment(),
+                )
+        except BaseException:  # the process could not be started
+            self.connection.close()
+            raise
         self.send(job)
 
     def send(self, content: Any) -> None:

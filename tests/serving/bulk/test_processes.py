@@ -15,9 +15,10 @@ import pytest
 import soundfile
 
 import serving.bulk.processes
-from serving.bulk.network_server import NetworkServer
+from serving.bulk.network_server import NetworkLink, NetworkServer, socket_pair
 from serving.bulk.processes import FEWEST_WINDOWS, PROCESS_BYTES, choose_processes, group_names
 from serving.bulk.worker_pool import work_in_processes
+from serving.bulk.worker_process import WorkerProcess
 from serving.embed import main
 from serving.embedder import Embedder
 from serving.errors import AudioError, BackendError, BundleError, UsageError
@@ -118,6 +119,17 @@ def test_an_error_of_a_workers_start_is_raised_here(tmp_path):
 def test_a_worker_that_cannot_start_is_one_error_and_no_endless_loop(tmp_path):
     with pytest.raises(BackendError, match=r"exit code 3\); take processes=1"):
         run_names(NamesJob(tmp_path, ("start",)))
+
+
+def test_a_process_that_the_system_cannot_start_leaves_no_open_file(tmp_path, monkeypatch):
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    other, mine = socket_pair()
+    link = NetworkLink(mine, os.memfd_create("windows"), 1)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "absent"))
+    with pytest.raises(FileNotFoundError):
+        WorkerProcess(NamesJob(tmp_path), link)
+    other.close()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_a_worker_that_ends_at_its_start_does_not_stop_the_others(tmp_path, capsys):
