@@ -28,6 +28,7 @@ from rich.table import Table
 
 from benchmarks.host import read_host
 from benchmarks.looped_recordings import write_mp3, write_ogg
+from benchmarks.study import make_folder, write_json, write_text
 from serving.audio import cut_windows, read_audio, to_mono
 from serving.command_line import run_command, say, show
 from serving.embedder import Embedder
@@ -116,14 +117,16 @@ def measure(options: Options) -> dict[str, Any]:
     unknown = set(wanted) - {each.suffix[1:] for each in FORMATS}
     if unknown:
         raise UsageError(f"--formats: got {', '.join(sorted(unknown))}; wanted some of wav,w64,flac,mp3,ogg,m4a")
-    options.out.mkdir(parents=True, exist_ok=True)
+    if options.folder is not None and not options.folder.is_dir():
+        raise UsageError(f"--folder: got {options.folder}, which is not there; give a folder with room for recordings")
+    make_folder(options.out)
     rows: list[LongRow] = []
     for each in FORMATS:
         if each.suffix[1:] in wanted:
             rows.append(_measure_format(each, options))
             record = {"rows": [asdict(row) for row in rows], "host": asdict(read_host()), "bundle": options.bundle.name}
-            (options.out / "long-recordings.json").write_text(json.dumps(record, indent=1) + "\n")
-            (options.out / "long-recordings.md").write_text(_markdown(rows))
+            write_json(record, options.out / "long-recordings.json")
+            write_text(_markdown(rows), options.out / "long-recordings.md")
     _show(rows)
     return {"rows": [asdict(row) for row in rows], "out": str(options.out)}
 

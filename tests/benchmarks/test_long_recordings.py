@@ -30,3 +30,14 @@ def test_a_long_recording_is_measured_beside_short_ones_and_whole_decoding(tmp_p
 def test_wrong_usage_is_one_line(tmp_path, capsys, options):
     assert main([str(SHIPPED), *options, "--out", str(tmp_path / "out")]) == 2
     assert "wanted" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"), [("--out", "cannot make this folder (Not a directory)"), ("--folder", "which is not there")]
+)
+def test_a_folder_that_cannot_be_used_is_one_line(tmp_path, monkeypatch, capsys, flag, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    assert main([str(SHIPPED), flag, "file/folder"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert message in line
