@@ -112,7 +112,7 @@ def measure(options: Options) -> dict[str, Any]:
             for score in SCORES
         },
         "by_class": {
-            score: {name: round(value, 4) for name, value in found.items()} for score, found in by_class.items()
+            score: {name: _rounded(value) for name, value in found.items()} for score, found in by_class.items()
         },
         "tables": [_mean_of([tables[i] for _, tables in rounds]) for i in range(len(rounds[0][1]))],
     }
@@ -241,32 +241,40 @@ def precision_and_recall(rows: pyarrow.Table, clips: Sequence[Clip]) -> dict[str
     return {"rows": len(starts), "precision": right / max(1, len(starts)), "recall": found / len(clips)}
 
 
-def summarise(values: Sequence[Sequence[float]], of: Sequence[int]) -> dict[str, float]:
+def summarise(values: Sequence[Sequence[float]], of: Sequence[int]) -> dict[str, float | None]:
     """Mean over classes and recordings [n_seeds, n_classes]; standard error over classes; spread over recordings.
 
     of   places of the classes that count
+    None: a class has no right row
     """
     table = np.array(values)[:, of]
     by_class, by_seed = np.nanmean(table, axis=0), np.nanmean(table, axis=1)
     return {
         "classes": table.shape[1],
-        "mean": round(float(by_class.mean()), 4),
-        "standard_error": round(float(by_class.std(ddof=1) / np.sqrt(len(by_class))), 4) if len(by_class) > 1 else 0.0,
-        "lowest_recording": round(float(by_seed.min()), 4),
-        "highest_recording": round(float(by_seed.max()), 4),
+        "mean": _rounded(by_class.mean()),
+        "standard_error": _rounded(by_class.std(ddof=1) / np.sqrt(len(by_class))) if len(by_class) > 1 else 0.0,
+        "lowest_recording": _rounded(by_seed.min()),
+        "highest_recording": _rounded(by_seed.max()),
     }
+
+
+def _rounded(value: float) -> float | None:
+    """For JSON, which has no NaN: None."""
+    return None if np.isnan(value) else round(float(value), 4)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
 
 
 def _show(result: dict[str, Any], seen: Mapping[str, bool]) -> None:
     by_class = result["by_class"]
     table = Table("class", "seen in training", *(f"average precision by {score}" for score in SCORES))
-    for name in sorted(by_class["probability"], key=lambda name: -by_class["probability"][name]):
-        table.add_row(
-            name, "yes" if seen[name] else "no", *(f"{100 * by_class[score][name]:.1f} %" for score in SCORES)
-        )
+    for name in sorted(by_class["probability"], key=lambda name: -(by_class["probability"][name] or 0)):
+        table.add_row(name, "yes" if seen[name] else "no", *(_percent(by_class[score][name]) for score in SCORES))
     for kind in result["average_precision"]["probability"]:
         means = [result["average_precision"][score][kind]["mean"] for score in SCORES]
-        table.add_row("mean", kind, *(f"{100 * mean:.1f} %" for mean in means))
+        table.add_row("mean", kind, *map(_percent, means))
     show(table, result["bundle"])
     rules = Table("least probability", "least similarity", "rows", *RATES)
     for row in result["tables"]:

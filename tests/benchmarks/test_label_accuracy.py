@@ -78,6 +78,20 @@ def test_a_row_is_right_only_if_half_of_it_lies_in_a_clip_of_its_label():
     assert np.isnan(by_class["b"])
 
 
+def test_a_class_that_is_never_right_has_no_number_in_the_json(bundle_folder, clips_folder, capsys, monkeypatch):
+    real = precision_by_class
+
+    def without_rain(*given):
+        return real(*given) | {"rain": float("nan")}
+
+    monkeypatch.setattr("benchmarks.label_accuracy.precision_by_class", without_rain)
+    arguments = [str(bundle_folder), "--data-dir", str(clips_folder), "--seconds", "240", "--seeds", "0"]
+    assert main([*arguments, "--probabilities", "0.5", "--thresholds", "1"]) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert "NaN" not in line
+    assert json.loads(line)["by_class"]["probability"]["rain"] is None
+
+
 def test_the_command_measures_every_class_and_every_rule(bundle_folder, clips_folder, capsys):
     arguments = [str(bundle_folder), "--data-dir", str(clips_folder), "--seconds", "240", "--seeds", "0"]
     assert main([*arguments, "--probabilities", "0.5", "--thresholds", "-1", "1"]) == 0
