@@ -99,6 +99,7 @@ def run_job(options: EmbedOptions, bundle: Bundle, source: FolderEmbedder) -> Em
             FILES_PER_PART,
             options.overwrite,
             options.out_flag,
+            options.purpose,
         ) as job:
             before = job.done_before
             if before.files:

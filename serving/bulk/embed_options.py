@@ -48,6 +48,8 @@ class EmbedOptions:
     trust: Trusted = ()
     out_flag: Annotated[str, tyro.conf.Suppress, tyro.conf.Fixed] = "--out"
     """the flag that sets `out` in the command that runs the job, for messages"""
+    purpose: Annotated[str, tyro.conf.Suppress, tyro.conf.Fixed] = ""
+    """what the rows are for, if not for `out` alone, see `begun_for`"""
 
     @property
     def errors(self) -> Path:

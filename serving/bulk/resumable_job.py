@@ -146,6 +146,14 @@ def begun_settings(folder: Path) -> dict[str, Any] | None:
     return _begun(folder)["begun_with"] if folder.exists() else None
 
 
+def begun_for(folder: Path) -> str:
+    """The purpose of the unfinished job in the folder, see `open_job`; "": there is no folder, or it has none.
+
+    errors   UsageError: the folder holds no job
+    """
+    return _begun(folder).get("purpose", "") if folder.exists() else ""
+
+
 def _begun(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / SETTINGS_FILE).read_text())
@@ -161,6 +169,7 @@ def open_job(
     files_per_part: int,
     anew: bool,
     flag: str = "--out",
+    purpose: str = "",
 ) -> Iterator[ResumableJob]:
     """Begin a job, or continue the one in the folder.
 
@@ -168,6 +177,7 @@ def open_job(
     files      lists the files with their sizes in bytes; called for a new job only
     anew       discard the job in the folder
     flag       the option that names the job's file, for messages
+    purpose    of a new job: what its file is for, if not for itself; another one may continue it
     errors     UsageError: the job in the folder has other settings, or another process works on it
     An exception, also of Ctrl-C or SIGTERM, removes the folder if it has no finished part.
     """
@@ -179,7 +189,7 @@ def open_job(
             begun_ns = time.time_ns()  # before the first file is looked at
             sizes = write_list(new / LIST_FILE, files(), files_per_part)
             parts = [[size.files, size.bytes] for size in sizes]
-            content = {"begun_with": settings, "begun_ns": begun_ns, "parts": parts}
+            content = {"begun_with": settings, "begun_ns": begun_ns, "parts": parts, "purpose": purpose}
             (new / SETTINGS_FILE).write_text(json.dumps(content) + "\n")
     content = _begun(folder)
     if other := differences(content["begun_with"], settings):

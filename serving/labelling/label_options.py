@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from serving.bulk.embed_options import EmbedOptions, check_options, parts_of
+from serving.bulk.resumable_job import begun_for
 from serving.errors import UsageError
 from serving.new_folder import refuse_unwritable
 from serving.trust_option import Trusted
@@ -90,7 +91,15 @@ class LabelOptions:
             trust=self.trust,
             overwrite=self.overwrite and (self.embeddings is None or self._discards_job),
             out_flag="--out" if self.embeddings is None else "--embeddings",
+            purpose=str(self.out.resolve()),
         )
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether a job for this table goes on, which may replace the files that existed when it began."""
+        if self.embeddings is None:
+            return self.windows.parts.exists() or self.windows.out.exists()
+        return begun_for(self.windows.parts) == self.windows.purpose  # not if serving.embed began it
 
     @property
     def _discards_job(self) -> bool:
@@ -125,9 +134,8 @@ def check_label_options(options: LabelOptions) -> None:
     if options.embeddings is not None and options.embeddings.resolve() == options.out.resolve():
         raise UsageError(f"--embeddings: got {options.embeddings}, which is --out too; give another")
     windows = options.windows
-    begun = windows.parts.exists() or (windows.out.exists() and options.embeddings is None)
     for path in (options.out, options.errors):
-        if path.exists() and not (options.overwrite or options.update or begun):
+        if path.exists() and not (options.overwrite or options.update or options.is_begun):
             raise UsageError(f"{path}: exists already; give another --out, or --overwrite to replace it")
     if options.out.is_dir() != options.per_recording and options.out.exists():
         kind = "folder" if options.out.is_dir() else "file"

@@ -18,6 +18,7 @@ import soundfile
 
 from demo.typed_labels import choose_labels as typed_in_the_demo
 from serving.doctor.bundle_check import examine_bundle
+from serving.embed import main as embed
 from serving.embedder import Embedder
 from serving.label import main
 from serving.labelling.label_source import LabelSource, read_label_source
@@ -367,6 +368,22 @@ def test_an_interrupted_update_is_not_continued_without_the_flag(bundle_folder, 
         "new2.wav",
     }
     assert not kept.with_name("kept.parquet.parts").exists()
+
+
+def test_a_job_that_began_without_the_table_does_not_replace_it_unasked(bundle_folder, card, tmp_path, capsys):
+    kept, out = tmp_path / "kept.parquet", tmp_path / "table.csv"
+    out.write_text("mine")
+    with interrupted_at(1, files_per_part=1):
+        windows = ("--out", str(kept), "--per", "window", "--threads", "2")
+        assert embed([str(bundle_folder), str(card), *windows]) == 130
+    command = (bundle_folder, card, out, "--embeddings", str(kept))
+    assert label(*command) == 2
+    assert "table.csv: exists already" in capsys.readouterr().err.splitlines()[-1]
+    assert out.read_text() == "mine"
+    with interrupted_at(1, files_per_part=1):
+        assert label(*command, "--overwrite") == 130
+    assert label(*command) == 0  # what began with the table's leave goes on
+    assert len(pandas.read_csv(out)) == 4
 
 
 def test_a_killed_run_continues_and_gives_the_same_table(bundle_folder, card, table, tmp_path, capsys):
