@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import tyro
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from export.engine import DEFAULT_LEVEL, HIGHEST_LEVEL, Target, build_engine, known_capabilities
 from export.precision_flag import parse_precisions
+from serving.atomic_write import move_atomically
 from serving.backends.cuda_api import find_gpu
 from serving.backends.engine_profiles import parse_profiles
 from serving.backends.engine_sidecar import Sidecar, engine_name, sidecar_path
@@ -65,15 +67,24 @@ def build_engines(options: Options) -> dict[str, Any]:
         precision: folder / engine_name(target.flavour, target.version, target.compute_capability, precision)
         for precision in precisions
     }
+    listed = set(bundle.manifest.files)
     for path in paths.values():
-        if path.exists() and not options.overwrite:
+        if f"{ENGINES}/{path.name}" in listed and not options.overwrite:
             raise UsageError(f"{path}: exists already; give --overwrite to build it again")
+    built = []
     try:
         folder.mkdir(exist_ok=True)
-        built = [build_engine(target, bundle, name, sources[name], paths[name]) for name in precisions]
-        files = [path for engine in paths.values() for path in (engine, sidecar_path(engine))]
-        listed = {*bundle.manifest.files, *(f"{ENGINES}/{path.name}" for path in files)}
-        write_manifest(bundle.folder, bundle.manifest, listed)
+        for precision, path in paths.items():
+            with TemporaryDirectory(prefix=".new-", dir=folder) as place:
+                new = Path(place) / path.name
+                built.append(build_engine(target, bundle, precision, sources[precision], new))
+                names = {f"{ENGINES}/{file.name}" for file in (path, sidecar_path(path))}
+                # The manifest never lists a file that is being replaced, so the bundle can be opened at any moment.
+                write_manifest(bundle.folder, bundle.manifest, listed - names)
+                move_atomically(sidecar_path(new), sidecar_path(path))
+                move_atomically(new, path)
+            listed |= names
+            write_manifest(bundle.folder, bundle.manifest, listed)
     except OSError as error:
         raise UsageError(
             f"{error.filename or folder}: cannot be read or written ({error.strerror or error}); check its permissions"

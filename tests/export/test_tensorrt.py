@@ -20,7 +20,9 @@ from serving.backends.engine_profiles import Profile
 from serving.backends.engine_sidecar import EngineTensor, read_sidecar, this_platform
 from serving.bundle import open_bundle
 from serving.bundle_files import PRECISIONS
+from serving.errors import EngineError
 from serving.file_record import record_of
+from serving.manifest import write_manifest
 from tests.fake_gpu import FakeCuda, FakeTensorRT
 from tests.gpu import no_gpu
 from tests.small_bundle import WINDOWS, tiny_graph, write_small_bundle, write_untrained_bundle
@@ -147,6 +149,41 @@ def test_an_engine_is_kept_unless_it_may_be_built_again(tiny, capsys):
     assert main([str(tiny), *FOR_ADA, "--batch", "1:2:4", "--overwrite"]) == 0
     assert read_sidecar(engine).profiles == (Profile(1, 2, 4),)
     assert read_sidecar(engine).engine == record_of(engine)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_after_a_failed_build_the_bundle_opens_with_its_finished_engines(tmp_path, capsys, monkeypatch, overwrite):
+    model = tiny_graph().SerializeToString()
+    folder = write_small_bundle(tmp_path / "bundle", {"fp32": model, "fp16": model}).folder
+    command, again = [str(folder), *FOR_ADA], ["--overwrite", "--batch", "1:2:4"] if overwrite else []
+    if overwrite:
+        assert main([*command, "--precision", "fp32,fp16"]) == 0
+        capsys.readouterr()
+
+    def build(target, bundle, precision, source, path):
+        if precision == "fp16":
+            raise EngineError("out of memory")
+        return builder.build_engine(target, bundle, precision, source, path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("export.tensorrt.build_engine", build)
+        one_line(capsys, main([*command, *again, "--precision", "fp32,fp16"]), "out of memory")
+    listed = {name for name in open_bundle(folder).manifest.files if name.endswith(".engine")}
+    assert len(listed) == (2 if overwrite else 1)  # the old FP16 engine is kept
+    [engine] = (folder / "engines").glob("*-fp32.engine")
+    assert read_sidecar(engine).profiles == (Profile(1, 2, 4) if overwrite else Profile(1, 8, 64),)
+    assert main([*command, *again, "--precision", "fp16"]) == 0
+    assert {path.name for path in (folder / "engines").iterdir()} == {
+        Path(name).name for name in open_bundle(folder).manifest.files if name.startswith("engines/")
+    }
+
+
+def test_an_engine_that_a_killed_build_left_unlisted_is_in_nobodys_way(tiny):
+    assert main([str(tiny), *FOR_ADA]) == 0
+    bundle = open_bundle(tiny)
+    write_manifest(tiny, bundle.manifest, [name for name in bundle.manifest.files if not name.startswith("engines/")])
+    assert main([str(tiny), *FOR_ADA]) == 0
+    assert [name for name in open_bundle(tiny).manifest.files if name.endswith(".engine")]
 
 
 def model_with(nodes, output=(TensorProto.FLOAT, ["batch", 4]), weights=()) -> bytes:
