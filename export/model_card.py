@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from export.parity.comparison import excused_rows
 from export.parity.judge import BATCHES, Judge, ParityResult
 from export.parity.parity_report import parity_markdown
+from serving.audio import SILENT_DBFS
 from serving.bundle_files import ATTRIBUTION, FRONT_END_MODEL
 from serving.manifest import Manifest
 
@@ -75,7 +76,8 @@ Computes {manifest.embedding_size}-dimensional embeddings of sounds and ranks cl
 |---|---|
 | network | {manifest.network} |
 | input | {_describe_input(manifest)} |
-| output | embedding [batch, {manifest.embedding_size}] float32; a clip's embedding is the mean of its windows' |
+| output | embedding [batch, {manifest.embedding_size}] float32; a clip's embedding is the mean of its windows'. \
+It is ranked and compared by the mean of those windows that are not silent (peak of {SILENT_DBFS:g} dBFS or more) |
 | trained on | {manifest.dataset}, split {manifest.split}: {", ".join(manifest.seen_classes)} |
 | objective | {manifest.objective} |
 | started from | {manifest.init or "random weights"} |

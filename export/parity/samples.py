@@ -8,8 +8,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.audio import Recording, Window, warn_in_python
-from serving.pooling import pool_clips
+from serving.audio import Recording, Window, level_dbfs, warn_in_python
+from serving.pooling import pool_heard
 from serving.probes import probe_windows
 from serving.progress import track
 
@@ -23,6 +23,7 @@ class Samples:
     names, windows   [n] and [n, samples] float32
     n_probes         number of probes
     counts           number of windows of each recording, in order
+    levels_dbfs      peak level of each of these windows
     labels           class of each recording; [] if unknown
     """
 
@@ -30,12 +31,14 @@ class Samples:
     windows: NDArray[np.float32]
     n_probes: int
     counts: list[int]
+    levels_dbfs: list[float]
     labels: list[str]
 
     def pool(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Compute the recordings' embeddings [n_recordings, size] from the embeddings of all rows [n, size]."""
-        rows = embeddings[self.n_probes :]
-        return pool_clips(rows, self.counts) if self.counts else rows
+        """The embeddings by which recordings are ranked [n_recordings, size], from those of all rows [n, size]."""
+        starts = np.cumsum(self.counts)[:-1]
+        clips, levels = np.split(embeddings[self.n_probes :], starts), np.split(self.levels_dbfs, starts)
+        return np.stack([pool_heard(*each) for each in zip(clips, levels, strict=True)])
 
 
 def collect_samples(window: Window, paths: Sequence[Path], labels: Sequence[str] = ()) -> Samples:
@@ -45,7 +48,7 @@ def collect_samples(window: Window, paths: Sequence[Path], labels: Sequence[str]
     errors   AudioError: a file cannot be read
     """
     names, windows = probe_windows(window)
-    n_probes, counts, parts = len(names), [], [windows]
+    n_probes, counts, levels, parts = len(names), [], [], [windows]
     titles = [path.name for path in paths]
     if len(set(titles)) < len(titles):  # class folders, each with files of the same names
         titles = [f"{path.parent.name}/{path.name}" for path in paths]
@@ -53,7 +56,8 @@ def collect_samples(window: Window, paths: Sequence[Path], labels: Sequence[str]
         names += [f"{title}, window {i + 1}" if len(clip) > 1 else title for i in range(len(clip))]
         parts.append(clip)
         counts.append(len(clip))
-    return Samples(names, np.concatenate(parts), n_probes, counts, list(labels))
+        levels += [level_dbfs(each) for each in clip]
+    return Samples(names, np.concatenate(parts), n_probes, counts, levels, list(labels))
 
 
 def spread(items: Sequence[T], most: int) -> list[T]:

@@ -24,3 +24,7 @@ def test_a_score_of_one_unseen_class_alone_is_not_measurable():
     assert "| unseen classes, 1 labels: accuracy | not measurable (one class) |" in card
     assert "| unseen classes, 2 labels: accuracy | 90.0% |" in card
     assert "100.0%" not in card
+
+
+def test_the_card_says_by_which_windows_a_clip_is_ranked():
+    assert "ranked and compared by the mean of those windows that are not silent" in card_of({})

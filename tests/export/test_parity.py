@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import soundfile
 from onnx import numpy_helper
 from safetensors.numpy import load_file, save_file
 
 from export.parity.__main__ import main
+from export.parity.bundle_judge import judge_stored
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.bundle import open_bundle
 from serving.bundle_files import PRECISIONS
@@ -205,6 +207,20 @@ def test_it_runs_without_torch_on_any_recordings(precise_bundle, recordings, wit
     refused = parity("--run", str(precise_bundle))
     assert refused.returncode == 2
     assert ".[train]" in refused.stderr
+
+
+def test_recordings_are_compared_by_the_embeddings_that_classify_ranks(bundle_folder, embedder, tmp_path):
+    """Whose silent windows are left out: a short sound and a long pause."""
+    rate_hz = embedder.manifest.window.rate_hz
+    sound = 0.1 * np.random.default_rng(0).standard_normal(12_000)
+    wave = np.concatenate([sound, np.zeros(10 * rate_hz)]).astype(np.float32)
+    soundfile.write(tmp_path / "knock.wav", wave, rate_hz, subtype="FLOAT")
+    judge = judge_stored(open_bundle(bundle_folder), [tmp_path / "knock.wav"])
+    [pooled] = judge.samples.pool(judge.reference.embeddings)
+    ranking = embedder.classify(wave, rate_hz)
+    similarities = dict(zip([name for name, _ in ranking], ranking.similarities, strict=True))
+    wanted = [similarities[name] for name in embedder.zeroshot.class_names]
+    np.testing.assert_allclose(embedder.zeroshot.similarities(pooled[None])[0], wanted, atol=1e-4)
 
 
 @pytest.mark.usefixtures("one_batch_size")

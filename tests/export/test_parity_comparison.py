@@ -103,7 +103,8 @@ def test_neighbours_are_kept_by_a_rotation_and_lost_by_noise():
 def judge_of(rows: np.ndarray) -> Judge:
     """Rows that are recordings of one window each, ranked among 8 classes along the first axes."""
     names = [f"row {i}" for i in range(len(rows))]
-    samples = Samples(names, np.arange(len(rows), dtype=np.float32)[:, None], 0, [1] * len(rows), [])
+    windows = np.arange(len(rows), dtype=np.float32)[:, None]
+    samples = Samples(names, windows, 0, [1] * len(rows), [0.0] * len(rows), [])
     axes = np.eye(8, 128, dtype=np.float32)
     zeroshot = ZeroShot(
         np.zeros(128, np.float32), np.eye(128, dtype=np.float32), list("abcdefgh"), axes, np.ones(8, bool), 1.0
