@@ -75,7 +75,7 @@ def compare(options: CompareOptions) -> dict[str, Any]:
     recipe = open_recipe(options)
     learner, names, config = recipe.learner, recipe.names, recipe.config
     bar = partial(track, title="fits")
-    fits = cross_fits(learner, config, options.run / EVALUATION / "cross-fits", bar)
+    fits = cross_fits(learner, config, options.run / EVALUATION, bar)
     calibrated = read_zeroshot(options.run / ZEROSHOT)
     other = Embedder.load(options.bundle)
     paths = [clip.path for clip in learner.recordings.table.clips]

@@ -5,7 +5,8 @@
     python -m training.evaluate runs/NAME --holdouts 20 --seeds 0,1             its recipe over class hold-outs
 
 Writes report.json, report.md and figures into RUN/evaluation. The scores of repeated trainings are stored there one by
-one, so that an interrupted command continues when it is run again.
+one, so that an interrupted command continues when it is run again: the training that it was at begins anew. Commands
+with other seeds can run at the same time; the report has every seed whose scores are complete.
 """
 
 import json
@@ -24,9 +25,10 @@ from serving.errors import DataError, UsageError
 from serving.progress import track
 from training.compute import ComputeOptions, choose_compute
 from training.data.clips import load_clips
+from training.data.file_lock import folder_lock
 from training.evaluation.assessment import Assessment, assess
-from training.evaluation.folds import Folds, FoldScore
-from training.evaluation.holdouts import Holdout, Holdouts, draw_holdouts
+from training.evaluation.folds import Folds
+from training.evaluation.holdouts import Holdouts, draw_holdouts
 from training.evaluation.plots import draw_zero_shot, save_figure
 from training.evaluation.score_report import (
     ONE_CLASS,
@@ -107,16 +109,20 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     )
     out = options.run / EVALUATION
     out.mkdir(exist_ok=True)
-    report = _stored(out)
-    if options.folds:
-        report["folds"] = _folds(learner, config, seeds, out)
-    if options.holdouts:
-        report["holdouts"] = _holdouts(learner, config, options, seeds, out)
-    if not (options.folds or options.holdouts):
-        report["run"] = asdict(_this_run(learner, config, options.run, out))
-    write_text(out / REPORT, json.dumps(report, indent=1) + "\n")
-    figures = [name for name in (CONFUSION, EMBEDDING_MAP, TRADEOFF) if (out / name).is_file()]
-    write_text(out / REPORT_PAGE, markdown(report, config, figures))
+    folds = _folds(learner, config, seeds, out) if options.folds else None
+    holdouts = _holdouts(learner, config, options, seeds, out) if options.holdouts else None
+    assessment = None if folds or holdouts else _this_run(learner, config, options.run, out)
+    with folder_lock(out):  # evaluations of other seeds may end at the same time
+        report = _stored(out)
+        if folds:
+            report["folds"] = _report_folds(folds)
+        if holdouts:
+            report["holdouts"] = _report_holdouts(holdouts, out)
+        if assessment:
+            report["run"] = asdict(assessment)
+        write_text(out / REPORT, json.dumps(report, indent=1) + "\n")
+        figures = [name for name in (CONFUSION, EMBEDDING_MAP, TRADEOFF) if (out / name).is_file()]
+        write_text(out / REPORT_PAGE, markdown(report, config, figures))
     say(f"report: {out / REPORT_PAGE}")
     say(f"next: python -m export.onnx {options.run} --out bundles/{options.run.name}    (a bundle to serve and show)")
     return _line(report, out)
@@ -163,20 +169,27 @@ def _this_run(learner: Learner, config: RunConfig, run: Path, out: Path) -> Asse
     return assessment
 
 
-def _folds(learner: Learner, config: RunConfig, seeds: Sequence[int], out: Path) -> list[dict[str, Any]]:
+def _folds(learner: Learner, config: RunConfig, seeds: Sequence[int], out: Path) -> Folds:
+    """Train for each recording fold and seed."""
     numbers = learner.recordings.table.folds
     if not numbers:
         raise UsageError(f"folds: {config.dataset} has no recording folds; use --holdouts")
-    folds = Folds(learner, config, out / f"folds-{_key(config)}")
-    jobs = [(fold, seed) for seed in seeds for fold in numbers]
-    scores: list[FoldScore] = [folds.run(*job) for job in track(jobs, "folds")]
+    folds = Folds(learner, config, out / f"folds-{_key(config, {})}")
+    for job in track([(fold, seed) for seed in seeds for fold in numbers], "folds"):
+        folds.run(*job)
+    return folds
+
+
+def _report_folds(folds: Folds) -> list[dict[str, Any]]:
+    scores = folds.finished()
     console.print(fold_table(scores))
     return [asdict(score) for score in scores]
 
 
 def _holdouts(
     learner: Learner, config: RunConfig, options: EvaluateOptions, seeds: Sequence[int], out: Path
-) -> list[dict[str, Any]]:
+) -> Holdouts:
+    """Train for each set of unseen classes and seed."""
     classes = learner.recordings.table.classes
     most_unseen = len(classes) - LEAST_SEEN
     if most_unseen < LEAST_UNSEEN:
@@ -195,25 +208,32 @@ def _holdouts(
     if not learner.recordings.table.folds:
         raise UsageError(f"holdouts: {config.dataset} has no recording folds to hold seen clips out; use --unseen")
     sets = draw_holdouts(classes, options.holdouts, options.unseen_classes, options.holdout_seed)
-    holdouts = Holdouts(learner, config, out / f"holdouts-{_key(config)}")
-    jobs = [(number, unseen, seed) for seed in seeds for number, unseen in enumerate(sets)]
-    lines: list[Holdout] = []
-    for job in track(jobs, "hold-outs"):
-        lines += holdouts.run(*job)
+    drawn = {"unseen_classes": options.unseen_classes, "holdout_seed": options.holdout_seed}
+    holdouts = Holdouts(learner, config, sets, out / f"holdouts-{_key(config, drawn)}")
+    for job in track([(number, seed) for seed in seeds for number in range(len(sets))], "hold-outs"):
+        holdouts.run(*job)
+    return holdouts
+
+
+def _report_holdouts(holdouts: Holdouts, out: Path) -> list[dict[str, Any]]:
+    lines = holdouts.finished()
     console.print(holdout_table(lines))
     methods = list(dict.fromkeys(line.method for line in lines))
     scores = {method: mean_and_error(lines, method, "zsl") for method in methods}
-    figure = draw_zero_shot(scores, 1 / options.unseen_classes, controls=methods[1:])
+    figure = draw_zero_shot(scores, 1 / len(holdouts.sets[0]), controls=methods[1:])
     save_figure(figure, out / ZERO_SHOT_BARS)
     return [asdict(line) for line in lines]
 
 
-def _key(config: RunConfig) -> str:
-    """A hash of the recipe without its split, test fold, seed and data folder; it names the folder of stored scores."""
+def _key(config: RunConfig, drawn: dict[str, int]) -> str:
+    """A hash that names the folder of stored scores: of the recipe without its split, test fold, seed and data folder.
+
+    drawn   how sets of unseen classes are drawn
+    """
     neutral = replace(config, split=replace(config.split, name="", seen=()), test_fold=None, seed=0, data_dir="")
     facts = asdict(neutral)
     del facts["split"]["missing"]  # belongs to the run's own split
-    return fingerprint(facts)
+    return fingerprint(facts | drawn)
 
 
 def _line(report: dict[str, Any], out: Path) -> dict[str, Any]:

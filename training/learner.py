@@ -5,12 +5,14 @@ import time
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from serving.errors import RunError
 from training.compute import Compute
 from training.data.clip_frames import ClipFrames, ClipSet
 from training.data.splits import ClipSplit
@@ -105,6 +107,19 @@ class Learner:
         if not load_tensors(run / WEIGHTS)[1].get("unit_length"):  # it has it if a finished run was resumed
             self._save_at_unit_length(network, embed_clips(network, train, self.compute.device), run)
         return network, history
+
+    def learn_aside(self, config: RunConfig, clips: ClipSplit, place: Path) -> Network:
+        """Train as `learn`, and keep the network alone: its files are in a temporary folder in `place`.
+
+        Trainings at the same time, of several processes, do not meet there. RunError: `place` cannot be written.
+        """
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            run = TemporaryDirectory(prefix=".training-", dir=place)
+        except OSError as error:
+            raise RunError(f"{place}: cannot be written ({error.strerror}); copy the run to another folder") from error
+        with run:
+            return self.learn(config, clips, Path(run.name))[0]
 
     def _prepare(self, config: RunConfig, clips: ClipSplit) -> tuple[Network, ClipSet, ClipSet | None]:
         """A network with random weights, the training clips, and the validation clips if there are any."""

@@ -60,12 +60,12 @@ class CrossFits:
 
 
 def cross_fits(
-    learner: Learner, config: RunConfig, work: Path, track: Callable[[Sequence[Job]], Iterable[Job]]
+    learner: Learner, config: RunConfig, place: Path, track: Callable[[Sequence[Job]], Iterable[Job]]
 ) -> CrossFits:
     """Fit the recipe once for each fold, and once for each pair of a fold and a group of classes.
 
     A recipe that trains is fitted without four pairs only, so that each clip and each class is held out once.
-    work      folder for the trainings
+    place     folder for the files of the trainings, which do not stay
     track     shows the progress over a list of jobs
     errors    DataError: fewer than FEWEST_CLASSES classes, or too few source recordings
     """
@@ -77,7 +77,7 @@ def cross_fits(
     folds = _folds(learner, labels, sources)
     group_of = np.random.default_rng(0).permutation(n_classes) % GROUPS
     numbers = np.unique(folds).tolist()
-    fit = _whitened_fit(learner, config) if config.objective == "whitening" else _trained_fit(learner, config, work)
+    fit = _whitened_fit(learner, config) if config.objective == "whitening" else _trained_fit(learner, config, place)
     pairs: list[Job] = [(fold, group) for group in range(GROUPS) for fold in numbers]
     if config.objective != "whitening":
         pairs = [(numbers[group % len(numbers)], group) for group in range(GROUPS)]
@@ -137,7 +137,7 @@ def _whitened_fit(learner: Learner, config: RunConfig) -> Fit:
     return fit
 
 
-def _trained_fit(learner: Learner, config: RunConfig, work: Path) -> Fit:
+def _trained_fit(learner: Learner, config: RunConfig, place: Path) -> Fit:
     """Trainings of the network."""
     table, labels = learner.recordings.table, learner.recordings.labels()
 
@@ -149,8 +149,7 @@ def _trained_fit(learner: Learner, config: RunConfig, work: Path) -> Fit:
             validation_share=0.0,
             network=replace(config.network, n_classes=len(named[0])),
         )
-        work.mkdir(parents=True, exist_ok=True)
-        network, _ = learner.learn(held_out, ClipSplit(tuple(table.clips[i] for i in train), (), ()), work)
+        network = learner.learn_aside(held_out, ClipSplit(tuple(table.clips[i] for i in train), (), ()), place)
         embeddings = learner.embed(network)
         zeroshot = fit_map(learner, held_out, network, (embeddings[train], labels[train]))
         return replace(zeroshot, text_mean=learner.texts[~unseen].mean(axis=0)), embeddings

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from training.data.file_lock import folder_lock
 from training.evaluation.controls import clip_statistics, ridge_classifier
 from training.fit.checkpoint import write_text
 from training.fit.clip_embeddings import head_loss_and_accuracy
@@ -32,7 +33,10 @@ class FoldScore:
 
 
 class Folds:
-    """A recipe, repeated over the folds. Scores are stored in `folder`; those that are there are not computed again."""
+    """A recipe, repeated over the folds. Scores are stored in `folder`; those that are there are not computed again.
+
+    Processes may share the folder: one of them computes a score, and the others wait for it.
+    """
 
     def __init__(self, learner: Learner, base: RunConfig, folder: Path):
         self.learner = learner
@@ -40,26 +44,36 @@ class Folds:
         self.folder = folder
         self.statistics = clip_statistics(learner.recordings.frames)
 
-    def run(self, fold: int, seed: int) -> FoldScore:
-        """Train on the other folds and score this one, or read the stored score."""
-        path = self.folder / f"fold-{fold}-seed-{seed}.json"
-        if path.is_file():
-            return FoldScore(**json.loads(path.read_text()))
+    def run(self, fold: int, seed: int) -> None:
+        """Train on the other folds and score this one, unless the score is stored."""
+        path = self._path(fold, seed)
+        with folder_lock(path):
+            if not path.is_file():
+                write_text(path, json.dumps(asdict(self._score(fold, seed))))
+
+    def finished(self) -> list[FoldScore]:
+        """The stored scores of the seeds that have every fold, also those of other commands."""
+        seeds = sorted({int(path.stem.rpartition("-")[2]) for path in self.folder.glob("fold-*.json")})
+        folds = self.learner.recordings.table.folds
+        of_seeds = [[self._path(fold, seed) for fold in folds] for seed in seeds]
+        complete = [paths for paths in of_seeds if all(map(Path.is_file, paths))]
+        return [FoldScore(**json.loads(path.read_text())) for paths in complete for path in paths]
+
+    def _path(self, fold: int, seed: int) -> Path:
+        return self.folder / f"fold-{fold}-seed-{seed}.json"
+
+    def _score(self, fold: int, seed: int) -> FoldScore:
         recordings = self.learner.recordings
         config = replace(self.base, test_fold=fold, seed=seed)
         clips = config.clips(recordings.table)
-        work = self.folder / "work"
-        work.mkdir(parents=True, exist_ok=True)
-        network, _ = self.learner.learn(config, clips, work)
+        network = self.learner.learn_aside(config, clips, self.folder)
         embeddings = self.learner.embed(network)
         train, test = (recordings.clip_set(part, config.classes) for part in (clips.train, clips.test))
         zeroshot = fit_map(self.learner, config, network, (embeddings[train.clips], train.labels))
         among_seen = recordings.clip_set(clips.test, config.split.seen).labels
         rows = embeddings[test.clips]
         head = head_loss_and_accuracy(network, torch.from_numpy(rows), among_seen, self.learner.compute.device)[1]
-        score = FoldScore(fold, seed, head, self._control(config), accuracy(zeroshot, rows, test.labels))
-        write_text(path, json.dumps(asdict(score)))
-        return score
+        return FoldScore(fold, seed, head, self._control(config), accuracy(zeroshot, rows, test.labels))
 
     def _control(self, config: RunConfig) -> float:
         """Fitted to the training and the validation clips, because it chooses its strength by cross-validation."""

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from training.data.file_lock import folder_lock
 from training.data.splits import ClassSplit, split_clips
 from training.evaluation.controls import (
     RANDOM_DRAWS,
@@ -84,23 +85,39 @@ class _Split:
 
 
 class Holdouts:
-    """A recipe, repeated. Scores are stored in `folder`; those that are there are not computed again."""
+    """A recipe, repeated over sets of unseen classes. Scores are stored in `folder`; those that are there are not
+    computed again. Processes may share the folder: one of them computes a score, and the others wait for it.
+    """
 
-    def __init__(self, learner: Learner, base: RunConfig, folder: Path):
+    def __init__(self, learner: Learner, base: RunConfig, sets: Sequence[tuple[str, ...]], folder: Path):
         self.learner = learner
         self.base = base
+        self.sets = sets
         self.folder = folder
         self.labels = learner.recordings.labels()
         self.statistics = clip_statistics(learner.recordings.frames)
         self.sounds = sound_statistics(learner, base)
 
-    def run(self, number: int, unseen: tuple[str, ...], seed: int) -> list[Holdout]:
-        """Scores of the network and of the controls on one hold-out with one seed."""
-        path = self.folder / f"holdout-{number:02d}-seed-{seed}.json"
-        if path.is_file():
-            lines = [Holdout(**line) for line in json.loads(path.read_text())]
-            if {line.unseen_classes for line in map(_tupled, lines)} == {unseen}:
-                return [_tupled(line) for line in lines]
+    def run(self, number: int, seed: int) -> None:
+        """Score the network and the controls on one hold-out with one seed, unless the scores are stored."""
+        path = self._path(number, seed)
+        with folder_lock(path):
+            if not path.is_file():
+                lines = [asdict(line) for line in self._score(number, self.sets[number], seed)]
+                write_text(path, json.dumps(lines, indent=1))
+
+    def finished(self) -> list[Holdout]:
+        """The stored scores of the seeds that have every hold-out, also those of other commands."""
+        seeds = sorted({int(path.stem.rpartition("-")[2]) for path in self.folder.glob("holdout-*.json")})
+        of_seeds = [[self._path(number, seed) for number in range(len(self.sets))] for seed in seeds]
+        complete = [paths for paths in of_seeds if all(map(Path.is_file, paths))]
+        lines = [Holdout(**line) for paths in complete for path in paths for line in json.loads(path.read_text())]
+        return [replace(line, unseen_classes=tuple(line.unseen_classes)) for line in lines]  # JSON made lists of them
+
+    def _path(self, number: int, seed: int) -> Path:
+        return self.folder / f"holdout-{number:02d}-seed-{seed}.json"
+
+    def _score(self, number: int, unseen: tuple[str, ...], seed: int) -> list[Holdout]:
         folds = self.learner.recordings.table.folds
         test_fold = folds[number % len(folds)]
         rng = np.random.default_rng([seed, number])
@@ -117,7 +134,6 @@ class Holdouts:
             self._line(number, seed, method, unseen, test_fold, *both, *splits) for method, both in methods.items()
         ]
         lines.append(self._random_vectors(number, seed, unseen, test_fold, embedded, splits, rng))
-        write_text(path, json.dumps([asdict(line) for line in lines], indent=1))
         return lines
 
     def _config(
@@ -136,10 +152,8 @@ class Holdouts:
     def _learn(self, config: RunConfig) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Train; returns every clip's embedding [n, 128] and its cosines to all classes [n, n_classes]."""
         clips = config.clips(self.learner.recordings.table)
-        work = self.folder / "work"
-        work.mkdir(parents=True, exist_ok=True)
         # The validation clips choose the offset, so they must not choose the epoch: the last epoch is taken.
-        network, _ = self.learner.learn(config, replace(clips, validation=()), work)
+        network = self.learner.learn_aside(config, replace(clips, validation=()), self.folder)
         embeddings = self.learner.embed(network)
         train = self._split(config).train
         fitted = fit_map(self.learner, config, network, (embeddings[train], self.labels[train]))
@@ -198,8 +212,3 @@ class Holdouts:
         numbers = ("zsl", "offset", "gzsl_seen", "gzsl_unseen", "harmonic_mean", "plain_harmonic_mean")
         means = {name: float(np.mean([getattr(line, name) for line in lines])) for name in numbers}
         return replace(lines[0], **means)
-
-
-def _tupled(line: Holdout) -> Holdout:
-    """The line with a tuple for the list that JSON makes of it."""
-    return replace(line, unseen_classes=tuple(line.unseen_classes))

@@ -21,6 +21,7 @@ from serving.zeroshot import ZeroShot
 from serving.zeroshot_file import read_zeroshot
 from training.evaluate import main as evaluate
 from training.evaluation.holdouts import draw_holdouts
+from training.learner import Learner
 from training.run import main as train
 from training.synthesis.vocabulary import RATE_HZ
 from training.text_encoders import text_encoder
@@ -192,13 +193,47 @@ def test_hold_outs_go_on_where_they_were_interrupted(run, capsys):
     assert "less no network" in (run / "evaluation" / "report.md").read_text()
 
 
-def test_unseen_classes_are_never_trained_on(run):
-    (parts,) = (run / "evaluation").glob("holdouts-*")
-    for path in parts.glob("holdout-*.json"):
-        for line in json.loads(path.read_text()):
-            assert len(line["unseen_classes"]) == 2
-    weights = load_file(parts / "work" / "weights.safetensors")
-    assert len(weights["head.class_vectors"]) == 2  # the inner training: four seen classes less two
+def test_unseen_classes_are_never_trained_on(run, tmp_path, monkeypatch):
+    out, trained, learn = Path(shutil.copytree(run, tmp_path / "run")), [], Learner.learn
+
+    def learn_and_note(self, config, clips, *arguments):
+        trained.append({CLASSES[clip.label] for clip in (*clips.train, *clips.validation)})
+        network, history = learn(self, config, clips, *arguments)
+        assert len(network.head.class_vectors) == len(trained[-1])
+        return network, history
+
+    shutil.rmtree(out / "evaluation", ignore_errors=True)
+    monkeypatch.setattr(Learner, "learn", learn_and_note)
+    assert evaluate([str(out), *cache(run), "--holdouts", "1", "--unseen-classes", "2"]) == 0
+    (part,) = (out / "evaluation").glob("holdouts-*/*.json")
+    unseen = set(json.loads(part.read_text())[0]["unseen_classes"])
+    outer, inner = trained
+    assert outer == set(CLASSES) - unseen
+    assert inner < outer
+    assert len(inner) == 2  # four seen classes less two
+    assert [path.name for path in part.parent.iterdir() if path.suffix != ".lock"] == [part.name]  # no network stays
+
+
+def test_evaluations_of_several_seeds_at_the_same_time_do_not_meet(run, tmp_path, monkeypatch):
+    from training.fit.loop import _Training
+
+    alone, both = (Path(shutil.copytree(run, tmp_path / name)) for name in ("alone", "both"))
+    for out in (alone, both):
+        shutil.rmtree(out / "evaluation", ignore_errors=True)
+    arguments, save, others = [*cache(run), "--holdouts", "1", "--unseen-classes", "2", "--seeds"], _Training.save, [1]
+    assert evaluate([str(alone), *arguments, "0"]) == 0
+
+    def save_beside_another(self, history, folder):
+        save(self, history, folder)
+        while others:
+            assert evaluate([str(both), *arguments, str(others.pop())]) == 0
+
+    monkeypatch.setattr(_Training, "save", save_beside_another)
+    assert evaluate([str(both), *arguments, "0"]) == 0
+    report = json.loads((both / "evaluation" / "report.json").read_text())
+    assert {line["seed"] for line in report["holdouts"]} == {0, 1}
+    of_seed = [line for line in report["holdouts"] if line["seed"] == 0]
+    assert of_seed == json.loads((alone / "evaluation" / "report.json").read_text())["holdouts"]
 
 
 def test_folds_are_scored_beside_the_control(folder, learned, capsys):
