@@ -22,6 +22,7 @@ from rich.table import Table
 
 from serving.command_line import console, run_command, say
 from serving.errors import DataError, UsageError
+from serving.file_record import record_of
 from serving.progress import track
 from training.compute import ComputeOptions, choose_compute
 from training.data.clips import load_clips
@@ -174,7 +175,7 @@ def _folds(learner: Learner, config: RunConfig, seeds: Sequence[int], out: Path)
     numbers = learner.recordings.table.folds
     if not numbers:
         raise UsageError(f"folds: {config.dataset} has no recording folds; use --holdouts")
-    folds = Folds(learner, config, out / f"folds-{_key(config, {})}")
+    folds = Folds(learner, config, out / f"folds-{_key(learner, config, {})}")
     for job in track([(fold, seed) for seed in seeds for fold in numbers], "folds"):
         folds.run(*job)
     return folds
@@ -209,7 +210,7 @@ def _holdouts(
         raise UsageError(f"holdouts: {config.dataset} has no recording folds to hold seen clips out; use --unseen")
     sets = draw_holdouts(classes, options.holdouts, options.unseen_classes, options.holdout_seed)
     drawn = {"unseen_classes": options.unseen_classes, "holdout_seed": options.holdout_seed}
-    holdouts = Holdouts(learner, config, sets, out / f"holdouts-{_key(config, drawn)}")
+    holdouts = Holdouts(learner, config, sets, out / f"holdouts-{_key(learner, config, drawn)}")
     for job in track([(number, seed) for seed in seeds for number in range(len(sets))], "hold-outs"):
         holdouts.run(*job)
     return holdouts
@@ -225,14 +226,18 @@ def _report_holdouts(holdouts: Holdouts, out: Path) -> list[dict[str, Any]]:
     return [asdict(line) for line in lines]
 
 
-def _key(config: RunConfig, drawn: dict[str, int]) -> str:
-    """A hash that names the folder of stored scores: of the recipe without its split, test fold, seed and data folder.
+def _key(learner: Learner, config: RunConfig, drawn: dict[str, int]) -> str:
+    """A hash that names the folder of stored scores, of everything that changes them.
 
+    That is the recipe without its split, test fold, seed and data folder; the recordings; and how it is computed.
     drawn   how sets of unseen classes are drawn
     """
     neutral = replace(config, split=replace(config.split, name="", seen=()), test_fold=None, seed=0, data_dir="")
     facts = asdict(neutral)
     del facts["split"]["missing"]  # belongs to the run's own split
+    clips, compute = learner.recordings.table.clips, learner.compute
+    facts["clips"] = [(record_of(clip.path).sha256, clip.label, clip.source, clip.fold) for clip in clips]
+    facts["compute"] = (compute.device.type, str(compute.dtype), compute.compile)
     return fingerprint(facts | drawn)
 
 

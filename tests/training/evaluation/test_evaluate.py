@@ -20,6 +20,7 @@ from serving.errors import RunError
 from serving.zeroshot import ZeroShot
 from serving.zeroshot_file import read_zeroshot
 from training.evaluate import main as evaluate
+from training.evaluation.folds import Folds, FoldScore
 from training.evaluation.holdouts import draw_holdouts
 from training.learner import Learner
 from training.run import main as train
@@ -255,6 +256,35 @@ def test_folds_are_scored_beside_the_control(folder, learned, capsys):
     scores = load_scores(out)  # what an export puts on the model card
     assert scores["folds_accuracy"] == line["folds_accuracy"]
     assert None not in scores.values()  # the run kept no validation clips
+
+
+@pytest.mark.parametrize("change", ["a recording", "a fold", "the precision"])
+def test_scores_are_stored_for_the_recordings_and_the_precision_that_gave_them(
+    folder, run, tmp_path, monkeypatch, change
+):
+    out, data = (Path(shutil.copytree(place, tmp_path / place.name)) for place in (run, folder))
+    shutil.rmtree(out / "evaluation", ignore_errors=True)
+    scored = []
+
+    def score(self, fold, seed):
+        scored.append(fold)
+        return FoldScore(fold, seed, 0.5, 0.5, 0.5)
+
+    monkeypatch.setattr(Folds, "_score", score)
+    arguments = [str(out), *cache(run), "--data-dir", str(data), "--folds"]
+    for _ in range(2):
+        assert evaluate(arguments) == 0
+        assert scored == [1, 2, 3, 4]
+    table = data / "meta" / "esc50.csv"
+    match change:
+        case "a recording":
+            soundfile.write(data / "audio" / "1-00-A-0.wav", sound("clock_tick", np.random.default_rng(9)), RATE_HZ)
+        case "a fold":
+            table.write_text(table.read_text().replace("1-00-A-0.wav,1,", "1-00-A-0.wav,2,"))
+        case _:
+            arguments += ["--precision", "bf16"]
+    assert evaluate(arguments) == 0
+    assert scored == 2 * [1, 2, 3, 4]
 
 
 def test_class_numbers_begin_with_what_the_vocabulary_taught(folder, tmp_path, capsys):
