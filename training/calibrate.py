@@ -34,7 +34,7 @@ from training.fit.checkpoint import save_whole, write_text
 from training.learner import Learner
 from training.published.pretrained import published_weights
 from training.recordings import load_recordings
-from training.run_folder import CALIBRATION, EVALUATION, SUMMARY, ZEROSHOT, RunConfig, load_network
+from training.run_folder import CALIBRATION, SUMMARY, ZEROSHOT, RunConfig, evaluation_folder, load_network
 from training.text_encoders import text_encoder
 from training.zeroshot_maps import text_vectors
 
@@ -64,12 +64,12 @@ class Recipe:
 
 def calibrate_run(options: CalibrateOptions) -> dict[str, Any]:
     """Calibrate, write the files, and return the scores."""
-    recipe = open_recipe(options)
+    recipe, place = open_recipe(options), evaluation_folder(options.run)
     config, names = recipe.config, recipe.names
     vectors = text_vectors(names, text_encoder(config.text), config.class_texts)
     stored = dict(zip(names, vectors, strict=True))
     bar = partial(track, title="fits")
-    fits = cross_fits(recipe.learner, config, options.run / EVALUATION, bar)
+    fits = cross_fits(recipe.learner, config, place, bar)
 
     def encode(labels: Sequence[str]) -> NDArray[np.float32]:
         return np.stack([stored[label] for label in labels])
@@ -80,9 +80,9 @@ def calibrate_run(options: CalibrateOptions) -> dict[str, Any]:
     calibrated = apply_calibration(read_zeroshot(options.run / ZEROSHOT), chosen)
     calibrated, found = with_noise(calibrated, network, config, learner.embed(network), device)
     chosen.scores["none_found_noise"] = found
-    (options.run / EVALUATION).mkdir(exist_ok=True)
-    write_text(options.run / EVALUATION / CALIBRATION, json.dumps(asdict(chosen), indent=1) + "\n")
+    # The map first: scores never stand beside a map that does not give them.
     save_whole(options.run / ZEROSHOT, partial(write_zeroshot, calibrated))
+    write_text(place / CALIBRATION, json.dumps(asdict(chosen), indent=1) + "\n")
     _show(options.run, chosen.scores)
     settings = {"temperature": chosen.temperature, "offset": chosen.offset, "threshold": chosen.threshold}
     return {"out": str(options.run), **settings, **chosen.scores}

@@ -48,12 +48,12 @@ from training.recordings import load_recordings
 from training.run_folder import (
     CONFUSION,
     EMBEDDING_MAP,
-    EVALUATION,
     REPORT,
     REPORT_PAGE,
     TRADEOFF,
     ZERO_SHOT_BARS,
     RunConfig,
+    evaluation_folder,
     load_network,
 )
 from training.text_encoders import text_encoder
@@ -88,7 +88,7 @@ class EvaluateOptions(ComputeOptions):
 
 def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     """Score, write the report, and return its numbers."""
-    config = RunConfig.load(options.run)
+    config, out = RunConfig.load(options.run), evaluation_folder(options.run)
     seeds = _seeds(options.seeds)
     if options.holdouts < 0:
         raise UsageError(f"holdouts: got {options.holdouts}; wanted a number of sets of unseen classes, or 0")
@@ -108,8 +108,6 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         init=init,
         attributes=config.attribute_matrix(),
     )
-    out = options.run / EVALUATION
-    out.mkdir(exist_ok=True)
     folds = _folds(learner, config, seeds, out) if options.folds else None
     holdouts = _holdouts(learner, config, options, seeds, out) if options.holdouts else None
     assessment = None if folds or holdouts else _this_run(learner, config, options.run, out)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from serving.errors import RunError
 from serving.log_mel import LogMelConfig
+from serving.new_folder import refuse_unwritable
 from training.data.class_attributes import Attributes, attribute_columns, attribute_matrix
 from training.data.clips import ClipTable
 from training.data.splits import ClassSplit, ClipSplit, split_clips
@@ -118,6 +119,14 @@ class RunConfig:
             return cls(**raw | {"split": split})
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise RunError(f"{path}: not a run's configuration ({error}); train again") from error
+
+
+def evaluation_folder(run: Path) -> Path:
+    """Make the folder of a run's evaluations. UsageError: it cannot be written."""
+    folder = run / EVALUATION
+    refuse_unwritable(folder, "run")
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def load_network(run: Path, config: RunConfig) -> Network:

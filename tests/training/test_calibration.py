@@ -1,15 +1,22 @@
 """training.calibrate: what held-out clips say of probabilities, of unseen labels and of "none of these"."""
 
 import json
+import shutil
 from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
+from serving.errors import RunError
 from serving.zeroshot import unit_rows
+from serving.zeroshot_file import read_zeroshot
 from training.evaluation.cross_fits import CrossFit, CrossFits
 from training.evaluation.open_labels import apply_calibration, calibrate, gini
 from training.prototype_map import ClassSide, prototype_map
+from training.run_folder import RunConfig, load_network
 
 NAMES = [f"class {i}" for i in range(16)]
 
@@ -87,9 +94,66 @@ def test_too_few_classes_get_one_line(run_folder, tmp_path, capsys):
     assert not (run_folder / "evaluation" / "calibration.json").exists()
 
 
-def test_the_scores_of_a_calibration_go_into_the_bundle(run_folder, tmp_path):
-    import shutil
+@pytest.mark.parametrize("command", ["calibrate", "evaluate"])
+def test_a_run_that_cannot_be_written_gets_one_line_before_the_work(run_folder, tmp_path, capsys, command):
+    run = Path(shutil.copytree(run_folder, tmp_path / "run", ignore=shutil.ignore_patterns("evaluation")))
+    (run / "evaluation").write_text("a file in the way")
+    main = import_module(f"training.{command}").main
+    assert main([str(run), "--cache-dir", str(tmp_path / "cache")]) == 2
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert f"{run / 'evaluation'} cannot be written" in error
 
+
+@pytest.fixture(scope="module")
+def run_of_one_fold(tmp_path_factory) -> Path:
+    """A run on ESC-50's layout with eight classes whose clips are all of fold 1."""
+    from training.run import main
+
+    root, rng = tmp_path_factory.mktemp("one-fold"), np.random.default_rng(0)
+    (root / "audio").mkdir()
+    (root / "meta").mkdir()
+    rows = ["filename,fold,target,category,esc10,src_file,take"]
+    for target, name in enumerate(("dog", "rooster", "pig", "cow", "frog", "cat", "hen", "crow")):
+        for number in range(4):
+            wave = 0.3 * np.sin(0.05 * (target + 1) * np.arange(16_000)) + 0.01 * rng.standard_normal(16_000)
+            soundfile.write(root / "audio" / f"1-{target}{number}-A-{target}.wav", wave, 16_000)
+            rows.append(f"1-{target}{number}-A-{target}.wav,1,{target},{name},False,{target}{number},A")
+    (root / "meta" / "esc50.csv").write_text("\n".join(rows) + "\n")
+    flags = f"--dataset ESC-50 --data-dir {root} --network yamnet-compact --objective classes --map ridge --epochs 1"
+    flags += f" --vocabulary 0 --batch-size 8 --validation-share 0 --cache-dir {root / 'cache'} --out {root / 'run'}"
+    assert main(flags.split()) == 0
+    return root / "run"
+
+
+@pytest.fixture
+def calibrated(run_of_one_fold, tmp_path, monkeypatch) -> list[str]:
+    """The command's arguments, for a copy of the run; its trainings are left out."""
+    learned = load_network(run_of_one_fold, RunConfig.load(run_of_one_fold))
+    monkeypatch.setattr("training.learner.Learner.learn_aside", lambda *_: learned)
+    run = shutil.copytree(run_of_one_fold, tmp_path / "run")
+    return [str(run), "--cache-dir", str(run_of_one_fold.parent / "cache")]
+
+
+def test_folds_are_drawn_where_the_data_set_has_one_only(calibrated):
+    from training.calibrate import main
+
+    assert main(calibrated) == 0
+    assert read_zeroshot(Path(calibrated[0]) / "zeroshot.npz").threshold is not None
+
+
+def test_scores_are_not_written_beside_a_map_without_the_calibration(calibrated, monkeypatch, capsys):
+    from training.calibrate import main
+
+    def fail(path, save):
+        raise RunError(f"{path}: cannot be written")
+
+    monkeypatch.setattr("training.calibrate.save_whole", fail)
+    assert main(calibrated) == 2
+    assert "zeroshot.npz: cannot be written" in capsys.readouterr().err
+    assert not (Path(calibrated[0]) / "evaluation" / "calibration.json").exists()
+
+
+def test_the_scores_of_a_calibration_go_into_the_bundle(run_folder, tmp_path):
     from export.trained_run import load_scores
 
     run = tmp_path / "run"

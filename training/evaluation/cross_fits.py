@@ -100,10 +100,10 @@ def _placed_by_text(zeroshot: ZeroShot, unseen: NDArray[np.bool_]) -> ZeroShot:
 
 
 def _folds(learner: Learner, labels: NDArray[np.int64], sources: NDArray[np.str_]) -> NDArray[np.int64]:
-    """The recording fold of each clip: the data set's own, or FOLDS drawn so that no source is in two of them."""
-    clips = learner.recordings.table.clips
-    if all(clip.fold is not None for clip in clips):
-        return np.array([clip.fold for clip in clips], np.int64)
+    """The recording fold of each clip: the data set's own if it has several, or FOLDS drawn, no source in two."""
+    own = [clip.fold for clip in learner.recordings.table.clips]
+    if None not in own and len(set(own)) > 1:
+        return np.array(own, np.int64)
     fewest = min(len(np.unique(sources[labels == label])) for label in np.unique(labels))
     if fewest < 2:
         raise DataError("calibration: a class has one source recording only; wanted two or more")
