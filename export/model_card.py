@@ -49,13 +49,10 @@ network has probably heard the sound in AudioSet.
 """
 
 
-def model_card(
-    manifest: Manifest, sizes: dict[str, int], judge: Judge, results: Sequence[ParityResult], trained_on: bool = False
-) -> str:
+def model_card(manifest: Manifest, sizes: dict[str, int], judge: Judge, results: Sequence[ParityResult]) -> str:
     """Describe the model in Markdown: its input and output, training data, scores and parity results.
 
-    sizes       bytes of each file of the bundle
-    trained_on  whether the recordings of the parity check are training recordings
+    sizes   bytes of each file of the bundle
     """
     models = "\n".join(
         f"| {precision} | {name} | {sizes[name] / 1e6:.2f} |" for precision, name in manifest.models.items()
@@ -66,7 +63,7 @@ def model_card(
     license = manifest.license
     if ATTRIBUTION in sizes:
         license += f"; their authors: [{ATTRIBUTION}]({ATTRIBUTION})"
-    recordings = f"{len(judge.samples.counts)} recordings{' of the training data' if trained_on else ''}"
+    recordings = f"{len(judge.samples.counts)} recordings{' of the training data' if judge.trained_on else ''}"
     batches = ", ".join(map(str, BATCHES))
     return f"""# {manifest.network} on {manifest.dataset}
 

@@ -76,7 +76,8 @@ def export(options: Options) -> dict[str, Any]:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns about every optional package
     with new_folder(options.out, options.overwrite, MANIFEST) as folder:
         writer = OnnxWriter(run, options.input.replace("-", "_"), folder)
-        judge = _make_judge(run, clips)
+        held_out = clips and (clips.test or clips.validation)
+        judge = run.judge(clips, len(held_out) if held_out else MAX_CLIPS)
         say(f"exporting {run.config.network.name}, opset {OPSET}")
         results, quantised = _write_models(writer, judge, precisions, clips)
         record = parity_record(judge, results)
@@ -94,8 +95,7 @@ def export(options: Options) -> dict[str, Any]:
         sizes = {
             str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()
         }
-        trained_on_all = clips is not None and not (clips.test or clips.validation)
-        (folder / MODEL_CARD).write_text(model_card(manifest, sizes, judge, results, trained_on_all))
+        (folder / MODEL_CARD).write_text(model_card(manifest, sizes, judge, results))
         write_manifest(folder, manifest)
     _print_tables(judge, results, sizes, writer.nodes)
     say(f"next: python -m demo {options.out}    (in the browser)")
@@ -123,13 +123,6 @@ def _load_clips(run: TrainedRun, precisions: list[str], data_dir: Path | None) -
             )
         run.warn_that_recordings_are_missing()
     return clips
-
-
-def _make_judge(run: TrainedRun, clips: ClipSplit | None) -> Judge:
-    """Use the test clips; without test clips, the validation clips; without both, some training clips."""
-    if clips is None:
-        return run.judge([])
-    return run.judge(clips.test or clips.validation or spread(clips.train, MAX_CLIPS))
 
 
 def _write_models(

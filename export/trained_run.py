@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from export.graph import WaveformEmbedder
 from export.parity.judge import Judge, Reference
-from export.parity.samples import Samples, collect_samples
+from export.parity.samples import Samples, collect_samples, spread
 from serving.audio import Window
 from serving.bundle_files import ATTRIBUTION
 from serving.command_line import say
@@ -100,10 +100,16 @@ class TrainedRun:
         """Print a warning that parity is checked on the probes only."""
         say(f"warning: {self.config.data_dir} does not exist, so parity is checked on probes only; give --data-dir")
 
-    def judge(self, clips: Sequence[LabelledClip]) -> Judge:
-        """A judge that compares runtimes with this network in PyTorch, on the probes and these clips."""
-        samples = collect_samples(self.window, [clip.path for clip in clips], self.labels(clips))
-        return Judge(samples, self.reference(samples), self.zeroshot, self.classify)
+    def judge(self, clips: ClipSplit | None, most: int) -> Judge:
+        """A judge that compares runtimes with this network in PyTorch, on the probes and at most `most` clips.
+
+        clips   test clips are compared; without test clips, validation clips; without both, training clips. None: no
+                clips
+        """
+        held_out = clips and (clips.test or clips.validation)
+        chosen = spread(held_out or clips.train, most) if clips else []
+        samples = collect_samples(self.window, [clip.path for clip in chosen], self.labels(chosen))
+        return Judge(samples, self.reference(samples), self.zeroshot, self.classify, bool(chosen) and not held_out)
 
     def labels(self, clips: Sequence[LabelledClip]) -> list[str]:
         """The class names of clips."""

@@ -111,7 +111,7 @@ def update_card(bundle: Bundle, judge: Judge, results: Sequence[ParityResult]) -
         shutil.copytree(bundle.folder, folder, dirs_exist_ok=True)
         (folder / PARITY).write_text(json.dumps(record, indent=1) + "\n")
         (folder / MODEL_CARD).write_text(model_card(manifest, sizes, judge, results))
-        write_manifest(folder, manifest, manifest.files)  # without the engines, which have side-car files
+        write_manifest(folder, manifest, manifest.files)  # no file that the bundle did not list
 
 
 main = partial(run_command, Options, check_parity, "python -m export.parity")

@@ -44,14 +44,16 @@ class Reference:
 class Judge:
     """The samples, their reference embeddings, and what is computed from embeddings.
 
-    zeroshot   ranks classes for recordings
-    classify   embeddings [n, 128] -> class names by the training head; None without PyTorch
+    zeroshot    ranks classes for recordings
+    classify    embeddings [n, 128] -> class names by the training head; None without PyTorch
+    trained_on  whether the recordings are known to be training recordings
     """
 
     samples: Samples
     reference: Reference
     zeroshot: ZeroShot
     classify: Callable[[NDArray[np.float32]], Sequence[str]] | None = None
+    trained_on: bool = False
 
     def judge(self, runtime: Model, backend: str, precision: str, batch: int) -> "ParityResult":
         """Run the samples in batches of this size and compare the embeddings with the reference."""

@@ -242,6 +242,15 @@ def test_the_card_is_renewed_and_the_bundle_still_opens(precise_bundle, tmp_path
 
 
 @pytest.mark.usefixtures("one_batch_size")
+def test_the_renewed_card_says_that_the_training_data_was_compared(bundle_folder, run_folder, tmp_path, capsys):
+    bundle, run = (Path(shutil.copytree(place, tmp_path / place.name)) for place in (bundle_folder, run_folder))
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"validation_share": 0.0}))
+    passed(capsys, str(bundle), "--run", str(run), "--clips", "3", "--update-card")
+    assert "3 recordings of the training data" in (bundle / "README.md").read_text()
+
+
+@pytest.mark.usefixtures("one_batch_size")
 def test_without_the_flag_the_bundle_is_left_as_it_is(bundle_folder, capsys):
     before = {path: path.read_bytes() for path in bundle_folder.rglob("*") if path.is_file()}
     passed(capsys, str(bundle_folder), "--clips", "0")
