@@ -63,7 +63,7 @@ def model_card(manifest: Manifest, sizes: dict[str, int], judge: Judge, results:
     license = manifest.license
     if ATTRIBUTION in sizes:
         license += f"; their authors: [{ATTRIBUTION}]({ATTRIBUTION})"
-    recordings = f"{len(judge.samples.counts)} recordings{' of the training data' if judge.trained_on else ''}"
+    recordings = f"{len(judge.samples.recordings)} recordings{' of the training data' if judge.trained_on else ''}"
     batches = ", ".join(map(str, BATCHES))
     return f"""# {manifest.network} on {manifest.dataset}
 

@@ -39,6 +39,7 @@ from training.data.clips import LabelledClip
 from training.data.splits import ClipSplit
 from training.networks import EMBEDDING_SIZE
 
+MAX_HELD_OUT = 400  # held-out clips that are compared: as many as a fold of ESC-50 has
 MAX_CLIPS = 64  # spread over all classes: training clips for INT8 calibration, and clips of either part to check INT8
 MAX_WINDOWS = 128  # of these clips, for calibration and for the check
 
@@ -77,7 +78,7 @@ def export(options: Options) -> dict[str, Any]:
     with new_folder(options.out, options.overwrite, MANIFEST) as folder:
         writer = OnnxWriter(run, options.input.replace("-", "_"), folder)
         held_out = clips and (clips.test or clips.validation)
-        judge = run.judge(clips, len(held_out) if held_out else MAX_CLIPS)
+        judge = run.judge(clips, MAX_HELD_OUT if held_out else MAX_CLIPS)
         say(f"exporting {run.config.network.name}, opset {OPSET}")
         results, quantised = _write_models(writer, judge, precisions, clips)
         record = parity_record(judge, results)
@@ -160,7 +161,7 @@ def _int8_windows(run: TrainedRun, clips: ClipSplit) -> tuple[NDArray[np.float32
 
 def _spread_windows(run: TrainedRun, clips: Sequence[LabelledClip]) -> NDArray[np.float32]:
     """At most MAX_WINDOWS windows [n, samples] of these clips, spread evenly."""
-    windows = np.concatenate(list(recording_windows([clip.path for clip in clips], run.window)))
+    windows = np.concatenate([rows for _, rows in recording_windows([clip.path for clip in clips], run.window)])
     return windows[spread(range(len(windows)), MAX_WINDOWS)]
 
 

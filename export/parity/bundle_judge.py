@@ -74,7 +74,7 @@ def judge_stored(bundle: Bundle, recordings: list[Path]) -> Judge:
                 f"{bundle.folder / PROBES}: the probes are not those of this program version; export the run again"
             )
         embeddings, rounding, name = stored["embeddings"], stored["rounding"].tolist(), str(stored["name"])
-    if samples.counts:
+    if samples.recordings:
         fp32 = with_front_end(bundle, OnnxRuntime(bundle.model("fp32"), usable_cores(), ["cpu"]))
         rest = run_in_batches(fp32, samples.windows[samples.n_probes :], 1, "onnxruntime, fp32")
         embeddings = np.concatenate([embeddings, rest])

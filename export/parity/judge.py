@@ -71,7 +71,7 @@ class Judge:
         comparison = compare_rows(self.samples.names, reference, embeddings, bound, rounding)
         faults = list(comparison.faults)
         ranking = neighbours = accuracy = reference_accuracy = None
-        if self.samples.counts and embeddings.shape == reference.shape and np.isfinite(embeddings).all():
+        if self.samples.recordings and embeddings.shape == reference.shape and np.isfinite(embeddings).all():
             before, after = self.samples.pool(reference), self.samples.pool(embeddings)
             best_before, best_after = (self.zeroshot.scores(rows).argmax(axis=1) for rows in (before, after))
             ranking = float(np.mean(best_before == best_after))

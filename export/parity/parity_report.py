@@ -29,7 +29,7 @@ def parity_record(judge: Judge, results: Iterable[ParityResult]) -> dict[str, An
     samples = judge.samples
     return {
         "reference": judge.reference.name,
-        "rows": {"probes": samples.n_probes, "recordings": len(samples.counts), "windows": len(samples.windows)},
+        "rows": {"probes": samples.n_probes, "recordings": len(samples.recordings), "windows": len(samples.windows)},
         "bounds": {name: asdict(bound) for name, bound in BOUNDS.items()},
         "allowance": {
             "or_rounding_times": ROUNDING_FACTOR,

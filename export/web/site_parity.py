@@ -54,11 +54,11 @@ def _judge_files(judge: Judge, page: SitePage, paths: Sequence[Path], backend: s
     """Judge the way from a sound file to its embedding."""
     n_probes = judge.samples.n_probes
     parts = [judge.reference.embeddings[:n_probes]]  # the other comparisons judge the probes, which are no files
-    for path, count in zip(track(paths, "files in the browser"), judge.samples.counts, strict=True):
-        rows = page.embed_file(path)
+    for path, recording in zip(track(paths, "files in the browser"), judge.samples.recordings, strict=True):
+        rows, count = page.embed_file(path), recording.count
         if len(rows) != count:
             raise ParityError(f"{path.name}: the page cuts {len(rows)} windows, wanted {count}; nothing was written")
-        parts.append(rows)
+        parts.append(rows[recording.taken])
     return judge.judge_rows(np.concatenate(parts), f"{backend}, files", precision, 1, file_bound(precision))
 
 

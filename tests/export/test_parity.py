@@ -17,6 +17,8 @@ from safetensors.numpy import load_file, save_file
 
 from export.parity.__main__ import main
 from export.parity.bundle_judge import judge_stored
+from export.parity.samples import collect_samples
+from serving.audio import Window, cut_windows, level_dbfs
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.bundle import open_bundle
 from serving.bundle_files import PRECISIONS
@@ -221,6 +223,28 @@ def test_recordings_are_compared_by_the_embeddings_that_classify_ranks(bundle_fo
     similarities = dict(zip([name for name, _ in ranking], ranking.similarities, strict=True))
     wanted = [similarities[name] for name in embedder.zeroshot.class_names]
     np.testing.assert_allclose(embedder.zeroshot.similarities(pooled[None])[0], wanted, atol=1e-4)
+
+
+def test_of_long_recordings_some_windows_are_held_and_of_short_ones_all(tmp_path, monkeypatch):
+    window, rng = Window(16_000, 16_000, 15_000), np.random.default_rng(0)
+    waves = [0.1 * rng.standard_normal(seconds * 16_000).astype(np.float32) for seconds in (3, 300)]
+    paths = [tmp_path / "short.wav", tmp_path / "long.wav"]
+    for path, wave in zip(paths, waves, strict=True):
+        soundfile.write(path, wave, 16_000, subtype="FLOAT")
+    monkeypatch.setattr("export.parity.samples.MAX_SECONDS", 20.0)
+    samples = collect_samples(window, paths)
+    short, long = samples.recordings
+    cut = [cut_windows(wave, window) for wave in waves]
+    assert (short.count, long.count) == tuple(map(len, cut))
+    assert short.taken == [0, 1, 2]
+    assert len(long.taken) == 10  # half of the limit, for there are two recordings
+    assert long.taken[0] == 0
+    assert long.taken[-1] > 280
+    assert max(np.diff(long.taken)) <= 2 * min(np.diff(long.taken))
+    held = np.concatenate([cut[0], cut[1][long.taken]])
+    np.testing.assert_array_equal(samples.windows[samples.n_probes :], held)
+    assert [*short.levels_dbfs, *long.levels_dbfs] == [level_dbfs(each) for each in held]
+    assert samples.names[-1] == f"long.wav, window {long.taken[-1] + 1}"
 
 
 @pytest.mark.usefixtures("one_batch_size")

@@ -5,7 +5,7 @@ import pytest
 
 from export.parity.comparison import BOUNDS, NEIGHBOURS, Bound, compare_rows, neighbours_kept
 from export.parity.judge import Judge, Reference, run_in_batches
-from export.parity.samples import Samples
+from export.parity.samples import SampledRecording, Samples
 from serving.log_mel import LogMelConfig
 from serving.probes import probe_windows
 from serving.zeroshot import ZeroShot
@@ -104,7 +104,7 @@ def judge_of(rows: np.ndarray) -> Judge:
     """Rows that are recordings of one window each, ranked among 8 classes along the first axes."""
     names = [f"row {i}" for i in range(len(rows))]
     windows = np.arange(len(rows), dtype=np.float32)[:, None]
-    samples = Samples(names, windows, 0, [1] * len(rows), [0.0] * len(rows), [])
+    samples = Samples(names, windows, 0, [SampledRecording(1, [0], [0.0])] * len(rows), [])
     axes = np.eye(8, 128, dtype=np.float32)
     zeroshot = ZeroShot(
         np.zeros(128, np.float32), np.eye(128, dtype=np.float32), list("abcdefgh"), axes, np.ones(8, bool), 1.0
