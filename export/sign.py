@@ -62,12 +62,15 @@ def make_key(path: Path) -> dict[str, Any]:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     except ImportError as error:
         raise UsageError(INSTALL) from error
+    public_path = path.with_name(path.name + ".pub")
+    for file in (path, public_path):  # both first: a private key without its public one would be in the way
+        if os.path.lexists(file):
+            raise UsageError(f"--new-key: {file}: exists already; give another name")
     key = Ed25519PrivateKey.generate()
     secret = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    public_path = path.with_name(path.name + ".pub")
     try:
         for file, content, mode in ((path, secret, 0o600), (public_path, public, 0o644)):
             with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as opened:

@@ -43,8 +43,17 @@ def test_a_private_key_can_be_read_by_its_owner_alone_and_is_never_overwritten(s
     assert stat.S_IMODE((signed / "team.key").stat().st_mode) == 0o600
     before = (signed / "team.key").read_bytes()
     assert main(["--new-key", str(signed / "team.key")]) == 2
-    assert "File exists" in capsys.readouterr().err
+    assert "team.key: exists already" in capsys.readouterr().err
     assert (signed / "team.key").read_bytes() == before
+
+
+def test_a_public_key_in_the_way_leaves_no_private_key_behind(tmp_path, capsys):
+    (tmp_path / "team.key.pub").write_text("a key")
+    for _ in range(2):
+        assert main(["--new-key", str(tmp_path / "team.key")]) == 2
+        assert "team.key.pub: exists already" in capsys.readouterr().err
+    (tmp_path / "team.key.pub").unlink()
+    assert main(["--new-key", str(tmp_path / "team.key")]) == 0
 
 
 def test_a_bundle_of_another_key_is_refused(signed):
