@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -88,7 +89,8 @@ def _sources() -> list[Path]:
 
 
 def _hash_of(paths: list[Path]) -> str:
-    contents = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    names = [Path(os.path.relpath(path, WEB)).as_posix() for path in paths]
+    contents = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in zip(names, paths, strict=True)}
     return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
 
 

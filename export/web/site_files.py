@@ -204,7 +204,8 @@ def _add_examples(folder: Path, examples: Path | None) -> list[dict[str, Any]]:
     (folder / "sounds").mkdir()
     listed = []
     for path in found[:MAX_EXAMPLES]:
-        name = f"{path.stem}-{hashlib.sha256(path.read_bytes()).hexdigest()[:10]}{path.suffix}"
+        # Without the file's own name, in which # and % would mean something else in a URL.
+        name = f"{hashlib.sha256(path.read_bytes()).hexdigest()[:10]}{path.suffix}"
         shutil.copyfile(path, folder / "sounds" / name)
         labels = fitting.get(path.stem, [])
         listed.append({"url": f"sounds/{name}", "name": path.stem.replace("_", " "), "labels": labels})

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import onnx
@@ -21,8 +22,11 @@ from demo.bundle_choice import FROM_SCRATCH
 from export.web import page_build
 from export.web.__main__ import EXAMPLES, main
 from export.web.browser import open_site
+from export.web.packing import SUFFIX
 from export.web.page_build import WEB, build_page
+from export.web.site_files import RUNTIMES, write_site_files
 from serving import headless_chromium
+from serving.bundle import open_bundle
 from serving.bundle_files import TEXT_CONFIG
 from serving.embedder import Embedder
 from serving.errors import BackendError, UsageError
@@ -297,6 +301,48 @@ def test_without_nodejs_an_unbuilt_page_is_one_line(tmp_path, capsys, monkeypatc
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("error: the page is not built, and Node.js with npm is not installed; install Node.js 20.19")
     assert not (tmp_path / "site").exists()
+
+
+def test_a_change_in_one_of_two_sources_with_the_same_name_builds_the_page_again(tmp_path, monkeypatch):
+    for place in ("one", "two"):
+        (tmp_path / "src" / place).mkdir(parents=True)
+        (tmp_path / "src" / place / "sound.ts").write_text(place)
+    (tmp_path / "package-lock.json").write_text("{}")
+    built = []
+
+    def run_npm(purpose, *arguments):
+        built.append(arguments[0])
+        (tmp_path / "dist").mkdir(exist_ok=True)
+        (tmp_path / "node_modules").mkdir(exist_ok=True)
+
+    monkeypatch.setattr(page_build, "WEB", tmp_path)
+    monkeypatch.setattr(page_build, "run_npm", run_npm)
+    for _ in range(2):
+        build_page()
+    assert built == ["ci", "run"]
+    (tmp_path / "src" / "one" / "sound.ts").write_text("changed")
+    build_page()
+    assert built == ["ci", "run", "run"]
+
+
+def test_an_example_with_any_name_has_an_address_that_means_itself(tmp_path):
+    page, examples = tmp_path / "page", tmp_path / "examples"
+    (page / "runtime").mkdir(parents=True)
+    for name in ("service-worker.js", "licences.txt", *(f"runtime/{stem}.mjs" for stem in RUNTIMES.values())):
+        (page / name).write_text("")
+    for stem in RUNTIMES.values():
+        (page / "runtime" / f"{stem}.wasm{SUFFIX}").write_bytes(b"")
+    examples.mkdir()
+    for i, name in enumerate(("a#1.wav", "50%.wav", "a b?.wav")):
+        soundfile.write(examples / name, np.full(800, 0.1 * i), RATE_HZ)
+    (tmp_path / "site").mkdir()
+    write_site_files(tmp_path / "site", page, open_bundle(FROM_SCRATCH), "fp32", False, examples)
+    listed = json.loads((tmp_path / "site" / "site.json").read_text())["examples"]
+    assert {each["name"] for each in listed} == {"a#1", "50%", "a b?"}
+    for each in listed:
+        assert quote(each["url"]) == each["url"]
+        assert (tmp_path / "site" / each["url"]).is_file()
+        assert f'"{each["url"]}"' in (tmp_path / "site" / "service-worker.js").read_text()
 
 
 @pytest.mark.usefixtures("built_page")
