@@ -125,6 +125,10 @@ def _choose(options: Options, licences: dict[str, ClipLicence]) -> _Selection:
             if licence not in options.keep:
                 chosen.left_out[licence] += 1
                 continue
+            if not row["target"].isdecimal():
+                raise DataError(
+                    f"{root / TABLE}, row {number}: target is {row['target']!r}; wanted a whole number; correct the row"
+                )
             path = root / "audio" / row["filename"]
             if Path(row["filename"]).name != row["filename"] or not path.is_file():
                 raise DataError(f"{root / TABLE}, row {number}: {path} is missing; fetch it again or remove the row")

@@ -56,6 +56,15 @@ def test_a_licence_that_no_clip_has_is_refused_before_anything_is_written(two_da
     assert not (tmp_path / "free").exists()
 
 
+def test_a_target_that_is_no_number_is_named_with_its_row(two_data_sets, tmp_path, capsys):
+    table = tmp_path / "second" / "meta" / "esc50.csv"
+    table.write_text(table.read_text().replace("1-2-A-10.flac,1,10,", "1-2-A-10.flac,1,ten,"))
+    assert main(two_data_sets) == 2
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert f"{table}, row 3: target is 'ten'; wanted a whole number" in error
+    assert not (tmp_path / "free").exists()
+
+
 def test_licences_are_read_from_a_csv_file_too(tmp_path):
     path = tmp_path / "licences.csv"
     path.write_text("clip,licence,author,title,url\n1-1-A,CC0,Ann,Bark,http://example.org/1/\n")
