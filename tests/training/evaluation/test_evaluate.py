@@ -215,13 +215,13 @@ def test_unseen_classes_are_never_trained_on(run, tmp_path, monkeypatch):
     assert [path.name for path in part.parent.iterdir() if path.suffix != ".lock"] == [part.name]  # no network stays
 
 
-def test_evaluations_of_several_seeds_at_the_same_time_do_not_meet(run, tmp_path, monkeypatch):
+def test_evaluations_of_several_seeds_at_the_same_time_do_not_meet(run, learned, monkeypatch):
     from training.fit.loop import _Training
 
-    alone, both = (Path(shutil.copytree(run, tmp_path / name)) for name in ("alone", "both"))
+    alone, both = (Path(shutil.copytree(run, learned / name)) for name in ("alone", "both"))
     for out in (alone, both):
         shutil.rmtree(out / "evaluation", ignore_errors=True)
-    arguments, save, others = [*cache(run), "--holdouts", "1", "--unseen-classes", "2", "--seeds"], _Training.save, [1]
+    arguments, save, others = [*cache(both), "--holdouts", "1", "--unseen-classes", "2", "--seeds"], _Training.save, [1]
     assert evaluate([str(alone), *arguments, "0"]) == 0
 
     def save_beside_another(self, history, folder):
