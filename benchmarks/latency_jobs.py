@@ -16,7 +16,7 @@ from serving.bundle import Bundle
 from serving.bundle_files import BF16
 from serving.embedder import Embedder
 from serving.errors import BackendError, UnheardError
-from serving.pooling import pool_clips
+from serving.pooling import pool
 
 COMMON_STAGES = ("decode", "resample", "pooling")  # they do not depend on backend, precision or threads
 
@@ -142,7 +142,7 @@ def _common_jobs(embedder: Embedder, clips: StagedClips, batch: int) -> dict[Sta
     return {
         StageKey("decode", batch): TimedJob(clips.pick(clips.encoded, batch), decode),
         StageKey("resample", batch): TimedJob(clips.pick(clips.decoded, batch), resample),
-        StageKey("pooling", batch): TimedJob(prepare_rows, lambda given: pool_clips(*given)),
+        StageKey("pooling", batch): TimedJob(prepare_rows, lambda given: _pool_clips(*given)),
     }
 
 
@@ -165,4 +165,9 @@ def embed_encoded(embedder: Embedder, encoded: Sequence[bytes]) -> NDArray[np.fl
     window = embedder.manifest.window
     windows = [Recording.from_bytes(data, "clip", window.rate_hz).windows(window) for data in encoded]
     rows = embedder.run(np.concatenate(windows))  # [n_windows of all files, 128]
-    return pool_clips(rows, [len(part) for part in windows])
+    return _pool_clips(rows, [len(part) for part in windows])
+
+
+def _pool_clips(rows: NDArray[np.float32], counts: Sequence[int]) -> NDArray[np.float32]:
+    """Each clip's mean [n_clips, 128] of the rows of its windows, `counts` of each, clip after clip."""
+    return np.stack([pool(clip) for clip in np.split(rows, np.cumsum(counts)[:-1])])

@@ -1,7 +1,5 @@
 """A clip's embedding from the embeddings of its windows."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -23,13 +21,3 @@ def pool_heard(rows: NDArray[np.float32], levels_dbfs: ArrayLike) -> NDArray[np.
     """
     heard = np.asarray(levels_dbfs) >= SILENT_DBFS
     return pool(rows[heard] if heard.any() else rows)
-
-
-def pool_clips(rows: NDArray[np.float32], counts: Sequence[int]) -> NDArray[np.float32]:
-    """Pool the windows of several clips, whose rows follow each other.
-
-    rows     [n_windows of all clips, 128]
-    counts   number of windows of each clip
-    returns  [n_clips, 128] float32
-    """
-    return np.stack([pool(clip) for clip in np.split(rows, np.cumsum(counts)[:-1])])

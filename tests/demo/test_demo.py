@@ -88,7 +88,10 @@ def address(talking, bundle_folder, library, without_torch, tmp_path_factory):
     process, address = start_demo(without_torch, log, talking.bundle.folder, bundle_folder, "--library", library)
     yield address
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
+    try:
+        process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert "Traceback" not in log.read_text()
 
 

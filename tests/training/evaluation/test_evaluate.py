@@ -388,7 +388,11 @@ def test_trainings_that_share_a_cache_take_turns(folder, tmp_path):
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_environment())
         for command in commands
     ]
-    outputs = [process.communicate(timeout=300) for process in running]
+    try:
+        outputs = [process.communicate(timeout=300) for process in running]
+    finally:
+        for process in running:
+            process.kill()
     assert [process.returncode for process in running] == [0, 0], outputs
     told = "".join(error for _, error in outputs)
     assert told.count("the acoustic vocabulary first") == 1
