@@ -271,7 +271,11 @@ def test_a_command_that_is_ended_leaves_no_index(tmp_path, ending, code, left):
     rng = np.random.default_rng(0)
     source = write_parquet(tmp_path / "x.parquet", rng.standard_normal((40_000, 128)).astype(np.float32))
     command = [sys.executable, "-m", "serving.index", str(source), "--out", str(tmp_path / "x.index")]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+
+    def as_in_a_terminal() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored
+
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=as_in_a_terminal) as process:
         ends = time.monotonic() + 60
         while not list(tmp_path.glob(".x.index-*/rows.arrow")):  # it has begun
             assert time.monotonic() < ends
