@@ -50,11 +50,13 @@ def right_label(library: Library, row: int) -> int:
 def test_answers_teach_the_labels_at_once(scratch, library):
     """The visitor means other sounds by the labels than their words say."""
     session = begin(scratch, LABELS, library)
+    before = session.taught.scores(library.embeddings).argmax(axis=1)
+    rights = np.array([right_label(library, row) for row in range(len(library))])
+    meant = min(range(3), key=lambda shift: (before == (rights + shift) % 3).mean())
 
     def kind_of(library: Library, row: int) -> int:
-        return (right_label(library, row) + 1) % 3
+        return (right_label(library, row) + meant) % 3
 
-    before = session.taught.scores(library.embeddings).argmax(axis=1)
     truth = np.array([kind_of(library, row) for row in range(len(library))])
     asked = []
     for _ in range(9):
@@ -160,7 +162,7 @@ def test_a_class_of_the_bundle_that_takes_the_answered_sounds_is_named(library, 
     """The bundle was taught these sounds under other names before."""
     files = [library.root / path for path in dict.fromkeys(library.paths)]
     old = {f"old {kind}": [path for path in files if path.parent.name == kind] for kind in ("tone", "noise", "clicks")}
-    session = begin(scratch.teach(old), LABELS, library)
+    session = begin(scratch.teach(old, {name: name for name in old}), LABELS, library)
     for _ in range(len(library)):
         session = session.answered(right_label(library, session.current or 0))
     rivals = session.rivals

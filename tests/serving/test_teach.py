@@ -141,7 +141,7 @@ def test_a_taught_bundle_is_whole_and_comparable_with_its_source(taught_folder):
     assert "## Taught by examples" in card
     assert "| my tone | 4 | 4 | 4 | 100.0% | none | none |" in card
     assert taught.manifest.scores["taught_accuracy"] == 1.0
-    assert taught.manifest.scores["folds_accuracy"] == source.manifest.scores["folds_accuracy"]
+    assert taught.manifest.scores["seen_accuracy"] == source.manifest.scores["seen_accuracy"]
 
 
 def test_a_taught_bundle_labels_recordings(taught_folder, lesson_folder, tmp_path):
