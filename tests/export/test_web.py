@@ -89,7 +89,10 @@ def chromium(browser_here) -> Iterator[object]:
 
 @contextmanager
 def visit(chromium, address: str, width: int = 1280, height: int = 900) -> Iterator[object]:
-    """A tab of a new visitor, which no request leaves the origin from and which leaves no error on the console."""
+    """A tab of a new visitor, which no request leaves the origin from and which leaves no error on the console.
+
+    The page's policy forbids eval, by which Playwright repeats an expression: wait for functions, "() => ...".
+    """
     context = chromium.new_context(viewport={"width": width, "height": height})
     page = context.new_page()
     errors: list[str] = []
@@ -181,9 +184,9 @@ def test_a_visitor_names_an_example_a_file_and_other_labels(site, chromium, tmp_
     with serve_folder(site) as server, visit(chromium, server.address) as page:
         page.get_by_role("button", name="helicopter", exact=True).click()
         assert bars(page)[0][0] == "helicopter"
-        page.wait_for_function("document.querySelector('#picture img')?.naturalWidth > 100")
+        page.wait_for_function("() => document.querySelector('#picture img')?.naturalWidth > 100")
         page.locator("#labels-name textarea").fill("rain\nsneezing")
-        page.wait_for_function("document.querySelectorAll('#ranking .bars li').length === 2")
+        page.wait_for_function("() => document.querySelectorAll('#ranking .bars li').length === 2")
         page.locator("#labels-name textarea").fill("a washing machine")
         page.wait_for_selector("#ranking [role=alert] >> text=no text model")
         page.locator("#labels-name textarea").fill("")
@@ -204,7 +207,7 @@ def test_a_long_file_is_answered_by_what_is_heard_when_and_a_click_plays(site, c
         page.wait_for_selector("#picture img")
         starts = page.locator("#ranking [data-seek]").evaluate_all("nodes => nodes.map(node => node.dataset.seek)")
         page.locator("#ranking .heard button").last.click()
-        page.wait_for_function(f"document.querySelector('audio').currentTime >= {starts[-1]}")
+        page.wait_for_function(f"() => document.querySelector('audio').currentTime >= {starts[-1]}")
 
 
 @pytest.mark.browser
