@@ -77,8 +77,7 @@ def export(options: Options) -> dict[str, Any]:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns about every optional package
     with new_folder(options.out, options.overwrite, MANIFEST) as folder:
         writer = OnnxWriter(run, options.input.replace("-", "_"), folder)
-        held_out = clips and (clips.test or clips.validation)
-        judge = run.judge(clips, MAX_HELD_OUT if held_out else MAX_CLIPS)
+        judge = run.judge(clips, MAX_HELD_OUT if clips and clips.held_out else MAX_CLIPS)
         say(f"exporting {run.config.network.name}, opset {OPSET}")
         results, quantised = _write_models(writer, judge, precisions, clips)
         record = parity_record(judge, results)

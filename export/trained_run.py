@@ -103,13 +103,11 @@ class TrainedRun:
     def judge(self, clips: ClipSplit | None, most: int) -> Judge:
         """A judge that compares runtimes with this network in PyTorch, on the probes and at most `most` clips.
 
-        clips   test clips are compared; without test clips, validation clips; without both, training clips. None: no
-                clips
+        clips   those that are held out are compared; without any, training clips. None: no clips
         """
-        held_out = clips and (clips.test or clips.validation)
-        chosen = spread(held_out or clips.train, most) if clips else []
+        chosen = spread(clips.held_out or clips.train, most) if clips else []
         samples = collect_samples(self.window, [clip.path for clip in chosen], self.labels(chosen))
-        return Judge(samples, self.reference(samples), self.zeroshot, self.classify, bool(chosen) and not held_out)
+        return Judge(samples, self.reference(samples), self.zeroshot, self.classify, bool(clips and not clips.held_out))
 
     def labels(self, clips: Sequence[LabelledClip]) -> list[str]:
         """The class names of clips."""

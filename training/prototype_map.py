@@ -159,7 +159,8 @@ def choose_strength(classes: ClassSide, train: Labelled) -> tuple[float, float]:
     if len(heard) < FEWEST_CLASSES or np.count_nonzero(counts > 1) <= n_pseudo:  # a draw may have no seen clip to score
         return DEFAULT_STRENGTH, 0.0
     draws = {
-        strength: [_draw(classes, train, heard, strength, number) for number in range(DRAWS)] for strength in STRENGTHS
+        strength: [_draw(classes, train, heard, n_pseudo, strength, number) for number in range(DRAWS)]
+        for strength in STRENGTHS
     }
     accuracies = {
         strength: np.mean([zsl(draw.scores, draw.labels, draw.seen) for draw in drawn])
@@ -176,10 +177,12 @@ def draw_sizes(n_classes: int) -> tuple[int, int]:
     return n_classes - n_pseudo, n_pseudo
 
 
-def _draw(classes: ClassSide, train: Labelled, heard: NDArray[np.int64], strength: float, number: int) -> _Draw:
+def _draw(
+    classes: ClassSide, train: Labelled, heard: NDArray[np.int64], n_pseudo: int, strength: float, number: int
+) -> _Draw:
     rng = np.random.default_rng(number)  # the same draws for each lambda
     embeddings, labels = train
-    pseudo = rng.permutation(heard)[: draw_sizes(len(heard))[1]]
+    pseudo = rng.permutation(heard)[:n_pseudo]
     of_pseudo = np.isin(labels, pseudo)
     chance = rng.random(len(labels))
     for label in heard:  # one clip of each class is kept for the fit

@@ -65,6 +65,11 @@ class ClipSplit:
     validation: tuple[LabelledClip, ...]
     test: tuple[LabelledClip, ...]
 
+    @property
+    def held_out(self) -> tuple[LabelledClip, ...]:
+        """The test clips; without test clips, the validation clips."""
+        return self.test or self.validation
+
 
 def split_names(dataset: str) -> list[str]:
     """The names of a data set's class splits."""
