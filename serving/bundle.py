@@ -94,7 +94,11 @@ def open_bundle(folder: str | Path, trusted: Sequence[Path] = ()) -> Bundle:
              it is not signed by a trusted key
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    try:
+        is_folder = folder.is_dir()
+    except OSError as error:  # the path is too long, or leads through a folder that is closed to this user
+        raise BundleError(f"{folder}: cannot be opened ({error.strerror}); give another path") from error
+    if not is_folder:
         raise BundleError(f"{folder}: no such bundle folder; make it with: {EXPORT_COMMAND}")
     manifest = _read_manifest(folder, trusted)
     for name in manifest.files:

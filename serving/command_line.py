@@ -24,7 +24,12 @@ from serving.errors import UnheardError
 Options = TypeVar("Options")
 KINDS = {"FLOAT": "a number with a decimal point", "INT": "a whole number"}  # of values, by tyro's names
 # The way out of errors of paths that flags give: Path.exists, is_file and is_dir raise these, and are False for others.
-PATH_ERRORS = {errno.ENAMETOOLONG: "give a shorter path", errno.EACCES: "correct the permissions, or give another path"}
+PATH_ERRORS = {
+    errno.ENAMETOOLONG: "give a shorter path",
+    errno.EACCES: "correct the permissions, or give another path",
+    errno.ELOOP: "give another path",
+}
+SYMLINK_LOOP = "Symlink loop from "  # RuntimeError of Path.resolve before Python 3.13
 
 # Tables for people go to stdout (console); progress and warnings to stderr (progress_console).
 console = Console()
@@ -68,11 +73,11 @@ def run_command(
     except UnheardError as error:
         print(f"error: {_with_flag(str(error), type(options), given)}", file=sys.stderr)
         return error.exit_code
-    except OSError as error:
-        if error.errno not in PATH_ERRORS or not isinstance(error.filename, str | os.PathLike):
+    except (OSError, RuntimeError) as error:
+        reason = _path_error(error)
+        if reason is None:
             raise
-        way_out = PATH_ERRORS[error.errno]
-        print(f"error: {error.filename}: cannot be used ({error.strerror}); {way_out}", file=sys.stderr)
+        print(f"error: {reason}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -80,6 +85,17 @@ def run_command(
     if result is not None:
         print(json.dumps(result), flush=True)
     return 0
+
+
+def _path_error(error: OSError | RuntimeError) -> str | None:
+    """What is wrong with a path, in one line; None: another error."""
+    if isinstance(error, RuntimeError):
+        message = str(error)
+        path = message.removeprefix(SYMLINK_LOOP).strip("'\"")
+        return f"{path}: is a loop of links; give another path" if message.startswith(SYMLINK_LOOP) else None
+    if error.errno not in PATH_ERRORS or not isinstance(error.filename, str | os.PathLike):
+        return None
+    return f"{error.filename}: cannot be used ({error.strerror}); {PATH_ERRORS[error.errno]}"
 
 
 def _with_flag(message: str, options_type: type, argv: Sequence[str]) -> str:

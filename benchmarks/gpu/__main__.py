@@ -136,13 +136,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="few repeats and small batches: to try the program")
     options = parser.parse_args(argv)
     gpus = gpu_names()
-    outcomes = measure(options, gpus)
     out = options.out or (PAGE if gpus and options.device == "cuda" and not options.quick else None)
+    if out is not None and (reason := unwritable(out)):  # before the work instead of after it
+        print(f"error: --out: {out} cannot be written ({reason}); give another path", file=sys.stderr)
+        return 2
+    outcomes = measure(options, gpus)
     if out is not None:
         write_page(out, gpus, [asdict(each) for each in outcomes], options.device)
     done = sum(not each.why for each in outcomes)
     print(json.dumps({"out": out and str(out), "gpus": gpus, "pieces": len(outcomes), "done": done}))
     return 0
+
+
+def unwritable(page: Path) -> str | None:
+    """Why a page cannot be written; None: it can. Its folder is made."""
+    if page.is_dir():
+        return "it is a folder"
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=page.parent):
+            return None
+    except OSError as error:
+        return error.strerror
 
 
 def measure(options: argparse.Namespace, gpus: list[str]) -> list[Outcome]:

@@ -10,21 +10,22 @@ from benchmarks.gpu.scaling import measured_parts, scaling_tables
 
 
 def write_page(path: Path, gpus: Sequence[str], outcomes: Sequence[dict[str, Any]], device: str = "cuda") -> None:
-    """Write the page, and a PNG beside it for each table that has a plot.
+    """Write the page into a folder that exists, and a PNG beside it for each table that has a plot.
 
     outcomes   as `benchmarks.gpu.__main__.Outcome`, as dicts
     device     on which the pieces ran: cuda or cpu
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     lines = ["# What a GPU gives", ""]
     lines += [f"Measured by `make gpu` on {time.strftime('%Y-%m-%d')}. {_machine(gpus)}", ""]
     if device == "cpu":
         lines += ["**Run on the CPU, to try the program: nothing here is a number of a GPU.**", ""]
     tables = [table for outcome in outcomes for table in outcome["tables"]]
+    pictures = 0
     for outcome in outcomes:
         for table in outcome["tables"]:
             lines += table_lines(table)
-            if table.get("plot") and (picture := _draw(table["plot"], path, len(lines))):
+            if table.get("plot") and (picture := _draw(table["plot"], path, pictures + 1)):
+                pictures += 1
                 lines += [f"![{table['plot']['title']}]({picture.name})", ""]
         if outcome["error_lines"]:
             lines += [f"{outcome['title']}: {outcome['error_lines']} lines of cuDNN or ONNX Runtime on stderr.", ""]

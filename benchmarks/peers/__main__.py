@@ -22,7 +22,7 @@ import tyro
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from benchmarks.inputs import bundle_name, check_range, input_clips, open_bundles, parse_names
+from benchmarks.inputs import InputClips, bundle_name, check_range, input_clips, open_bundles, parse_names
 from benchmarks.peers.peer import PACKAGES, Peer, PeerSetting, open_peers
 from benchmarks.peers.peer_rows import (
     SETTLING,
@@ -40,10 +40,11 @@ from serving.command_line import run_command
 from serving.cores import usable_cores
 from serving.cosine import worst_cosine
 from serving.embedder import Embedder
-from serving.errors import BackendError
+from serving.errors import BackendError, UsageError
 
 LEAST_COSINE = 0.999  # of a clip's embedding in a batch with that of the same clip alone
 COMPARED_CLIPS = 3
+PATCH_SECONDS = 0.96  # a window of the other packages
 IN_A_ROW = 8  # single clips of a peer in each round
 WARM_UP = 2  # rounds of single clips; bulk jobs run twice before they are timed
 
@@ -82,11 +83,20 @@ def check_options(options: Options) -> tuple[tuple[Bundle, ...], list[str]]:
         ("--bulk-seconds", options.bulk_seconds, 0, 600),
         ("--rounds", options.rounds, 1, 10_000),
         ("--repeats", options.repeats, 1, 10**6),
-        ("--seconds", options.seconds, 1, 600),  # the others need a patch of 0.96 s,
+        ("--seconds", options.seconds, 1, 600),
         ("--threads", options.threads, 1, 1024),
     ):
         check_range(flag, value, least, most)
     return bundles, parse_names("--families", options.families or ",".join(PACKAGES), list(PACKAGES))
+
+
+def refuse_short_recordings(clips: InputClips) -> None:
+    """UsageError: a clip is shorter than the window of the other packages, which they do not pad to its length."""
+    for name, (wave, rate_hz) in zip(clips.encoded, clips.decode(), strict=True):
+        if (seconds := len(wave) / rate_hz) < PATCH_SECONDS:
+            raise UsageError(
+                f"--recordings: {name}: lasts {seconds:.2f} s; wanted {PATCH_SECONDS:g} s or more: give another folder"
+            )
 
 
 def compare_with_bundle(peer: Peer, paths: Sequence[Path]) -> float | None:
@@ -132,6 +142,7 @@ def measure_peers(options: Options) -> dict[str, Any]:
     bundles, families = check_options(options)
     threads = options.threads or usable_cores()
     clips = input_clips(options.recordings, options.seconds, options.clips)
+    refuse_short_recordings(clips)
     study = Study("peers", options.out)
     with clips.as_files(options.clips) as paths, threadpool_limits(threads):
         peers, absent = open_peers(PeerSetting(threads, paths[0], bundles, study.host.gpus), families)

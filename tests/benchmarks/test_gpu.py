@@ -40,6 +40,14 @@ def test_it_starts_with_no_package_installed(tmp_path):
     assert "GPU: none here" in page.read_text()
 
 
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(gpu, "measure", lambda *_: pytest.fail("it measured"))
+    (tmp_path / "file").touch()
+    for page, reason in ((tmp_path, "it is a folder"), (tmp_path / "file" / "gpu.md", "File exists")):
+        assert gpu.main(["--out", str(page)]) == 2
+        assert capsys.readouterr().err == f"error: --out: {page} cannot be written ({reason}); give another path\n"
+
+
 @pytest.mark.parametrize(
     ("work", "why"),
     [

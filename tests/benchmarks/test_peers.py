@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 
 from benchmarks.bundle_parts import count_work, front_end_graph, network_graph
-from benchmarks.inputs import input_clips
+from benchmarks.inputs import input_clips, synthesise_clip
 from benchmarks.peers import peer as peer_module
 from benchmarks.peers.__main__ import Options, compare_with_bundle, main, time_peers
 from benchmarks.peers.peer import Computation, two_part_peer
@@ -72,6 +72,15 @@ def test_wrong_flags_exit_2_with_one_line_and_leave_nothing(flags, words, bundle
     assert printed.err.count("\n") == 1
     assert printed.out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_recordings_shorter_than_the_others_window_are_refused(bundle_folder, tmp_path, capsys):
+    sounds = tmp_path / "sounds"
+    sounds.mkdir()
+    (sounds / "click.wav").write_bytes(synthesise_clip(0.5, np.random.default_rng(0)))
+    assert main([str(bundle_folder), "--recordings", str(sounds), "--out", str(tmp_path / "peers")]) == 2
+    assert "click.wav: lasts 0.50 s; wanted 0.96 s or more: give another folder" in capsys.readouterr().err
+    assert not (tmp_path / "peers").exists()
 
 
 def test_the_network_alone_after_the_front_end_alone_is_the_model(bundle_folder, tmp_path):

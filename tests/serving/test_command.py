@@ -12,7 +12,7 @@ import pytest
 
 from demo.bundle_choice import FROM_SCRATCH
 from demo.examples import EXAMPLE_SOUNDS
-from serving.doctor.__main__ import main as doctor
+from training.evaluate import main as evaluate
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = 40
@@ -116,9 +116,23 @@ def test_a_path_in_a_folder_that_may_not_be_searched_is_told_in_one_line(tmp_pat
     if user == 0:  # whom no permissions stop
         os.seteuid(65_534)
     try:
-        assert doctor([str(tmp_path / "closed" / "bundle")]) == 2
+        assert evaluate([str(tmp_path / "closed" / "run")]) == 2
     finally:
         os.seteuid(user)
     (line,) = capsys.readouterr().err.splitlines()
     way_out = "cannot be used (Permission denied); correct the permissions, or give another path"
-    assert line == f"error: {tmp_path / 'closed' / 'bundle'}: {way_out}"
+    assert line == f"error: {tmp_path / 'closed' / 'run' / 'config.json'}: {way_out}"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["training.run", "--data-dir", ".", "--out", "loop"], ["serving.index", "x.parquet", "--out", "loop"]],
+    ids=" ".join,
+)
+def test_a_loop_of_links_is_told_in_one_line(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    name, *arguments = command
+    assert importlib.import_module(name).main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"error: {tmp_path / 'loop'}: is a loop of links; give another path"

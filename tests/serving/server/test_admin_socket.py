@@ -92,6 +92,8 @@ def test_a_refused_bundle_leaves_the_present_one_and_says_why(tmp_path, path, se
         assert "reload refused, all stays as it was" in told
         assert "embedder.onnx: has changed since the export" in told
         assert "no such bundle folder" in refused(asking.post("/v1/reload", json={"bundle": "/nothing"}), 422)
+        too_long = refused(asking.post("/v1/reload", json={"bundle": "/" + 300 * "x"}), 422)
+        assert "cannot be opened (File name too long); give another path" in too_long
         for body in (
             '{"bundle": "relative"}',
             '{"bundle": 3}',
