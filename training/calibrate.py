@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from serving.command_line import run_command, show
-from serving.errors import DataError, RunError, UsageError
+from serving.errors import DataError, UsageError
 from serving.label_text import normalise_label
 from serving.progress import track
 from serving.zeroshot_file import read_zeroshot, write_zeroshot
@@ -34,7 +34,14 @@ from training.fit.checkpoint import save_whole, write_text
 from training.learner import Learner
 from training.published.pretrained import published_weights
 from training.recordings import load_recordings
-from training.run_folder import CALIBRATION, SUMMARY, ZEROSHOT, RunConfig, evaluation_folder, load_network
+from training.run_folder import (
+    CALIBRATION,
+    ZEROSHOT,
+    RunConfig,
+    evaluation_folder,
+    load_network,
+    refuse_unfinished,
+)
 from training.text_encoders import text_encoder
 from training.zeroshot_maps import text_vectors
 
@@ -91,8 +98,7 @@ def calibrate_run(options: CalibrateOptions) -> dict[str, Any]:
 def open_recipe(options: CalibrateOptions) -> Recipe:
     """Load what a run was made from. Errors: the run did not finish, or its data or weights are others."""
     config = RunConfig.load(options.run)
-    if not (options.run / SUMMARY).is_file():
-        raise RunError(f"{options.run}: the training did not finish; continue it with: training.run ... --resume")
+    refuse_unfinished(options.run)
     if len(config.split.seen) < len(config.classes):
         raise UsageError(f"{options.run}: keeps classes unseen; calibrate a run of --split all")
     init = published_weights(options.init, config.init)

@@ -76,6 +76,8 @@ def choose_device(name: str) -> torch.device:
         if device.type not in ("cpu", "cuda") or name.startswith("cpu:"):
             raise UsageError(f"device: got {name}; wanted auto, cpu, cuda or cuda:N")
         torch.zeros(1, device=device)
+        if device.index is not None:
+            torch.cuda.set_device(device)  # streams and graphs are the current device's
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"device: got {name}, which this machine does not have; try --device auto") from error
     return device

@@ -55,6 +55,7 @@ from training.run_folder import (
     RunConfig,
     evaluation_folder,
     load_network,
+    refuse_unfinished,
 )
 from training.text_encoders import text_encoder
 from training.zeroshot_maps import text_vectors
@@ -88,12 +89,14 @@ class EvaluateOptions(ComputeOptions):
 
 def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     """Score, write the report, and return its numbers."""
-    config, out = RunConfig.load(options.run), evaluation_folder(options.run)
-    seeds = _seeds(options.seeds)
+    config, seeds = RunConfig.load(options.run), _seeds(options.seeds)
     if options.holdouts < 0:
         raise UsageError(f"holdouts: got {options.holdouts}; wanted a number of sets of unseen classes, or 0")
     if options.holdout_seed < 0:
         raise UsageError(f"holdout seed: got {options.holdout_seed}; wanted 0 or more")
+    if not (options.folds or options.holdouts):
+        refuse_unfinished(options.run)
+    out = evaluation_folder(options.run)
     init = _published_weights(options, config)
     folder = options.data_dir or Path(config.data_dir)
     table = load_clips(config.dataset, folder)
@@ -170,11 +173,10 @@ def _this_run(learner: Learner, config: RunConfig, run: Path, out: Path) -> Asse
 
 def _folds(learner: Learner, config: RunConfig, seeds: Sequence[int], out: Path) -> Folds:
     """Train for each recording fold and seed."""
-    numbers = learner.recordings.table.folds
-    if not numbers:
-        raise UsageError(f"folds: {config.dataset} has no recording folds; use --holdouts")
     folds = Folds(learner, config, out / f"folds-{_key(learner, config, {})}")
-    for job in track([(fold, seed) for seed in seeds for fold in numbers], "folds"):
+    if not folds.numbers:
+        raise UsageError(f"folds: {config.dataset} has no recording folds; use --holdouts")
+    for job in track([(fold, seed) for seed in seeds for fold in folds.numbers], "folds"):
         folds.run(*job)
     return folds
 
@@ -232,7 +234,7 @@ def _key(learner: Learner, config: RunConfig, drawn: dict[str, int]) -> str:
     """
     neutral = replace(config, split=replace(config.split, name="", seen=()), test_fold=None, seed=0, data_dir="")
     facts = asdict(neutral)
-    del facts["split"]["missing"]  # belongs to the run's own split
+    del facts["split"]["missing"], facts["clip_digest"]  # belong to the run's own split
     clips, compute = learner.recordings.table.clips, learner.compute
     facts["clips"] = [(record_of(clip.path).sha256, clip.label, clip.source, clip.fold) for clip in clips]
     facts["compute"] = (compute.device.type, str(compute.dtype), compute.compile)

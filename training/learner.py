@@ -31,7 +31,7 @@ from training.published.batchnorm_statistics import measure_statistics
 from training.published.pretrained import load_pretrained
 from training.recordings import Recordings
 from training.run_folder import LAST, METRICS, WEIGHTS, RunConfig
-from training.synthesis.vocabulary import Vocabulary, load_vocabulary
+from training.synthesis.vocabulary import VOCABULARY_SEED, Vocabulary, load_vocabulary
 from training.text_encoders import text_encoder
 from training.zeroshot_maps import centred_unit_rows
 
@@ -178,7 +178,7 @@ class Learner:
     def vocabulary(self, config: RunConfig) -> Vocabulary:
         """The synthesised sounds of the configuration, from the cache if it has them."""
         window = config.front_end.network_window(config.window_frames)
-        return load_vocabulary(config.vocabulary, 0, config.front_end, window, self.cache_dir)
+        return load_vocabulary(config.vocabulary, VOCABULARY_SEED, config.front_end, window, self.cache_dir)
 
     def _save_at_unit_length(self, network: Network, embeddings: Tensor, run: Path) -> None:
         """Scale the embedding layer so that embeddings of training clips have a mean length of 1, and save the weights.

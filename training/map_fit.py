@@ -9,7 +9,7 @@ from torch import nn
 
 from serving.zeroshot import ZeroShot
 from training.data.class_attributes import have_half
-from training.data.clip_frames import ClipFrames, ClipSet
+from training.data.clip_frames import ClipSet
 from training.fit.clip_embeddings import embed_clips
 from training.fit.whitening import half_whitener
 from training.learner import Learner
@@ -18,6 +18,7 @@ from training.networks import Network, TextHead
 from training.prototype_map import ClassSide
 from training.regression import Anchors, centred_anchors
 from training.run_folder import RunConfig
+from training.synthesis.vocabulary import Vocabulary
 from training.synthesis.vocabulary_attributes import sound_attributes
 from training.zeroshot_maps import LAMBDAS, Labelled, class_vectors, fit_zeroshot, head_zeroshot, text_zeroshot
 
@@ -49,7 +50,8 @@ def fit_map(
     if head is not None:
         if classes.attributes is None and classes.words is None:
             return head_zeroshot(classes, head)
-        classes = _with_sounds(learner, classes, config, network)
+        if (vocabulary := learned_sounds(learner, config)) is not None:
+            classes = with_sounds(classes, config, vocabulary, _embed_sounds(learner, network, vocabulary))
     whitener = half_whitener(*train)
     classes, whitened = classes.turned(whitener), (train[0] @ whitener, train[1])
     others = validation and (validation[0] @ whitener, validation[1])
@@ -90,30 +92,27 @@ def with_words(
     return replace(classes, words=lexicon.words(learner.texts, seen, known))
 
 
-def described_sounds(learner: Learner, config: RunConfig) -> tuple[ClipFrames, NDArray[np.float32]] | None:
-    """The vocabulary that a network learns beside the recordings, and its attributes [n_sounds, n_attributes].
-
-    None: it learns none, the classes have no attributes, or their attributes have other names
-    """
-    if learner.attributes is None or config.objective != "text" or not config.vocabulary:
-        return None
-    vocabulary = learner.vocabulary(config)
-    known = sound_attributes(vocabulary.qualities, config.attribute_columns)
-    return None if known is None else (vocabulary.frames, known)
+def learned_sounds(learner: Learner, config: RunConfig) -> Vocabulary | None:
+    """The vocabulary that a network learns beside the recordings, and the map from it; None: they learn none."""
+    knows_attributes = learner.attributes is not None or config.lexicon
+    return learner.vocabulary(config) if config.objective == "text" and config.vocabulary and knows_attributes else None
 
 
-def _with_sounds(learner: Learner, classes: ClassSide, config: RunConfig, network: Network) -> ClassSide:
-    """The same with the sounds that the network has learned beside the recordings."""
-    if not config.vocabulary or (classes.attributes is None and classes.words is None):
-        return classes
-    vocabulary = learner.vocabulary(config)
-    n_sounds = len(vocabulary.qualities)
-    every = ClipSet(vocabulary.frames, np.arange(n_sounds), np.zeros(n_sounds, np.int64))
-    embeddings = embed_clips(network, every, learner.compute.device).numpy()
+def with_sounds(
+    classes: ClassSide, config: RunConfig, vocabulary: Vocabulary, places: NDArray[np.float32]
+) -> ClassSide:
+    """The same with the sounds of the vocabulary, whose attributes are known. places [n_sounds, D]: where they are."""
 
     def described(columns: Sequence[str]) -> Anchors | None:
         known = sound_attributes(vocabulary.qualities, columns)
-        return None if known is None else centred_anchors(known, embeddings)
+        return None if known is None else centred_anchors(known, places)
 
     words = classes.words and replace(classes.words, sounds=described(classes.words.columns))
     return replace(classes, sounds=described(config.attribute_columns), words=words)
+
+
+def _embed_sounds(learner: Learner, network: Network, vocabulary: Vocabulary) -> NDArray[np.float32]:
+    """The embeddings of the vocabulary's sounds: [n_sounds, 128]."""
+    n_sounds = len(vocabulary.qualities)
+    every = ClipSet(vocabulary.frames, np.arange(n_sounds), np.zeros(n_sounds, np.int64))
+    return embed_clips(network, every, learner.compute.device).numpy()

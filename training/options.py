@@ -65,8 +65,8 @@ class Options(ComputeOptions):
     vocabulary_epochs: int = VOCABULARY_EPOCHS
     """epochs on the vocabulary alone, before the recordings"""
     validation_share: float = VALIDATION_SHARE
-    """share of the training clips that is kept to choose the best epoch, 0 to 0.5; 0: train on all clips and keep the
-    last epoch"""
+    """share of the training clips that is kept to choose the best epoch, 0.02 to 0.5: one part of 2 to 50, the nearest
+    to it; 0: train on all clips and keep the last epoch"""
     epochs: int | None = None
     """maximum number of passes over the training windows; default: 100 (vggish: 8), with --objective classes 160
     (vggish: 11)"""

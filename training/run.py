@@ -9,6 +9,7 @@ zeroshot.npz (the map to class vectors), summary.json and, of two epochs or more
 import json
 import shutil
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from serving.errors import UsageError
 from serving.new_folder import refuse_existing, refuse_unwritable
 from serving.zeroshot_file import write_zeroshot
 from training.compute import Compute, choose_compute
+from training.data.file_lock import held_alone
 from training.data.splits import ClipSplit
 from training.evaluation.plots import draw_curves, save_figure
 from training.fit.checkpoint import save_whole, write_text
@@ -47,12 +49,15 @@ def train(options: Options) -> dict[str, Any] | None:
     """
     check(options)
     compute = choose_compute(options)
-    with join_workers(compute.device) as workers:
-        return _train(options, compute, workers)
+    with join_workers(compute.device) as workers, ExitStack() as held:
+        return _train(options, compute, workers, held)
 
 
-def _train(options: Options, compute: Compute, workers: Workers) -> dict[str, Any] | None:
+def _train(options: Options, compute: Compute, workers: Workers, held: ExitStack) -> dict[str, Any] | None:
+    """As `train`. The run folder is held as long as `held` is open."""
     out = options.out or Path("runs") / f"{options.dataset}-{options.network}-{options.split}"
+    if workers.first and out.is_dir():
+        held.enter_context(held_alone(out, "--out"))
     if not options.resume and workers.first:
         _refuse_unfinished(out, options.overwrite)
         refuse_existing(out, options.overwrite, CONFIG)
@@ -66,7 +71,8 @@ def _train(options: Options, compute: Compute, workers: Workers) -> dict[str, An
             say(line)
         say(_describe(config, loaded.clips, compute, workers))
         if not options.resume:
-            _make_run_folder(out)
+            _make_run_folder(out, options.overwrite)
+            held.enter_context(held_alone(out, "--out"))
             config.save(out)
     workers.wait()
     attributes = config.attribute_matrix()
@@ -164,11 +170,13 @@ def _count_epochs(out: Path) -> int:
     return len((out / METRICS).read_text().splitlines()) if (out / METRICS).is_file() else 0
 
 
-def _make_run_folder(out: Path) -> None:
+def _make_run_folder(out: Path, overwrite: bool) -> None:
     try:
-        if out.exists():
+        if overwrite and out.exists():
             shutil.rmtree(out)
         out.mkdir(parents=True)
+    except FileExistsError as error:  # since this training began
+        raise UsageError(f"{out}: another training has begun there; give another --out") from error
     except OSError as error:
         raise UsageError(f"{out}: cannot be written ({error.strerror}); give another --out") from error
 

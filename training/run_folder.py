@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.errors import RunError
+from serving.errors import DataError, RunError
 from serving.log_mel import LogMelConfig
 from serving.new_folder import refuse_unwritable
 from training.data.class_attributes import Attributes, attribute_columns, attribute_matrix
@@ -51,7 +51,8 @@ class RunConfig:
     class_texts        what of a class is encoded: one of serving.text_model.text_source.CLASS_TEXTS
     attributes         those of each class, in tenths, see training.data.class_attributes; empty: none
     lexicon            whether the lexicon teaches the map what words mean; older runs had none
-    skipped            clips that cannot be read and were left out, relative to data_dir
+    skipped            clips that cannot be read and were left out, relative to the table's root
+    clip_digest        `ClipSplit.digest` of the run's own clips; "" in older runs
     """
 
     dataset: str
@@ -76,6 +77,7 @@ class RunConfig:
     class_texts: str = "description"
     attributes: Attributes = field(default_factory=dict)
     lexicon: bool = False
+    clip_digest: str = ""
 
     def attribute_matrix(self) -> NDArray[np.float32] | None:
         """The attributes of all classes [n_classes, n_attributes], 0 to 1; None if there are none."""
@@ -90,11 +92,20 @@ class RunConfig:
         """The clips to train, validate and test on."""
         return split_clips(self.without_skipped(table), self.split, self.test_fold, self.seed, self.validation_share)
 
+    def own_clips(self, table: ClipTable) -> ClipSplit:
+        """The clips that this run trains, validates and tests on. DataError: its folder has others by now."""
+        clips = self.clips(table)
+        if self.clip_digest and clips.digest != self.clip_digest:
+            raise DataError(
+                f"{self.data_dir}: recordings were added, removed or renamed since the training, so it cannot be told "
+                "which ones were held back; restore them, or train again"
+            )
+        return clips
+
     def without_skipped(self, table: ClipTable) -> ClipTable:
         """The table without the clips that the run left out."""
-        left_out = tuple(f"/{name}" for name in self.skipped)
-        clips = tuple(clip for clip in table.clips if not left_out or not clip.path.as_posix().endswith(left_out))
-        return replace(table, clips=clips)
+        left_out = {table.root / name for name in self.skipped}
+        return replace(table, clips=tuple(clip for clip in table.clips if clip.path not in left_out))
 
     def save(self, run: Path) -> None:
         """Write config.json."""
@@ -127,6 +138,12 @@ def evaluation_folder(run: Path) -> Path:
     refuse_unwritable(folder, "run")
     folder.mkdir(exist_ok=True)
     return folder
+
+
+def refuse_unfinished(run: Path) -> None:
+    """RunError: the training in this folder did not finish."""
+    if not (run / SUMMARY).is_file():
+        raise RunError(f"{run}: the training did not finish; continue it with: training.run ... --resume")
 
 
 def load_network(run: Path, config: RunConfig) -> Network:

@@ -1,6 +1,6 @@
 """Load what a run trains on: the data set's table, the run's configuration, the class texts and the recordings."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from training.options import Options, configure
 from training.published.pretrained import load_pretrained
 from training.recordings import Recordings, load_recordings
 from training.run_folder import RunConfig
+from training.synthesis.vocabulary import VOCABULARY_SEED, vocabulary_texts
 from training.text_encoders import text_encoder
 from training.zeroshot_maps import text_vectors
 
@@ -57,12 +58,13 @@ def load_run_input(options: Options, out: Path, workers: Workers) -> RunInput:
     config.clips(table)  # raises for a split that is impossible
     if options.resume:
         stored = RunConfig.load(out)
-        # The flags do not choose these two: a resumed run keeps its own.
-        config = replace(config, front_end=stored.front_end, skipped=stored.skipped)
+        # The flags do not choose these: a resumed run keeps its own.
+        config = replace(config, front_end=stored.front_end, skipped=stored.skipped, clip_digest=stored.clip_digest)
         _refuse_other_options(config, stored)
     elif options.init:
         load_pretrained(build_network(config.network), options.init)  # raises before an older run is replaced
     texts = text_vectors(table.classes, text_encoder(config.text), config.class_texts)
+    _check_vocabulary_texts(config)
     warnings: list[str] = []
     with workers.first_alone():
         config, recordings = _load_readable(options, config, table, warnings.append)
@@ -76,16 +78,33 @@ def load_run_input(options: Options, out: Path, workers: Workers) -> RunInput:
         warnings.append(f"attributes of the classes from {source} help to place unseen classes")
     if options.attributes and (lonely := attributes_of_one(config.attributes)):
         warnings.append(f"attributes that only one class has compare it with no other: {', '.join(lonely)}")
-    clips = config.clips(table)
-    n_duplicates = _warn_of_duplicates(clips, table.classes, warnings.append)
+    if options.resume:
+        clips = config.own_clips(table)
+    else:
+        clips = config.clips(table)
+        config = replace(config, clip_digest=clips.digest)
+    n_duplicates = _warn_of_duplicates(clips, config.without_skipped(table), warnings.append)
     return RunInput(config, recordings, clips, texts, warnings, n_duplicates, read_in_part)
 
 
-def _warn_of_duplicates(clips: ClipSplit, classes: Sequence[str], warn: Callable[[str], None]) -> int:
-    """Warn of recordings that two parts share, or that have two labels. Returns the number of both."""
+def _check_vocabulary_texts(config: RunConfig) -> None:
+    """DataError: the encoder has no word for a sound of the vocabulary. Only one from a file can lack them."""
+    if not config.vocabulary or ":" not in config.text:
+        return
+    try:
+        text_encoder(config.text)(vocabulary_texts(config.vocabulary, VOCABULARY_SEED))
+    except DataError as error:
+        raise DataError(
+            f"--text {config.text}: lacks words of the acoustic vocabulary ({error}); give another encoder, or "
+            "--vocabulary 0"
+        ) from error
+
+
+def _warn_of_duplicates(clips: ClipSplit, table: ClipTable, warn: Callable[[str], None]) -> int:
+    """Warn of recordings that two parts share, or that have two labels, seen or not. Returns the number of both."""
     parts = {"train": clips.train, "validation": clips.validation, "test": clips.test}
-    groups = duplicates([clip for part in parts.values() for clip in part])
-    found = [*with_two_labels(groups, classes), *shared_files(groups, parts)]
+    groups = duplicates(table.clips)
+    found = [*with_two_labels(groups, table.classes), *shared_files(groups, parts)]
     for each in found:
         warn(each.line())
     return sum(len(each.pairs) for each in found)
@@ -103,7 +122,7 @@ def _load_readable(
     except UnreadableError as error:
         if not options.skip_unreadable or options.resume:
             raise
-        root = options.recordings
+        root = table.root
         skipped = [path.relative_to(root).as_posix() for path in error.reasons]
     config = replace(config, skipped=skipped)
     left = config.without_skipped(table)

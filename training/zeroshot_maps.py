@@ -17,13 +17,11 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import StratifiedKFold
-from sklearn.preprocessing import StandardScaler
 
 from serving.text_model.text_model import encode_classes
 from serving.text_model.text_source import CLASS_TEXTS
 from serving.zeroshot import ZeroShot, unit_rows
 from training.data.known_classes import describe_class
-from training.fit.whitening import half_whitener
 from training.networks import TextHead
 from training.prototype_map import (
     DEFAULT_STRENGTH,
@@ -35,7 +33,6 @@ from training.prototype_map import (
     prototype_map,
     typed_projection,
 )
-from training.regression import centred_anchors
 from training.text_encoders import TextEncoder
 from training.words import with_head
 
@@ -196,31 +193,6 @@ def _ridge_map(
 def _with_text_side(ridge: ZeroShot, text_side: NDArray[np.float64]) -> ZeroShot:
     """The map whose projection is multiplied by ESZSL's second factor [text_size, text_size]."""
     return replace(ridge, projection=(ridge.projection @ text_side).astype(np.float32))
-
-
-def standardised_scores(
-    classes: ClassSide,
-    features: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    train: NDArray[np.int64],
-    sounds: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
-) -> NDArray[np.float32]:
-    """Cosines [n, C] from any features [n, D] of the clips, standardised: the scores of the controls.
-
-    The map is that of prototypes, with the default strength, if the classes have attributes, otherwise ridge.
-    labels  [n], indices into the names;  train: the rows to fit to, all of seen classes
-    sounds  attributes [K, n_attributes] and features [K, D] of described sounds; None: there are none
-    """
-    scaler = StandardScaler().fit(features[train])
-    scaled = np.asarray(scaler.transform(features), np.float32)
-    if classes.attributes is None:
-        return replace(fit_zeroshot(classes, (scaled[train], labels[train])), temperature=1.0).scores(scaled)
-    if sounds is not None:
-        described = centred_anchors(sounds[0], np.asarray(scaler.transform(sounds[1]), np.float32))
-        classes = replace(classes, sounds=described)
-    whitener = half_whitener(scaled[train], labels[train])
-    scaled, classes = scaled @ whitener, classes.turned(whitener)
-    return prototype_map(classes, (scaled[train], labels[train]), DEFAULT_STRENGTH).scores(scaled)
 
 
 def _losses(zeroshot: ZeroShot, embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:

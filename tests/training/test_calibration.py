@@ -141,6 +141,20 @@ def test_folds_are_drawn_where_the_data_set_has_one_only(calibrated):
     assert read_zeroshot(Path(calibrated[0]) / "zeroshot.npz").threshold is not None
 
 
+def test_groups_of_classes_are_held_out_of_folds_that_have_clips_of_them(run_of_one_fold, tmp_path):
+    from training.calibrate import main
+
+    data = shutil.copytree(run_of_one_fold.parent, tmp_path / "data")
+    table = data / "meta" / "esc50.csv"
+    rows = [row.split(",") for row in table.read_text().splitlines()]
+    for row in rows[1:]:  # fold 3 has clips of the first three classes only
+        number = int(row[5][1])
+        row[1] = str(number if number != 3 or int(row[2]) < 3 else 2)
+    table.write_text("".join(",".join(row) + "\n" for row in rows))
+    assert main([str(data / "run"), "--data-dir", str(data), "--cache-dir", str(data / "cache")]) == 0
+    assert read_zeroshot(data / "run" / "zeroshot.npz").threshold is not None
+
+
 def test_scores_are_not_written_beside_a_map_without_the_calibration(calibrated, monkeypatch, capsys):
     from training.calibrate import main
 

@@ -15,8 +15,10 @@ import soundfile
 import torch
 from safetensors.torch import load_file, save_file
 
+import training.run
 from serving.zeroshot_file import read_zeroshot
 from tests.conftest import RATE_HZ, small_sound
+from training.data.clips import load_clips
 from training.evaluate import main as evaluate
 from training.fit.loop import _Training
 from training.fit.recipe import Epoch, Recipe, best_epoch, should_stop, steps_per_epoch
@@ -403,3 +405,80 @@ def test_a_split_none_of_whose_unseen_classes_is_there_is_refused_before_anythin
 def test_weights_can_be_read_by_whoever_can_read_the_rest_of_the_run(run_folder):
     modes = {path.name: path.stat().st_mode for path in run_folder.iterdir() if path.is_file()}
     assert modes["weights.safetensors"] == modes["last.safetensors"] == modes["config.json"]
+
+
+def small_folder(root: Path, kinds: dict[str, str], each: int = 4) -> Path:
+    """Folders of small sounds: class -> kind, see `small_sound`."""
+    rng = np.random.default_rng(0)
+    for name, kind in kinds.items():
+        (root / name).mkdir(parents=True)
+        for i in range(each):
+            soundfile.write(root / name / f"{i}.wav", small_sound(kind, rng), RATE_HZ)
+    return root
+
+
+def test_a_second_training_in_the_same_folder_is_refused_and_harms_nothing(recordings, tmp_path, capsys):
+    options = arguments(recordings, tmp_path / "run", "--epochs", "40")
+    first = subprocess.Popen([sys.executable, "-m", "training.run", *options], stderr=subprocess.DEVNULL)
+    try:
+        while not (tmp_path / "run" / "metrics.jsonl").is_file():
+            assert first.poll() is None
+            time.sleep(0.05)
+        before = (tmp_path / "run" / "config.json").read_bytes()
+        for flag in ("--overwrite", "--resume"):
+            one_line(capsys, main([*options, "--seed", "1", flag]), "another process is writing it", "--out")
+        assert (tmp_path / "run" / "config.json").read_bytes() == before
+        assert first.poll() is None
+    finally:
+        first.kill()
+        first.wait()
+
+
+def test_a_run_folder_that_appears_while_recordings_are_read_is_kept(recordings, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "run"
+    load = training.run.load_run_input
+
+    def load_slowly(*given):
+        out.mkdir()
+        (out / "config.json").write_text("of another run")
+        return load(*given)
+
+    monkeypatch.setattr("training.run.load_run_input", load_slowly)
+    assert main(arguments(recordings, out)) == 2
+    assert "another training has begun there; give another --out" in capsys.readouterr().err
+    assert (out / "config.json").read_text() == "of another run"
+
+
+def test_a_recording_of_an_unseen_class_that_a_seen_one_has_too_is_told(tmp_path, capsys):
+    data = small_folder(tmp_path / "data", {"bell": "tone", "wind": "noise", "cat": "clicks"})
+    shutil.copy(data / "bell" / "0.wav", data / "cat" / "0.wav")
+    assert main(arguments(data, tmp_path / "run", "--unseen", "cat", "--epochs", "1")) == 0
+    assert "1 recording has two labels, bell and cat" in " ".join(capsys.readouterr().err.split())
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["duplicates"] == 1
+
+
+def test_only_the_unreadable_recording_is_left_out_however_alike_paths_end(tmp_path, capsys):
+    data = small_folder(tmp_path / "data", {"owl": "tone", "birds": "noise"})
+    shutil.copytree(data / "owl", data / "birds" / "owl")
+    (data / "owl" / "0.wav").write_text("not audio")
+    assert main(arguments(data, tmp_path / "run", "--epochs", "1", "--skip-unreadable")) == 0
+    table = load_clips("folder", data)
+    left = {clip.path for clip in RunConfig.load(tmp_path / "run").without_skipped(table).clips}
+    assert {clip.path for clip in table.clips} - left == {data / "owl" / "0.wav"}
+
+
+def test_an_encoder_that_lacks_the_vocabularys_words_is_told_before_a_run_is_replaced(recordings, tmp_path, capsys):
+    words = {"tone": (3, 0, 1), "noise": (0, 2, 1), "clicks": (1, 1, 4)}
+    (tmp_path / "w.txt").write_text("".join(f"{word} {' '.join(map(str, row))}\n" for word, row in words.items()))
+    assert main(arguments(recordings, tmp_path / "run", "--epochs", "1")) == 0
+    before = (tmp_path / "run" / "weights.safetensors").read_bytes()
+    capsys.readouterr()
+    more = ["--overwrite", "--objective", "text", "--vocabulary", "4", "--text", f"word2vec:{tmp_path / 'w.txt'}"]
+    one_line(capsys, main(arguments(recordings, tmp_path / "run", *more)), "acoustic vocabulary", "--vocabulary 0")
+    assert (tmp_path / "run" / "weights.safetensors").read_bytes() == before
+
+
+def test_a_class_folder_without_a_name_is_refused_before_anything_is_written(tmp_path, capsys):
+    data = small_folder(tmp_path / "data", {"_": "tone", "wind": "noise"})
+    one_line(capsys, main(arguments(data, tmp_path / "run")), "'_'", "rename it")
+    assert not (tmp_path / "run").exists()

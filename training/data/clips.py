@@ -15,7 +15,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from serving.audio.file_names import is_hidden, sound_files
@@ -49,6 +49,7 @@ class ClipTable:
     license  of the data set, for the model card
     numbers  the data set's own number of each class, ascending: ESC-50's targets (also for ESC-10 and synthetic) or
              FSC22's class ids; () for a folder
+    root     the folder with the data set's layout, see `data_root`
     """
 
     dataset: str
@@ -56,6 +57,7 @@ class ClipTable:
     clips: tuple[LabelledClip, ...]
     license: str
     numbers: tuple[int, ...] = ()
+    root: Path = Path()
 
     @property
     def folds(self) -> list[int]:
@@ -73,7 +75,7 @@ def load_clips(dataset: str, data_dir: Path) -> ClipTable:
     if not data_dir.is_dir():
         raise DataError(f"{data_dir}: no such folder; give the folder of {dataset} with --data-dir")
     try:
-        table = DATASETS[dataset](data_dir)
+        table = replace(DATASETS[dataset](data_dir), root=data_root(dataset, data_dir))
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be read ({error.strerror}); correct its permissions") from error
     if not table.clips:
@@ -83,6 +85,10 @@ def load_clips(dataset: str, data_dir: Path) -> ClipTable:
         raise DataError(f"{data_dir}: holds only the class {only}; training needs two or more")
     same: dict[str, str] = {}
     for name in table.classes:
+        if not normalise_label(name):
+            raise DataError(
+                f"{data_dir}: the class {name!r} has nothing but spaces and underscores in its name; rename it"
+            )
         try:
             name.encode()
         except UnicodeEncodeError as error:

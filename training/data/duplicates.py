@@ -77,14 +77,15 @@ def shared_files(
 ) -> list[SharedFiles]:
     """The contents that two parts share under one label, for each pair of parts that share at least one.
 
-    groups   of `duplicates`, over the clips of all parts
+    groups   of `duplicates`; clips of no part do not count
     parts    clips by the part's name, in the order train, validation, test
     """
     part_of: dict[Path, str] = {clip.path: name for name, clips in parts.items() for clip in clips}
     found: defaultdict[tuple[str, str], list[tuple[LabelledClip, LabelledClip]]] = defaultdict(list)
     for group in groups:
         for label in dict.fromkeys(clip.label for clip in group):
-            first_of = {part_of[clip.path]: clip for clip in reversed(group) if clip.label == label}
+            own = [clip for clip in reversed(group) if clip.label == label and clip.path in part_of]
+            first_of = {part_of[clip.path]: clip for clip in own}
             for pair in combinations([name for name in parts if name in first_of], 2):
                 found[pair].append((first_of[pair[0]], first_of[pair[1]]))
     return [SharedFiles(pair, tuple(found[pair])) for pair in combinations(parts, 2) if pair in found]

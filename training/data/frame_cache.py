@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from serving.atomic_write import write_atomically
 from serving.audio import SILENT_DBFS, Recording, Window, warn_in_python
 from serving.cores import usable_cores
-from serving.errors import AudioError, DataError
+from serving.errors import AudioError, DataError, UsageError
 from serving.file_record import record_of
 from serving.log_mel import LogMelConfig
 from serving.new_folder import new_folder
@@ -67,7 +67,12 @@ def load_frames(
     waves = [partial(_decode, clip, window.rate_hz, row, notes) for row, clip in enumerate(clips)]
 
     def save_notes() -> None:
-        write_atomically(notes_path, lambda path: path.write_text(json.dumps(asdict(notes))))
+        try:
+            write_atomically(notes_path, lambda path: path.write_text(json.dumps(asdict(notes))))
+        except OSError as error:
+            raise UsageError(
+                f"{notes_path}: cannot be written ({error.strerror}); free some space or give another --cache-dir"
+            ) from error
         if notes.unreadable:
             raise UnreadableError(_by_path(clips, notes.unreadable))
 

@@ -7,6 +7,8 @@ the one for the final test. Source: the study's code (github.com/ysims/ZeroDiffu
 Partitions are defined by the data sets' own class numbers, so a part of a data set is split like the whole.
 """
 
+import hashlib
+import json
 import warnings
 from dataclasses import dataclass, replace
 
@@ -32,6 +34,7 @@ FSC22_VALIDATION = (7, 9, 10, 13, 14, 19, 23)
 FSC22_TEST = (6, 8, 16, 18, 22, 24, 27)
 
 VALIDATION_SHARE = 0.2  # of the clips that are not held out for the test
+SHARES = {parts: 1 / parts for parts in range(2, 51)}  # one of so many parts is kept for validation
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,15 @@ class ClipSplit:
     def held_out(self) -> tuple[LabelledClip, ...]:
         """The test clips; without test clips, the validation clips."""
         return self.test or self.validation
+
+    @property
+    def digest(self) -> str:
+        """A hash of which clips are in which part, by file name, class and source recording."""
+        parts = [
+            [(clip.path.name, clip.label, clip.source) for clip in part]
+            for part in (self.train, self.validation, self.test)
+        ]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def split_names(dataset: str) -> list[str]:
@@ -163,18 +175,18 @@ def split_clips(
     """Split the clips of the seen classes. All clips of a source recording go to the same part.
 
     test_fold         the data set's recording fold that is held out as the test set; None: no test set
-    validation_share  share of the other clips for validation, 0 to 0.5; 0: no validation set
-    errors            UsageError: the data set has no such fold; DataError: too few source recordings
+    validation_share  share of the other clips for validation, 0 to 0.5: the nearest one of SHARES; 0: none
+    errors            UsageError: no clip of a seen class is in that fold; DataError: too few source recordings
     """
     seen = {table.classes.index(name) for name in classes.seen}
     clips = [clip for clip in table.clips if clip.label in seen]
-    if test_fold is not None and test_fold not in table.folds:
-        have = ", ".join(map(str, table.folds)) or "none"
-        raise UsageError(f"test fold: got {test_fold}; {table.dataset} has {have}")
+    if test_fold is not None and test_fold not in (folds := replace(table, clips=tuple(clips)).folds):
+        have = ", ".join(map(str, folds)) or "none"
+        raise UsageError(f"test fold: got {test_fold}; the seen classes of {table.dataset} have {have}")
     test = tuple(clip for clip in clips if test_fold is not None and clip.fold == test_fold)
-    # Clips of a source recording that is also in the test fold are left out, even if they are in another fold.
-    test_sources = {clip.source for clip in test}
-    rest = [clip for clip in clips if clip.source not in test_sources]
+    # A source recording that is scored is not trained on, even if it has clips in another fold or of another class.
+    scored = {clip.source for clip in (*test, *(clip for clip in table.clips if clip.label not in seen))}
+    rest = [clip for clip in clips if clip.source not in scored]
     labels = np.array([clip.label for clip in rest])
     train, validation = np.arange(len(rest)), np.empty(0, np.int64)
     if validation_share:
@@ -186,8 +198,8 @@ def split_clips(
                 f"{table.dataset}: {', '.join(few)} has fewer than two source recordings to train and validate on; "
                 "add recordings or leave the class out"
             )
-        parts = min(round(1 / validation_share), max(n_sources.values()))
-        folds = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
+        parts = min(SHARES, key=lambda parts: abs(SHARES[parts] - validation_share))
+        folds = StratifiedGroupKFold(min(parts, max(n_sources.values())), shuffle=True, random_state=seed)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The least populated class")  # it may have no validation clip
             train, validation = next(folds.split(labels, labels, sources))

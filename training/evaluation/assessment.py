@@ -14,6 +14,7 @@ from serving.label_text import words_of_label
 from serving.zeroshot import ZeroShot
 from serving.zeroshot_file import read_zeroshot
 from training.data.clips import LabelledClip
+from training.data.splits import ClipSplit
 from training.evaluation.controls import (
     RANDOM_DRAWS,
     clip_statistics,
@@ -24,7 +25,7 @@ from training.evaluation.controls import (
 from training.evaluation.embedding_plot import draw_embedding_map
 from training.evaluation.plots import draw_confusion, draw_tradeoff, save_figure
 from training.evaluation.quality import embedding_quality
-from training.evaluation.scoring import area_under_tradeoff, best_offset, gzsl, tradeoff, zsl
+from training.evaluation.scoring import area_under_tradeoff, gzsl, tradeoff, zsl
 from training.fit.clip_embeddings import head_loss_and_accuracy
 from training.learner import Learner
 from training.networks import Network
@@ -59,8 +60,7 @@ class Assessment:
                                  not know a name
     published_zsl                the study's score on this split
     gzsl_plain_*                 among all classes, no offset;  gzsl_area: area under the trade-off curve
-    gzsl_offset, gzsl_*          with the offset chosen on the split's validation classes, if it has any to spare,
-                                 otherwise with the map's own, if it has one
+    gzsl_offset, gzsl_*          with the map's own offset, which pseudo-unseen classes chose; None: it has none
     quality                      training.evaluation.quality by group of clips
     """
 
@@ -93,27 +93,25 @@ class Assessment:
 class _Parts:
     """Which classes [n_classes] and clips (rows of the table) take part in the scores.
 
-    offset_classes  unseen classes that choose the GZSL offset and are not scored
-    held_back       clips of seen classes that were not trained on
+    held_back  clips of seen classes that were not trained on
     """
 
     seen: NDArray[np.bool_]
     unseen: NDArray[np.bool_]
-    offset_classes: NDArray[np.bool_]
     train: NDArray[np.int64]
-    validation: NDArray[np.int64]
     held_back: NDArray[np.int64]
 
 
 def assess(learner: Learner, config: RunConfig, network: Network, run: Path, out: Path) -> Assessment:
     """Score a network in eval mode and write confusion.png, map.png and tradeoff.png into `out`."""
     table, labels = learner.recordings.table, learner.recordings.labels()
-    parts = _parts(learner, config)
+    clips = config.own_clips(table)
+    parts = _parts(clips, learner, config)
     embeddings = learner.embed(network)
     zeroshot = read_zeroshot(run / ZEROSHOT)
     unseen_rows = np.flatnonzero(parts.unseen[labels])
     result = Assessment(
-        seen_clips="test" if config.test_fold is not None else "validation",
+        seen_clips="test" if clips.test else "validation",
         n_seen_classes=int(parts.seen.sum()),
         n_seen_clips=len(parts.held_back),
         n_unseen_classes=int(parts.unseen.sum()),
@@ -130,7 +128,7 @@ def assess(learner: Learner, config: RunConfig, network: Network, run: Path, out
     if parts.unseen.any():
         scores = replace(zeroshot, temperature=1.0).scores(embeddings)
         statistics, sounds = clip_statistics(learner.recordings.frames), sound_statistics(learner, config)
-        control = control_scores(learner, parts.seen, parts.train, statistics, sounds=sounds)
+        control = control_scores(learner, config, parts.seen, parts.train, statistics, sounds=sounds)
         placed_by_text = replace(zeroshot, given_targets=None)
         typed = {
             "zsl_texts_alone": placed_by_text if config.attributes else None,
@@ -161,17 +159,12 @@ def _placed_by_name(zeroshot: ZeroShot, config: RunConfig) -> ZeroShot | None:
     return replace(zeroshot, class_vectors=centred_unit_rows(vectors, zeroshot.text_mean))
 
 
-def _parts(learner: Learner, config: RunConfig) -> _Parts:
-    table = learner.recordings.table
-    clips = config.clips(table)
-    train, validation, test = (learner.recordings.rows(part) for part in (clips.train, clips.validation, clips.test))
-    groups = [np.isin(table.classes, names) for names in (config.split.unseen_validation, config.split.unseen_test)]
-    # foldX4 and "val" score their validation classes, as published; only FSC22's "test" has others to choose by.
-    offset_classes, unseen = groups
-    if offset_classes.any() and not (config.dataset == "FSC22" and config.split.name != "val"):
-        offset_classes, unseen = np.zeros_like(unseen), offset_classes
-    held_back = test if len(test) else validation
-    return _Parts(np.isin(table.classes, config.split.seen), unseen, offset_classes, train, validation, held_back)
+def _parts(clips: ClipSplit, learner: Learner, config: RunConfig) -> _Parts:
+    classes, rows, split = learner.recordings.table.classes, learner.recordings.rows, config.split
+    # foldX4 and "val" score their validation classes, as published; FSC22's other splits score the test classes.
+    of_fsc22 = config.dataset == "FSC22" and split.name != "val"
+    scored = split.unseen_test if of_fsc22 or not split.unseen_validation else split.unseen_validation
+    return _Parts(np.isin(classes, split.seen), np.isin(classes, scored), rows(clips.train), rows(clips.held_out))
 
 
 def _among_unseen(
@@ -190,7 +183,8 @@ def _among_unseen(
 
     rng = np.random.default_rng(config.seed)
     drawn = [random_class_vectors(learner, rng) for _ in range(RANDOM_DRAWS)]
-    random = [accuracy(control_scores(learner, parts.seen, parts.train, embeddings, vectors)) for vectors in drawn]
+    known = learner, config, parts.seen, parts.train, embeddings
+    random = [accuracy(control_scores(*known, vectors)) for vectors in drawn]
     published = None if config.split.missing else PUBLISHED.get((config.dataset, config.split.name))
     return replace(
         result,
@@ -226,8 +220,6 @@ def _among_all(
         gzsl_area_no_network=area_under_tradeoff(tradeoff(of_control, targets, seen)),
     )
     chosen = None
-    if parts.offset_classes.any() and len(parts.validation):
-        offset = _choose_offset(parts, scores, labels)
     if offset:
         chosen = gzsl(of_network, targets, seen, offset)
         result = replace(
@@ -239,13 +231,6 @@ def _among_all(
         )
     save_figure(draw_tradeoff(curve, chosen), out / TRADEOFF)
     return result
-
-
-def _choose_offset(parts: _Parts, scores: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """The best offset on the validation classes and the validation clips: no scored class or clip takes part."""
-    asked = parts.seen | parts.offset_classes
-    rows = np.concatenate([parts.validation, np.flatnonzero(parts.offset_classes[labels])])
-    return best_offset(scores[rows][:, asked], (np.cumsum(asked) - 1)[labels[rows]], parts.seen[asked])
 
 
 def _quality(

@@ -11,10 +11,12 @@ from sklearn.preprocessing import StandardScaler
 
 from serving.zeroshot import unit_rows
 from training.data.clip_frames import ClipFrames
+from training.fit.whitening import half_whitener
 from training.learner import Learner
-from training.map_fit import class_side, described_sounds
+from training.map_fit import class_side, learned_sounds, with_sounds, with_words
+from training.prototype_map import DEFAULT_STRENGTH, prototype_map, typed_projection
 from training.run_folder import RunConfig
-from training.zeroshot_maps import standardised_scores
+from training.zeroshot_maps import fit_zeroshot
 
 RIDGE_STRENGTHS = np.logspace(-1, 5, 25)
 RANDOM_DRAWS = 10  # sets of random class vectors; their scores are averaged
@@ -55,30 +57,48 @@ def ridge_classifier() -> Pipeline:
 
 def control_scores(
     learner: Learner,
+    config: RunConfig,
     seen: NDArray[np.bool_],
     train: NDArray[np.int64],
     features: NDArray[np.float32],
     vectors: NDArray[np.float32] | None = None,
-    sounds: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
+    sounds: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """Scores [n_clips, n_classes] of a control: a map between features [n_clips, D] and the classes.
+    """Scores [n_clips, n_classes] of a control: a map between features [n_clips, D], standardised, and the classes.
 
+    The map is fitted as the network's: prototypes with the default strength if attributes or the lexicon say where
+    unseen classes are, otherwise ridge.
     seen     [n_classes];  train: rows of the clips to fit to, all of seen classes
     vectors  [n_classes, any] unit rows in place of the attributes or texts; None: the control knows what the network's
              map knows
     sounds   see `sound_statistics`; not together with vectors
     """
-    classes = class_side(learner, seen)
+    classes, labels = with_words(learner, class_side(learner, seen), config), learner.recordings.labels()
+    by_prototypes = classes.attributes is not None or classes.words is not None
     if vectors is not None:
-        has_attributes = classes.attributes is not None
-        classes = replace(classes, attributes=vectors) if has_attributes else replace(classes, vectors=vectors)
-    return standardised_scores(classes, features, learner.recordings.labels(), train, sounds)
+        given = {"vectors" if classes.attributes is None else "attributes": vectors}
+        classes = replace(classes, words=None, **given)
+    scaler = StandardScaler().fit(features[train])
+    scaled = np.asarray(scaler.transform(features), np.float32)
+    if not by_prototypes:
+        return replace(fit_zeroshot(classes, (scaled[train], labels[train])), temperature=1.0).scores(scaled)
+    if sounds is not None:
+        places = np.asarray(scaler.transform(sounds), np.float32)
+        classes = with_sounds(classes, config, learner.vocabulary(config), places)
+    whitener = half_whitener(scaled[train], labels[train])
+    scaled, classes = scaled @ whitener, classes.turned(whitener)
+    clips = scaled[train], labels[train]
+    fitted = prototype_map(classes, clips, DEFAULT_STRENGTH)
+    if classes.words is not None:
+        typed = typed_projection(classes, classes.words, clips, DEFAULT_STRENGTH)
+        fitted = replace(fitted, text_projection=typed)
+    return fitted.scores(scaled)
 
 
-def sound_statistics(learner: Learner, config: RunConfig) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-    """Attributes [K, n_attributes] and `clip_statistics` of the sounds from which the network's map learns too."""
-    described = described_sounds(learner, config)
-    return None if described is None else (described[1], clip_statistics(described[0]))
+def sound_statistics(learner: Learner, config: RunConfig) -> NDArray[np.float32] | None:
+    """`clip_statistics` [K, 192] of the sounds from which the network's map learns too; None: it learns from none."""
+    vocabulary = learned_sounds(learner, config)
+    return None if vocabulary is None else clip_statistics(vocabulary.frames)
 
 
 def random_class_vectors(learner: Learner, rng: np.random.Generator) -> NDArray[np.float32]:

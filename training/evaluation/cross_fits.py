@@ -78,10 +78,10 @@ def cross_fits(
     group_of = np.random.default_rng(0).permutation(n_classes) % GROUPS
     numbers = np.unique(folds).tolist()
     fit = _whitened_fit(learner, config) if config.objective == "whitening" else _trained_fit(learner, config, place)
-    pairs: list[Job] = [(fold, group) for group in range(GROUPS) for fold in numbers]
+    pairs = [_pairs(group, group_of[labels], folds, numbers) for group in range(GROUPS)]
     if config.objective != "whitening":
-        pairs = [(numbers[group % len(numbers)], group) for group in range(GROUPS)]
-    jobs: list[Job] = [*((fold, None) for fold in numbers), *pairs]
+        pairs = [[of_group[group % len(of_group)]] for group, of_group in enumerate(pairs)]
+    jobs: list[Job] = [*((fold, None) for fold in numbers), *(pair for of_group in pairs for pair in of_group)]
     done = []
     for fold, group in track(jobs):
         unseen = group_of == group if group is not None else np.zeros(n_classes, bool)
@@ -90,6 +90,19 @@ def cross_fits(
         zeroshot, embeddings = fit(np.flatnonzero(train), unseen)
         done.append(CrossFit(_placed_by_text(zeroshot, unseen), embeddings, fold, unseen))
     return CrossFits(done[: len(numbers)], done[len(numbers) :], labels, folds)
+
+
+def _pairs(group: int, groups: NDArray[np.int64], folds: NDArray[np.int64], numbers: Sequence[int]) -> list[Job]:
+    """A group with each fold that has clips of it and of others.
+
+    groups, folds  [n_clips];  numbers: of the folds
+    errors         DataError: there is no such fold
+    """
+    of_fold = {fold: groups[folds == fold] == group for fold in numbers}
+    pairs: list[Job] = [(fold, group) for fold, own in of_fold.items() if own.any() and not own.all()]
+    if not pairs:
+        raise DataError("calibration: a recording fold has clips of some classes only; wanted each class in each fold")
+    return pairs
 
 
 def _placed_by_text(zeroshot: ZeroShot, unseen: NDArray[np.bool_]) -> ZeroShot:

@@ -36,6 +36,7 @@ class Folds:
     """A recipe, repeated over the folds. Scores are stored in `folder`; those that are there are not computed again.
 
     Processes may share the folder: one of them computes a score, and the others wait for it.
+    numbers   of the folds that have clips of seen classes, ascending
     """
 
     def __init__(self, learner: Learner, base: RunConfig, folder: Path):
@@ -43,6 +44,9 @@ class Folds:
         self.base = base
         self.folder = folder
         self.statistics = clip_statistics(learner.recordings.frames)
+        table = learner.recordings.table
+        seen = [clip for clip in table.clips if table.classes[clip.label] in base.split.seen]
+        self.numbers = replace(table, clips=tuple(seen)).folds
 
     def run(self, fold: int, seed: int) -> None:
         """Train on the other folds and score this one, unless the score is stored."""
@@ -54,8 +58,7 @@ class Folds:
     def finished(self) -> list[FoldScore]:
         """The stored scores of the seeds that have every fold, also those of other commands."""
         seeds = sorted({int(path.stem.rpartition("-")[2]) for path in self.folder.glob("fold-*.json")})
-        folds = self.learner.recordings.table.folds
-        of_seeds = [[self._path(fold, seed) for fold in folds] for seed in seeds]
+        of_seeds = [[self._path(fold, seed) for fold in self.numbers] for seed in seeds]
         complete = [paths for paths in of_seeds if all(map(Path.is_file, paths))]
         return [FoldScore(**json.loads(path.read_text())) for paths in complete for path in paths]
 

@@ -180,7 +180,7 @@ class Holdouts:
         self, features: NDArray[np.float32], split: _Split, vectors: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
         sounds = self.sounds if vectors is None else None
-        return control_scores(self.learner, split.seen, split.train, features, vectors, sounds)
+        return control_scores(self.learner, self.base, split.seen, split.train, features, vectors, sounds)
 
     def _line(
         self, number: int, seed: int, method: str, unseen: tuple[str, ...], test_fold: int,

@@ -25,6 +25,7 @@ RATE_HZ = 16_000
 LENGTH_S = 5.0
 N_SAMPLES = int(LENGTH_S * RATE_HZ)
 VERSION = 1  # raised when the same seed gives other sounds or words
+VOCABULARY_SEED = 0  # of all runs, so that they can share it
 
 PITCHES = ("low", "middle", "high")
 COURSES = ("continuous", "swelling", "single", "regular", "irregular")
@@ -188,8 +189,17 @@ def load_vocabulary(count: int, seed: int, config: LogMelConfig, window: Window,
     key = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
     sounds = [partial(_sound, seed, index) for index in range(count)]
     frames = cached_frames(cache_dir / f"vocabulary-{key}", sounds, "synthesising", config, window)
-    drawn = [draw_qualities(np.random.default_rng([seed, index])) for index in range(count)]
+    drawn = _drawn(count, seed)
     return Vocabulary(frames, tuple(texts for _, texts in drawn), tuple(qualities for qualities, _ in drawn))
+
+
+def vocabulary_texts(count: int, seed: int) -> list[str]:
+    """The descriptions of `load_vocabulary`'s sounds, which are not synthesised for it."""
+    return [texts for _, texts in _drawn(count, seed)]
+
+
+def _drawn(count: int, seed: int) -> list[tuple[Qualities, str]]:
+    return [draw_qualities(np.random.default_rng([seed, index])) for index in range(count)]
 
 
 def _sound(seed: int, index: int) -> Wave:

@@ -8,7 +8,7 @@ import soundfile
 import torch
 
 from serving.audio import cut_windows, level_dbfs
-from serving.errors import AudioError
+from serving.errors import AudioError, UsageError
 from serving.log_mel import LogMelConfig
 from serving.pooling import pool_heard
 from training.data.clip_frames import ClipFrames, ClipSet
@@ -181,3 +181,12 @@ def test_random_crops_are_not_silent_unless_the_clip_is(tmp_path):
     assert within[:, 0].max() == pytest.approx(0.86, abs=0.02)
     assert within[:, 1:].min() < 0.02
     assert within[:, 1:].max() > 0.98
+
+
+def test_a_cache_that_cannot_be_written_gets_one_line(tmp_path, monkeypatch):
+    def full(path, write):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("training.data.frame_cache.write_atomically", full)
+    with pytest.raises(UsageError, match=r"notes\.json: cannot be written \(No space left on device\).*--cache-dir"):
+        load(write_clips(tmp_path, [HALF]), tmp_path / "cache")

@@ -214,6 +214,37 @@ def test_a_source_of_the_test_fold_is_never_trained_on_in_another_fold():
     assert not test_sources & {clip.source for clip in (*parts.train, *parts.validation)}
 
 
+def test_a_source_of_an_unseen_class_is_never_trained_on():
+    shared = [replace(clip, source="0-0") if clip.source == "2-1" else clip for clip in ESC50.clips]
+    table = replace(ESC50, clips=tuple(shared))
+    split = split_classes(table, "all", unseen=(table.classes[2],))
+    parts = split_clips(table, split, None, 0)
+    left_out = {clip.path for clip in table.clips if clip.label != 2} - {
+        clip.path for clip in (*parts.train, *parts.validation)
+    }
+    assert left_out == {clip.path for clip in table.clips if clip.label == 0 and clip.source == "0-0"}
+
+
+def test_a_test_fold_without_clips_of_seen_classes_is_refused():
+    table = replace(ESC50, clips=tuple(clip for clip in ESC50.clips if clip.fold != 2 or clip.label == 0))
+    split = split_classes(table, "all", unseen=(table.classes[0],))
+    with pytest.raises(UsageError, match=r"got 2; the seen classes of ESC-50 have 1, 3"):
+        split_clips(table, split, 2, 0)
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.02, 1 / 50), (0.2, 1 / 5), (0.3, 1 / 3), (0.4, 1 / 3), (0.5, 1 / 2)])
+def test_the_nearest_share_of_one_part_is_kept(share, kept):
+    table = folder_of([300, 300])
+    parts = split_clips(table, split_classes(table, "all"), None, 0, share)
+    assert len(parts.validation) / len(table.clips) == pytest.approx(kept, abs=0.005)
+
+
+def test_a_digest_tells_whether_clips_have_changed_their_part():
+    split = split_classes(ESC50, "all")
+    parts, again, others = (split_clips(ESC50, split, None, seed) for seed in (0, 0, 1))
+    assert parts.digest == again.digest != others.digest
+
+
 def test_a_fold_that_is_not_there_lists_those_that_are():
     with pytest.raises(UsageError, match=r"got 9.*1, 2, 3"):
         split_clips(ESC50, split_classes(ESC50, "all"), 9, 0)

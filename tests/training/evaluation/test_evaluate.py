@@ -23,6 +23,7 @@ from training.evaluate import main as evaluate
 from training.evaluation.folds import Folds, FoldScore
 from training.evaluation.holdouts import draw_holdouts
 from training.learner import Learner
+from training.prototype_map import typed_projection
 from training.run import main as train
 from training.synthesis.vocabulary import RATE_HZ
 from training.text_encoders import text_encoder
@@ -303,13 +304,13 @@ def test_class_numbers_begin_with_what_the_vocabulary_taught(folder, tmp_path, c
 def test_hold_outs_fit_the_runs_map_and_the_controls_keep_ridge(folder, learned, monkeypatch):
     out = learned / "run"
     assert train(options(folder, out, "--objective", "classes", "--epochs", "1", "--map", "eszsl")) == 0
-    fitted = {"training.map_fit": [], "training.zeroshot_maps": []}  # the network's maps, and the controls'
+    fitted = {"training.map_fit": [], "training.evaluation.controls": []}  # the network's maps, and the controls'
     for module, kinds in fitted.items():
         spy = partial(_fit_and_note, fit_zeroshot, kinds)
         monkeypatch.setattr(f"{module}.fit_zeroshot", spy)
     assert evaluate([str(out), *cache(out), "--holdouts", "1", "--unseen-classes", "2"]) == 0
     assert fitted["training.map_fit"] == ["eszsl", "eszsl"]  # of the training, and of the one that chooses the offset
-    assert set(fitted["training.zeroshot_maps"]) == {"ridge"}
+    assert set(fitted["training.evaluation.controls"]) == {"ridge"}
 
 
 def _fit_and_note(real, kinds, classes, train, validation=None, kind="ridge"):
@@ -360,6 +361,66 @@ def test_a_run_folder_that_is_damaged_is_named(run, tmp_path, capsys, name, cont
     (error,) = capsys.readouterr().err.strip().splitlines()
     assert name in error
     assert words in error
+
+
+def test_a_run_that_was_interrupted_is_not_scored(run, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()
+    (tmp_path / "run" / "zeroshot.npz").unlink()
+    assert evaluate([str(tmp_path / "run"), *cache(run)]) == 2
+    (error,) = capsys.readouterr().err.strip().splitlines()
+    assert error.endswith("the training did not finish; continue it with: training.run ... --resume")
+
+
+def test_clips_are_not_called_held_back_where_the_folder_has_others_than_the_training(folder, learned, capsys):
+    data, out = shutil.copytree(folder, learned / "data"), learned / "run"
+    assert train(options(data, out, "--unseen", "rain,siren", "--epochs", "1")) == 0
+    table = data / "meta" / "esc50.csv"
+    rows = table.read_text().splitlines()
+    gone = next(number for number, row in enumerate(rows) if ",engine," in row and ",1," in row)
+    table.write_text("\n".join(rows[:gone] + rows[gone + 1 :]) + "\n")
+    told = "recordings were added, removed or renamed since the training"
+    assert evaluate([str(out), *cache(out)]) == 2
+    assert told in capsys.readouterr().err
+    assert train(options(data, out, "--unseen", "rain,siren", "--epochs", "1", "--resume")) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_folds_without_a_clip_of_a_seen_class_are_neither_tested_on_nor_counted(folder, learned, capsys):
+    data, out = shutil.copytree(folder, learned / "data"), learned / "run"
+    table = data / "meta" / "esc50.csv"
+    rows = table.read_text().splitlines()
+    unseen = (",rain,", ",siren,")
+    table.write_text("\n".join(row for row in rows if row[0] != "3" or any(name in row for name in unseen)) + "\n")
+    flags = ["--unseen", "rain,siren", "--objective", "classes", "--vocabulary", "0", "--epochs", "1"]
+    assert train([*options(data, out, *flags), "--test-fold", "3"]) == 2
+    assert "test fold: got 3; the seen classes of ESC-50 have 1, 2, 4" in capsys.readouterr().err
+    assert train(options(data, out, *flags)) == 0
+    assert evaluate([str(out), *cache(out), "--folds"]) == 0
+    report = json.loads((out / "evaluation" / "report.json").read_text())
+    assert [score["fold"] for score in report["folds"]] == [1, 2, 4]
+
+
+def test_the_control_of_classes_without_attributes_knows_what_the_networks_map_knows(tmp_path, monkeypatch):
+    rng = np.random.default_rng(1)
+    kinds = {"old clock": "clock_tick", "tin roof": "rain", "alarm horn": "siren", "night insects": "crickets"}
+    for name, kind in kinds.items():
+        (tmp_path / "own" / name).mkdir(parents=True)
+        for number in range(4):
+            soundfile.write(tmp_path / "own" / name / f"{number}.wav", sound(kind, rng), RATE_HZ)
+    fixed = f"--dataset folder --data-dir {tmp_path / 'own'} --network yamnet-compact --objective classes --epochs 1"
+    fixed += f" --unseen alarm_horn,tin_roof --vocabulary 0 --cache-dir {tmp_path / 'cache'} --out {tmp_path / 'run'}"
+    assert train(fixed.split()) == 0
+    placed = []
+
+    def spy(classes, words, *rest):
+        placed.append(len(words.vectors))
+        return typed_projection(classes, words, *rest)
+
+    monkeypatch.setattr("training.evaluation.controls.typed_projection", spy)
+    assert evaluate([str(tmp_path / "run"), "--cache-dir", str(tmp_path / "cache")]) == 0
+    (lexicon,) = placed  # of the control without a network; random class vectors know no words
+    assert lexicon > 300
 
 
 def test_a_report_that_lacks_its_scores_is_named(tmp_path):
