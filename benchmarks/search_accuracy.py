@@ -148,7 +148,7 @@ def by_sound(index: SearchIndex, embedder: Embedder, clips: Sequence[Clip]) -> d
         if clip.path.name not in counts or not relevant:
             continue
         n_own = sum(counts.get(path, 0) for path in own)
-        found = find(index, embedder, embed_sound(embedder, clip.path), None, TOP + n_own)
+        found = find(index, embedder, embed_sound(embedder, clip.path, index.per), None, TOP + n_own)
         values.setdefault(clip.label, []).append(precision([row for row in found if row.path not in own], relevant))
         n_relevant = sum(counts.get(path, 0) for path in relevant)
         chances.setdefault(clip.label, []).append(n_relevant / (len(index) - n_own))

@@ -19,7 +19,7 @@ from demo.examples import Example
 from serving.audio import Recording
 from serving.audio.mono_stream import MonoStream
 from serving.audio.reading import file_blocks
-from serving.bulk.embedding_file import EmbeddingFile
+from serving.bulk.embedding_file import EmbeddingFile, are_recordings
 from serving.bulk.pooled_files import pool_files
 from serving.embedder import Embedder
 from serving.errors import AudioError, UsageError
@@ -49,6 +49,7 @@ class Library:
     starts_s, durations_s   [n] float64: start in the recording and duration of each row, in seconds
     embeddings  [n, size] float32
     space       embedding_space of all rows
+    per         what each row is: "clip", a whole recording, or "window"
     cells       of the rows, in their order, from an index; None: every row is compared with what is looked for
     is_uploaded the recordings are copies that are deleted when the demo ends; only their names last
     """
@@ -61,6 +62,7 @@ class Library:
     durations_s: NDArray[np.float64]
     embeddings: NDArray[np.float32]
     space: str
+    per: str = "window"
     cells: Cells | None = None
     is_uploaded: bool = False
 
@@ -142,7 +144,7 @@ def read_library(path: Path, recordings: Path | None = None) -> Library:
     """
     try:
         file = EmbeddingFile(path)
-        parts = list(file.batches(("path", "start_s", "duration_s")))
+        parts = list(file.batches(("path", "start_s", "duration_s", "recording_s")))
     except UsageError as error:
         raise UsageError(f"--library: {error}") from error
     root = _root_of(recordings or file.folder)
@@ -157,6 +159,7 @@ def read_library(path: Path, recordings: Path | None = None) -> Library:
         table["duration_s"].to_numpy(),
         np.concatenate([rows for _, rows in parts]),
         file.space,
+        "clip" if all(are_recordings(batch) for batch, _ in parts) else "window",
     )
 
 
@@ -182,6 +185,7 @@ def read_index(path: Path, recordings: Path | None = None) -> Library:
         rows["end_s"].to_numpy() - starts_s,
         index.cells.rows.embeddings,
         index.manifest.embedding_space,
+        index.per,
         index.cells,
     )
 
@@ -217,4 +221,5 @@ def embed_examples(embedder: Embedder, examples: Sequence[Example]) -> Library:
         np.array(durations_s),
         np.stack(rows),
         embedder.manifest.embedding_space,
+        "clip",
     )

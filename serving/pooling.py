@@ -21,3 +21,12 @@ def pool_heard(rows: NDArray[np.float32], levels_dbfs: ArrayLike) -> NDArray[np.
     """
     heard = np.asarray(levels_dbfs) >= SILENT_DBFS
     return pool(rows[heard] if heard.any() else rows)
+
+
+def pool_like(per: str, rows: NDArray[np.float32], levels_dbfs: ArrayLike) -> NDArray[np.float32]:
+    """Average the embeddings of a sound's windows as the rows of a library were made, so that it finds itself there.
+
+    per           what each row of the library is: "clip", of which all windows count, or "window"
+    levels_dbfs   as for `pool_heard`, which is used for windows
+    """
+    return pool(rows) if per == "clip" else pool_heard(rows, levels_dbfs)

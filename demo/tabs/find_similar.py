@@ -17,7 +17,7 @@ from demo.library_map import MAP_SCRIPT, draw_map
 from demo.recording_input import add_examples, add_recording_input
 from serving.embedder import Embedder
 from serving.errors import AudioError, UnheardError, UsageError
-from serving.pooling import pool_heard
+from serving.pooling import pool_like
 from serving.search.query import Query, choose_phrases, make_query
 
 SHOWN = 6  # neighbours
@@ -54,7 +54,7 @@ def add_find_similar(
 
     def show(path: str | None, words: str, bundle: str) -> tuple[str, str]:
         found = searched(bundle)
-        asked = ask(bundles.open(bundle), path, words)
+        asked = ask(bundles.open(bundle), path, words, found.per)
         if asked is None:
             return NOTHING_YET, draw_map(found)
         near = found.search(asked.query, SHOWN)
@@ -70,7 +70,7 @@ def add_find_similar(
         if not 1 <= count <= MAX_COUNT:
             raise UsageError(f"count: got {count}; wanted 1 to {MAX_COUNT}")
         found = searched(bundle)
-        asked = ask(bundles.open(bundle), recording, words)
+        asked = ask(bundles.open(bundle), recording, words, found.per)
         if asked is None:
             raise AudioError("recording: got none, and no words; send one audio file, or words")
         near = found.search(asked.query, int(count))
@@ -170,9 +170,10 @@ class _Asked:
         return "cosine" if self.query.phrases is None else "score"
 
 
-def ask(embedder: Embedder, path: str | None, words: str | None) -> _Asked | None:
+def ask(embedder: Embedder, path: str | None, words: str | None, per: str) -> _Asked | None:
     """The query for a recording and words; None: both are missing.
 
+    per      what each row of the library is that is searched: "clip" or "window"
     errors   AudioError: the recording cannot be read, or is silent; LabelError: the words cannot be understood
     """
     words = (words or "").strip()
@@ -180,7 +181,7 @@ def ask(embedder: Embedder, path: str | None, words: str | None) -> _Asked | Non
         return None
     phrases = choose_phrases(embedder, [words] if words else [])
     embedded = None if path is None else _embed(embedder, path)
-    sound = None if embedded is None else pool_heard(embedded.rows, embedded.levels)
+    sound = None if embedded is None else pool_like(per, embedded.rows, embedded.levels)
     query = make_query(embedder.manifest.embedding_space, embedder.zeroshot, sound, phrases)
     unknown = embedder.unknown_words([words] if words else [])
     return _Asked(query, embedded.milliseconds if embedded else {}, embedded.warnings if embedded else (), unknown)

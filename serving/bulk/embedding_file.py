@@ -82,5 +82,19 @@ def is_heard(batch: pyarrow.RecordBatch, embeddings: NDArray[np.float32]) -> NDA
     return heard
 
 
+def are_recordings(batch: pyarrow.RecordBatch) -> bool:
+    """Whether each row of a batch is of a whole recording: the mean of all its windows, silent ones too.
+
+    batch   with the columns start_s and duration_s, and recording_s, which older files lack
+    """
+    starts, durations = (batch[name].to_numpy(zero_copy_only=False) for name in ("start_s", "duration_s"))
+    if starts.any():
+        return False
+    if "recording_s" not in batch.schema.names:
+        return True
+    seconds = batch["recording_s"].to_numpy(zero_copy_only=False)
+    return bool(((durations == seconds) | np.isnan(seconds)).all())
+
+
 def _is_embedding(kind: pyarrow.DataType) -> bool:
     return pyarrow.types.is_fixed_size_list(kind) and pyarrow.types.is_float32(kind.value_type) and kind.list_size > 0

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow
 from numpy.typing import NDArray
 
-from serving.bulk.embedding_file import EmbeddingFile, is_heard
+from serving.bulk.embedding_file import EmbeddingFile, are_recordings, is_heard
 from serving.bulk.file_facts import is_unchanged, stamp_of
 from serving.bundle import Bundle
 from serving.bundle_files import ZEROSHOT
@@ -36,7 +36,7 @@ from serving.zeroshot_file import parse_zeroshot
 SAMPLE_ROWS = 1024  # at most
 SEED = 0  # of the cells: the same rows make the same index
 UNSORTED = "unsorted.f32"  # the records in the order of the Parquet file, while the index is made
-COLUMNS = ("path", "start_s", "end_s", "duration_s", "level_dbfs", "recorded_at", "start_at", "end_at")
+COLUMNS = ("path", "start_s", "end_s", "duration_s", "level_dbfs", "recording_s", "recorded_at", "start_at", "end_at")
 
 
 def build_index(source: Path, out: Path, bundle: Bundle | None = None, overwrite: bool = False) -> IndexManifest:
@@ -69,6 +69,7 @@ def build_index(source: Path, out: Path, bundle: Bundle | None = None, overwrite
             recordings=str(file.folder) if file.folder else None,
             files=stamps_of(folder),
             made_ns=made_ns,
+            per="clip" if writer.are_recordings else "window",
         )
         write_manifest(folder, manifest)
     return manifest
@@ -86,10 +87,15 @@ def _map_of(bundle: Bundle, file: EmbeddingFile) -> ZeroShot:
 
 
 class _IndexWriter:
-    """Writes the files of an index. n_rows: in the index so far; mean, map_id: see `IndexManifest`."""
+    """Writes the files of an index.
+
+    n_rows          in the index so far
+    are_recordings  all rows that were read are whole recordings
+    mean, map_id    see `IndexManifest`
+    """
 
     def __init__(self, folder: Path, file: EmbeddingFile, zeroshot: ZeroShot | None):
-        self.n_rows = 0
+        self.n_rows, self.are_recordings = 0, True
         self._zeroshot = zeroshot
         self.mean = np.zeros(file.size, np.float32) if zeroshot is None else zeroshot.mean
         self.map_id = None if zeroshot is None else zeroshot.map_id
@@ -147,6 +153,7 @@ class _IndexWriter:
     def _usable(self) -> Iterator[tuple[int, pyarrow.RecordBatch, NDArray[np.float32]]]:
         """The rows that are neither silent nor zero, and how many were read for them."""
         for batch, embeddings in self._file.batches(COLUMNS):
+            self.are_recordings &= are_recordings(batch)
             used = is_heard(batch, embeddings)
             yield batch.num_rows, batch.filter(pyarrow.array(used)), embeddings[used]
 

@@ -63,6 +63,7 @@ class IndexManifest:
     parquet_stamp    by which it is known again
     recordings       the folder to which the rows' paths are relative; None: not known
     files            name -> stamp
+    per              what each row is: "clip", a whole recording, or "window"; None: an older index does not say it
     made_ns          all stamps were taken before, in nanoseconds since 1970
     """
 
@@ -77,6 +78,7 @@ class IndexManifest:
     recordings: str | None
     files: dict[str, FileStamp]
     made_ns: int
+    per: str | None = None
 
 
 def stamps_of(folder: Path) -> dict[str, FileStamp]:
@@ -108,7 +110,9 @@ def read_manifest(folder: Path) -> IndexManifest:
 def _parse(content: dict[str, Any]) -> IndexManifest:
     """The manifest in a JSON object. KeyError, TypeError, ValueError: it is something else."""
     files = {name: _stamp(content["files"][name]) for name in FILES}
-    recordings, map_id = content["recordings"], content["map_id"]
+    recordings, map_id, per = content["recordings"], content["map_id"], content.get("per")
+    if per not in ("clip", "window", None):
+        raise ValueError(f"got per {str(per)[:40]!r}, wanted clip or window")
     manifest = IndexManifest(
         embedding_space=_text(content["embedding_space"]),
         embedding_size=_count(content["embedding_size"]),
@@ -121,6 +125,7 @@ def _parse(content: dict[str, Any]) -> IndexManifest:
         recordings=None if recordings is None else _text(recordings),
         files=files,
         made_ns=_count(content["made_ns"]),
+        per=per,
     )
     if not manifest.rows or not manifest.embedding_size or len(manifest.mean) != manifest.embedding_size:
         raise ValueError("it has no rows, or a mean of another size")

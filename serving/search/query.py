@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.audio import is_silent, warn_in_python
+from serving.audio import warn_in_python
+from serving.audio.level import SILENT_DBFS
 from serving.embedder import Embedder
 from serving.errors import AudioError, LabelError, UsageError
 from serving.label_text import check_label_length, normalise_label
@@ -120,20 +121,23 @@ def check_phrases(texts: Sequence[str]) -> None:
         known.add(normalise_label(text))
 
 
-def embed_sound(embedder: Embedder, path: Path) -> NDArray[np.float32]:
-    """The embedding [size] of a file of any length: the mean over its windows that are not silent.
+def embed_sound(embedder: Embedder, path: Path, per: str) -> NDArray[np.float32]:
+    """The embedding [size] of a file of any length, pooled over its windows as `serving.pooling.pool_like` does it.
 
+    per      what each row is that the sound is compared with: "clip" or "window"
     errors   AudioError: it cannot be read, or is silent
     warns    AudioWarning: it was read only in part
     """
-    total, n = np.zeros(embedder.manifest.embedding_size), 0
+    total, n, is_heard = np.zeros(embedder.manifest.embedding_size), 0, False
     with embedder.stream(path) as stream:
         for block in stream:
-            heard = [not is_silent(level) for level in block.levels_dbfs]
-            total += block.rows[heard].sum(axis=0, dtype=np.float64)
-            n += sum(heard)
+            heard = np.asarray(block.levels_dbfs) >= SILENT_DBFS
+            rows = block.rows if per == "clip" else block.rows[heard]
+            total += rows.sum(axis=0, dtype=np.float64)
+            n += len(rows)
+            is_heard |= bool(heard.any())
     for warning in stream.warnings:
         warn_in_python(warning)
-    if not n:
+    if not is_heard:
         raise AudioError(f"{path}: is silent, so no sound is like it; give another")
     return (total / n).astype(np.float32)

@@ -58,6 +58,7 @@ class SearchIndex:
 
     folder     of the index
     manifest   of the index: its embedding_space, and where the recordings are
+    per        what each row is: "clip", a whole recording, or "window"
     sample     [n, size] float32: embeddings of rows from the whole index
     rows       what `serving.search.index_folder.SCHEMA` says of each row, mapped into memory
     cells      the embeddings, mapped into memory
@@ -75,6 +76,7 @@ class SearchIndex:
     ):
         self.folder, self.manifest, self.rows, self.sample = folder, manifest, rows, sample
         self.cells, self.order = cells, order
+        self.per = manifest.per or _per_of(rows)
         self._vectors = VectorSearch(cells.rows.embeddings, sample, cells)
 
     @classmethod
@@ -126,7 +128,8 @@ class SearchIndex:
         """Find the rows that are most like a sound, or like words, or both.
 
         embedder  of the bundle that embedded the rows
-        sound     path of a recording; of several windows, their mean is looked for
+        sound     path of a recording; the mean of its windows is looked for, of windows that are not silent if the
+                  rows are windows
         words     what is heard, as a label of `Embedder.classify`: "rain on a tin roof"
         both      more words for what has to be heard in the same row
         without   words for what must not be heard
@@ -142,7 +145,7 @@ class SearchIndex:
             if isinstance(texts, str):  # its letters would be looked for
                 raise UsageError(f"{name}: got {texts!r:.80}; wanted a list of texts, like ['thunder']")
         phrases = choose_phrases(embedder, [*([] if words is None else [words]), *both, *without])
-        embedding = None if sound is None else embed_sound(embedder, Path(sound))
+        embedding = None if sound is None else embed_sound(embedder, Path(sound), self.per)
         return self.search(make_query(space, embedder.zeroshot, embedding, phrases, len(without)), top)
 
     def search(self, query: Query, top: int = 10, exact: bool = False) -> list[Found]:
@@ -160,6 +163,11 @@ class SearchIndex:
             for name in ("path", "start_s", "end_s", "recorded_at", "start_at", "end_at")
         }
         return Found(row, found.score, found.scores, **facts)
+
+
+def _per_of(rows: pyarrow.Table) -> str:
+    """What each row of an older index is, which does not say it: recordings all start at 0."""
+    return "window" if rows["start_s"].to_numpy().any() else "clip"
 
 
 def _records(path: Path, n: int, manifest: IndexManifest) -> Records:

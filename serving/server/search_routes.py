@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from serving.audio import is_silent
 from serving.errors import AudioError, LabelError
-from serving.pooling import pool_heard
+from serving.pooling import pool_like
 from serving.server.model_routes import choose_texts
 from serving.server.pipeline import EmbeddedUpload, Pipeline, UploadResult
 from serving.server.repeated_parameters import no_repeats
@@ -74,7 +74,7 @@ def create_search_router(pipeline: Pipeline) -> APIRouter:
         result = refuse_silent(await pipeline.embed_files(request))
         phrases, unknown = await choose_phrases(pipeline, query)
         sounds = [each for each in result.outcomes if isinstance(each, EmbeddedUpload)]
-        embeddings = [pool_heard(each.rows, each.recording.levels_dbfs) for each in sounds]
+        embeddings = [pool_like(index.per, each.rows, each.recording.levels_dbfs) for each in sounds]
         found = await search(pipeline, index, request, query, phrases, embeddings)
         of_sound = {id(each): fields for each, fields in zip(sounds, found, strict=True)}
         return json_response(

@@ -16,11 +16,12 @@ from pyarrow import parquet
 from demo.examples import Example
 from demo.library import Library, class_of, embed_examples, read_index, read_library
 from demo.library_map import MAX_DOTS, draw_map
-from demo.tabs.find_similar import check_space
+from demo.tabs.find_similar import ask, check_space
 from serving.embed import main as embed
 from serving.errors import AudioError, UsageError
 from serving.search.index_builder import build_index
 from serving.search.query import make_query
+from tests.indexed_sounds import write_recording
 
 RATE_HZ = 16_000
 NO_PATH = "a row has no path, place or embedding"
@@ -41,6 +42,21 @@ def small_library(embeddings: np.ndarray, root: Path = Path(), names: list[str] 
     return Library(
         "lib", root, paths, classes, np.zeros(count), np.ones(count), embeddings.astype(np.float32), "5" * 64
     )
+
+
+def test_a_recording_that_is_silent_in_parts_finds_itself_first(bundle_folder, embedder, tmp_path):
+    write_recording(tmp_path / "sounds" / "pauses.wav", ("tone", "zeros", "clicks", "zeros"), 1)
+    write_recording(tmp_path / "sounds" / "clicks.wav", ("clicks",), 2)
+    source = tmp_path / "clips.parquet"
+    assert embed([str(bundle_folder), str(tmp_path / "sounds"), "--out", str(source)]) == 0
+    build_index(source, tmp_path / "clips.index")
+    examples = [Example(path, path.stem) for path in sorted((tmp_path / "sounds").iterdir())]
+    own = str(tmp_path / "sounds" / "pauses.wav")
+    for each in (read_library(source), read_index(tmp_path / "clips.index"), embed_examples(embedder, examples)):
+        asked = ask(embedder, own, None, each.per)
+        assert asked is not None
+        (row, score), *_ = each.search(asked.query, 1)
+        assert (Path(each.paths[row]).name, score) == ("pauses.wav", pytest.approx(1, abs=1e-5))
 
 
 def pitch_hz(wave: np.ndarray, rate_hz: int) -> float:

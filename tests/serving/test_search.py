@@ -18,6 +18,7 @@ from pyarrow import parquet
 
 from serving.audio import read_audio
 from serving.bundle import open_bundle
+from serving.embed import main as embed
 from serving.embedder import Embedder
 from serving.errors import AudioError, LabelError, UsageError
 from serving.index import main as make_index
@@ -189,7 +190,22 @@ def test_silence_within_a_sound_does_not_count(talker, tmp_path):
     write_recording(tmp_path / "long.wav", ("zeros", "clicks", "zeros"), 7)
     with talker.stream(tmp_path / "long.wav") as stream:
         rows = np.concatenate([block.rows for block in stream])
-    np.testing.assert_allclose(embed_sound(talker, tmp_path / "long.wav"), rows[1], atol=1e-5)
+    np.testing.assert_allclose(embed_sound(talker, tmp_path / "long.wav", "window"), rows[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_recording_finds_itself_first_among_recordings(talker, index_folder, tmp_path, is_old):
+    sounds = index_folder.with_name("sounds")
+    assert embed([str(talker.bundle.folder), str(sounds), "--out", str(tmp_path / "clips.parquet")]) == 0
+    build_index(tmp_path / "clips.parquet", tmp_path / "clips.index", talker.bundle)
+    if is_old:  # which did not say what its rows are
+        manifest = json.loads((tmp_path / "clips.index" / "index.json").read_text())
+        del manifest["per"]
+        (tmp_path / "clips.index" / "index.json").write_text(json.dumps(manifest))
+    clips = SearchIndex.open(tmp_path / "clips.index")
+    for path in clips.rows["path"].to_pylist():  # one of them is silent in parts
+        first = clips.find(talker, sound=sounds / path)[0]
+        assert (first.path, first.score) == (path, pytest.approx(1, abs=1e-5))
 
 
 def test_an_index_without_the_numbers_of_a_map_finds_the_same(index_folder, index, talker, recordings, tmp_path):

@@ -10,7 +10,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from serving.__main__ import main
+from serving.embed import main as embed
 from serving.embedder import Embedder
+from serving.search.index_builder import build_index
 from serving.search.search_index import SearchIndex
 from serving.server.app import create_app
 from serving.server.limits import Limits
@@ -59,6 +61,16 @@ def test_a_recording_finds_what_python_finds(client, talker, index, recordings):
     answer = client.post("/v1/search?words=ticking&not=hiss", content=path.read_bytes()).json()
     expected = index.find(talker, sound=path, words="ticking", without=["hiss"])
     assert rows_of(answer) == [(each.path, each.start_s, each.score) for each in expected]
+
+
+def test_a_recording_finds_itself_first_among_recordings(talker, index_folder, tmp_path):
+    sounds, source = index_folder.with_name("sounds"), tmp_path / "clips.parquet"
+    assert embed([str(talker.bundle.folder), str(sounds), "--out", str(source)]) == 0
+    build_index(source, tmp_path / "clips.index", talker.bundle)
+    client = client_with_index(talker, SearchIndex.open(tmp_path / "clips.index"))
+    own = sounds / "a" / "20190318_235955.wav"  # of which a window is silent
+    first = client.post("/v1/search", content=own.read_bytes()).json()["found"][0]
+    assert (first["path"], first["score"]) == ("a/20190318_235955.wav", pytest.approx(1, abs=1e-5))
 
 
 def test_a_silent_recording_of_a_list_does_not_stop_the_others(client, recordings, tmp_path):
