@@ -103,7 +103,8 @@ def _show(out: Path, lesson: Lesson) -> None:
     has_text = dict(zip(map(normalise_label, lesson.zeroshot.class_names), lesson.zeroshot.has_text, strict=True))
     for name, each in lesson.classes.items():
         text = "given" if each.description else "the bundle's" if has_text[normalise_label(name)] else "none"
-        accuracy = f"{each.right} of {each.held_out}" if each.held_out else "one recording: not known"
+        unknown = "one recording: not known" if each.recordings == 1 else "not known"
+        accuracy = f"{each.right} of {each.held_out}" if each.held_out else unknown
         right = accuracy if each.keys else ""
         rival = f"{each.rival.name}: {each.rival.taken}" if each.rival else ""
         table.add_row(name, text, str(len(each.keys)), str(each.recordings), right, rival)

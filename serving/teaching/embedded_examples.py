@@ -21,6 +21,7 @@ from serving.file_record import record_of
 from serving.label_text import join_labels
 from serving.pooling import pool_heard
 from serving.progress import track
+from serving.teaching.example_keys import key_of, recording_of
 from serving.teaching.examples import Example
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class EmbeddedExamples:
 
     labels       of each
     embeddings   [n, 128] float32: mean over the windows that are not silent
-    keys         SHA-256 of each one's recording with its start and end in seconds: the same key, the same sound
+    keys         of each, see `example_keys`
     skipped      why other examples could not be used, one line each
     """
 
@@ -47,7 +48,7 @@ class EmbeddedExamples:
     @property
     def recordings(self) -> NDArray[np.intp]:
         """The number of each one's recording: [n]."""
-        return np.unique([key.partition(" ")[0] for key in self.keys], return_inverse=True)[1]
+        return np.unique(list(map(recording_of, self.keys)), return_inverse=True)[1]
 
 
 def embed_examples(embedder: "Embedder", examples: Sequence[Example], quiet: bool = True) -> EmbeddedExamples:
@@ -176,11 +177,6 @@ class ExampleFile:
                     f"{example.where or self._path}: got {wanted}; the recording ends at {self.duration_s:.3f} s"
                 )
         return waves
-
-
-def key_of(sha256: str, start_s: float, end_s: float | None) -> str:
-    """The key of a stretch of a recording, to the millisecond: see `EmbeddedExamples.keys`."""
-    return f"{sha256} {start_s:.3f} {'end' if end_s is None else f'{end_s:.3f}'}"
 
 
 def report_skipped(skipped: Sequence[str], most: int = 10) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from serving.bulk.embedding_file import EmbeddingFile, is_heard
 from serving.errors import UsageError
-from serving.teaching.embedded_examples import key_of
+from serving.teaching.example_keys import key_of
 
 COLUMNS = ("path", "start_s", "duration_s", "level_dbfs", "file_sha256")
 

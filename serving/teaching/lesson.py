@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from serving.errors import LabelError, UsageError
 from serving.label_text import check_label_length, check_printable, join_labels, normalise_label
 from serving.teaching.embedded_examples import EmbeddedExamples, embed_examples
+from serving.teaching.example_keys import recording_of
 from serving.teaching.examples import Example, check_labels
 from serving.teaching.posterior import PlacedExamples, choose_weight, counts_as_seen, held_out_cosines, with_examples
 from serving.teaching.rivals import find_rivals
@@ -29,8 +30,8 @@ class Lesson:
     descriptions    name -> the description that was given
     scores          shares of the held-out examples, 0 to 1, by name; empty if none could be held out
     skipped         why some examples were not used, one line each
-    doubts          warnings, one line each: examples contradict their description, or another class takes many of
-                    the held-out ones (a rival)
+    doubts          warnings, one line each: examples contradict their description, an earlier lesson had others of
+                    their recordings, or another class takes many of the held-out ones (a rival)
     """
 
     zeroshot: ZeroShot
@@ -173,7 +174,9 @@ def _lesson(
     if embedded is None:
         return Lesson(prior, classes, described, {}, skipped)
     labels = np.array([rows[normalise_label(label)] for label in embedded.labels])
-    placed = PlacedExamples(prior.place(embedded.embeddings), labels, embedded.recordings)
+    taught_before = {recording_of(key) for each in earlier.values() for key in each.keys}
+    known = np.array([recording_of(key) in taught_before for key in embedded.keys])
+    placed = PlacedExamples(prior.place(embedded.embeddings), labels, embedded.recordings, known)
     weight = choose_weight(prior, placed)
     taught = with_examples(prior, placed, weight)
     for row in np.unique(labels):
@@ -184,6 +187,10 @@ def _lesson(
     taught = replace(taught, seen=prior.seen | counts_as_seen(taught, counts))
     counted = placed.can_be_held_out()
     doubts = _doubts(prior, placed)
+    if known.any():
+        doubts.append(
+            f"{known.sum()} of {len(known)} examples are not held out: an earlier lesson had others of their recordings"
+        )
     if not counted.any():
         return Lesson(taught, classes, described, {}, skipped, doubts)
     own, cosines = labels[counted], held_out_cosines(prior, placed, weight)[counted]

@@ -30,11 +30,13 @@ class PlacedExamples:
     rows        [n, size] float32 unit rows
     classes     [n] int: index among the map's classes
     recordings  [n] int: examples of one recording have one number
+    known       [n] bool: an earlier lesson had examples of its recording, which are in the map's sums; None: none had
     """
 
     rows: NDArray[np.float32]
     classes: NDArray[np.intp]
     recordings: NDArray[np.intp]
+    known: NDArray[np.bool_] | None = None
 
     def sums(self, n_classes: int) -> NDArray[np.float32]:
         """The sum of the rows of each class: [n_classes, size] float32."""
@@ -43,9 +45,13 @@ class PlacedExamples:
         return sums
 
     def can_be_held_out(self) -> NDArray[np.bool_]:
-        """[n] bool: another recording has examples of the same class."""
+        """[n] bool: another recording has examples of the same class, and no earlier lesson had the example's own.
+
+        What an earlier lesson had of a recording cannot be taken out of the map's sums.
+        """
         n_recordings = {c: len(np.unique(self.recordings[self.classes == c])) for c in np.unique(self.classes)}
-        return np.array([n_recordings[c] > 1 for c in self.classes], bool)
+        has_others = np.array([n_recordings[c] > 1 for c in self.classes], bool)
+        return has_others if self.known is None else has_others & ~self.known
 
 
 def with_examples(prior: ZeroShot, examples: PlacedExamples, weight: float) -> ZeroShot:
@@ -57,7 +63,10 @@ def with_examples(prior: ZeroShot, examples: PlacedExamples, weight: float) -> Z
 
 
 def held_out_cosines(prior: ZeroShot, examples: PlacedExamples, weight: float) -> NDArray[np.float32]:
-    """The cosines [n, C] of each example and each class, of a map that was not taught the example's own recording."""
+    """The cosines [n, C] of each example and each class, of a map that was not taught the example's own recording.
+
+    That is not so of `PlacedExamples.known` examples: the map keeps what an earlier lesson had of their recording.
+    """
     taught = with_examples(prior, examples, weight)
     assert taught.example_sums is not None
     sums, texts = taught.example_sums, prior.described_targets

@@ -10,6 +10,7 @@ from serving.bundle_files import TAUGHT
 from serving.errors import BundleError
 from serving.label_text import normalise_label
 from serving.manifest import Manifest
+from serving.teaching.example_keys import recording_of
 from serving.teaching.rivals import Rival
 from serving.zeroshot import ZeroShot
 
@@ -21,7 +22,7 @@ class TaughtClass:
     """A class that was taught.
 
     description  that was given for it; "": none
-    keys         of its examples, see `EmbeddedExamples.keys`
+    keys         of its examples, see `example_keys`
     held_out     number of its examples that were scored by what the other recordings taught
     right        how many of them were named right among the taught classes
     rival        the other class that takes many of them; None: there is none
@@ -36,7 +37,7 @@ class TaughtClass:
     @property
     def recordings(self) -> int:
         """Number of recordings that its examples come from."""
-        return len({key.partition(" ")[0] for key in self.keys})
+        return len(set(map(recording_of, self.keys)))
 
     @property
     def accuracy(self) -> float | None:

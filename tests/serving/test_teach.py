@@ -341,6 +341,29 @@ def test_teaching_again_leaves_out_what_was_taught_before(taught_folder, lesson_
     assert card.count("## Taught by examples") == card.count("## Scores") == 1
 
 
+def test_a_recording_of_an_earlier_lesson_is_not_held_out(tmp_path, capsys):
+    """Its examples of then are still in the map, so it would be named by itself."""
+    rng = np.random.default_rng(3)
+    for name in ("first", "second", "third"):
+        soundfile.write(tmp_path / f"{name}.wav", small_sound("tone", rng, 6.0), RATE_HZ)
+
+    def teach(bundle: Path, out: str, start: int, *names: str) -> dict:
+        table = tmp_path / f"{out}.csv"
+        rows = [f"{name}.wav,{start + i},{start + i + 1},my tone" for name in names for i in range(2)]
+        table.write_text("\n".join(["file,start,end,label", *rows]))
+        capsys.readouterr()
+        assert main([str(bundle), str(table), "--out", str(tmp_path / out)]) == 0
+        return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+    first = teach(FROM_SCRATCH, "one", 0, "first", "second")
+    assert (first["taught"]["my tone"]["held_out"], first["doubts"]) == (4, [])
+    again = teach(tmp_path / "one", "two", 2, "first", "second")
+    assert again["taught_accuracy_all"] is None
+    assert "4 of 4 examples are not held out: an earlier lesson had others of their recordings" in again["doubts"]
+    third = teach(tmp_path / "two", "three", 4, "first", "second", "third")
+    assert (third["taught"]["my tone"]["held_out"], third["taught"]["my tone"]["examples"]) == (2, 14)
+
+
 def fails_or_told(capsys, bundle: Path, examples: Path, tmp_path: Path) -> str:
     capsys.readouterr()
     assert main([str(bundle), str(examples), "--out", str(tmp_path / "told")]) == 0
