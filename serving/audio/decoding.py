@@ -8,7 +8,7 @@ from soundfile import SoundFile, SoundFileError
 from serving.audio import mp3, ogg, wav
 from serving.audio.ffmpeg import find_demuxer, opened_container, wanted_formats
 from serving.audio.libsndfile import MOST_COPIED, file_seconds, opened, opened_fd, opened_reader, reason_of
-from serving.audio.sample_blocks import BlockReader, SampleBlock
+from serving.audio.sample_blocks import VALUES_PER_SECOND, BlockReader, SampleBlock
 from serving.audio.stream_reader import StreamReader
 from serving.audio.streams import ByteSource, EncodedStream, StreamLayout
 from serving.audio.tags import tag_end
@@ -19,18 +19,23 @@ CHUNKED = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"riff", b".snd", b"caff
 
 
 def decode_blocks(
-    source: ByteSource, name: str, max_seconds: float | None, warn: Callable[[str], None]
+    source: ByteSource,
+    name: str,
+    max_seconds: float | None,
+    warn: Callable[[str], None],
+    most_values: float | None = VALUES_PER_SECOND,
 ) -> Generator[SampleBlock]:
     """Decode all streams of a source, one after the other, and yield their samples block by block.
 
     name   for messages
     warn   called at the end with one line for each part that could not be read
+    most_values   see `BlockReader`; None where the blocks are not kept
     errors FormatError: not readable; DurationError: more than max_seconds, perhaps after some blocks
     """
     if source.size == 0:
         raise FormatError(f"{name}: is an empty file, of 0 bytes; {wanted_formats()}")
     layout = _layout_of(source)
-    reader = BlockReader(name, max_seconds)
+    reader = BlockReader(name, max_seconds, most_values)
     if layout.needs_ffmpeg:
         yield from _decode_with_ffmpeg(source, reader, warn, None)
         return

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from serving.audio.decoded_samples import joined
 from serving.audio.decoding import decode_blocks, source_seconds
-from serving.audio.sample_blocks import SampleBlock
+from serving.audio.sample_blocks import VALUES_PER_SECOND, SampleBlock
 from serving.audio.streams import ByteSource
 from serving.audio.waveform import check_wave
 from serving.errors import AudioError, AudioWarning
@@ -38,7 +38,12 @@ def read_audio(
     return _joined(blocks, str(path), max_seconds)
 
 
-def file_blocks(path: str | Path, max_seconds: float | None, warn: Callable[[str], None]) -> Generator[SampleBlock]:
+def file_blocks(
+    path: str | Path,
+    max_seconds: float | None,
+    warn: Callable[[str], None],
+    most_values: float | None = VALUES_PER_SECOND,
+) -> Generator[SampleBlock]:
     """Decode a file block by block, see `decode_blocks`. AudioError: also if the file is not there or not readable."""
     path = Path(path)
     try:
@@ -46,7 +51,7 @@ def file_blocks(path: str | Path, max_seconds: float | None, warn: Callable[[str
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise _unreadable(path, error) from error
     try:
-        yield from decode_blocks(source, str(path), max_seconds, warn)
+        yield from decode_blocks(source, str(path), max_seconds, warn, most_values)
     except OSError as error:
         raise _unreadable(path, error) from error
     finally:

@@ -49,7 +49,7 @@ class RecordingStream:
         max_seconds: float | None = None,
     ):
         warnings: list[str] = []
-        blocks = file_blocks(path, max_seconds, warnings.append)
+        blocks = file_blocks(path, max_seconds, warnings.append, most_values=None)
         self._mono = MonoStream(blocks, str(path), window.rate_hz, warnings)
         self._window = window
         self._most = most

@@ -42,13 +42,16 @@ class BlockReader:
 
     name          for messages
     max_seconds   longest recording; None: no limit
+    most_values   samples of all channels a second: a second with more counts as more than one, which limits memory.
+                  None: every second counts as one
     notes         what could not be read
     """
 
-    def __init__(self, name: str, max_seconds: float | None):
+    def __init__(self, name: str, max_seconds: float | None, most_values: float | None = VALUES_PER_SECOND):
         self.name = name
         self.notes: list[str] = []
         self._max_seconds = math.inf if max_seconds is None else max_seconds
+        self._most_values = math.inf if most_values is None else most_values
         self._seconds = 0.0  # that count for the limit
         self._read_s = 0.0
 
@@ -119,17 +122,21 @@ class BlockReader:
 
     def _most(self, rate_hz: int, channels: int) -> float:
         """How many more samples are within the limit."""
-        return (self._max_seconds - self._seconds) * min(rate_hz, VALUES_PER_SECOND / channels) + 1e-6 * rate_hz
+        return (self._max_seconds - self._seconds) * self._counted_hz(rate_hz, channels) + 1e-6 * rate_hz
 
     def _count(self, wave: Wave, rate_hz: int) -> None:
-        # A second of many channels at a high rate counts as more than a second, which limits memory.
         self._read_s += len(wave) / rate_hz
-        self._seconds += len(wave) / min(rate_hz, VALUES_PER_SECOND / wave.shape[1])
+        self._seconds += len(wave) / self._counted_hz(rate_hz, wave.shape[1])
+
+    def _counted_hz(self, rate_hz: int, channels: int) -> float:
+        """Samples of one channel that count as a second."""
+        return min(rate_hz, self._most_values / channels)
 
     def _too_long(self, rate_hz: int, channels: int) -> DurationError:
-        most_s = self._max_seconds * min(rate_hz, VALUES_PER_SECOND / channels) / rate_hz
+        counted_hz = self._counted_hz(rate_hz, channels)
+        sound = "" if counted_hz == rate_hz else f" for {rate_hz} Hz {channels}-channel sound"
         return DurationError(
-            f"{self.name}: lasts more than {most_s:g} s, the most here for {rate_hz} Hz {channels}-channel sound; "
+            f"{self.name}: lasts more than {self._max_seconds * counted_hz / rate_hz:g} s, the most here{sound}; "
             "send a shorter recording"
         )
 

@@ -186,6 +186,15 @@ def test_an_interrupted_run_does_nothing_twice(unfinished, bundle_folder, many, 
     assert pyarrow.parquet.read_table(unfinished).equals(pyarrow.parquet.read_table(by_clip))
 
 
+def test_a_limit_in_seconds_counts_seconds_whatever_the_rate_and_the_channels(bundle_folder, tmp_path):
+    (tmp_path / "sounds").mkdir()
+    sound = np.random.default_rng(0).uniform(-0.1, 0.1, (192_000 * 6, 4))
+    soundfile.write(tmp_path / "sounds" / "array.wav", sound, 192_000)
+    assert embed(bundle_folder, tmp_path / "sounds", tmp_path / "out.parquet", "--max-seconds", "6") == 0
+    assert embed(bundle_folder, tmp_path / "sounds", tmp_path / "other.parquet", "--max-seconds", "5") == 2
+    assert "lasts more than 5 s, the most here; send a shorter recording" in (tmp_path / "other.errors.csv").read_text()
+
+
 @pytest.mark.parametrize("more", [("--per", "window"), ("--backend", "onnxruntime"), ("--max-seconds", "60")])
 def test_a_run_begun_with_other_options_is_not_continued(unfinished, bundle_folder, many, capsys, more):
     assert embed(bundle_folder, many, unfinished, *more) == 2
