@@ -38,6 +38,7 @@ DEMUXERS = {
     b"RIFF": ("wav", "WAV"),
     b"FORM": ("aiff", "AIFF"),
 }
+RAW = ("aac", "ac3", "amr", "mp3")  # demuxers of streams without a header, of which FFmpeg guesses the duration
 MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 SCALES = {"u8": 2**7, "s16": 2**15, "s32": 2**31, "s64": 2**63}
 
@@ -58,10 +59,15 @@ def find_demuxer(source: ByteSource) -> tuple[str, str] | None:
 
 
 class Container:
-    """A file that FFmpeg has opened. notes: what could not be read."""
+    """A file that FFmpeg has opened.
 
-    def __init__(self, opened: Any, name: str):
+    opened   by PyAV, with `demuxer`
+    notes    what could not be read
+    """
+
+    def __init__(self, opened: Any, name: str, demuxer: str):
         self._opened = opened
+        self._demuxer = demuxer
         self._name = name
         self.notes: list[str] = []
         if not opened.streams.audio:
@@ -71,6 +77,8 @@ class Container:
     @property
     def seconds(self) -> float | None:
         """The duration that the header states; None if it does not."""
+        if self._demuxer in RAW:
+            return None
         for duration, base in ((self._stream.duration, self._stream.time_base), (self._opened.duration, 1e-6)):
             if duration and base and 0 < duration * float(base) < math.inf:
                 return float(duration * base)
@@ -131,7 +139,7 @@ def opened_container(source: ByteSource, name: str) -> Iterator[Container]:
             f"{name}: not a readable {kind} file ({_reason(error)}); wanted a whole one, or WAV or FLAC"
         ) from error
     with opened:
-        yield Container(opened, name)
+        yield Container(opened, name, demuxer)
 
 
 def _samples(frame: Any) -> NDArray[np.float32]:

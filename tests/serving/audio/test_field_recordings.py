@@ -92,6 +92,25 @@ def test_a_limit_in_seconds_counts_all_streams_together(name):
         decode_audio(kind.make(), max_seconds=kind.seconds - 0.5)
 
 
+@pytest.mark.parametrize(
+    ("container", "codec", "rate_hz"), [("adts", "aac", 44_100), ("amr", "libopencore_amrnb", 8000)]
+)
+def test_a_complete_stream_whose_bit_rate_varies_is_not_called_cut_off(container, codec, rate_hz):
+    """FFmpeg guesses its duration by the bits of its first packets, which are few in silence."""
+    needs_av("AAC")
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 25 * rate_hz)
+    wave = np.concatenate([np.zeros(5 * rate_hz), noise]).astype(np.float32)[:, None]
+    try:
+        data = field.contained(container, codec, rate_hz, wave)
+    except ValueError as error:
+        pytest.skip(f"this FFmpeg does not write {container}: {error}")
+    told: list[str] = []
+    wave, rate_hz = decode_audio(data, warn=told.append)
+    assert len(wave) / rate_hz == pytest.approx(30, abs=0.1)
+    assert told == []
+    assert header_seconds(data) is None
+
+
 def test_python_warns_of_what_is_missing():
     with pytest.warns(AudioWarning, match=r"dawn\.ogg: cut off"):
         decode_audio(KINDS["half an OGG"].make(), "dawn.ogg")
