@@ -103,7 +103,7 @@ class Study:
         for table in tables:
             console.print(table.terminal())
         for line in (*lines, f"written to {self._out}: {', '.join(written)}"):
-            console.print(line, soft_wrap=True, highlight=False, markup=False)
+            console.print(line, soft_wrap=True, highlight=False)
 
 
 def describe_machine(machine: Mapping[str, Any]) -> str:

@@ -31,14 +31,15 @@ PATH_ERRORS = {
 }
 SYMLINK_LOOP = "Symlink loop from "  # RuntimeError of Path.resolve before Python 3.13
 
-# Tables for people go to stdout (console); progress and warnings to stderr (progress_console).
-console = Console()
-progress_console = Console(stderr=True)
+# Tables for people go to stdout (console); progress and warnings to stderr (progress_console). Labels and paths go to
+# both as they are: rich would take "[adult]" in them for a style, and ":dog:" for a picture.
+console = Console(markup=False, emoji=False)
+progress_console = Console(stderr=True, markup=False, emoji=False)
 
 
 def say(text: str) -> None:
     """Print one line of progress on stderr, without line breaks at any width of the terminal."""
-    progress_console.print(text, soft_wrap=True, markup=False, highlight=False)
+    progress_console.print(text, soft_wrap=True, highlight=False)
 
 
 def say_unknown_words(unknown: Mapping[str, Sequence[str]]) -> None:

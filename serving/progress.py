@@ -32,7 +32,7 @@ class ProgressBars(Progress):
         self._unit = unit
         self._next_line = time.monotonic() + LINE_SECONDS
         shown = columns or (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),

@@ -70,7 +70,7 @@ def check_parity(options: Options) -> dict[str, Any]:
         results += [judge.judge(runtime, backend, precision, batch) for batch in BATCHES]
     console.print(parity_table(judge, results))
     for title, reason in skipped.items():
-        console.print(f"not compared: {title}: {reason}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"not compared: {title}: {reason}", soft_wrap=True, highlight=False)
     faults = [f"{result.title}: {'; '.join(result.faults)}" for result in results if result.faults]
     record = {"bundle": str(options.bundle), **parity_record(judge, results), "skipped": skipped, "passed": not faults}
     if faults:

@@ -56,7 +56,7 @@ def work(options: Options) -> dict[str, Any]:
     findings: list[Finding] = []
     with progress_console.status("checking") as status:
         for finding in examine(options.bundle, options.trust):
-            status.update(escape(f"checking; {finding.what}: {finding.state}"))
+            status.update(escape(f"checking; {finding.what}: {finding.state}"))  # it takes "[ray]" for a style
             findings.append(finding)
     _print_findings(findings)
     broken = [finding.what for finding in findings if finding.state == "broken"]
@@ -68,16 +68,15 @@ def _print_findings(findings: Sequence[Finding]) -> None:
     table = Table(title="serving.doctor", title_justify="left")
     for column in ("what", "state", "found"):
         table.add_column(column, overflow="fold")
-    for finding in findings:  # escaped, because rich would read "[ray]" as a style
-        cells = map(escape, (finding.what, finding.state, finding.found))
-        table.add_row(*cells, style=STYLES[finding.state])
+    for finding in findings:
+        table.add_row(finding.what, finding.state, finding.found, style=STYLES[finding.state])
     console.print(table)
     for finding in findings:
         if finding.advice:
-            line = escape(f"{finding.what}: {finding.advice}")
+            line = f"{finding.what}: {finding.advice}"
             console.print(line, style=STYLES[finding.state], soft_wrap=True, highlight=False)
     broken = [finding.what for finding in findings if finding.state == "broken"]
-    console.print(escape(f"broken: {', '.join(broken)}") if broken else "nothing is broken", soft_wrap=True)
+    console.print(f"broken: {', '.join(broken)}" if broken else "nothing is broken", soft_wrap=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -166,6 +166,16 @@ def test_the_last_line_of_the_command_is_json_with_each_class(lesson_folder, tmp
     assert "4 of 4" in told.out
 
 
+def test_a_label_is_shown_as_it_is(lesson_folder, tmp_path, capsys):
+    labels = ("frog [/adult]", "frog [adult]", "frog :dog:")
+    table = tmp_path / "list.csv"
+    rows = [f"{lesson_folder / 'my tone' / f'{i}.wav'},,,{label}" for i, label in enumerate(labels)]
+    table.write_text("\n".join(["file,start,end,label", *rows]))
+    assert main([str(FROM_SCRATCH), str(table), "--out", str(tmp_path / "mine")]) == 0
+    shown = capsys.readouterr().out
+    assert all(shown.count(label) == 2 for label in labels)  # in the table and in the last line
+
+
 def test_it_runs_without_torch_and_without_a_text_model(textless_folder, lesson_folder, tmp_path, without_torch):
     command = [
         sys.executable,
