@@ -19,7 +19,7 @@ from demo.examples import Example
 from serving.audio import Recording
 from serving.audio.mono_stream import MonoStream
 from serving.audio.reading import file_blocks
-from serving.bulk.embedding_file import EmbeddingFile, are_recordings
+from serving.bulk.embedding_file import EmbeddingFile, are_recordings, is_heard
 from serving.bulk.pooled_files import pool_files
 from serving.embedder import Embedder
 from serving.errors import AudioError, UsageError
@@ -139,16 +139,24 @@ def read_library(path: Path, recordings: Path | None = None) -> Library:
     """Read a Parquet file that `serving.embed` wrote.
 
     recordings   folder of the recordings; None: the folder that the file names
-    errors       UsageError: the file is missing, has another format, no rows or rows of several models, or the folder
-                 of the recordings is missing
+    Silent rows are left out, as `build_index` does it.
+    errors       UsageError: the file is missing, has another format, no rows, silent ones alone or rows of several
+                 models, or the folder of the recordings is missing
     """
+    batches, parts, per = [], [], "clip"
     try:
         file = EmbeddingFile(path)
-        parts = list(file.batches(("path", "start_s", "duration_s", "recording_s")))
+        for batch, rows in file.batches(("path", "start_s", "duration_s", "recording_s", "level_dbfs")):
+            per = per if are_recordings(batch) else "window"
+            heard = is_heard(batch, rows)
+            batches.append(batch.filter(pyarrow.array(heard)))
+            parts.append(rows[heard])
     except UsageError as error:
         raise UsageError(f"--library: {error}") from error
     root = _root_of(recordings or file.folder)
-    table = pyarrow.Table.from_batches([batch for batch, _ in parts])
+    table = pyarrow.Table.from_batches(batches)
+    if not len(table):
+        raise UsageError(f"--library: {path}: all of its rows are silent; give one of other recordings")
     paths = table["path"].to_pylist()
     return Library(
         path.name,
@@ -157,9 +165,9 @@ def read_library(path: Path, recordings: Path | None = None) -> Library:
         [class_of(name) for name in paths],
         table["start_s"].to_numpy(),
         table["duration_s"].to_numpy(),
-        np.concatenate([rows for _, rows in parts]),
+        np.concatenate(parts),
         file.space,
-        "clip" if all(are_recordings(batch) for batch, _ in parts) else "window",
+        per,
     )
 
 

@@ -100,7 +100,6 @@ class _IndexWriter:
         self.mean = np.zeros(file.size, np.float32) if zeroshot is None else zeroshot.mean
         self.map_id = None if zeroshot is None else zeroshot.map_id
         self._folder, self._file = folder, file
-        self._every = -(-file.n_rows // SAMPLE_ROWS)
 
     def write(self) -> None:
         """Read all rows and write all files. UsageError: no row is left."""
@@ -113,7 +112,6 @@ class _IndexWriter:
 
     def _read(self, bars: ProgressBars) -> None:
         """Write what does not depend on the cells, and the records unsorted."""
-        sample: list[NDArray[np.float32]] = []
         with (
             pyarrow.OSFile(str(self._folder / ROWS), "wb") as sink,
             pyarrow.ipc.new_file(sink, SCHEMA) as rows,
@@ -121,18 +119,17 @@ class _IndexWriter:
         ):
             task = bars.add_task("reading", total=self._file.n_rows)
             for n_read, batch, embeddings in self._usable():
-                numbers = np.arange(self.n_rows, self.n_rows + len(embeddings))
                 unsorted.write(_bytes(numbers_of(embeddings, self.mean, self._zeroshot)))
-                sample.append(embeddings[numbers % self._every == 0])
                 rows.write_batch(_rows(batch))
                 self.n_rows += len(embeddings)
                 bars.update(task, advance=n_read)
-        np.save(self._folder / SAMPLE, np.concatenate(sample), allow_pickle=False)
 
     def _sort(self, bars: ProgressBars) -> None:
-        """Write the records in the order of their cells, and the cells."""
+        """Write the sample, the records in the order of their cells, and the cells."""
         shape = (self.n_rows, self._file.size + FACTS)
         unsorted = np.asarray(np.memmap(self._folder / UNSORTED, "<f4", "r", shape=shape))
+        sample = unsorted[:: -(-self.n_rows // SAMPLE_ROWS), :-FACTS]
+        np.save(self._folder / SAMPLE, np.ascontiguousarray(sample), allow_pickle=False)
         order, sizes = [], []
         task = bars.add_task("sorting into cells", total=self.n_rows)
         with (self._folder / EMBEDDINGS).open("wb") as records, (self._folder / CELLS).open("wb") as cells:

@@ -59,6 +59,18 @@ def test_a_recording_that_is_silent_in_parts_finds_itself_first(bundle_folder, e
         assert (Path(each.paths[row]).name, score) == ("pauses.wav", pytest.approx(1, abs=1e-5))
 
 
+def test_silent_rows_of_a_library_are_left_out(bundle_folder, tmp_path):
+    write_recording(tmp_path / "sounds" / "pauses.wav", ("tone", "zeros", "clicks"), 1)
+    source, sounds = tmp_path / "windows.parquet", str(tmp_path / "sounds")
+    assert embed([str(bundle_folder), sounds, "--per", "window", "--out", str(source)]) == 0
+    assert read_library(source).starts_s == pytest.approx([0, 9.6])
+    (tmp_path / "sounds" / "pauses.wav").unlink()
+    write_recording(tmp_path / "sounds" / "silent.wav", ("zeros",), 1)
+    assert embed([str(bundle_folder), sounds, "--out", str(source), "--overwrite"]) == 0
+    with pytest.raises(UsageError, match=r"--library: .*windows\.parquet: all of its rows are silent"):
+        read_library(source)
+
+
 def pitch_hz(wave: np.ndarray, rate_hz: int) -> float:
     return float(np.abs(np.fft.rfft(wave)).argmax() * rate_hz / len(wave))
 

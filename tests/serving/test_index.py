@@ -93,6 +93,14 @@ def test_rows_without_a_direction_are_left_out(tmp_path):
     assert (made.rows, made.left_out) == (7, 1)
 
 
+def test_the_sample_is_of_rows_that_are_heard_however_many_are_silent(tmp_path):
+    n, every = 20_000, 50
+    rows = np.random.default_rng(0).standard_normal((n, 8)).astype(np.float32)
+    levels = [-20.0 if i % every == every - 1 else -100.0 for i in range(n)]
+    build_index(write_parquet(tmp_path / "a.parquet", rows, level_dbfs=levels), tmp_path / "a.index")
+    np.testing.assert_array_equal(SearchIndex.open(tmp_path / "a.index").sample, rows[every - 1 :: every])
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_that_is_cut_short_is_refused(own, name):
     os.truncate(own / name, (own / name).stat().st_size - 1)
