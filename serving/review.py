@@ -29,6 +29,7 @@ from serving.labelling.label_source import LabelSource, choose_labels, read_labe
 from serving.new_folder import make_folder_of
 from serving.teaching.embedded_library import EmbeddedLibrary, read_embedded_library
 from serving.teaching.review_choice import choose_rows
+from serving.teaching.stretches import Stretches
 from serving.teaching.taught_record import read_record
 from serving.trust_option import Trusted
 from serving.zeroshot import ZeroShot
@@ -109,19 +110,19 @@ def _known(embedder: Embedder, source: LabelSource) -> LabelSource:
     return replace(source, labels=known)
 
 
-def read_stretches(lists: Sequence[Path]) -> set[tuple[str, float]]:
-    """The file and the start in seconds of each row of earlier lists. UsageError: one is no such list."""
-    found: set[tuple[str, float]] = set()
+def read_stretches(lists: Sequence[Path]) -> Stretches:
+    """The stretches of files that earlier lists have. UsageError: one is no such list."""
+    found: list[tuple[str, float, float]] = []
     for path in lists:
         try:
             (_, header), *rows = read_rows(path.read_text(encoding="utf-8-sig"), str(path)) or [(1, [])]
-            if not {"file", "start"} <= set(header):
-                raise ValueError(f"it has the columns {', '.join(header) or 'none'}; wanted file and start")
-            file, start = header.index("file"), header.index("start")
-            found |= {(row[file], round(float(row[start]), 3)) for _, row in rows}
+            if not {"file", "start", "end"} <= set(header):
+                raise ValueError(f"it has the columns {', '.join(header) or 'none'}; wanted file, start and end")
+            file, start, end = map(header.index, ("file", "start", "end"))
+            found += [(row[file], float(row[start]), float(row[end])) for _, row in rows]
         except (OSError, ValueError, IndexError, DataError) as error:
             raise UsageError(f"--reviewed: {path}: is no list of this command ({error}); give its CSV files") from error
-    return found
+    return Stretches(found)
 
 
 def list_text(library: EmbeddedLibrary, labels: ZeroShot, rows: Sequence[int]) -> str:

@@ -1,6 +1,6 @@
 """A library that `serving.embed` wrote, read to choose from its rows."""
 
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from serving.bulk.embedding_file import EmbeddingFile, is_heard
 from serving.errors import UsageError
-from serving.teaching.example_keys import key_of
+from serving.teaching.example_keys import stretch_of
+from serving.teaching.stretches import Stretches
 
 COLUMNS = ("path", "start_s", "duration_s", "level_dbfs", "file_sha256")
 
@@ -39,18 +40,17 @@ class EmbeddedLibrary:
         """The absolute path of a row's recording."""
         return str((self.root / self.paths[row]).absolute())
 
-    def listed(self, stretches: AbstractSet[tuple[str, float]]) -> NDArray[np.bool_]:
-        """[n] bool: whether a row's file and start in seconds, to the millisecond, are among these."""
-        if not stretches:
-            return np.zeros(len(self), bool)
-        return np.array(
-            [(self.file(row), round(float(self.starts_s[row]), 3)) in stretches for row in range(len(self))]
-        )
+    def listed(self, stretches: Stretches) -> NDArray[np.bool_]:
+        """[n] bool: whether a row lies mostly within these stretches of files, which are named as `file` does it."""
+        return self._within(stretches, [self.file(row) for row in range(len(self))])
 
-    def among(self, keys: AbstractSet[str]) -> NDArray[np.bool_]:
-        """[n] bool: whether a row, or the whole recording that it is of, is one of these examples, see `key_of`."""
-        places = zip(self.sha256, self.starts_s.tolist(), self.ends_s.tolist(), strict=True)
-        return np.array([not keys.isdisjoint((key_of(d, s, e), key_of(d, 0.0, None))) for d, s, e in places], bool)
+    def among(self, keys: Iterable[str]) -> NDArray[np.bool_]:
+        """[n] bool: whether a row lies mostly within these examples, see `key_of`."""
+        return self._within(Stretches(map(stretch_of, keys)), self.sha256)
+
+    def _within(self, stretches: Stretches, recordings: Sequence[str]) -> NDArray[np.bool_]:
+        places = zip(recordings, self.starts_s.tolist(), self.ends_s.tolist(), strict=True)
+        return np.array([stretches.hold(*place) for place in places], bool)
 
 
 def read_embedded_library(path: Path, space: str, recordings: Path | None = None) -> EmbeddedLibrary:

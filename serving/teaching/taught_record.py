@@ -10,7 +10,7 @@ from serving.bundle_files import TAUGHT
 from serving.errors import BundleError
 from serving.label_text import normalise_label
 from serving.manifest import Manifest
-from serving.teaching.example_keys import recording_of
+from serving.teaching.example_keys import recording_of, stretch_of
 from serving.teaching.rivals import Rival
 from serving.zeroshot import ZeroShot
 
@@ -66,6 +66,8 @@ def _class_of(fields: Mapping[str, Any]) -> TaughtClass:
     keys = fields["keys"]
     if not isinstance(keys, list) or len(keys) > MOST_KEYS or not all(isinstance(key, str) for key in keys):
         raise ValueError("keys")
+    for key in keys:
+        stretch_of(key)  # ValueError: it is no key
     rival = fields.get("rival")  # older records have none
     if rival is not None:
         rival = Rival(str(rival["name"]), int(rival["taken"]), int(rival["held_out"]))

@@ -106,6 +106,21 @@ def test_a_filled_list_is_taught_and_not_asked_about_again(library, tmp_path, ca
     assert not new & {(row["file"], row["start"]) for row in rows[:-1]}
 
 
+def test_a_sound_that_lies_mostly_in_what_was_taught_is_not_asked_about_again(
+    library, recordings_folder, tmp_path, capsys
+):
+    table, out = tmp_path / "list.csv", tmp_path / "review.csv"
+    tone, noise = recordings_folder / "tone.wav", recordings_folder / "noise.wav"
+    # Windows begin every 0.96 s. The first tone holds one and most of another, the second tone less than half of one.
+    rows = [f"{tone},0.9,2.5,my tone", f"{tone},4,4.4,my tone", f"{noise},,,my noise"]
+    table.write_text("\n".join(["file,start,end,label", *rows]))
+    assert teach([str(SHIPPED), str(table), "--out", str(tmp_path / "mine")]) == 0
+    assert main([str(library), "--bundle", str(tmp_path / "mine"), "--top", "20", "--out", str(out)]) == 0
+    asked = [(Path(row["file"]).stem, round(float(row["start"]), 2)) for row in csv.DictReader(out.open())]
+    assert sorted(start for name, start in asked if name == "tone") == [0, 2.88, 3.84]
+    assert {name for name, _ in asked} == {"tone", "clicks"}
+
+
 def test_sounds_of_earlier_lists_are_not_asked_about_again(library, tmp_path):
     seen: set[tuple[str, str]] = set()
     lists: list[str] = []
