@@ -124,6 +124,12 @@ FRAME_S = 0.06  # two MP3 frames: delay and padding, which only LAME's frame rec
 PACKET_S = 0.05  # an AAC or Opus packet, or two
 
 
+def _before(rest: bytes) -> bytes:
+    """A WAV that counts what is behind its samples."""
+    wav = encoded(field_sound()) + rest
+    return with_sizes(wav, len(wav) - 8, len(wav) - 44 - len(rest))
+
+
 def _joined_rates() -> bytes:
     return mp3(field_sound()) + mp3(field_sound(22_050), 22_050)
 
@@ -156,6 +162,18 @@ LIBSNDFILE_KINDS = {
     ),
     "WAV never closed": Kind(".wav", lambda: with_sizes(encoded(field_sound()), 36, 0)),
     "WAV with no size": Kind(".wav", lambda: with_sizes(encoded(field_sound()), 0, 0)),
+    "WAV with the sizes of an earlier time": Kind(
+        ".wav", lambda: with_sizes(encoded(field_sound()), 36 + 2 * RATE_HZ, 2 * RATE_HZ)
+    ),
+    "WAV before its old sizes were counted": Kind(".wav", lambda: with_sizes(encoded(field_sound()), 0, 2 * RATE_HZ)),
+    "WAV before a long chunk": Kind(".wav", lambda: _before(chunk(b"LIST", bytes(9000)))),
+    "WAV before a long chunk, not counted": Kind(".wav", lambda: encoded(field_sound()) + chunk(b"guan", b"x" * 9000)),
+    "WAV before a chunk that is cut off": Kind(
+        ".wav", lambda: encoded(field_sound()) + chunk(b"guan", b"x" * 9000)[:8000]
+    ),
+    "WAV before what is no chunk, but counted": Kind(".wav", lambda: _before(b"\1\2" * 5000)),
+    "WAV before zeros": Kind(".wav", lambda: encoded(field_sound()) + bytes(9000)),
+    "WAV before an ID3 tag": Kind(".wav", lambda: encoded(field_sound()) + id3(9000)),
     "WAV streamed": Kind(".wav", lambda: with_sizes(encoded(field_sound()), 2**32 - 1, 2**32 - 1)),
     "WAV streamed by sox": Kind(".wav", lambda: with_sizes(encoded(field_sound()), 0x7FFF_F024, 0x7FFF_F000)),
     "stereo WAV with a mono PEAK chunk": Kind(".wav", lambda: _floats(2, chunk(b"PEAK", bytes(16)))),

@@ -10,7 +10,7 @@ Apple Core Audio Format Specification 1.0; Sun's audio file format.
 import struct
 
 from serving.audio import mp3
-from serving.audio.streams import ByteSource, EncodedStream, Span, StreamLayout
+from serving.audio.streams import PAGE_BYTES, ByteSource, EncodedStream, Span, StreamLayout
 
 STREAMED = 0x7FFF_F000  # sizes from here on mean "unknown": programs that stream write them (sox; others: all ones)
 MOST_CHUNKS = 1000
@@ -18,6 +18,26 @@ MOST_BYTES = 2**32 - 2**16  # of samples in a WAV file
 MP3_FORMAT = b"\x55\0"  # format code of a WAV file that holds MP3 frames
 UNKNOWN_SIZE = b"\xff" * 4  # in a chunk whose size is in the chunk `ds64`
 SLOPPY = 8  # bytes; programs forget to count parts of a header
+LEAST_REST = 4096  # bytes behind the samples: fewer may be anything
+# What programs put behind the samples, also where the sizes of it are wrong: chunks, and tags of other formats.
+NO_SOUND = (
+    *(
+        b"LIST",
+        b"bext",
+        b"iXML",
+        b"guan",
+        b"cue ",
+        b"smpl",
+        b"id3 ",
+        b"axml",
+        b"_PMX",
+        b"JUNK",
+        b"afsp",
+        b"PEAK",
+        b"fact",
+    ),
+    *(b"TAG", b"ID3", b"APETAGEX"),
+)
 
 
 def read_layout(source: ByteSource) -> StreamLayout:
@@ -25,7 +45,8 @@ def read_layout(source: ByteSource) -> StreamLayout:
     head = source.read(0, 96)
     if head[:4] == b"RIFF" and head[36:40] == b"data" and head[12:20] == b"fmt \x10\0\0\0":  # as most are
         claimed = int.from_bytes(head[40:44], "little")
-        if 0 < claimed <= source.size - 44 < 2**32 and head[20:22] != MP3_FORMAT:
+        rest = source.size - 44 - claimed
+        if claimed > 0 and 0 <= rest < LEAST_REST and source.size - 44 < 2**32 and head[20:22] != MP3_FORMAT:
             return StreamLayout()
     if head[:4] in (b"RIFF", b"RIFX") and head[8:12] == b"WAVE":
         return _wav(source, "<" if head[:4] == b"RIFF" else ">")
@@ -61,7 +82,8 @@ def _wav(source: ByteSource, order: str) -> StreamLayout:
     if source.read(fmt[0], 2) == MP3_FORMAT and (frames := mp3.read_layout(source, data)):
         return frames
     is_lost = claimed == 0 or claimed >= STREAMED or there >= 2**32  # never written, or more than fits in 32 bits
-    if is_lost and claimed < there and not _is_chunks(source, data + claimed + claimed % 2, order):
+    rest = data + claimed + claimed % 2
+    if claimed < there and (not _is_chunks(source, rest, order) if is_lost else _is_sound(source, rest, order)):
         return StreamLayout([_whole_wav(source, fmt, (data, source.size), order)])
     end = source.size if claimed >= STREAMED else min(data + claimed, source.size)
     return StreamLayout(
@@ -113,6 +135,21 @@ def _is_chunks(source: ByteSource, at: int, order: str) -> bool:
         if at > source.size + 1:
             return False
     return False
+
+
+def _is_sound(source: ByteSource, at: int, order: str) -> bool:
+    """Whether the rest of a file is samples too: of a recorder that wrote the sizes now and then and lost its power.
+
+    It is not if the sizes of the whole file count it, if it begins with a chunk or a tag, or if all of it is zeros.
+    """
+    counted = 8 + struct.unpack(order + "I", source.read(4, 4))[0]
+    if source.size - at < LEAST_REST or source.size <= counted + SLOPPY:
+        return False
+    head = source.read(at, 8)
+    is_chunk = _is_name(head[:4]) and at + 8 + struct.unpack(order + "I", head[4:])[0] <= source.size + 1
+    if is_chunk or head.startswith(NO_SOUND):
+        return False
+    return any(source.read(start, PAGE_BYTES).strip(b"\0") for start in range(at, source.size, PAGE_BYTES))
 
 
 def _whole_wav(source: ByteSource, fmt: Span, data: Span, order: str) -> EncodedStream:
