@@ -93,8 +93,10 @@ def make_query(
     """The query for a sound and phrases, of which the last n_unwanted shall not be heard.
 
     space, zeroshot   of the bundle that embedded the sound
-    errors   UsageError: nothing is wanted
+    errors   UsageError: nothing is wanted; LabelError: beside a sound, a phrase has the name of the sound's own score
     """
+    if sound is not None and phrases and SOUND in phrases.names:
+        raise LabelError(f"words: got {SOUND!r} beside a recording, whose score has that name; use other words")
     n = int(sound is not None) + (len(phrases.names) if phrases else 0)
     if n <= n_unwanted:
         raise UsageError("search: got nothing to look for; give a sound or words")

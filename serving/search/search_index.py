@@ -136,7 +136,8 @@ class SearchIndex:
         top       most rows
         returns   the best first
         errors    UsageError: nothing is looked for, `top` is below 1, or the rows are another model's; LabelError: the
-                  words cannot be understood; AudioError: the sound cannot be read, or is silent
+                  words cannot be understood, or are "sound" beside a sound; AudioError: the sound cannot be read, or is
+                  silent
         """
         space = embedder.manifest.embedding_space
         self.check_space(space)

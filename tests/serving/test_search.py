@@ -180,6 +180,17 @@ def test_what_cannot_be_looked_for_is_told(index, talker, wanted, error, words):
         index.find(talker, **wanted)
 
 
+def test_the_word_sound_beside_a_sound_is_refused_because_their_scores_would_have_one_name(talker, index):
+    other = replace(
+        talker.zeroshot, class_names=["sound" if name == "tone" else name for name in talker.zeroshot.class_names]
+    )
+    named = Phrases(other, other.choose(["sound"]))
+    space = talker.manifest.embedding_space
+    assert set(index.search(make_query(space, other, None, named))[0].scores) == {"sound"}
+    with pytest.raises(LabelError, match="words: got 'sound' beside a recording, whose score has that name"):
+        make_query(space, other, index.sample[0], named)
+
+
 def test_a_silent_sound_is_like_nothing(index, talker, tmp_path):
     write_recording(tmp_path / "silent.wav", ("zeros",), 1)
     with pytest.raises(AudioError, match=r"silent\.wav: is silent, so no sound is like it; give another"):
