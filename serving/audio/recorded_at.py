@@ -33,7 +33,7 @@ AUDIOMOTH = re.compile(
 )
 DATE_AND_TIME = re.compile(
     r"(?<!\d)(\d{4})[-_.]?(\d\d)[-_.]?(\d\d)(?:(T)|[-_. ]{1,2})?(\d\d)[-_.:h]?(\d\d)[-_.:m]?(\d\d)(?!\d)"
-    r"(Z(?![A-Za-z])|[+-]\d\d:?\d\d(?!\d))?"
+    r"(?:[-_. ]?([AaPp])\.?[Mm](?![A-Za-z0-9]))?(Z(?![A-Za-z])|[+-]\d\d:?\d\d(?!\d))?"
 )
 LONGEST_OFFSET = timedelta(hours=14)
 HEX_TIME = re.compile(r"(?=\d*[A-F])[0-9A-F]{8}")  # of digits alone: more probably a number
@@ -82,17 +82,26 @@ def _from_file(path: Path) -> RecordedAt | None:
 
 def _from_name(name: str) -> RecordedAt | None:
     stem = Path(name).stem
-    for found in DATE_AND_TIME.finditer(stem):
-        year, month, day, is_iso, hour, minute, second, offset = found.groups()
-        numbers = map(int, (year, month, day, hour, minute, second))
-        away = _offset(offset) if is_iso or offset == "Z" else None  # otherwise -0001 may be a recorder's counter
-        if at := _plausible(_datetime(*numbers, offset=away)):
+    begin = 0
+    while found := DATE_AND_TIME.search(stem, begin):
+        if at := _plausible(_moment(found)):
             return RecordedAt(at, "name")
+        begin = found.start() + 1  # not its end: 0042_2019-03-18_19-17-30 begins like a date of the year 42
     if HEX_TIME.fullmatch(stem):
         at = datetime.fromtimestamp(int(stem, 16), UTC)
         if at.year in HEX_YEARS:
             return RecordedAt(at, "name")
     return None
+
+
+def _moment(found: re.Match[str]) -> datetime | None:
+    """What a match of DATE_AND_TIME says."""
+    year, month, day, is_iso, hour, minute, second, half, offset = found.groups()
+    hours = int(hour)
+    if half and 1 <= hours <= 12:  # others are of a clock of 24 hours, whatever follows
+        hours = hours % 12 + 12 * (half.lower() == "p")
+    away = _offset(offset) if is_iso or offset == "Z" else None  # otherwise -0001 may be a recorder's counter
+    return _datetime(*map(int, (year, month, day)), hours, *map(int, (minute, second)), offset=away)
 
 
 def _chunks(source: ByteSource) -> Iterator[tuple[bytes, bytes]]:
