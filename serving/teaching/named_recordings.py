@@ -21,7 +21,8 @@ def name_of_its_recording(table: PurePath) -> PurePath:
 
 
 class NamedRecordings:
-    """The recordings in a folder, at any depth, by their names. Letter case and Unicode's form do not matter.
+    """The recordings in a folder, at any depth, by their names. Unicode's form does not matter, nor does letter case,
+    unless names differ in it alone.
 
     chosen  whether the user named the folder; then it comes before the paths of tables
     """
@@ -51,7 +52,7 @@ class NamedRecordings:
         if (self.folder / path).is_file():
             return self.folder / path
         fit = [each for each in self._named(given) if _plain_parts(each) == _plain_parts(given)]
-        return self._only(fit, where, "give them other names") if fit else self.folder / path
+        return self._only(_spelt_so(fit, given), where, "give them other names") if fit else self.folder / path
 
     def find(self, path: str, where: str) -> Path:
         """The recording that a path of another machine, or a name alone, means.
@@ -72,6 +73,7 @@ class NamedRecordings:
             fit = [each for each in ends if len(each.parts) == max(len(other.parts) for other in ends)]
         if not fit:
             return own if is_there else self.folder / path
+        fit = _spelt_so(fit, given)
         return self._only(fit, where, "give a table with their paths, or the folder of one with --recordings")
 
     def like(self, place: PurePath, where: str) -> Path:
@@ -85,7 +87,11 @@ class NamedRecordings:
             fit = fit or named
         if not fit:
             return self.folder / place
-        return self._only(fit, where, f"name the table {fit[0].name}.txt, or give the folder of one with --recordings")
+        return self._only(
+            _spelt_so(fit, place),
+            where,
+            f"name the table {fit[0].name}.txt, or give the folder of one with --recordings",
+        )
 
     def _named(self, path: PurePath) -> list[PurePath]:
         """The recordings with the whole name of a path."""
@@ -99,6 +105,26 @@ class NamedRecordings:
                 f"{way_out}"
             )
         return self.folder / fit[0]
+
+
+def _spelt_so(fit: Sequence[PurePath], given: PurePath) -> Sequence[PurePath]:
+    """The paths that are as a given one in letter case too, with or without their suffix; all if none is."""
+    wanted = _composed(given)
+    exact = [
+        each
+        for each in fit
+        if any(_ends_alike(parts, wanted) for parts in (_composed(each), _composed(each.with_suffix(""))))
+    ]
+    return exact or fit
+
+
+def _composed(path: PurePath) -> list[str]:
+    return [unicodedata.normalize("NFC", part) for part in path.parts]
+
+
+def _ends_alike(one: Sequence[str], other: Sequence[str]) -> bool:
+    n = min(len(one), len(other))
+    return one[-n:] == other[-n:]
 
 
 def _plain(name: str) -> str:

@@ -208,6 +208,21 @@ def test_names_are_found_in_another_case_and_another_form_of_unicode(tmp_path):
     )
 
 
+def test_of_names_that_differ_in_case_alone_the_one_that_is_spelt_so_is_meant(tmp_path):
+    folder = tmp_path / "recordings"
+    names = (unicodedata.normalize("NFD", "Höhle.wav"), "höhle.wav", "HÖHLE.wav")
+    files = [write(folder / "site" / name) for name in names]
+    given = unicodedata.normalize("NFC", str(files[0]))
+    raven = write(tmp_path / "selections.txt", SEQUENCE, f"1\t2\t{given}\t1\tdrip")
+    listed = write(tmp_path / "list.csv", "file,label", "site\\höhle.wav,drip")
+    track = write(tmp_path / "tracks" / "site" / "HÖHLE.labels.txt", "1\t2\tdrip")
+    for table, meant in zip((raven, listed, track.parents[1]), files, strict=True):
+        assert [each.source for each in read_examples(table, folder)] == [meant]
+    other = write(tmp_path / "other.txt", SEQUENCE, "1\t2\tD:\\card\\site\\hÖhle.wav\t1\tdrip")
+    with pytest.raises(DataError, match=r"3 recordings in .* have this name"):
+        read_examples(other, folder)
+
+
 def test_a_parquet_table_is_read_as_the_same_csv_table(recordings, tmp_path):
     rows = {
         "File": ["night1.flac", "night1.flac", "night1.flac", "night1.flac"],
