@@ -92,8 +92,10 @@ def _move_errors(options: LabelOptions) -> None:
 
 
 def rules_of(options: LabelOptions, labels: ZeroShot) -> LabelRules:
-    """When a window gets a label: what the flags say, or the bundle's own threshold."""
+    """When a window gets a label: what the flags say, or the bundle's own threshold; -1 is none."""
     threshold = labels.threshold if options.threshold is None else options.threshold
+    if threshold == -1:
+        threshold = None
     probability = options.probability
     if probability is None:
         probability = LEAST_PROBABILITY if threshold is None else 0.0
