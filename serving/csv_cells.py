@@ -3,19 +3,21 @@
 from collections.abc import Iterable
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # spreadsheets run a text that begins so
+QUOTE = "'"  # in front of it
 
 
 def safe_cell(value: object) -> object:
     """The value for a CSV writer; a text that a spreadsheet would run as a formula gets an apostrophe in front.
 
+    So does one that begins with apostrophes before a formula, so that no two texts have the same cell.
     Source: OWASP, "CSV Injection". Numbers stay as they are.
     """
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+    return QUOTE + value if isinstance(value, str) and value.lstrip(QUOTE).startswith(FORMULA) else value
 
 
 def original_text(cell: str) -> str:
     """The text of a cell that `safe_cell` may have written."""
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA) else cell
+    return cell[1:] if cell.startswith(QUOTE) and cell.lstrip(QUOTE).startswith(FORMULA) else cell
 
 
 def table_row(values: Iterable[object]) -> list[object]:

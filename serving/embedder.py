@@ -25,7 +25,8 @@ from serving.bulk.embed_files import list_paths
 from serving.bundle import Bundle, open_bundle, reopen_bundle
 from serving.bundle_files import ZEROSHOT
 from serving.embedding_stream import EmbeddingStream
-from serving.errors import AudioError, BundleError, UsageError
+from serving.errors import AudioError, BundleError, LabelError, UsageError
+from serving.label_text import join_labels, normalise_label
 from serving.manifest import Manifest
 from serving.memory import trim_memory
 from serving.pooling import pool, pool_heard
@@ -308,14 +309,21 @@ class Embedder(SharedCopy):
 
         labels        None: all classes of the bundle
         descriptions  label -> its description, which alone is compared with the sound; the label is then only a name
-        errors        LabelError: an unknown or repeated label or description, or no label
+        errors        LabelError: an unknown or repeated label, two labels of one description, or no label
         """
         texts = {label: text for label, text in (descriptions or {}).items() if text}
         if not texts:
             return self.zeroshot if labels is None else self.zeroshot.choose(labels, self._encoder())
         names = self.zeroshot.class_names if labels is None else list(labels)
         self.zeroshot.typed(names)  # refuses repeated labels
-        chosen = self.zeroshot.choose([texts.get(name, name) for name in names], self._encoder(texts.values()))
+        described = [texts.get(name, name) for name in names]
+        first_with: dict[str, str] = {}
+        for name, text in zip(names, described, strict=True):
+            if (first := first_with.setdefault(normalise_label(text), name)) != name:
+                raise LabelError(
+                    f"descriptions: {join_labels([first, name])} are described by the same words; give each its own"
+                )
+        chosen = self.zeroshot.choose(described, self._encoder(texts.values()))
         return replace(chosen, class_names=list(names))
 
     def _encoder(self, descriptions: Iterable[str] = ()) -> TextEncoder | None:

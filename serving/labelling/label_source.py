@@ -14,6 +14,7 @@ from serving.zeroshot import ZeroShot
 MOST_BYTES = 2**20  # of a file of labels
 TABLES = (".csv", ".tsv")
 FILES = (".txt", *TABLES)
+COMMENT = "#"  # a line that begins so
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def _plain(name: str) -> str:
 
 
 def _read_file(path: Path, flag: str) -> LabelSource:
-    """Labels of a file in UTF-8: .csv and .tsv as `_read_table`, otherwise one label a line."""
+    """Labels of a file in UTF-8: .csv and .tsv as `_read_table`, otherwise one label a line. Comments are left out."""
     try:
         if path.stat().st_size > MOST_BYTES:
             raise UsageError(f"{flag}: {path}: is larger than 1 MB; give a file with one label a line")
@@ -88,16 +89,25 @@ def _read_file(path: Path, flag: str) -> LabelSource:
             f"{flag}: {path}: cannot be read ({reason}); give a text file with one label a line, or a CSV file with "
             "the columns label and description"
         ) from error
-    lines = ["" if line.startswith("#") else line for line in text.splitlines()]  # rows keep their numbers
     if path.suffix.lower() in TABLES:
-        source = _read_table("\n".join(lines), f"{flag}: {path}")
+        source = _read_table("\n".join(_without_comments(text.splitlines())), f"{flag}: {path}")
     else:
-        labels = [line.strip() for line in lines if line.strip()]
+        labels = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(COMMENT)]
         has_header = bool(labels) and normalise_label(labels[0]) == "label"
         source = LabelSource(labels[has_header:])
     if not source.labels:
         raise UsageError(f"{flag}: {path}: it holds no label; give one label a line")
     return source
+
+
+def _without_comments(lines: Sequence[str]) -> list[str]:
+    """The lines of a table; comments are empty, so that rows keep their numbers. A line of a quoted cell is none."""
+    kept, is_quoted = [], False
+    for line in lines:
+        is_comment = line.startswith(COMMENT) and not is_quoted
+        kept.append("" if is_comment else line)
+        is_quoted ^= not is_comment and line.count('"') % 2 == 1
+    return kept
 
 
 def _read_table(text: str, name: str) -> LabelSource:

@@ -1,8 +1,10 @@
 """Where tables of labels go: all recordings into one file, or one file for each recording; whole or not at all."""
 
+import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from serving.atomic_write import write_atomically
@@ -12,6 +14,8 @@ from serving.new_folder import new_folder
 # What follows a recording's whole name, so that a.wav and a.flac get two tables.
 SUFFIXES = {"csv": ".csv", "parquet": ".parquet", "raven": ".selections.txt", "audacity": ".labels.txt"}
 MARK = "labels.json"  # the settings; it says what a folder of tables is
+
+MOST_BYTES = 255  # of a file's name
 
 OpenTable = Callable[[Path], TableWriter]
 
@@ -45,7 +49,16 @@ def write_tables(
     with new_folder(folder, overwrite, MARK) as new:
         (new / MARK).write_text(json.dumps(settings, indent=1) + "\n")
         for recording in recordings:
-            path = new / f"{recording.path}{suffix}"
+            place = PurePosixPath(recording.path)
+            path = new / place.parent / _table_name(place.name, suffix)
             path.parent.mkdir(parents=True, exist_ok=True)
             with open_table(path) as table:
                 table.write(recording)
+
+
+def _table_name(name: str, suffix: str) -> str:
+    """The name of a recording's table; one that no file may have is cut, and ends with a part of the name's SHA-256."""
+    if len(os.fsencode(name + suffix)) <= MOST_BYTES:
+        return name + suffix
+    end = f"~{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}{suffix}"
+    return os.fsencode(name)[: MOST_BYTES - len(end)].decode("utf-8", "ignore") + end

@@ -20,8 +20,10 @@ from demo.typed_labels import choose_labels as typed_in_the_demo
 from serving.doctor.bundle_check import examine_bundle
 from serving.embed import main as embed
 from serving.embedder import Embedder
+from serving.errors import LabelError
 from serving.label import main
 from serving.labelling.label_source import LabelSource, read_label_source
+from serving.teaching.example_sources import read_examples
 from tests.conftest import RATE_HZ, small_sound
 from tests.interrupted_jobs import interrupted_at
 from tests.talking_bundle import write_talking_bundle
@@ -149,6 +151,12 @@ def test_thresholds_leave_out_what_is_less_similar_or_less_probable(bundle_folde
         pandas.testing.assert_frame_equal(left, rows[rows[name] >= least].reset_index(drop=True))
 
 
+def test_a_threshold_of_minus_one_is_none(bundle_folder, card, tmp_path, capsys):
+    assert label(bundle_folder, card, tmp_path / "table.csv", "--threshold", "-1") == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (told["threshold"], told["probability"]) == (None, 0.7)
+
+
 @pytest.mark.parametrize("per_recording", [False, True])
 def test_ravens_tables_follow_its_rules(table, bundle_folder, card, tmp_path, per_recording):
     out = tmp_path / "raven.txt"
@@ -237,6 +245,45 @@ def test_a_spreadsheets_delimiter_and_order_of_columns_are_read(tmp_path, rows):
     (tmp_path / "mine.csv").write_text(rows, encoding="utf-8-sig")
     source = read_label_source(str(tmp_path / "mine.csv"), [])
     assert source == LabelSource(["Zilpzalp", "Möwe"], {"Zilpzalp": "whistle", "Möwe": "hiss"})
+
+
+def test_two_labels_of_one_description_are_refused_by_their_names(bundle_folder, card, tmp_path, capsys):
+    talking = write_talking_bundle(bundle_folder, tmp_path / "talking")
+    (tmp_path / "mine.csv").write_text("label,description\nRotmilan,whistle\nclicks,\nTurmfalke,Whistle\n")
+    assert label(talking, card, tmp_path / "table.csv", "--labels", str(tmp_path / "mine.csv")) == 2
+    assert "descriptions: Rotmilan, Turmfalke are described by the same words" in capsys.readouterr().err
+
+
+def test_a_comment_is_no_part_of_a_quoted_cell(tmp_path):
+    (tmp_path / "mine.csv").write_text('# mine\nlabel,description\n# "old"\n"#1","hiss"\ndog,barks\n')
+    source = read_label_source(str(tmp_path / "mine.csv"), [])
+    assert source == LabelSource(["#1", "dog"], {"#1": "hiss", "dog": "barks"})
+    (tmp_path / "mine.csv").write_text('label,description\ndog,"barks\n#2 and growls"\n')
+    with pytest.raises(LabelError, match=r"got 'barks\\n#2 and growls'; wanted printable text on one line"):
+        read_label_source(str(tmp_path / "mine.csv"), [])
+
+
+def test_no_two_names_have_one_cell_and_each_is_read_again(bundle_folder, tmp_path):
+    sounds = tmp_path / "sounds"
+    for i, name in enumerate(("-x", "'-x", "''-x", "'x")):
+        write_night(sounds / f"{name}.wav", ("tone",), i)
+    flags = ("--threshold", "-1", "--probability", "0")
+    assert label(bundle_folder, sounds, tmp_path / "table.csv", *flags) == 0
+    rows = pandas.read_csv(tmp_path / "table.csv")
+    assert set(rows.path) == {"'-x.wav", "''-x.wav", "'''-x.wav", "'x.wav"}
+    assert {each.source for each in read_examples(tmp_path / "table.csv", sounds)} == set(sounds.iterdir())
+
+
+def test_the_table_of_a_recording_with_a_long_name_has_a_shorter_one(bundle_folder, tmp_path):
+    sounds, out = tmp_path / "sounds", tmp_path / "tables"
+    for seed, last in enumerate("ab"):
+        write_night(sounds / "night" / f"{122 * 'ä'}{last}.wav", ("tone",), seed)  # of 249 bytes
+    flags = ("--per-recording", "--format", "raven", "--threshold", "-1", "--probability", "0")
+    assert label(bundle_folder, sounds, out, *flags) == 0
+    tables = list((out / "night").iterdir())
+    assert len(tables) == 2
+    assert all(len(table.name.encode()) <= 255 and table.name.endswith(".selections.txt") for table in tables)
+    assert {each.source for each in read_examples(out, sounds)} == set((sounds / "night").iterdir())
 
 
 @pytest.mark.parametrize(
