@@ -21,21 +21,7 @@ SLOPPY = 8  # bytes; programs forget to count parts of a header
 LEAST_REST = 4096  # bytes behind the samples: fewer may be anything
 # What programs put behind the samples, also where the sizes of it are wrong: chunks, and tags of other formats.
 NO_SOUND = (
-    *(
-        b"LIST",
-        b"bext",
-        b"iXML",
-        b"guan",
-        b"cue ",
-        b"smpl",
-        b"id3 ",
-        b"axml",
-        b"_PMX",
-        b"JUNK",
-        b"afsp",
-        b"PEAK",
-        b"fact",
-    ),
+    *(name.ljust(4) for name in b"LIST bext iXML guan cue smpl id3 axml _PMX JUNK afsp PEAK fact".split()),
     *(b"TAG", b"ID3", b"APETAGEX"),
 )
 
