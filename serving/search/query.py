@@ -96,7 +96,7 @@ def make_query(
     errors   UsageError: nothing is wanted; LabelError: beside a sound, a phrase has the name of the sound's own score
     """
     if sound is not None and phrases and SOUND in phrases.names:
-        raise LabelError(f"words: got {SOUND!r} beside a recording, whose score has that name; use other words")
+        raise LabelError(f"got the words {SOUND!r} beside a recording, whose score has that name; use other words")
     n = int(sound is not None) + (len(phrases.names) if phrases else 0)
     if n <= n_unwanted:
         raise UsageError("search: got nothing to look for; give a sound or words")

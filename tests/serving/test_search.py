@@ -188,7 +188,7 @@ def test_the_word_sound_beside_a_sound_is_refused_because_their_scores_would_hav
     named = Phrases(other, other.choose(["sound"]))
     space = talker.manifest.embedding_space
     assert set(index.search(make_query(space, other, None, named))[0].scores) == {"sound"}
-    with pytest.raises(LabelError, match="words: got 'sound' beside a recording, whose score has that name"):
+    with pytest.raises(LabelError, match="got the words 'sound' beside a recording, whose score has that name"):
         make_query(space, other, index.sample[0], named)
 
 
