@@ -83,7 +83,7 @@ def load_run_input(options: Options, out: Path, workers: Workers) -> RunInput:
     else:
         clips = config.clips(table)
         config = replace(config, clip_digest=clips.digest)
-    n_duplicates = _warn_of_duplicates(clips, config.without_skipped(table), warnings.append)
+    n_duplicates = _warn_of_duplicates(clips, recordings.table, warnings.append)
     return RunInput(config, recordings, clips, texts, warnings, n_duplicates, read_in_part)
 
 

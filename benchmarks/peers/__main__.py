@@ -142,7 +142,8 @@ def measure_peers(options: Options) -> dict[str, Any]:
     bundles, families = check_options(options)
     threads = options.threads or usable_cores()
     clips = input_clips(options.recordings, options.seconds, options.clips)
-    refuse_short_recordings(clips)
+    if options.recordings is not None:
+        refuse_short_recordings(clips)
     study = Study("peers", options.out)
     with clips.as_files(options.clips) as paths, threadpool_limits(threads):
         peers, absent = open_peers(PeerSetting(threads, paths[0], bundles, study.host.gpus), families)

@@ -52,7 +52,7 @@ class NamedRecordings:
         if (self.folder / path).is_file():
             return self.folder / path
         fit = [each for each in self._named(given) if _plain_parts(each) == _plain_parts(given)]
-        return self._only(_spelt_so(fit, given), where, "give them other names") if fit else self.folder / path
+        return self._only(fit, given, where, "give them other names") if fit else self.folder / path
 
     def find(self, path: str, where: str) -> Path:
         """The recording that a path of another machine, or a name alone, means.
@@ -73,8 +73,7 @@ class NamedRecordings:
             fit = [each for each in ends if len(each.parts) == max(len(other.parts) for other in ends)]
         if not fit:
             return own if is_there else self.folder / path
-        fit = _spelt_so(fit, given)
-        return self._only(fit, where, "give a table with their paths, or the folder of one with --recordings")
+        return self._only(fit, given, where, "give a table with their paths, or the folder of one with --recordings")
 
     def like(self, place: PurePath, where: str) -> Path:
         """The recording at a place in the folder, with or without its suffix; a name alone may be in any folder.
@@ -87,18 +86,17 @@ class NamedRecordings:
             fit = fit or named
         if not fit:
             return self.folder / place
-        return self._only(
-            _spelt_so(fit, place),
-            where,
-            f"name the table {fit[0].name}.txt, or give the folder of one with --recordings",
-        )
+        way_out = f"name the table {fit[0].name}.txt, or give the folder of one with --recordings"
+        return self._only(fit, place, where, way_out)
 
     def _named(self, path: PurePath) -> list[PurePath]:
         """The recordings with the whole name of a path."""
         name = _plain(path.name)
         return [each for each in self._by_name.get(name, []) if _plain(each.name) == name]
 
-    def _only(self, fit: Sequence[PurePath], where: str, way_out: str) -> Path:
+    def _only(self, fit: Sequence[PurePath], given: PurePath, where: str, way_out: str) -> Path:
+        """The one recording that fits a given path; of several, the one that is spelt so. DataError: there are more."""
+        fit = _spelt_so(fit, given)
         if len(fit) > 1:
             raise DataError(
                 f"{where}: {len(fit)} recordings in {self.folder} have this name, such as {fit[0]} and {fit[1]}; "

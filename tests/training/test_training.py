@@ -32,6 +32,16 @@ def arguments(recordings: Path, out: Path, *more: str) -> list[str]:
     return [*fixed.split(), "--cache-dir", str(out.parent / "cache"), "--out", str(out), *more]
 
 
+def small_folder(root: Path, kinds: dict[str, str], each: int = 4) -> Path:
+    """Folders of small sounds: class -> kind, see `small_sound`."""
+    rng = np.random.default_rng(0)
+    for name, kind in kinds.items():
+        (root / name).mkdir(parents=True)
+        for i in range(each):
+            soundfile.write(root / name / f"{i}.wav", small_sound(kind, rng), RATE_HZ)
+    return root
+
+
 def one_line(capsys, code: int, *parts: str) -> None:
     """Exit code 2, nothing on stdout, one line on stderr with these parts."""
     captured = capsys.readouterr()
@@ -321,22 +331,14 @@ def test_a_run_keeps_its_map_and_its_file_of_word_vectors(recordings, tmp_path, 
 
 
 def test_a_class_name_that_no_word_list_knows_is_no_reason_to_fail_after_training(tmp_path):
-    rng = np.random.default_rng(0)
-    for name, kind in (("xqzt", "tone"), ("noise", "noise")):
-        (tmp_path / "data" / name).mkdir(parents=True)
-        for i in range(4):
-            soundfile.write(tmp_path / "data" / name / f"{i}.wav", small_sound(kind, rng), RATE_HZ)
-    assert main(arguments(tmp_path / "data", tmp_path / "run", "--epochs", "1")) == 0
+    data = small_folder(tmp_path / "data", {"xqzt": "tone", "noise": "noise"})
+    assert main(arguments(data, tmp_path / "run", "--epochs", "1")) == 0
 
 
 def test_unreadable_audio_in_a_data_set_ends_the_run_before_it_begins(tmp_path, capsys):
-    rng = np.random.default_rng(0)
-    for kind in ("tone", "noise"):
-        (tmp_path / "data" / kind).mkdir(parents=True)
-        for i in range(3):
-            soundfile.write(tmp_path / "data" / kind / f"{i}.wav", small_sound(kind, rng), RATE_HZ)
-    (tmp_path / "data" / "tone" / "3.wav").write_text("not audio")
-    code = main(arguments(tmp_path / "data", tmp_path / "run"))
+    data = small_folder(tmp_path / "data", {"tone": "tone", "noise": "noise"}, each=3)
+    (data / "tone" / "3.wav").write_text("not audio")
+    code = main(arguments(data, tmp_path / "run"))
     one_line(capsys, code, "3.wav", "not a readable audio file")
     assert not (tmp_path / "run").exists()
 
@@ -405,16 +407,6 @@ def test_a_split_none_of_whose_unseen_classes_is_there_is_refused_before_anythin
 def test_weights_can_be_read_by_whoever_can_read_the_rest_of_the_run(run_folder):
     modes = {path.name: path.stat().st_mode for path in run_folder.iterdir() if path.is_file()}
     assert modes["weights.safetensors"] == modes["last.safetensors"] == modes["config.json"]
-
-
-def small_folder(root: Path, kinds: dict[str, str], each: int = 4) -> Path:
-    """Folders of small sounds: class -> kind, see `small_sound`."""
-    rng = np.random.default_rng(0)
-    for name, kind in kinds.items():
-        (root / name).mkdir(parents=True)
-        for i in range(each):
-            soundfile.write(root / name / f"{i}.wav", small_sound(kind, rng), RATE_HZ)
-    return root
 
 
 def test_a_second_training_in_the_same_folder_is_refused_and_harms_nothing(recordings, tmp_path, capsys):

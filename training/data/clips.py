@@ -14,7 +14,7 @@ meta/license.txt beside meta/esc50.csv names the licence of the recordings, if i
 import csv
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,7 +62,12 @@ class ClipTable:
     @property
     def folds(self) -> list[int]:
         """The recording folds that occur, ascending."""
-        return sorted({clip.fold for clip in self.clips if clip.fold is not None})
+        return self.folds_of(self.classes)
+
+    def folds_of(self, names: Collection[str]) -> list[int]:
+        """The recording folds that have clips of these classes, ascending."""
+        chosen = {label for label, name in enumerate(self.classes) if name in names}
+        return sorted({clip.fold for clip in self.clips if clip.fold is not None and clip.label in chosen})
 
 
 def load_clips(dataset: str, data_dir: Path) -> ClipTable:

@@ -180,7 +180,7 @@ def split_clips(
     """
     seen = {table.classes.index(name) for name in classes.seen}
     clips = [clip for clip in table.clips if clip.label in seen]
-    if test_fold is not None and test_fold not in (folds := replace(table, clips=tuple(clips)).folds):
+    if test_fold is not None and test_fold not in (folds := table.folds_of(classes.seen)):
         have = ", ".join(map(str, folds)) or "none"
         raise UsageError(f"test fold: got {test_fold}; the seen classes of {table.dataset} have {have}")
     test = tuple(clip for clip in clips if test_fold is not None and clip.fold == test_fold)

@@ -44,9 +44,7 @@ class Folds:
         self.base = base
         self.folder = folder
         self.statistics = clip_statistics(learner.recordings.frames)
-        table = learner.recordings.table
-        seen = [clip for clip in table.clips if table.classes[clip.label] in base.split.seen]
-        self.numbers = replace(table, clips=tuple(seen)).folds
+        self.numbers = learner.recordings.table.folds_of(base.split.seen)
 
     def run(self, fold: int, seed: int) -> None:
         """Train on the other folds and score this one, unless the score is stored."""

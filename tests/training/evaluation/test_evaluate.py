@@ -70,6 +70,17 @@ def folder(tmp_path_factory) -> Path:
     return root
 
 
+def own_folder(place: Path) -> Path:
+    """A folder of four classes of one's own, without attributes; 4 clips each."""
+    rng = np.random.default_rng(1)
+    kinds = {"old clock": "clock_tick", "tin roof": "rain", "alarm horn": "siren", "night insects": "crickets"}
+    for name, kind in kinds.items():
+        (place / "own" / name).mkdir(parents=True)
+        for number in range(4):
+            soundfile.write(place / "own" / name / f"{number}.wav", sound(kind, rng), RATE_HZ)
+    return place / "own"
+
+
 def options(folder: Path, out: Path, *more: str) -> list[str]:
     fixed = f"--dataset ESC-50 --data-dir {folder} --network yamnet-compact --test-fold 4 --vocabulary 24"
     fixed += f" --vocabulary-epochs 2 --epochs 2 --batch-size 8 --cache-dir {out.parent / 'cache'} --out {out}"
@@ -130,14 +141,9 @@ def test_attributes_place_the_classes_of_a_text_run_and_its_head_and_the_lexicon
 
 @pytest.mark.parametrize("objective", ["text", "classes"])
 def test_classes_of_ones_own_need_no_attributes_for_the_lexicon(objective, tmp_path):
-    rng = np.random.default_rng(1)
-    kinds = {"old clock": "clock_tick", "tin roof": "rain", "alarm horn": "siren", "night insects": "crickets"}
-    for name, kind in kinds.items():
-        (tmp_path / "own" / name).mkdir(parents=True)
-        for number in range(4):
-            soundfile.write(tmp_path / "own" / name / f"{number}.wav", sound(kind, rng), RATE_HZ)
+    own = own_folder(tmp_path)
     out = tmp_path / "run"
-    flags = f"--dataset folder --data-dir {tmp_path}/own --network yamnet-compact --objective {objective} --epochs 1"
+    flags = f"--dataset folder --data-dir {own} --network yamnet-compact --objective {objective} --epochs 1"
     flags += f" --batch-size 4 --validation-share 0.25 --vocabulary {12 * (objective == 'text')} --vocabulary-epochs 1"
     assert train([*flags.split(), "--unseen", "tin roof,alarm horn", *cache(out), "--out", str(out)]) == 0
     config = json.loads((out / "config.json").read_text())
@@ -402,13 +408,8 @@ def test_folds_without_a_clip_of_a_seen_class_are_neither_tested_on_nor_counted(
 
 
 def test_the_control_of_classes_without_attributes_knows_what_the_networks_map_knows(tmp_path, monkeypatch):
-    rng = np.random.default_rng(1)
-    kinds = {"old clock": "clock_tick", "tin roof": "rain", "alarm horn": "siren", "night insects": "crickets"}
-    for name, kind in kinds.items():
-        (tmp_path / "own" / name).mkdir(parents=True)
-        for number in range(4):
-            soundfile.write(tmp_path / "own" / name / f"{number}.wav", sound(kind, rng), RATE_HZ)
-    fixed = f"--dataset folder --data-dir {tmp_path / 'own'} --network yamnet-compact --objective classes --epochs 1"
+    own = own_folder(tmp_path)
+    fixed = f"--dataset folder --data-dir {own} --network yamnet-compact --objective classes --epochs 1"
     fixed += f" --unseen alarm_horn,tin_roof --vocabulary 0 --cache-dir {tmp_path / 'cache'} --out {tmp_path / 'run'}"
     assert train(fixed.split()) == 0
     placed = []
