@@ -134,8 +134,8 @@ def _describe_limits(manifest: Manifest) -> str:
     if "none_auroc" not in manifest.scores:
         return f"{limits}. For any other sound, the ranking still names a class,\nand that class can be wrong."
     return f"""{limits} best. The probabilities of a ranking sum to 1 over the
-labels, also for a sound that is none of them. `none_of_these` says that, with the errors above: the sound is silent, or
-its largest similarity is below the threshold of the bundle."""
+labels, also for a sound that is none of them. `none_of_these` says that, with the errors above: the sound is silent or
+even noise, or its largest similarity is below the threshold of the bundle."""
 
 
 def _score_table(manifest: Manifest) -> str:

@@ -58,7 +58,7 @@ class Options:
     """input of the models: waveform [batch, samples], or log-mel [batch, frames, 64] for targets that compute the front
     end themselves"""
     text_model: bool = True
-    """the bundle has the text encoder (43 MB), so that a user can type any label offline; with --no-text-model it is
+    """the bundle has the text encoder (44 MB), so that a user can type any label offline; with --no-text-model it is
     left out, and that works only where the packages of the extra `text` are installed"""
     data_dir: Path | None = None
     """recordings for the int8 calibration and the parity check; default: the folder of the training"""

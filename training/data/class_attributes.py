@@ -1,4 +1,4 @@
-"""Attributes of classes: what is heard of a class, and what makes the sound, as numbers that a person wrote down.
+"""Attributes of classes: what is heard of a class, and what makes the sound, as numbers that were written down.
 
 The attributes of ESC-50's and FSC22's classes are in attributes.toml, and those of other everyday sounds in
 sounds.toml. A user writes a file of the same form for others:
