@@ -138,5 +138,5 @@ lock: setup  ## write requirements.lock anew from pyproject.toml (needs uv)
 	    --no-header --no-annotate --quiet; } > requirements.lock.new || { rm requirements.lock.new; exit 2; }
 	mv requirements.lock.new requirements.lock
 
-clean:  ## remove what make made, but not .venv
-	rm -rf cache data/synthetic $(foreach made,$(NAME) bench-*,runs/$(made) runs/.$(made).asked bundles/$(made))
+clean:  ## remove what make demo, bench and web made, but not .venv
+	rm -rf cache data/synthetic site $(foreach made,$(NAME) bench-*,runs/$(made) runs/.$(made).asked bundles/$(made))

@@ -24,7 +24,7 @@ class BundleChoice:
     """Bundles by name. Thread-safe.
 
     names    in the order of the page; the first is the initial choice
-    trusted  as for `Embedder.load`; the project's own bundle needs no signature
+    trusted  as for `Embedder.load`; the project's own bundles need no signature
     """
 
     def __init__(self, folders: Mapping[str, Path], backend: str = "auto", trusted: Sequence[Path] = ()):
@@ -42,10 +42,12 @@ class BundleChoice:
         """
         if name not in self._folders:
             raise UsageError(f"bundle: got {name}; wanted one of {', '.join(self.names)}")
+        if known := self._opened.get(name):  # while another one is being opened, which takes seconds
+            return known
         with self._lock:
             if name not in self._opened:
                 folder = self._folders[name]
-                trusted = () if folder == SHIPPED else self._trusted  # it is a part of the program
+                trusted = () if folder in (SHIPPED, FROM_SCRATCH) else self._trusted  # parts of the program
                 embedder = Embedder.load(folder, self._backend, trusted=trusted)
                 window = embedder.manifest.window
                 silence = np.zeros(window.samples, np.float32)

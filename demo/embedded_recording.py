@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from demo.upload import check_upload, name_upload, named_upload
 from serving.audio import Recording, Window, is_silent, level_dbfs
 from serving.audio.window import OverlappingWindow
 from serving.embedder import Embedder
-from serving.errors import AudioError
 
 MAX_SECONDS = 600  # longest recording that is decoded whole; `streamed_recording` reads longer ones
 
@@ -91,12 +91,10 @@ def embed_recording(embedder: Embedder, path: str | Path | None, hop_seconds: fl
     hop_seconds   from the start of a window to the start of the next one; None: the model's own
     errors   AudioError: no recording, not readable, empty, not finite; DurationError: longer than MAX_SECONDS
     """
-    path = check_recording(path)
+    path = check_upload(path)
     window = embedder.manifest.window.with_hop(hop_seconds)
-    try:
+    with named_upload(path):
         recording = Recording.from_file(path, window.rate_hz, MAX_SECONDS)
-    except AudioError as error:
-        raise type(error)(str(error).replace(str(path), path.name)) from error
     start = time.perf_counter()
     windows = recording.windows(window)
     rows = embedder.run(windows)
@@ -112,15 +110,5 @@ def embed_recording(embedder: Embedder, path: str | Path | None, hop_seconds: fl
         recording.channels,
         recording.duration_s,
         embedder.manifest.embedding_space,
-        tuple(line.replace(str(path), path.name) for line in recording.warnings),
+        tuple(name_upload(line, path) for line in recording.warnings),
     )
-
-
-def check_recording(path: str | Path | None) -> Path:
-    """The path of a recording that was sent. AudioError: there is none."""
-    if path is None:
-        raise AudioError("recording: got none; send one audio file")
-    path = Path(path)
-    if not path.is_file():
-        raise AudioError(f"{path.name}: no longer exists; send it again")
-    return path

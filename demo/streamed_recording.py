@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from demo.embedded_recording import EmbeddedRecording, check_recording, embed_recording
+from demo.embedded_recording import EmbeddedRecording, embed_recording
+from demo.upload import check_upload, name_upload, named_upload
 from serving.embedder import Embedder
 from serving.embedding_stream import EmbeddingStream
-from serving.errors import AudioError, DurationError
+from serving.errors import DurationError
 
 EVERY_S = 1.0  # least time between two answers
 DRAWING_SHARE = 5  # the next answer comes after this many times as long as the last one took to be shown
@@ -25,7 +26,7 @@ def stream_recording(
     yields        what has been read so far and False, now and then; at last the whole recording and True
     errors        AudioError: no recording, or nothing of it can be read
     """
-    path = check_recording(path)
+    path = check_upload(path)
     start = shown = time.perf_counter()
     pause = EVERY_S
     rows, n = np.empty((1024, 0), np.float32), 0
@@ -43,27 +44,24 @@ def stream_recording(
             stream.channels,
             seconds,
             embedder.manifest.embedding_space,
-            tuple(line.replace(str(path), path.name) for line in stream.warnings),
+            tuple(name_upload(line, path) for line in stream.warnings),
         )
 
-    try:
-        with embedder.stream(path, hop_seconds) as stream:
-            for block in stream:
-                if n == 0:
-                    rows = np.empty((1024, block.rows.shape[1]), np.float32)
-                if n + len(block) > len(rows):
-                    rows = np.concatenate([rows, np.empty_like(rows)])
-                rows[n : n + len(block)] = block.rows
-                n += len(block)
-                levels += block.levels_dbfs.tolist()
-                now = time.perf_counter()
-                if now - shown >= pause:
-                    yield snapshot(stream, float(block.ends_s[-1])), False
-                    shown = time.perf_counter()
-                    pause = max(EVERY_S, DRAWING_SHARE * (shown - now))
-            yield snapshot(stream, stream.duration_s), True
-    except AudioError as error:
-        raise type(error)(str(error).replace(str(path), path.name)) from error
+    with named_upload(path), embedder.stream(path, hop_seconds) as stream:
+        for block in stream:
+            if n == 0:
+                rows = np.empty((1024, block.rows.shape[1]), np.float32)
+            if n + len(block) > len(rows):
+                rows = np.concatenate([rows, np.empty_like(rows)])
+            rows[n : n + len(block)] = block.rows
+            n += len(block)
+            levels += block.levels_dbfs.tolist()
+            now = time.perf_counter()
+            if now - shown >= pause:
+                yield snapshot(stream, float(block.ends_s[-1])), False
+                shown = time.perf_counter()
+                pause = max(EVERY_S, DRAWING_SHARE * (shown - now))
+        yield snapshot(stream, stream.duration_s), True
 
 
 def embed_any_length(

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from demo.library import Library
+from demo.upload import name_upload
 from serving.audio import is_silent
 from serving.csv_cells import safe_cell
 from serving.embedder import Embedder
@@ -195,7 +196,7 @@ def library_of_uploads(embedder: Embedder, paths: Sequence[str]) -> tuple[Librar
                 told.append(f"{path}: is silent")
         except AudioError as error:
             told = [str(error)]
-        notes += [line.replace(str(path), path.name) for line in told]  # a visitor knows the name alone
+        notes += [name_upload(line, path) for line in told]
     if not names:
         raise AudioError(f"recordings: none of the {len(paths)} can be used; the first: {notes[0]}")
     classes = [words_of_label(Path(name).stem) for name in names]

@@ -4,11 +4,18 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from serving.embedder import Embedder
 from serving.errors import LabelError
-from serving.label_text import join_labels, normalise_label, split_labels, unquote, words_of_label
+from serving.label_text import (
+    MAX_LENGTH,
+    check_label_length,
+    join_labels,
+    normalise_label,
+    split_labels,
+    unquote,
+    words_of_label,
+)
 from serving.zeroshot import ZeroShot
 
 MAX_LABELS = 200
-MAX_LENGTH = 300  # characters of a label; MiniLM reads no more than 256 tokens
 SEPARATORS = ",;"
 
 
@@ -17,7 +24,7 @@ def read_labels(text: str | None, known: Iterable[str] = ()) -> list[str] | None
 
     known    names of classes, which may have commas in them; a label in double quotes may too, see `split_labels`
     returns  None where nothing is typed: all classes of the bundle
-    errors   LabelError: more than MAX_LABELS, one longer than MAX_LENGTH, or a quote that is not closed
+    errors   LabelError: more than MAX_LABELS, one that is too long, or a quote that is not closed
     """
     text = (text or "").strip()
     parts = map(unquote, text.splitlines()) if "\n" in text else split_labels(text, known, SEPARATORS)
@@ -27,8 +34,8 @@ def read_labels(text: str | None, known: Iterable[str] = ()) -> list[str] | None
     labels = [label for key, label in once.items() if key]
     if len(labels) > MAX_LABELS:
         raise LabelError(f"labels: got {len(labels)}; the page takes up to {MAX_LABELS}")
-    if any(len(label) > MAX_LENGTH for label in labels):
-        raise LabelError(f"labels: one is longer than {MAX_LENGTH} characters; say it more briefly")
+    for label in labels:
+        check_label_length(label)
     return labels or None
 
 

@@ -16,6 +16,7 @@ MAX_TEXT = 1000  # characters of a text
 MAX_ITEMS = 10_000  # classes, files, scores or layers
 MAX_NUMBER = 1e12
 MAX_WINDOW_S = 60.0
+MOST_OVERLAPPING = 8  # windows over each sample: with a hop of one sample a clip of 5 s would be 4 GB of windows
 RATES_HZ = (1000, 192_000)
 MAX_FFT_BINS = 16_384
 MAX_MEL_BANDS = 512
@@ -70,7 +71,7 @@ def _check_window(manifest: Manifest) -> None:
     window = manifest.window
     _check("window.rate_hz", window.rate_hz, *RATES_HZ)
     _check("window.samples", window.samples, 1, MAX_WINDOW_S * window.rate_hz)
-    _check("window.hop_samples", window.hop_samples, 1, window.samples)
+    _check("window.hop_samples", window.hop_samples, window.samples / MOST_OVERLAPPING, window.samples)
 
 
 def _check_front_end(config: LogMelConfig, manifest: Manifest) -> None:

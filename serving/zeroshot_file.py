@@ -76,8 +76,8 @@ def parse_zeroshot(content: bytes, name: str, embedding_size: int | str = "embed
     stored = read_npz(content, name, {key: _with_size(form, embedding_size) for key, form in FORMS.items()})
     names = [str(label) for label in stored["class_names"]]
     largest = max(float(np.abs(stored[key]).max(initial=0)) for key in NUMBERS if key in stored)
-    if largest > LARGEST_NUMBER or not all(names):
-        raise BundleError(f"{name}: has a number of {largest:g}, or a class without a name; export it again")
+    if largest > LARGEST_NUMBER or not names or not all(names):
+        raise BundleError(f"{name}: has a number of {largest:g}, a class without a name, or no class; export it again")
     if "text_projection" not in stored and stored["projection"].shape[1] != stored["class_vectors"].shape[1]:
         raise BundleError(f"{name}: projection and class_vectors have other sizes; export it again")
     if ("noise" in stored) != ("noise_thresholds" in stored):

@@ -173,6 +173,8 @@ LIBSNDFILE_KINDS = {
     ),
     "WAV before what is no chunk, but counted": Kind(".wav", lambda: _before(b"\1\2" * 5000)),
     "WAV before zeros": Kind(".wav", lambda: encoded(field_sound()) + bytes(9000)),
+    "WAV after an ID3 tag": Kind(".wav", lambda: id3(5000) + encoded(field_sound())),
+    "AIFF after an ID3 tag": Kind(".aiff", lambda: id3(5000) + encoded(field_sound(), file_format="AIFF")),
     "WAV before an ID3 tag": Kind(".wav", lambda: encoded(field_sound()) + id3(9000)),
     "WAV streamed": Kind(".wav", lambda: with_sizes(encoded(field_sound()), 2**32 - 1, 2**32 - 1)),
     "WAV streamed by sox": Kind(".wav", lambda: with_sizes(encoded(field_sound()), 0x7FFF_F024, 0x7FFF_F000)),

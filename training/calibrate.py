@@ -19,7 +19,7 @@ import tyro
 from numpy.typing import NDArray
 from rich.table import Table
 
-from serving.command_line import run_command, show
+from serving.command_line import run_command, say, show
 from serving.errors import DataError, UsageError
 from serving.label_text import normalise_label
 from serving.progress import track
@@ -91,6 +91,7 @@ def calibrate_run(options: CalibrateOptions) -> dict[str, Any]:
     save_whole(options.run / ZEROSHOT, partial(write_zeroshot, calibrated))
     write_text(place / CALIBRATION, json.dumps(asdict(chosen), indent=1) + "\n")
     _show(options.run, chosen.scores)
+    say(f"next: python -m export.onnx {options.run} --out bundles/{options.run.name}    (a bundle to serve and show)")
     settings = {"temperature": chosen.temperature, "offset": chosen.offset, "threshold": chosen.threshold}
     return {"out": str(options.run), **settings, **chosen.scores}
 

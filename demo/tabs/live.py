@@ -25,6 +25,7 @@ from demo.html_elements import SAVE_SCRIPT, SPEAK_SCRIPT
 from demo.label_box import LabelBox, Sounds, add_labels
 from demo.ranked_labels import RankedLabels, rank_labels
 from demo.typed_labels import read_descriptions, read_labels
+from demo.upload import named_upload
 from demo.verdict import judge
 from serving.audio import Recording, cut_windows, is_silent, level_dbfs
 from serving.embedder import Embedder
@@ -58,15 +59,8 @@ def add_live(bundles: BundleChoice, bundle: gr.Radio, promise: gr.HTML, sounds: 
     """
 
     def hear(piece: str | None, bundle: str, ear: Ear) -> None:
-        if piece is None:
-            return
-        try:
-            _listen(bundles.open(bundle), ear, piece)
-            ear.fault = ""
-        except UnheardError as error:
-            ear.fault = str(error)
-        finally:
-            Path(piece).unlink(missing_ok=True)  # Gradio would keep 100 kB per second until the page closes
+        if piece is not None:
+            hear_piece(bundles, bundle, ear, piece)
 
     def show(labels: str, favour: float, bundle: str, descriptions: str, ear: Ear) -> tuple[Any, ...]:
         if ear.ended:
@@ -174,6 +168,18 @@ def _add_components(bundles: BundleChoice, bundle: gr.Radio, promise: gr.HTML, s
     return _Components(sound, box, bars, log, save, table)
 
 
+def hear_piece(bundles: BundleChoice, bundle: str, ear: Ear, piece: str) -> None:
+    """Append the sound of a file from the microphone, and delete the file. What was wrong with it is `ear.fault`."""
+    try:
+        _listen(bundles.open(bundle), ear, piece)
+        ear.fault = ""
+    except UnheardError as error:
+        # Gradio names files after their content: an equal piece of another visitor, like silence, deleted this one.
+        ear.fault = str(error) if Path(piece).exists() else ""
+    finally:
+        Path(piece).unlink(missing_ok=True)  # Gradio would keep 100 kB per second until the page closes
+
+
 def _listen(embedder: Embedder, ear: Ear, piece: str | None) -> None:
     """Append the sound of a file. The length in its header can be wrong, because the browser streams the file."""
     if piece is None:
@@ -182,7 +188,8 @@ def _listen(embedder: Embedder, ear: Ear, piece: str | None) -> None:
     if last and last[0] == piece and not Path(piece).exists():
         pass  # Gradio names files after their content, so an equal piece, like digital silence, is deleted already
     else:
-        recording = Recording.from_file(piece, None, MAX_PIECE_S)  # at its own rate: the ear resamples all as one
+        with named_upload(piece):
+            recording = Recording.from_file(piece, None, MAX_PIECE_S)  # at its own rate: the ear resamples all as one
         last = ear.last_piece = piece, recording.wave, int(recording.rate_hz)
     ear.listen(*last[1:], embedder.manifest.window)
 

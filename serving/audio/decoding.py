@@ -11,7 +11,7 @@ from serving.audio.libsndfile import MOST_COPIED, file_seconds, opened, opened_f
 from serving.audio.sample_blocks import VALUES_PER_SECOND, BlockReader, SampleBlock
 from serving.audio.stream_reader import StreamReader
 from serving.audio.streams import ByteSource, EncodedStream, StreamLayout
-from serving.audio.tags import tag_end
+from serving.audio.tags import id3_size
 from serving.errors import AudioError, FormatError
 
 MP3_BEGINS_WITHIN = 2**18  # bytes, unless the file begins with a tag or zeros
@@ -79,15 +79,14 @@ def _layout_of(source: ByteSource) -> StreamLayout:
         return wav.read_layout(source)
     if magic == b"fLaC":
         return StreamLayout()
+    tag = id3_size(source.read(0, 10))
+    if tag and source.read(tag, 4) in (b"fLaC", *CHUNKED):
+        return StreamLayout([EncodedStream(((tag, source.size),))])
     if magic != ogg.PAGE and find_demuxer(source):
         return StreamLayout(needs_ffmpeg=True)
     start = source.read(0, MP3_BEGINS_WITHIN)
     if not (magic == ogg.PAGE or mp3.begins(start) or mp3.read_layout(ByteSource(start))):
         return StreamLayout()
-    after_tag = tag_end(start, 0) if magic[:3] == b"ID3" else 0
-    magic = source.read(after_tag, 4)
-    if magic == b"fLaC":
-        return StreamLayout([EncodedStream(((after_tag, source.size),))])
     return (ogg if magic == ogg.PAGE else mp3).read_layout(source) or StreamLayout()
 
 

@@ -21,11 +21,6 @@ class ByteSource:
         self.fd = fd
         self.size = len(data) if data is not None else os.fstat(fd).st_size if fd is not None else 0
 
-    @property
-    def is_in_memory(self) -> bool:
-        """Whether the bytes are in memory already."""
-        return self._data is not None
-
     def read(self, start: int, count: int) -> bytes:
         """Read `count` bytes from `start` on; fewer at the end."""
         if self._data is not None:

@@ -203,8 +203,8 @@ def _open(
     refused: dict[str, str] = {}
     while True:
         left = [name for name in providers if name not in refused]
-        wanted = [(PROVIDERS[name], _provider_options(name, model, options, cache, cuda)) for name in left]
         try:
+            wanted = [(PROVIDERS[name], _provider_options(name, model, options, cache, cuda)) for name in left]
             # ONNX Runtime's own fall-back would silently drop the options of the other providers.
             session = onnxruntime.InferenceSession(
                 model, options, providers=wanted or [PROVIDERS["cpu"]], enable_fallback=0

@@ -19,7 +19,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from demo.__main__ import main
-from demo.bundle_choice import find_bundles
+from demo.bundle_choice import BundleChoice, find_bundles
 from demo.embedded_recording import MAX_SECONDS, embed_recording
 from demo.examples import EXAMPLE_SOUNDS, pick_examples
 from demo.heard import Heard, clock, heard
@@ -370,6 +370,11 @@ def test_without_arguments_the_shipped_bundle_comes_first_and_readable_ones_near
     assert list(given) == ["bundle", "shipped"]
     twice = find_bundles([bundle_folder], shipped=bundle_folder, near=tmp_path / "near", from_scratch=tmp_path)
     assert list(twice) == ["bundle"]
+
+
+def test_the_projects_own_bundles_need_no_signature(tmp_path):
+    bundles = BundleChoice(find_bundles((), near=tmp_path), trusted=[tmp_path / "team.key.pub"])
+    assert [bundles.open(name).manifest.network for name in bundles.names] == ["yamnet-audioset", "yamnet-compact"]
 
 
 def test_a_missing_shipped_bundle_is_told_with_a_way_out(tmp_path):

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile as sf
 
+from demo.bundle_choice import BundleChoice
 from demo.ear import Ear
 from demo.examples import EXAMPLE_SOUNDS, pick_examples
 from demo.expected_score import expectation, mixed_accuracy, out_of_ten, unseen_accuracy
@@ -16,7 +18,8 @@ from demo.heard import NOTHING, Heard
 from demo.label_kinds import LabelKind
 from demo.ranked_labels import rank_labels
 from demo.smoothing import smooth_rows, windows_together
-from demo.typed_labels import choose_labels, read_descriptions, write_descriptions
+from demo.tabs.live import hear_piece
+from demo.typed_labels import choose_labels, read_descriptions, read_labels, write_descriptions
 from demo.verdict import judge
 from serving.audio import Window, read_audio
 from serving.embedder import Embedder
@@ -134,6 +137,12 @@ def test_own_descriptions_are_those_that_differ_from_the_bundles(talking):
         read_descriptions("tone: " + "hiss " * 100, talking)
 
 
+@pytest.mark.parametrize("label", ["x" * 301, "a " * 51])
+def test_a_label_that_takes_the_text_model_long_is_refused(label):
+    with pytest.raises(LabelError, match="wanted at most 300 characters and 50 words"):
+        read_labels(label)
+
+
 def test_an_own_description_is_what_the_label_means(talking, recordings):
     row = talking.embed(*read_audio(recordings / "noise" / "0.wav"))
     plain = choose_labels(talking, ["tone", "clicks"], {})
@@ -212,6 +221,20 @@ def test_a_typed_label_in_the_log_is_no_formula_for_a_spreadsheet():
     ear.listen(np.zeros(RATE_HZ, np.float32), RATE_HZ, Window(RATE_HZ, 15_600, 15_360))
     ear.note("=HYPERLINK(1)", 0.5)
     assert ear.log_as_csv().splitlines()[-1] == "0.0,1.0,'=HYPERLINK(1),0.500"
+
+
+def test_two_visitors_may_send_the_same_piece_of_silence(bundle_folder, tmp_path):
+    bundles, piece = BundleChoice({"one": bundle_folder}), tmp_path / "piece.wav"
+    sf.write(piece, np.zeros(RATE_HZ), RATE_HZ)
+    ears = [Ear(), Ear()]
+    for ear in ears:  # as Gradio does, which keeps equal files once
+        hear_piece(bundles, "one", ear, str(piece))
+    assert [ear.fault for ear in ears] == ["", ""]
+    assert ears[0].heard_s == 1
+    piece.write_text("no sound")
+    hear_piece(bundles, "one", ears[1], str(piece))
+    assert ears[1].fault.startswith("piece.wav: ")  # without its folder on the server
+    assert not piece.exists()
 
 
 def test_an_answer_is_about_the_newest_whole_windows():

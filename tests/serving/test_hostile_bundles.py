@@ -55,6 +55,7 @@ MANIFESTS = {
     "huge window": (set_field("window", "samples", to=2**62), "got the number"),
     "rate of zero": (set_field("window", "rate_hz", to=0), "rate_hz"),
     "no hop": (set_field("window", "hop_samples", to=0), "hop_samples"),
+    "hop of one sample": (set_field("window", "hop_samples", to=1), "hop_samples"),
     "network of a number": (set_field("network", to=1), "network"),
     "list of models": (set_field("models", to=["embedder.onnx"]), "models"),
     "model in another file": (set_field("models", "fp32", to="zeroshot.npz"), "models"),
@@ -120,6 +121,14 @@ def nan_projection() -> np.ndarray:
         projection = stored["projection"]
     projection[3, 3] = np.nan
     return projection
+
+
+def without_rows() -> dict[str, np.ndarray]:
+    """The arrays of zeroshot.npz that have a row for each class, without rows."""
+    with np.load(GOOD / "zeroshot.npz", allow_pickle=False) as stored:
+        count = len(stored["class_names"])
+        per_class = ("class_names", "class_vectors", "seen", "given_targets", "example_sums")
+        return {name: stored[name][:0] for name in stored.files if name in per_class and len(stored[name]) == count}
 
 
 def graph_with(*nodes: onnx.NodeProto, domain: str = "") -> bytes:
@@ -242,6 +251,7 @@ FILES: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "npz of claimed size": ("zeroshot.npz", lambda: npz_with_member(header_of((2**20, 2**20))), "bytes for"),
     "npz that is none": ("zeroshot.npz", lambda: b"PK\x03\x04" + bytes(1000), "cannot be read"),
     "NaN in a projection": ("zeroshot.npz", lambda: npz(projection=nan_projection()), "not finite"),
+    "npz without a class": ("zeroshot.npz", lambda: npz(**without_rows()), "no class"),
     "numbers of 1e30": ("zeroshot.npz", lambda: npz(temperature=np.float32(1e30)), "1e+30"),
     "probes of other sounds": ("probes.npz", lambda: npz(), "probes.npz"),
     "loop": ("embedder.onnx", loop, "embedder.onnx: has a"),
