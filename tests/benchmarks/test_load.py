@@ -367,6 +367,8 @@ def test_another_network_than_the_servers_is_not_compared_with_it(server, bundle
         ("http://127.0.0.1:1 --connections 0", "--connections: got 0"),
         ("http://127.0.0.1:1 --connections 1,x", "--connections: got 1,x"),
         ("http://127.0.0.1:1 --rates -5", "--rates"),
+        ("http://127.0.0.1:1 --rates 1,nan,5", "--rates: got 1,nan,5"),
+        ("http://127.0.0.1:1 --rates 1e6", "--rates: got 1e6; wanted at most 100000 a second"),
         ("http://127.0.0.1:1 --overload 1000", "--overload: got 1000"),
         ("http://127.0.0.1:1 --load-seconds 0", "--load-seconds: got 0"),
         ("http://127.0.0.1:1 --seconds 0", "--seconds: got 0"),
