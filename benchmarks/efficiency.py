@@ -135,7 +135,7 @@ def part_jobs(
 def measure_efficiency(options: Options) -> dict[str, Any]:
     """Time everything, write the files, and return what is printed as JSON."""
     check_range("--batch", options.batch, 1, 1024)
-    check_range("--repeats", options.repeats, 1)
+    check_range("--repeats", options.repeats, 1, 10**6)
     check_range("--threads", options.threads, 1, 1024)
     bundles = open_bundles(options.bundles)
     threads = options.threads or usable_cores()

@@ -135,7 +135,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class LoadRun:
-    """The samples of one load, and the seconds from its first request to its last answer."""
+    """The samples of one load, and the seconds in which they were answered."""
 
     samples: list[Sample]
     seconds: float
@@ -144,22 +144,34 @@ class LoadRun:
 async def closed_loop(
     address: Address, requests: Sequence[bytes], connections: int, seconds: float, warm_up_s: float
 ) -> LoadRun:
-    """Each connection sends its next request as soon as its last one is answered. The warm-up does not count."""
+    """Each connection sends its next request as soon as its last one is answered.
+
+    What is answered between the warm-up and the end counts, over the time between them: of the requests that are under
+    way at one of the two, only those at the first. Otherwise slow requests would seem rarer than they are. The end
+    waits for as many answers as there are connections.
+    """
     begin = time.perf_counter() + warm_up_s
     end = begin + seconds
     samples: list[Sample] = []
+    last = begin  # time of the last answer that counts
+
+    def is_over(now: float) -> bool:
+        return now >= end and len(samples) >= connections
 
     async def client(turn: int) -> None:
+        nonlocal last
         connection = HttpConnection(address)
-        while (start := time.perf_counter()) < end:
+        while not is_over(start := time.perf_counter()):
             sample = _sample(await connection.ask(requests[turn % len(requests)]), start, start)
-            if start >= begin:
+            done = start + sample.seconds
+            if done >= begin and not is_over(done):
                 samples.append(sample)
+                last = done
             turn += connections
         connection.close()
 
     await asyncio.gather(*(client(turn) for turn in range(connections)))
-    return LoadRun(samples, time.perf_counter() - begin)
+    return LoadRun(samples, max(end, last) - begin)
 
 
 async def open_loop(

@@ -107,12 +107,20 @@ def parse_numbers(flag: str, text: str, example: str, kind: Callable[[str], Numb
     """Parse "8,1,32" into distinct positive numbers in ascending order. UsageError: anything else."""
     try:
         values = sorted({kind(part) for part in text.split(",")})
-        good = 0 < values[0] <= values[-1] <= most
+        good = all(0 < value <= most for value in values)
     except ValueError:
         values, good = [], False
     if not good:
         raise UsageError(f"{flag}: got {text}; wanted positive numbers up to {most:g}, separated by commas: {example}")
     return values
+
+
+def check_values(flag: str, values: Sequence[float], least: float, most: float) -> None:
+    """UsageError: no value was given, or one of them is out of its range."""
+    if not values:
+        raise UsageError(f"{flag}: got no number; wanted one or more of {least:g} to {most:g}")
+    for value in values:
+        check_range(flag, value, least, most)
 
 
 def parse_names(flag: str, text: str, choices: Sequence[str]) -> list[str]:

@@ -26,11 +26,12 @@ import numpy as np
 import pyarrow
 import soundfile
 import tyro
-from numpy.typing import NDArray
 from pyarrow import parquet
 from rich.table import Table
 
 from benchmarks.esc50_list import read_esc50_list
+from benchmarks.inputs import check_range, check_values
+from benchmarks.label_scores import Clip, precision_and_recall, precision_by_class
 from serving.audio import Recording
 from serving.bundle import open_bundle
 from serving.bundle_files import ZEROSHOT
@@ -41,8 +42,8 @@ from serving.label_text import join_labels
 from serving.zeroshot_file import parse_zeroshot
 
 RATE_HZ = 44_100
-WITHIN = 0.5  # share of a window or a row that has to lie in clips of its label
 AUDIBLE_DB = 10
+MOST_SECONDS = 6 * 3600  # 4 GB of samples
 SCORES = ("probability", "similarity")
 RATES = ("precision", "recall")
 
@@ -71,18 +72,19 @@ class Options:
     """as for `python -m serving.label`"""
 
 
-@dataclass(frozen=True)
-class Clip:
-    """A clip of ESC-50, and where it is in the recording, in seconds."""
-
-    path: Path
-    label: str
-    start_s: float = 0.0
-    end_s: float = 0.0
+def check_options(options: Options) -> None:
+    """UsageError: a flag is out of its range."""
+    check_range("--seconds", options.seconds, 1, MOST_SECONDS)
+    check_range("--gap-dbfs", options.gap_dbfs, -300, 0)
+    check_range("--hop-seconds", options.hop_seconds, 0.001, MOST_SECONDS)
+    check_values("--seeds", options.seeds, 0, 2**32 - 1)
+    check_values("--probabilities", options.probabilities, 0, 1)
+    check_values("--thresholds", options.thresholds, -1, 1)
 
 
 def measure(options: Options) -> dict[str, Any]:
     """Make the recordings, label them, and return the result that is printed as JSON."""
+    check_options(options)
     zeroshot = parse_zeroshot(open_bundle(options.bundle).read(ZEROSHOT), str(options.bundle))
     seen = dict(zip(zeroshot.class_names, map(bool, zeroshot.seen), strict=True))
     clips = [clip for clip in read_clips(options.data_dir, options.fold) if clip.label in seen]
@@ -191,54 +193,6 @@ def _measure_once(
         flags = [word for name, least in rule.items() for word in (f"--{name}", str(least))]
         tables.append(rule | precision_and_recall(labelled(f"rule-{i}", *flags), placed))
     return {score: precision_by_class(every, placed, score) for score in SCORES}, tables
-
-
-def precision_by_class(windows: pyarrow.Table, clips: Sequence[Clip], score: str) -> dict[str, float]:
-    """Average precision of each label, from a table with a row for each window and label.
-
-    score   the column that orders the windows
-    """
-    starts, ends, labels, scores = (windows[name].to_numpy() for name in ("start_s", "end_s", "label", score))
-    result = {}
-    for name in sorted({clip.label for clip in clips}):
-        mine = labels == name
-        within = covered(starts[mine], ends[mine], [clip for clip in clips if clip.label == name])
-        is_right = within >= WITHIN * (ends[mine] - starts[mine])
-        result[name] = average_precision(is_right, scores[mine])
-    return result
-
-
-def covered(starts: NDArray[Any], ends: NDArray[Any], clips: Sequence[Clip]) -> NDArray[np.float64]:
-    """The longest stretch of one clip in each row [n], in seconds."""
-    stretches = [np.minimum(ends, clip.end_s) - np.maximum(starts, clip.start_s) for clip in clips]
-    return np.maximum(0, np.max(stretches, axis=0)) if clips else np.zeros(len(starts))
-
-
-def average_precision(is_right: NDArray[np.bool_], scores: NDArray[Any]) -> float:
-    """Mean over the right rows of the precision of all rows whose score is as high. NaN: no row is right.
-
-    Source: the step-wise average precision of scikit-learn; rows of equal score are counted in their given order.
-    """
-    right = is_right[np.argsort(-scores, kind="stable")]
-    if not right.any():
-        return float("nan")
-    return float((np.cumsum(right) / np.arange(1, len(right) + 1))[right].mean())
-
-
-def precision_and_recall(rows: pyarrow.Table, clips: Sequence[Clip]) -> dict[str, float]:
-    """Share of the rows that lie at least half in clips of their label, and of the clips that such a row touches."""
-    starts, ends, labels = (rows[name].to_numpy() for name in ("start_s", "end_s", "label"))
-    right, found = 0, 0
-    for name in {clip.label for clip in clips}:
-        own = [clip for clip in clips if clip.label == name]
-        mine = labels == name
-        first, last = starts[mine], ends[mine]
-        stretches = np.array([np.minimum(last, clip.end_s) - np.maximum(first, clip.start_s) for clip in own])
-        if stretches.size:
-            is_right = np.maximum(0, stretches).sum(axis=0) >= WITHIN * (last - first)
-            right += int(is_right.sum())
-            found += int(((stretches > 0) & is_right).any(axis=1).sum())
-    return {"rows": len(starts), "precision": right / max(1, len(starts)), "recall": found / len(clips)}
 
 
 def summarise(values: Sequence[Sequence[float]], of: Sequence[int]) -> dict[str, float | None]:

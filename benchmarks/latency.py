@@ -70,7 +70,7 @@ class Options:
 def check_options(options: Options, bundle: Bundle) -> Settings:
     """The configurations to measure. UsageError: a flag is out of its range."""
     batches = parse_numbers("--batch", options.batch, "1,8,32", int, LARGEST_BATCH)
-    check_range("--repeats", options.repeats, 1)
+    check_range("--repeats", options.repeats, 1, 10**6)
     if not 0 < options.seconds * batches[-1] <= MOST_SECONDS:
         most = f"{MOST_SECONDS / batches[-1]:g} in batches of {batches[-1]}"
         raise UsageError(f"--seconds: got {options.seconds:g}; wanted more than 0 and at most {most}")

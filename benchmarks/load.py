@@ -45,6 +45,7 @@ from serving.server.api_keys import read_key_lines
 
 WARM_UP_S = 1.0
 MOST_CONNECTIONS = 1024
+MOST_ARRIVALS = 10**6  # of an open loop
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,11 @@ def check_options(options: Options) -> tuple[list[int], list[float]]:
         ("--seed", options.seed, 0, 2**32 - 1),
     ):
         check_range(flag, value, least, most)
+    if rates and rates[-1] * options.load_seconds > MOST_ARRIVALS:
+        most = MOST_ARRIVALS / options.load_seconds
+        raise UsageError(
+            f"--rates: got {options.rates}; wanted at most {most:g} a second in {options.load_seconds:g} s"
+        )
     return connections, rates
 
 

@@ -14,53 +14,31 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import soundfile
 import tyro
-from numpy.typing import NDArray
 from rich.table import Table
 
 from benchmarks.host import read_host
-from benchmarks.looped_recordings import write_mp3, write_ogg
+from benchmarks.inputs import check_range, parse_names
+from benchmarks.long_formats import FORMATS, RATE_HZ, LongFormat, write_recording
 from benchmarks.study import make_folder, write_json, write_text
 from serving.audio import cut_windows, read_audio, to_mono
 from serving.command_line import run_command, say, show
 from serving.embedder import Embedder
 from serving.errors import UsageError
+from serving.extras import pip_install
 
-RATE_HZ = 48_000
-BLOCK_S = 20  # seconds of sound that are repeated: the cost does not depend on what sounds
 SHORT_S = 5.0
 N_SHORT = 100
 TEN_S = 10.0
-LOOP_S = 60.0
-
-
-@dataclass(frozen=True)
-class LongFormat:
-    """A format of long recordings. share: of --hours; the others are written as `file_format` and `subtype`."""
-
-    name: str
-    suffix: str
-    file_format: str
-    subtype: str
-    share: float
-
-
-FORMATS = (
-    LongFormat("WAV (RF64), 16 bit", ".wav", "RF64", "PCM_16", 1.0),
-    LongFormat("W64, 16 bit", ".w64", "W64", "PCM_16", 1 / 8),
-    LongFormat("FLAC, 16 bit", ".flac", "FLAC", "PCM_16", 1 / 8),
-    LongFormat("MP3", ".mp3", "MP3", "MPEG_LAYER_III", 1 / 8),
-    LongFormat("OGG Vorbis", ".ogg", "OGG", "VORBIS", 1 / 8),
-    LongFormat("M4A (AAC)", ".m4a", "", "", 1 / 8),
-)
+LEAST_HOURS = 0.001
 
 
 @dataclass(frozen=True)
@@ -89,6 +67,7 @@ class Options:
 class LongRow:
     """One format.
 
+    hours        of the long file as it was written, which in whole minutes may be others than were asked for
     megabytes    size of the long file
     peak_mb      maximum of resident memory with it; more_mb: minus that with a recording of ten seconds
     hours_a_second, short_hours_a_second   hours of sound embedded in a second, of the long file and of short ones
@@ -111,14 +90,16 @@ def measure(options: Options) -> dict[str, Any]:
         return _embed(options)
     if options.work == "compare":
         return _compare(options)
-    if not 0 < options.hours <= 1000 or not 0 < options.whole_minutes <= 600:
-        raise UsageError("--hours, --whole-minutes: got a number out of range; wanted up to 1000 hours, 600 minutes")
-    wanted = options.formats.split(",") if options.formats else [each.suffix[1:] for each in FORMATS]
-    unknown = set(wanted) - {each.suffix[1:] for each in FORMATS}
-    if unknown:
-        raise UsageError(f"--formats: got {', '.join(sorted(unknown))}; wanted some of wav,w64,flac,mp3,ogg,m4a")
+    check_range("--hours", options.hours, LEAST_HOURS, 1000)
+    check_range("--whole-minutes", options.whole_minutes, 60 * LEAST_HOURS, 600)
+    suffixes = [each.suffix[1:] for each in FORMATS]
+    wanted = parse_names("--formats", options.formats or ",".join(suffixes), suffixes)
+    if "m4a" in wanted and find_spec("av") is None:
+        others = ",".join(suffix for suffix in suffixes if suffix != "m4a")
+        raise UsageError(f"--formats: m4a cannot be written here: {pip_install('formats')}; or give --formats {others}")
     if options.folder is not None and not options.folder.is_dir():
         raise UsageError(f"--folder: got {options.folder}, which is not there; give a folder with room for recordings")
+    Embedder.load(options.bundle, options.backend)  # a wrong one is told before hours of sound are written
     make_folder(options.out)
     rows: list[LongRow] = []
     for each in FORMATS:
@@ -132,15 +113,14 @@ def measure(options: Options) -> dict[str, Any]:
 
 
 def _measure_format(kind: LongFormat, options: Options) -> LongRow:
-    hours = options.hours * kind.share
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="long-recordings-") as name:
         folder = Path(name)
         long, ten, middle = (folder / f"{part}{kind.suffix}" for part in ("long", "ten", "middle"))
-        say(f"{kind.name}: writing {hours:g} h")
+        say(f"{kind.name}: writing {options.hours * kind.share:g} h")
         write = partial(write_recording, kind)
-        write(long, hours * 3600)
+        seconds = write(long, options.hours * kind.share * 3600)
         write(ten, TEN_S)
-        write(middle, min(options.whole_minutes * 60, hours * 3600))
+        write(middle, min(options.whole_minutes * 60, seconds))
         (folder / "short").mkdir()
         for i in range(N_SHORT):
             write(folder / "short" / f"{i}{kind.suffix}", SHORT_S)
@@ -150,59 +130,14 @@ def _measure_format(kind: LongFormat, options: Options) -> LongRow:
         worst = _run("compare", middle, options)["worst"]
         return LongRow(
             format=kind.name,
-            hours=hours,
+            hours=seconds / 3600,
             megabytes=long.stat().st_size / 1e6,
             peak_mb=of_long["peak_mb"],
             more_mb=of_long["peak_mb"] - of_ten["peak_mb"],
-            hours_a_second=hours / of_long["seconds"],
+            hours_a_second=seconds / 3600 / of_long["seconds"],
             short_hours_a_second=N_SHORT * SHORT_S / 3600 / of_short["seconds"],
             worst=worst,
         )
-
-
-def write_recording(kind: LongFormat, path: Path, seconds: float) -> None:
-    """Write `seconds` of repeated noise and tones, block by block; MP3 and OGG in whole minutes, or less than one."""
-    looped = {".mp3": write_mp3, ".ogg": write_ogg}.get(kind.suffix)
-    if looped:
-        minute = np.concatenate(list(_blocks(min(seconds, LOOP_S))))
-        looped(path, minute, RATE_HZ, max(1, round(seconds / LOOP_S)))
-        return
-    write = _write_m4a if kind.suffix == ".m4a" else partial(_write_with_soundfile, kind)
-    write(path, _blocks(seconds))
-
-
-def _blocks(seconds: float) -> Iterator[NDArray[np.int16]]:
-    """Stereo sound [n_samples, 2] in 16 bits; every second block is half as loud."""
-    rng = np.random.default_rng(0)
-    time_s = np.arange(BLOCK_S * RATE_HZ) / RATE_HZ
-    tone = 0.2 * np.sin(2 * np.pi * (300 + 50 * time_s) * time_s)[:, None]
-    loud = (2**15 * (tone + 0.05 * rng.standard_normal((len(time_s), 2)))).astype(np.int16)
-    both, left = (loud, loud // 2), round(seconds * RATE_HZ)
-    for number in range(-(-left // len(loud))):
-        yield both[number % 2][: left - number * len(loud)]
-
-
-def _write_with_soundfile(kind: LongFormat, path: Path, blocks: Iterator[NDArray[np.int16]]) -> None:
-    with soundfile.SoundFile(path, "w", RATE_HZ, 2, kind.subtype, format=kind.file_format) as file:
-        for block in blocks:
-            file.write(block)
-
-
-def _write_m4a(path: Path, blocks: Iterator[NDArray[np.int16]]) -> None:
-    import av
-
-    with av.open(str(path), "w", format="ipod") as output:
-        stream = output.add_stream("aac", rate=RATE_HZ, layout="stereo", bit_rate=128_000)
-        fitter = av.AudioResampler("fltp", "stereo", RATE_HZ, 1024)
-        at = 0
-        for block in blocks:
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block).reshape(1, -1), "s16", "stereo")
-            frame.sample_rate, frame.pts, at = RATE_HZ, at, at + len(block)
-            for piece in fitter.resample(frame):
-                output.mux(stream.encode(piece))
-        for piece in fitter.resample(None):
-            output.mux(stream.encode(piece))
-        output.mux(stream.encode(None))
 
 
 def _run(work: str, path: Path, options: Options) -> dict[str, Any]:
@@ -250,7 +185,7 @@ def _compare(options: Options) -> dict[str, Any]:
 
 
 COLUMNS: dict[str, Callable[[LongRow], str]] = {
-    "recording": lambda row: f"{row.format}, {row.hours:g} h",
+    "recording": lambda row: f"{row.format}, {row.hours:.5g} h",
     "size, MB": lambda row: f"{row.megabytes:,.0f}",
     "peak memory, MB": lambda row: f"{row.peak_mb:.0f}",
     "above a 10 s file, MB": lambda row: f"{row.more_mb:+.0f}",

@@ -1,7 +1,6 @@
 """Write the results of a whole run for readers: one page with a headline table and five figures, all rows as CSV and
 JSON beside it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -20,38 +19,41 @@ from benchmarks.study import bullet_list, digits, save_figure, to_csv, write_jso
 from serving.errors import DataError
 
 LATENCY_PREFIX = "latency-"  # one folder for each bundle
-ONE_FOLDER_STUDIES = ("peers", "resamplers", "load", "training", "efficiency", "scaling")
 DERIVED = ("ratios", "summaries", "out")  # left out of the collected JSON: they follow from its rows
 
 Row = TypeVar("Row")
 Record = Mapping[str, Any]
 
 
-def read_records(results: Path) -> dict[str, dict[str, Any]]:
-    """Folder name -> the record that a benchmark left there. DataError: one is missing or is something else."""
-    latencies = sorted(path.name for path in results.glob(f"{LATENCY_PREFIX}*") if path.is_dir())
-    if not latencies:
-        raise DataError(f"{results}: holds no {LATENCY_PREFIX}BUNDLE folder; run the benchmarks again")
-    return {name: _read_record(results, name) for name in ("peers", *latencies, *ONE_FOLDER_STUDIES[1:])}
+def collect_records(printed: Mapping[str, Record]) -> dict[str, dict[str, Any]]:
+    """The records of one run, in the order of the page's rows.
+
+    printed   folder name -> what the benchmark printed as JSON. Not what is in the folders: those of a run with other
+              bundles, or of another machine, may be beside them
+    errors    DataError: one is not the record of a benchmark, or they are of different machines
+    """
+    records = {name: _page_record(name, record) for name, record in printed.items()}
+    machines: dict[str, str] = {}  # hardware -> the first record of it
+    for name, record in records.items():
+        machines.setdefault(describe_hardware(record["machine"]), name)
+    if len(machines) > 1:
+        found = "; ".join(f"{name}: {machine}" for machine, name in machines.items())
+        raise DataError(f"the records are of {len(machines)} machines ({found}); run all benchmarks on one")
+    return records
 
 
-def _read_record(results: Path, name: str) -> dict[str, Any]:
-    path = results / name / f"{name.split('-')[0]}.json"
-    try:
-        record = json.loads(path.read_bytes())
-        missing = {"measured_at", "machine", "rows", "notes"} - set(record)
-        if missing:
-            raise KeyError(f"no {', '.join(sorted(missing))}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not the record of a benchmark ({error}); run the benchmarks again") from error
+def _page_record(name: str, record: Record) -> dict[str, Any]:
+    missing = {"measured_at", "machine", "rows", "notes"} - set(record)
+    if missing:
+        raise DataError(f"{name}: not the record of a benchmark (no {', '.join(sorted(missing))}); correct its --flags")
     # The page shows one row for each configuration; the stages are its columns.
-    return record | {"rows": record.get("summaries", record["rows"])}
+    return {**record, "rows": record.get("summaries", record["rows"])}
 
 
 def write_results(records: Mapping[str, Record], page: Path) -> list[Path]:
     """Write the page PAGE.md, PAGE.csv, PAGE.json and the figures PAGE-NAME.png.
 
-    records   by benchmark, as `read_records` gives them; the rows may lack fields that neither page nor figures show
+    records   by benchmark, as `collect_records` gives them; the rows may lack fields that neither page nor figures show
     returns   the files written
     """
     figures = draw_figures(records)

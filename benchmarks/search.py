@@ -73,7 +73,7 @@ class Options:
     bundle: Path
     """folder of the bundle that embedded them; its classes are words of the queries"""
     rows: int = 1_000_000
-    """rows of the index; 0: the real ones"""
+    """rows of the index, 10 or more; 0: the real ones"""
     queries: int = 200
     """queries of each kind"""
     seed: int = 0
@@ -151,8 +151,10 @@ def search(index: Path, queries: dict[str, list[Query]]) -> Searched:
 
 def measure(options: Options) -> dict[str, Any]:
     """Make the rows and the index, search it, write the files, and return what is printed as JSON."""
-    check_range("--rows", options.rows, 0, 10**8)
+    if options.rows != 0:
+        check_range("--rows", options.rows, TOP, 10**8)
     check_range("--queries", options.queries, 1, 10**6)
+    check_range("--seed", options.seed, 0, 2**32 - 1)
     real_file, embedder = EmbeddingFile(options.sounds), Embedder.load(options.bundle)
     if embedder.manifest.embedding_space != real_file.space:
         raise UsageError(f"{options.sounds}: was not embedded with {options.bundle}; embed it again with that bundle")

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from benchmarks.esc50_list import read_esc50_list
+from benchmarks.inputs import check_range
 from serving.audio import Recording
 from serving.command_line import run_command, say, show
 from serving.embed import main as embed
@@ -165,6 +166,10 @@ def mix_pairs(clips: Sequence[Clip], n_pairs: int, folder: Path, seed: int) -> l
     for clip in clips:
         of_class.setdefault(clip.label, []).append(clip)
     names = sorted(name for name, own in of_class.items() if len(own) >= MIXED_A_PAIR)
+    if len(names) < 2:
+        raise UsageError(
+            f"--pairs: got {n_pairs}, but fewer than two classes have {MIXED_A_PAIR} clips; give --pairs 0"
+        )
     pairs = []
     for number in range(n_pairs):
         first, second = (names[i] for i in rng.choice(len(names), 2, replace=False))
@@ -207,6 +212,8 @@ def by_conditions(
 
 def measure(options: Options) -> dict[str, Any]:
     """Index the clips, search them, and return the result that is printed as JSON."""
+    check_range("--pairs", options.pairs, 0, 10_000)
+    check_range("--seed", options.seed, 0, 2**32 - 1)
     embedder = Embedder.load(options.bundle)
     seen = {
         name.replace("_", " "): bool(is_seen)

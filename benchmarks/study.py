@@ -19,6 +19,7 @@ from benchmarks.host import describe_hardware, describe_software, read_host
 from serving.atomic_write import write_atomically
 from serving.command_line import console
 from serving.errors import UsageError
+from serving.new_folder import refuse_unwritable
 
 BLUE, ACCENT, GREY, PALE = "#1f6feb", "#d4572a", "#5b616b", "#b6bcc5"
 BUSY_LOAD = 0.5  # load average for each core: above it other work disturbs the measurement
@@ -156,12 +157,13 @@ def write_text(text: str, out: Path) -> None:
     write_file(out, lambda path: path.write_text(text))
 
 
-def make_folder(out: Path) -> None:
-    """Make a folder if it is not there yet. UsageError: it cannot be made."""
+def make_folder(out: Path, flag: str = "--out") -> None:
+    """Make a folder if it is not there yet. UsageError: it cannot be made, or no file can be written into it."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"{out}: cannot make this folder ({error.strerror}); give another --out") from error
+        raise UsageError(f"{out}: cannot make this folder ({error.strerror}); give another {flag}") from error
+    refuse_unwritable(out, flag)  # before the measurement instead of after it
 
 
 def write_file(out: Path, write: Callable[[Path], object]) -> None:

@@ -19,8 +19,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from benchmarks.inputs import open_bundles
-from benchmarks.results_page import read_records, write_results
+from benchmarks.inputs import input_clips, open_bundles
+from benchmarks.results_page import collect_records, write_results
 from benchmarks.study import make_folder
 from serving.command_line import run_command, say
 from serving.errors import BackendError, UsageError
@@ -69,10 +69,10 @@ def plan_runs(options: Options) -> dict[str, list[str]]:
     flags = FULL if options.full else SHORT
     extra: dict[str, list[str]] = {}
     for text in options.flags:
-        benchmark, *words = text.split()
+        benchmark, words = (text.split() or [""])[0], text.split()[1:]
         if benchmark not in flags:
-            raise UsageError(f"--flags: got {benchmark}; wanted one of {', '.join(flags)}, and its flags")
-        extra[benchmark] = words
+            raise UsageError(f"--flags: got {text!r}; wanted one of {', '.join(flags)}, and its flags")
+        extra.setdefault(benchmark, []).extend(words)
     bundles = [str(folder) for folder in options.bundles]
     names = [folder.resolve().name for folder in options.bundles]
     if len(set(names)) < len(names):
@@ -121,9 +121,13 @@ def served(bundle: Path) -> Iterator[str]:
 def run_suite(options: Options) -> dict[str, Any]:
     """Run all benchmarks, write the page, and return what is printed as JSON."""
     open_bundles(options.bundles)
+    if options.recordings is not None:
+        input_clips(options.recordings, 1, most=1)
     runs = plan_runs(options)
+    if options.page.is_dir() or options.page.suffix != ".md":
+        raise UsageError(f"--page: got {options.page}; wanted the path of a page, such as {Options.page}")
+    make_folder(options.page.parent, "--page")
     make_folder(options.out)
-    make_folder(options.page.parent)
     load_before = os.getloadavg()[0]
     if load_before > 0.5:
         say(f"warning: this machine is busy (load average {load_before:.1f}): these times may be too long")
@@ -134,7 +138,7 @@ def run_suite(options: Options) -> dict[str, Any]:
                 results[folder] = run_benchmark([benchmark, address, *arguments])
         else:
             results[folder] = run_benchmark([benchmark, *arguments])
-    written = write_results(read_records(options.out), options.page)
+    written = write_results(collect_records(results), options.page)
     return {
         "page": str(options.page),
         "written": [str(path) for path in written],

@@ -67,8 +67,8 @@ class WebRow:
 
 def measure(options: Options) -> dict[str, Any]:
     """Run the command."""
-    check_range("--repeats", options.repeats, 1)
-    check_range("--openings", options.openings, 1)
+    check_range("--repeats", options.repeats, 1, 10**5)
+    check_range("--openings", options.openings, 1, 10**4)
     if not (options.site / "site.json").is_file():
         raise UsageError(f"{options.site}: has no site.json; write a site with: python -m export.web BUNDLE --out SITE")
     if not options.sound.is_file():

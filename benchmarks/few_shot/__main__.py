@@ -29,6 +29,7 @@ from benchmarks.few_shot.plot import draw_curves
 from benchmarks.few_shot.problem import Problem, make_problem
 from benchmarks.few_shot.review_curves import RANDOM, REVIEW, review_curves
 from benchmarks.few_shot.sureness import sureness
+from benchmarks.inputs import check_range, check_values
 from serving.command_line import run_command, say, show
 from serving.embedder import Embedder
 from serving.errors import UsageError
@@ -67,9 +68,14 @@ def measure(options: Options) -> dict[str, Any]:
         raise UsageError(
             f"--test-folds: got {len(options.test_folds)} for {len(options.bundles)} bundles; give one for each"
         )
-    if options.draws < 1 or options.review_rounds < 0 or min(options.counts, default=-1) < 0:
-        raise UsageError("--draws, --review-rounds, --counts: wanted 1 or more draws, and no negative numbers")
+    check_values("--test-folds", options.test_folds, 1, 5)
+    check_values("--counts", options.counts, 0, 10_000)
+    check_range("--draws", options.draws, 1, 10_000)
+    check_range("--threshold", options.threshold, -1, 1)
+    check_range("--review-rounds", options.review_rounds, 0, 10_000)
     if options.plot is not None:
+        if options.plot.is_dir():
+            raise UsageError(f"--plot: {options.plot} is a folder; give the path of a PNG file")
         make_folder_of(options.plot, "--plot")  # before the work instead of after it
     problems = load_problems(options)
     curves = accuracy_curves(problems, options.counts, options.draws)

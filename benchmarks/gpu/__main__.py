@@ -5,7 +5,8 @@
 
 Each piece runs in a process of its own with a time limit. A piece that fails, or for which something is missing, is
 named on the page with its reason, and the others go on. This program needs no package; the pieces need those that they
-measure. Nothing is downloaded.
+measure. Nothing is downloaded. Without a GPU, or where nothing was measured, an older page stays as it is, and the exit
+code is 2.
 """
 
 import argparse
@@ -22,7 +23,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from benchmarks.gpu.page import write_page
+from benchmarks.gpu.one_line_parser import OneLineParser, number_between
+from benchmarks.gpu.page import table_lines, write_page
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "results" / "gpu.md"
@@ -32,6 +34,7 @@ import pathlib, sys, tests.small_bundle
 tests.small_bundle.write_untrained_bundle(pathlib.Path(sys.argv[1]), "yamnet", ["fp32", "fp16"])
 """
 LEAST_S = 5.0  # with less time left a piece is not begun
+MOST_S = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -127,25 +130,37 @@ def gpu_names() -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, write the page, print one JSON object as the last line. Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu", description="Measure an NVIDIA GPU and write one page."
-    )
+    parser = OneLineParser(prog="python -m benchmarks.gpu", description="Measure an NVIDIA GPU and write one page.")
     parser.add_argument("--out", type=Path, help="page to write; default with a GPU: docs/results/gpu.md")
-    parser.add_argument("--seconds", type=float, default=345.0, help="all pieces together; default: 345")
+    parser.add_argument(
+        "--seconds", type=number_between(LEAST_S, MOST_S), default=345.0, help="all pieces together; default: 345"
+    )
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: to try it without a GPU")
     parser.add_argument("--quick", action="store_true", help="few repeats and small batches: to try the program")
     options = parser.parse_args(argv)
     gpus = gpu_names()
-    out = options.out or (PAGE if gpus and options.device == "cuda" and not options.quick else None)
+    if options.device == "cuda" and not gpus:
+        return refuse("no GPU here: nvidia-smi lists none; run it on a machine with one, or try it with --device cpu")
+    out = options.out or (PAGE if options.device == "cuda" and not options.quick else None)
     if out is not None and (reason := unwritable(out)):  # before the work instead of after it
-        print(f"error: --out: {out} cannot be written ({reason}); give another path", file=sys.stderr)
-        return 2
-    outcomes = measure(options, gpus)
+        return refuse(f"--out: {out} cannot be written ({reason}); give another path")
+    outcomes = measure(options)
+    tables = [table for outcome in outcomes for table in outcome.tables]
+    if not any(table.get("numbers") for table in tables):
+        for table in tables:  # the reasons of their rows
+            print("\n".join(table_lines(table)), file=sys.stderr)
+        return refuse("nothing was measured, so no page is written; correct what the lines above name")
     if out is not None:
-        write_page(out, gpus, [asdict(each) for each in outcomes], options.device)
+        write_page(out, gpus, [asdict(each) for each in outcomes], options.device, options.quick)
     done = sum(not each.why for each in outcomes)
     print(json.dumps({"out": out and str(out), "gpus": gpus, "pieces": len(outcomes), "done": done}))
     return 0
+
+
+def refuse(reason: str) -> int:
+    """Say in one line why nothing is written. Returns the exit code."""
+    print(f"error: {reason}", file=sys.stderr)
+    return 2
 
 
 def unwritable(page: Path) -> str | None:
@@ -160,16 +175,14 @@ def unwritable(page: Path) -> str | None:
         return error.strerror
 
 
-def measure(options: argparse.Namespace, gpus: list[str]) -> list[Outcome]:
+def measure(options: argparse.Namespace) -> list[Outcome]:
     """Run all pieces, one after the other, within the time."""
     deadline = time.perf_counter() + options.seconds
     outcomes = []
     with tempfile.TemporaryDirectory(prefix="unheard-gpu-") as work:
         for piece in pieces(options.device, options.quick, Path(work)):
             left = deadline - time.perf_counter()
-            if options.device == "cuda" and not gpus:
-                outcome = Outcome(piece.title, why="no GPU here")
-            elif left < LEAST_S:
+            if left < LEAST_S:
                 outcome = Outcome(piece.title, why="no time was left")
             else:
                 outcome = run_piece(piece, min(piece.limit_s, left))

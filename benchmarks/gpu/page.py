@@ -9,16 +9,21 @@ from typing import Any
 from benchmarks.gpu.scaling import measured_parts, scaling_tables
 
 
-def write_page(path: Path, gpus: Sequence[str], outcomes: Sequence[dict[str, Any]], device: str = "cuda") -> None:
+def write_page(
+    path: Path, gpus: Sequence[str], outcomes: Sequence[dict[str, Any]], device: str = "cuda", quick: bool = False
+) -> None:
     """Write the page into a folder that exists, and a PNG beside it for each table that has a plot.
 
     outcomes   as `benchmarks.gpu.__main__.Outcome`, as dicts
     device     on which the pieces ran: cuda or cpu
+    quick      they had few repeats and small batches
     """
     lines = ["# What a GPU gives", ""]
     lines += [f"Measured by `make gpu` on {time.strftime('%Y-%m-%d')}. {_machine(gpus)}", ""]
     if device == "cpu":
         lines += ["**Run on the CPU, to try the program: nothing here is a number of a GPU.**", ""]
+    if quick:
+        lines += ["**Run with --quick, to try the program: few repeats and small batches.**", ""]
     tables = [table for outcome in outcomes for table in outcome["tables"]]
     pictures = 0
     for outcome in outcomes:

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
+from benchmarks.gpu.one_line_parser import OneLineParser
+
 
 @dataclass(frozen=True)
 class Plot:
@@ -55,11 +57,11 @@ class Tables:
 
 def parse(name: str, *positional: str, argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The flags of a piece: bundle folder and others as positional arguments, and those that all pieces have."""
-    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.gpu.{name}")
+    parser = OneLineParser(prog=f"python -m benchmarks.gpu.{name}")
     for each in positional:
         parser.add_argument(each)
     parser.add_argument("--precision", default="fp32")
-    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", type=Path, required=True)
     return parser.parse_args(argv)

@@ -9,11 +9,12 @@ Training without torchrun: one run on each GPU, such as several seeds.
 Bulk with Ray: each GPU has a process that runs the network, and cores that decode; the command's process writes rows.
 """
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from benchmarks.gpu.one_line_parser import OneLineParser
 
 GPUS = (1, 4, 8)
 
@@ -130,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from benchmarks.gpu.page import table_lines
 
     about = "What 1, 4 and 8 GPUs would do, computed from measured parts."
-    argparse.ArgumentParser(prog="python -m benchmarks.gpu.scaling", description=about).parse_args(argv)
+    OneLineParser(prog="python -m benchmarks.gpu.scaling", description=about).parse_args(argv)
     parts = Parts()
     for table in scaling_tables(parts):
         print("\n".join(table_lines(table)))

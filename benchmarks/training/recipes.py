@@ -159,8 +159,13 @@ class PlainRecipe:
         return files - (files % size if self._loader.drop_last else 0)
 
     def decode(self) -> list[NDArray[np.float32]]:
-        """Decode every file in one thread."""
-        return [self._files.wave(path).numpy() for path in self._files.paths]
+        """Decode every file in one thread, as a worker of the DataLoader does: torchaudio resamples in several."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return [self._files.wave(path).numpy() for path in self._files.paths]
+        finally:
+            torch.set_num_threads(threads)
 
     def log_mel(self, waves: Sequence[NDArray[np.float32]]) -> None:
         """Compute the log-mel of each wave."""

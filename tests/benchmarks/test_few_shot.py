@@ -154,3 +154,22 @@ def test_the_command_prints_tables_and_json_and_draws_a_picture(holdout_bundle, 
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
     assert main([*words[:4], "--test-folds", "1", "2"]) == 2
     assert main([str(holdout_bundle), "--data-dir", str(tmp_path), "--test-folds", "2"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--draws 0", "--draws: got 0; wanted 1 to"),
+        ("--counts", "--counts: got no number"),
+        ("--counts 1 -1", "--counts: got -1"),
+        ("--threshold nan", "--threshold: got nan"),
+        ("--review-rounds -1", "--review-rounds: got -1"),
+        ("--test-folds 6", "--test-folds: got 6; wanted 1 to 5"),
+        ("--plot {folder}", "--plot: {folder} is a folder"),
+    ],
+)
+def test_a_wrong_number_is_one_line(tmp_path, capsys, flags, message):
+    words = ["absent", "--data-dir", str(tmp_path), "--test-folds", "2", *flags.format(folder=tmp_path).split()]
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {message.format(folder=tmp_path)}")

@@ -10,38 +10,87 @@ from pathlib import Path
 import pytest
 
 import benchmarks.gpu.__main__ as gpu
-from benchmarks.gpu import inference, server
 from benchmarks.gpu.page import write_page
-from benchmarks.gpu.piece import Table, Tables
 from benchmarks.gpu.scaling import Parts, bulk_files, measured_parts, scaling_tables, torchrun_samples
-from serving.cores import usable_cores
 
 ROOT = Path(__file__).parents[2]
 TABLE = {"title": "A table", "head": ["way", "ms"], "rows": [["this", "1.5"]], "notes": ["a note"], "plot": None}
+TABLE |= {"numbers": {"this": 1.5}}
 
 
-def test_without_a_gpu_each_piece_says_so_and_no_page_is_written(monkeypatch, tmp_path, capsys):
+def fake_measurement(monkeypatch, *pieces: gpu.Piece) -> None:
+    """A machine with a GPU, on which these pieces are measured."""
+    monkeypatch.setattr(gpu, "gpu_names", lambda: ["NVIDIA Fake 100, 580.0, 80 GB"])
+    monkeypatch.setattr(gpu, "pieces", lambda *given: list(pieces))
+
+
+@pytest.fixture
+def measured_piece(tmp_path, monkeypatch) -> gpu.Piece:
+    """A piece that writes TABLE."""
+    (tmp_path / "modules").mkdir()
+    work = f"import pathlib, sys; pathlib.Path(sys.argv[-1]).write_text({json.dumps([TABLE])!r})"
+    (tmp_path / "modules" / "good_piece.py").write_text(work)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
+    return gpu.Piece("good", ["-m", "good_piece"], 30.0)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_without_a_gpu_one_line_says_so_and_an_older_page_stays(monkeypatch, tmp_path, capsys, named):
+    page = tmp_path / "gpu.md"
+    page.write_text("measured on another machine")
     monkeypatch.setattr(gpu, "gpu_names", lambda: [])
-    monkeypatch.setattr(gpu, "PAGE", tmp_path / "gpu.md")
-    assert gpu.main([]) == 0
+    monkeypatch.setattr(gpu, "PAGE", page)
+    assert gpu.main(["--out", str(page)] if named else []) == 2
     out, err = capsys.readouterr()
-    result = json.loads(out.splitlines()[-1])
-    assert (result["out"], result["done"]) == (None, 0)
-    assert err.count("no GPU here") == result["pieces"] >= 8
-    assert list(tmp_path.iterdir()) == []
+    assert (out, err.count("\n")) == ("", 1)
+    assert "error: no GPU here" in err
+    assert page.read_text() == "measured on another machine"
+    assert list(tmp_path.iterdir()) == [page]
 
 
-def test_it_starts_with_no_package_installed(tmp_path):
+def test_an_older_page_stays_where_nothing_was_measured(monkeypatch, tmp_path, capsys):
+    page = tmp_path / "gpu.md"
+    page.write_text("measured in another run")
+    fake_measurement(monkeypatch, gpu.Piece("broken", ["-c", "import no_such_package"], 9.0))
+    assert gpu.main(["--out", str(page)]) == 2
+    err = capsys.readouterr().err.splitlines()
+    assert "No module named 'no_such_package'" in err[0]
+    assert err[-1].startswith("error: nothing was measured")
+    assert page.read_text() == "measured in another run"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--seconds 0", "--seconds: got 0; wanted a number above 5 and up to 86400"),
+        ("--seconds nan", "--seconds: got nan; wanted"),
+        ("--seconds inf", "--seconds: got inf; wanted"),
+        ("--seconds=-1", "--seconds: got -1; wanted"),
+        ("--seconds soon", "--seconds: got soon; wanted"),
+        ("--device foo", "--device: got foo; wanted one of cuda, cpu"),
+        ("--fast", "unrecognized arguments: --fast"),
+    ],
+)
+def test_wrong_flags_are_one_line(monkeypatch, capsys, words, told):
+    monkeypatch.setattr(gpu, "measure", lambda *_: pytest.fail("it measured"))
+    with pytest.raises(SystemExit) as stop:
+        gpu.main(words.split())
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {told}")
+
+
+def test_it_starts_with_no_package_installed(tmp_path, measured_piece):
     """On a machine with a GPU, a piece may lack its packages; the command needs none."""
     page = tmp_path / "gpu.md"
-    command = [sys.executable, "-S", "-m", "benchmarks.gpu", "--device", "cpu", "--quick", "--seconds", "1"]
-    done = subprocess.run([*command, "--out", str(page)], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "no time was left" in done.stderr
-    assert "GPU: none here" in page.read_text()
+    code = "import benchmarks.gpu.__main__ as gpu; gpu.gpu_names = lambda: ['NVIDIA Fake 100']; "
+    code += f"gpu.pieces = lambda *given: [gpu.{measured_piece}]; raise SystemExit(gpu.main(['--out', {str(page)!r}]))"
+    subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, check=True)
+    assert "GPU: NVIDIA Fake 100" in page.read_text()
 
 
 def test_a_page_that_cannot_be_written_is_refused_before_the_work(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(gpu, "measure", lambda *_: pytest.fail("it measured"))
+    fake_measurement(monkeypatch)
     (tmp_path / "file").touch()
     for page, reason in ((tmp_path, "it is a folder"), (tmp_path / "file" / "gpu.md", "File exists")):
         assert gpu.main(["--out", str(page)]) == 2
@@ -56,16 +105,17 @@ def test_a_page_that_cannot_be_written_is_refused_before_the_work(monkeypatch, t
         ("import os; os.abort()", "exit code -6"),
     ],
 )
-def test_a_piece_that_fails_is_named_and_the_others_go_on(monkeypatch, tmp_path, work, why):
-    pieces = [gpu.Piece("broken", ["-c", work], 3.0), gpu.Piece("good", ["-c", "pass"], 30.0)]
-    monkeypatch.setattr(gpu, "gpu_names", lambda: ["NVIDIA Fake 100, 580.0, 80 GB"])
-    monkeypatch.setattr(gpu, "pieces", lambda *given: pieces)
+def test_a_piece_that_fails_is_named_and_the_others_go_on(monkeypatch, tmp_path, measured_piece, work, why):
+    fake_measurement(monkeypatch, gpu.Piece("broken", ["-c", work], 3.0), measured_piece)
     assert gpu.main(["--out", str(tmp_path / "gpu.md")]) == 0
     page = (tmp_path / "gpu.md").read_text()
     assert "NVIDIA Fake 100" in page
     assert why in page
     assert page.splitlines()[-1].startswith("| good |")
     assert page.splitlines()[-1].endswith("| done |")
+    assert "--quick" not in page
+    assert gpu.main(["--quick", "--out", str(tmp_path / "gpu.md")]) == 0
+    assert "Run with --quick" in (tmp_path / "gpu.md").read_text()
 
 
 def test_a_piece_that_is_ended_keeps_the_tables_that_it_had(tmp_path, monkeypatch):
@@ -95,39 +145,6 @@ def test_what_a_piece_has_started_ends_with_it(tmp_path, monkeypatch):
     assert gpu.run_piece(gpu.Piece("slow", ["-c", work], 2.0), 2.0).why == "did not end within 2 s"
     time.sleep(4)
     assert not late.exists()
-
-
-def test_the_server_is_measured_with_threads_and_with_processes(tmp_path, monkeypatch):
-    out, bundle = tmp_path / "tables.json", ROOT / "demo" / "model-from-scratch"
-    monkeypatch.setattr(sys, "argv", ["server", str(bundle), "--device", "cpu", "--quick", "--json", str(out)])
-    server.main()
-    (table,) = json.loads(out.read_text())
-    ways = [row[0].split(",")[0] for row in table["rows"]]
-    assert ways == ["threads", "threads", *2 * [f"{max(2, min(usable_cores(), 16))} processes"]]
-    assert {row[3] for row in table["rows"]} == {"none"}, "each request is answered"
-    assert all(float(row[1]) > 0 for row in table["rows"])
-
-
-def test_each_way_to_run_a_model_is_measured_or_says_why_not(tmp_path, monkeypatch):
-    """On the CPU, where all settings of the CUDA provider are the same session."""
-    out = tmp_path / "tables.json"
-    bundle = ROOT / "demo" / "model-from-scratch"
-    monkeypatch.setattr(sys, "argv", ["inference", str(bundle), "--device", "cpu", "--quick", "--json", str(out)])
-    inference.main()
-    (table,) = json.loads(out.read_text())
-    ways = {row[0]: row for row in table["rows"]}
-    assert all(f"CPU provider, {name}" in ways for name in inference.VARIANTS)
-    assert float(ways["CPU provider, as shipped"][2]) > 0.99999
-    assert set(table["plot"]["lines"]) == {name for name, row in ways.items() if row[3] != "-"}
-
-
-def test_a_piece_writes_a_table_after_each_row_in_place_of_the_shorter_one(tmp_path):
-    tables = Tables(tmp_path / "tables.json")
-    tables.put(Table("first", ["way"], [["a"]]))
-    tables.put(Table("second", ["way"], [["b"]]))
-    tables.put(Table("first", ["way"], [["a"], ["c"]]))
-    written = json.loads((tmp_path / "tables.json").read_text())
-    assert [(each["title"], each["rows"]) for each in written] == [("first", [["a"], ["c"]]), ("second", [["b"]])]
 
 
 def test_a_page_from_the_cpu_says_so_and_computes_nothing_for_gpus_from_it(tmp_path):

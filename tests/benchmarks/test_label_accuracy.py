@@ -11,14 +11,8 @@ import pytest
 import soundfile
 from sklearn.metrics import average_precision_score
 
-from benchmarks.label_accuracy import (
-    Clip,
-    average_precision,
-    join_clips,
-    main,
-    precision_and_recall,
-    precision_by_class,
-)
+from benchmarks.label_accuracy import join_clips, main
+from benchmarks.label_scores import Clip, average_precision, precision_and_recall, precision_by_class
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +101,28 @@ def test_the_command_measures_every_class_and_every_rule(bundle_folder, clips_fo
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"), [(("--fold", "1"), "no clip of fold 1"), (("--seconds", "60"), "more than the clips have")]
+    ("flags", "message"), [("--fold 1", "no clip of fold 1"), ("--seconds 60", "more than the clips have")]
 )
-def test_wrong_usage_is_one_line(bundle_folder, clips_folder, capsys, flags, message):
-    assert main([str(bundle_folder), "--data-dir", str(clips_folder), *flags]) == 2
+def test_a_recording_that_cannot_be_made_is_told(bundle_folder, clips_folder, capsys, flags, message):
+    assert main([str(bundle_folder), "--data-dir", str(clips_folder), *flags.split()]) == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--seconds nan", "--seconds: got nan; wanted 1 to 21600"),
+        ("--seconds inf", "--seconds: got inf"),
+        ("--gap-dbfs nan", "--gap-dbfs: got nan"),
+        ("--gap-dbfs 6", "--gap-dbfs: got 6"),
+        ("--hop-seconds 0", "--hop-seconds: got 0"),
+        ("--seeds -1", "--seeds: got -1"),
+        ("--seeds", "--seeds: got no number"),
+        ("--probabilities 0.5 2", "--probabilities: got 2; wanted 0 to 1"),
+        ("--thresholds nan", "--thresholds: got nan; wanted -1 to 1"),
+    ],
+)
+def test_a_wrong_number_is_one_line(tmp_path, capsys, flags, message):
+    assert main([str(tmp_path), "--data-dir", str(tmp_path), *flags.split()]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {message}")

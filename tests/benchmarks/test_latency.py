@@ -175,6 +175,7 @@ def test_recordings_are_measured_as_they_are(bundle_folder, recordings, tmp_path
         "--recordings {empty}/nothing",
         "--recordings {text}",
         "--out {text}/wave.wav/below",
+        "--repeats 1000000000000",
     ],
 )
 def test_wrong_flags_exit_2_with_one_line(flags, bundle_folder, tmp_path, capsys):

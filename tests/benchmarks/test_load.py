@@ -9,6 +9,7 @@ import shutil
 import socket
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
@@ -87,6 +88,21 @@ def test_a_closed_loop_has_so_many_requests_under_way_and_counts_none_of_the_war
     assert 4 <= len(run_.samples) <= 110  # one at a time of 10 ms each, for a second
     # Each waits for the three before it. In the first of the samples the warm-up's last requests are waited for too.
     assert np.median([sample.seconds for sample in run_.samples]) > 0.03
+
+
+@pytest.mark.parametrize("seconds", [1.0, 0.1])
+def test_slow_answers_are_counted_at_the_rate_at_which_they_come(seconds):
+    """Each request of ten connections takes half a second: half as long as the load, or five times as long."""
+    served = []
+
+    async def run() -> LoadRun:
+        async with Stub(lambda body: (200, EMBEDDING, served.append(0) or 0.05)) as address:
+            return await closed_loop(address, [REQUEST], 10, seconds, 0.7)
+
+    started = time.perf_counter()
+    made = load_row(asyncio.run(run()), None, connections=10)
+    assert made.requests >= 10
+    assert made.per_second == pytest.approx(len(served) / (time.perf_counter() - started), rel=0.2)
 
 
 def test_an_open_loop_counts_from_when_a_request_was_due_however_long_others_take():
@@ -351,6 +367,8 @@ def test_another_network_than_the_servers_is_not_compared_with_it(server, bundle
         ("http://127.0.0.1:1 --connections 0", "--connections: got 0"),
         ("http://127.0.0.1:1 --connections 1,x", "--connections: got 1,x"),
         ("http://127.0.0.1:1 --rates -5", "--rates"),
+        ("http://127.0.0.1:1 --rates 1,nan,5", "--rates: got 1,nan,5"),
+        ("http://127.0.0.1:1 --rates 1e6", "--rates: got 1e6; wanted at most 100000 a second"),
         ("http://127.0.0.1:1 --overload 1000", "--overload: got 1000"),
         ("http://127.0.0.1:1 --load-seconds 0", "--load-seconds: got 0"),
         ("http://127.0.0.1:1 --seconds 0", "--seconds: got 0"),

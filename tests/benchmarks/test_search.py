@@ -92,3 +92,21 @@ def test_seen_and_unseen_classes_are_summed_up_apart():
     found = summarise({"a": {"name": 1.0}, "b": {"name": 0.5}, "c": {"name": 0.0}}, {"a": True, "b": True, "c": False})
     assert found["seen"]["name"] == 0.75
     assert found["unseen"] == {"classes": 1, "name": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("run", "flags", "message"),
+    [
+        (main, "--rows 5", "--rows: got 5; wanted 10 to"),
+        (main, "--rows -1", "--rows: got -1"),
+        (main, "--queries 0", "--queries: got 0"),
+        (main, "--seed -1", "--seed: got -1"),
+        (accuracy, "--pairs -1", "--pairs: got -1"),
+        (accuracy, "--seed -1", "--seed: got -1"),
+    ],
+)
+def test_a_wrong_number_is_one_line(tmp_path, capsys, run, flags, message):
+    given = [str(tmp_path / "absent"), "--bundle", BUNDLE] if run is main else [BUNDLE, "--data-dir", str(tmp_path)]
+    assert run([*given, *flags.split()]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {message}")

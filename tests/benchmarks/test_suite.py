@@ -4,11 +4,12 @@ import csv
 import json
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from benchmarks.results_page import read_records, write_results
+from benchmarks.results_page import collect_records, write_results
 from benchmarks.scaling import ScalingRow, growth
 from benchmarks.study import digits
 from benchmarks.suite import Options, main, plan_runs
@@ -177,16 +178,46 @@ def test_the_committed_page_and_csv_are_those_of_the_committed_json(tmp_path):
         assert (tmp_path / "benchmarks").with_suffix(suffix).read_text() == committed.with_suffix(suffix).read_text()
 
 
-def test_a_page_is_not_written_from_half_a_run(tmp_path):
-    committed = json.loads((ROOT / "docs" / "results" / "benchmarks.json").read_text())
-    for name, content in committed.items():
-        if name != "scaling":
-            (tmp_path / name).mkdir()
-            (tmp_path / name / f"{name.split('-')[0]}.json").write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"scaling/scaling.json: not the record of a benchmark"):
-        read_records(tmp_path)
-    with pytest.raises(DataError, match="holds no latency-BUNDLE"):
-        read_records(tmp_path / "peers")
+@pytest.fixture
+def committed() -> dict:
+    return json.loads((ROOT / "docs" / "results" / "benchmarks.json").read_text())
+
+
+def test_a_page_is_not_written_from_what_is_no_record(committed):
+    committed["load"] = {"abuse": {}, "measured_at": "", "machine": committed["load"]["machine"]}
+    with pytest.raises(DataError, match=r"load: not the record of a benchmark \(no notes, rows\)"):
+        collect_records(committed)
+
+
+def test_records_of_two_machines_make_no_page(committed):
+    committed["scaling"]["machine"]["cpu"] = "Some Old Xeon"
+    with pytest.raises(DataError, match=r"of 2 machines \(peers: .*; scaling: Some Old Xeon.*\); run all"):
+        collect_records(committed)
+
+
+def test_the_page_is_of_this_run_alone(committed, bundle_folder, tmp_path, monkeypatch, capsys):
+    """Folders that an earlier run has left, with another bundle or on another machine, are not on it."""
+    old = tmp_path / "bench" / "latency-old"
+    old.mkdir(parents=True)
+    latency = committed["latency-vggish"]
+    foreign = latency["machine"] | {"cpu": "Some Old Xeon"}
+    (old / "latency.json").write_text(json.dumps(latency | {"machine": foreign}))
+
+    @contextmanager
+    def served(bundle):
+        yield "http://127.0.0.1:1"
+
+    def run_benchmark(words):
+        return latency if words[0] == "latency" else committed[words[0]]
+
+    monkeypatch.setattr("benchmarks.suite.served", served)
+    monkeypatch.setattr("benchmarks.suite.run_benchmark", run_benchmark)
+    committed["peers"]["ratios"] = []
+    page = tmp_path / "page.md"
+    assert main([str(bundle_folder), "--out", str(tmp_path / "bench"), "--page", str(page)]) == 0
+    assert {name for name in json.loads(page.with_suffix(".json").read_text()) if name.startswith("latency")} == {
+        f"latency-{bundle_folder.name}"
+    }
 
 
 def test_every_program_is_planned_for_every_bundle():
@@ -201,11 +232,29 @@ def test_every_program_is_planned_for_every_bundle():
     assert [name for name, words in lines.items() if "--recordings" not in words] == ["efficiency"]
     with pytest.raises(UsageError, match="two of one name"):
         plan_runs(Options((Path("a/x"), Path("b/x"))))
-    with pytest.raises(UsageError, match="--flags: got speed"):
-        plan_runs(Options((Path("a"),), flags=("speed --repeats 3",)))
+    for wrong in ("speed --repeats 3", "", " "):
+        with pytest.raises(UsageError, match=f"--flags: got '{wrong}'; wanted one of peers"):
+            plan_runs(Options((Path("a"),), flags=(wrong,)))
 
 
 def test_a_bundle_that_is_none_ends_it_before_anything_is_measured(tmp_path, capsys):
     assert main([str(tmp_path), "--out", str(tmp_path / "out"), "--page", str(tmp_path / "page.md")]) == 2
     assert "manifest.json" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--page {tmp}", "--page: got {tmp}; wanted the path of a page"),
+        ("--page {tmp}/page.csv", "--page: got {tmp}/page.csv; wanted the path of a page"),
+        ("--out /proc", "--out: /proc cannot be written"),
+        ("--recordings {tmp}/absent", "--recordings: {tmp}/absent: no such folder"),
+    ],
+)
+def test_a_wrong_path_ends_it_before_anything_is_measured(bundle_folder, tmp_path, monkeypatch, capsys, words, message):
+    monkeypatch.setattr("benchmarks.suite.run_benchmark", lambda words: pytest.fail("it measured"))
+    given = ["--page", str(tmp_path / "page.md"), "--out", str(tmp_path / "out"), *words.format(tmp=tmp_path).split()]
+    assert main([str(bundle_folder), *given]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "busy" not in line]
+    assert line.startswith(f"error: {message.format(tmp=tmp_path)}")
