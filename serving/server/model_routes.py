@@ -10,6 +10,7 @@ from serving.errors import LabelError
 from serving.label_text import check_label_length, split_labels, unquote
 from serving.pooling import pool_heard
 from serving.ranking import rank_embedding
+from serving.server.app_state import pipeline_of
 from serving.server.pipeline import EmbeddedUpload, Pipeline
 from serving.server.repeated_parameters import no_repeats
 from serving.server.response_bodies import (
@@ -41,11 +42,9 @@ RAW_CONTENT = {
 ERRORS = describe_errors(400, 401, 408, 413, 415, 422, 429, 500, 503)
 
 
-def create_model_router(pipeline: Pipeline) -> APIRouter:
+def create_model_router() -> APIRouter:
     """The routes for recordings, as one router."""
     router = APIRouter(redirect_slashes=False)
-    embedder = pipeline.embedder
-    space, window = embedder.manifest.embedding_space, embedder.manifest.window
 
     @router.post(
         "/v1/embed",
@@ -56,12 +55,13 @@ def create_model_router(pipeline: Pipeline) -> APIRouter:
         openapi_extra={"requestBody": REQUEST_BODY},
     )
     async def embed(request: Request, query: Annotated[EmbedQuery, Query()]) -> Response:
+        pipeline = pipeline_of(request)
+        manifest = pipeline.embedder.manifest
         result = await pipeline.embed_files(request)
         if wants_raw(request):
-            return raw_response(result, space, query.windows)
-        return json_response(
-            result, space, lambda recording: embedding_fields(recording, window if query.windows else None)
-        )
+            return raw_response(result, manifest.embedding_space, query.windows)
+        window = manifest.window if query.windows else None
+        return json_response(result, manifest.embedding_space, lambda recording: embedding_fields(recording, window))
 
     @router.post(
         "/v1/classify",
@@ -72,6 +72,8 @@ def create_model_router(pipeline: Pipeline) -> APIRouter:
         openapi_extra={"requestBody": REQUEST_BODY},
     )
     async def classify(request: Request, query: Annotated[ClassifyQuery, Query()]) -> Response:
+        pipeline = pipeline_of(request)
+        embedder = pipeline.embedder
         result = await pipeline.embed_files(request)
         zeroshot, unknown_words = embedder.zeroshot, {}
         if query.labels is not None:
@@ -95,7 +97,7 @@ def create_model_router(pipeline: Pipeline) -> APIRouter:
                 "unknown_words": unknown_words,
             }
 
-        return json_response(result, space, rank)
+        return json_response(result, embedder.manifest.embedding_space, rank)
 
     return router
 

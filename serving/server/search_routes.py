@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from serving.audio import is_silent
 from serving.errors import AudioError, LabelError
 from serving.pooling import pool_like
+from serving.server.app_state import pipeline_of
 from serving.server.model_routes import choose_texts
 from serving.server.pipeline import EmbeddedUpload, Pipeline, UploadResult
 from serving.server.repeated_parameters import no_repeats
@@ -40,7 +41,7 @@ NO_INDEX = (
 FIELDS = tuple(FoundSound.model_fields)
 
 
-def create_search_router(pipeline: Pipeline) -> APIRouter:
+def create_search_router() -> APIRouter:
     """The route for both methods, as one router."""
     router = APIRouter(redirect_slashes=False)
 
@@ -52,6 +53,7 @@ def create_search_router(pipeline: Pipeline) -> APIRouter:
         dependencies=[no_repeats(SearchQuery)],
     )
     async def search_words(request: Request, query: Annotated[SearchQuery, Query()]) -> Response:
+        pipeline = pipeline_of(request)
         index = index_of(pipeline)
         if query.words is None:
             raise HTTPException(422, "words: got none; wanted what is looked for, like ?words=rain")
@@ -70,6 +72,7 @@ def create_search_router(pipeline: Pipeline) -> APIRouter:
         openapi_extra={"requestBody": REQUEST_BODY},
     )
     async def search_sound(request: Request, query: Annotated[SearchQuery, Query()]) -> Response:
+        pipeline = pipeline_of(request)
         index = index_of(pipeline)
         result = refuse_silent(await pipeline.embed_files(request))
         phrases, unknown = await choose_phrases(pipeline, query)

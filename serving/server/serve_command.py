@@ -108,36 +108,42 @@ def run_server(options: ServeOptions) -> None:
         host, grpc_port = listener.getsockname()[0], options.grpc_port
         if grpc_port is not None:
             grpc_port = free_port(options.host, grpc_port)
-        # A backend's own threads inherit the priority of the thread that loads it.
-        with ThreadPoolExecutor(1, "load", lower_thread_priority) as thread:
-            embedder = thread.submit(load_embedder, options, options.bundle).result()
-        index = load_index(options, embedder)
-        log.set_up(options.log_level)
-        warn_of_open_access(options, host)
-        app = ReloadableApp(make_generation(options, keys, Pipeline(embedder, options.limits, None, tracing, index)))
-        pipeline = app.current.pipeline
+        app = ReloadableApp(first_generation(options, keys, tracing, host))
+        # No more of the first generation than all share: what is known here is never freed.
+        admission, metrics = app.current.pipeline.admission, app.current.pipeline.metrics
         reloader = Reloader(app, partial(next_generation, options), app.replace_from_thread)
         others: list[OtherServer] = []
         if grpc_port is not None:
             others.append(GrpcServer(app, options.limits, host, grpc_port))
         if admin is not None:
-            others.append(AdminSocket(admin, reloader, pipeline))
+            others.append(AdminSocket(admin, reloader, metrics, tracing))
 
         def start(loop: asyncio.AbstractEventLoop) -> None:
             app.loop = loop
-            announce(options, embedder, address_of(listener), grpc_port)
+            announce(options, app.current.pipeline.embedder, address_of(listener), grpc_port)
 
         def drain() -> None:
-            pipeline.admission.draining = True
+            admission.draining = True
 
         def log_refusal(status: int, message: str, request_id: str, client: str) -> None:
-            pipeline.metrics.requests.labels("none", str(status)).inc()
+            metrics.requests.labels("none", str(status)).inc()
             fields = {"status": status, "error": message, "request_id": request_id, "client": client}
             logger.info("refused", extra=fields)
 
         run_until_signal(app, listener, options.limits, log_refusal, start, drain, reloader.ask, others)
         app.current.pipeline.close()
         tracing.close()
+
+
+def first_generation(options: ServeOptions, keys: ApiKeys | None, tracing: Tracing, host: str) -> Generation:
+    """The generation from the start. host: the address to listen on. Errors as `load_embedder` and `load_index`."""
+    # A backend's own threads inherit the priority of the thread that loads it.
+    with ThreadPoolExecutor(1, "load", lower_thread_priority) as thread:
+        embedder = thread.submit(load_embedder, options, options.bundle).result()
+    index = load_index(options, embedder)
+    log.set_up(options.log_level)
+    warn_of_open_access(options, host)
+    return make_generation(options, keys, Pipeline(embedder, options.limits, None, tracing, index))
 
 
 def announce(options: ServeOptions, embedder: Embedder, address: str, grpc_port: int | None) -> None:

@@ -20,7 +20,7 @@ import pytest
 from benchmarks.host import resident_mb
 from serving.__main__ import main
 from serving.audio import decode_audio
-from tests.servers import Server, running
+from tests.servers import Server, catches, running
 from tests.sounds import encoded, harmonics
 
 SOUND = encoded(harmonics(16_000))
@@ -116,13 +116,6 @@ def test_a_signal_while_it_starts_ends_it_with_0(bundle_folder, later_s):
             process.kill()
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
-
-
-def catches(pid: int, number: int) -> bool:
-    """Whether a process has a handler for this signal."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    mask = next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1]
-    return bool(int(mask, 16) >> (number - 1) & 1)
 
 
 def test_a_signal_under_load_loses_no_request(bundle_folder, tmp_path, embedder):
