@@ -16,6 +16,7 @@ from serving.server.repeated_parameters import no_repeats
 from serving.server.response_bodies import (
     RAW,
     RAW_HEADERS,
+    check_answer_size,
     embedding_fields,
     json_response,
     raw_response,
@@ -61,7 +62,7 @@ def create_model_router() -> APIRouter:
         if wants_raw(request):
             return raw_response(result, manifest.embedding_space, query.windows)
         window = manifest.window if query.windows else None
-        return json_response(result, manifest.embedding_space, lambda recording: embedding_fields(recording, window))
+        return await json_response(pipeline, result, lambda recording: embedding_fields(recording, window))
 
     @router.post(
         "/v1/classify",
@@ -76,8 +77,10 @@ def create_model_router() -> APIRouter:
         embedder = pipeline.embedder
         result = await pipeline.embed_files(request)
         zeroshot, unknown_words = embedder.zeroshot, {}
-        if query.labels is not None:
-            zeroshot, unknown_words = await choose_labels(pipeline, query.labels)
+        if query.labels is None:
+            check_answer_size(len(result.names), len(zeroshot.class_names), "choose labels")
+        else:
+            zeroshot, unknown_words = await choose_labels(pipeline, query.labels, len(result.names))
         offset = zeroshot.own_offset if query.offset is None else query.offset
         seen = dict(zip(zeroshot.class_names, zeroshot.seen.tolist(), strict=True))
 
@@ -97,16 +100,18 @@ def create_model_router() -> APIRouter:
                 "unknown_words": unknown_words,
             }
 
-        return json_response(result, embedder.manifest.embedding_space, rank)
+        return await json_response(pipeline, result, rank)
 
     return router
 
 
-async def choose_labels(pipeline: Pipeline, values: Sequence[str]) -> tuple[ZeroShot, dict[str, list[str]]]:
+async def choose_labels(
+    pipeline: Pipeline, values: Sequence[str], n_files: int
+) -> tuple[ZeroShot, dict[str, list[str]]]:
     """The class vectors of the labels in a query, and the words of each label that the text model does not know.
 
     errors   LabelError: too many, or one is too long; else as `labels_in_query` and `Embedder.choose`; HTTPException
-             429: too many labels of other requests wait
+             422: too many for so many files, 429: too many labels of other requests wait
     """
     zeroshot, knows_text = pipeline.embedder.zeroshot, pipeline.embedder.knows_text
 
@@ -114,6 +119,7 @@ async def choose_labels(pipeline: Pipeline, values: Sequence[str]) -> tuple[Zero
         labels = labels_in_query(values, zeroshot.class_names)
         if len(labels) > MAX_LABELS:
             raise LabelError(f"labels: got {len(labels)}; wanted at most {MAX_LABELS}")
+        check_answer_size(n_files, len(labels), "fewer labels")
         typed = zeroshot.typed(labels, knows_text)
         for label in typed:
             check_label_length(label)

@@ -18,7 +18,7 @@ from serving.server.app_state import pipeline_of
 from serving.server.model_routes import choose_texts
 from serving.server.pipeline import EmbeddedUpload, Pipeline, UploadResult
 from serving.server.repeated_parameters import no_repeats
-from serving.server.response_bodies import json_response
+from serving.server.response_bodies import check_answer_size, json_response
 from serving.server.schemas import (
     FoundSound,
     SearchQuery,
@@ -75,14 +75,16 @@ def create_search_router() -> APIRouter:
         pipeline = pipeline_of(request)
         index = index_of(pipeline)
         result = refuse_silent(await pipeline.embed_files(request))
+        most = min(query.top, len(index))  # rows
+        check_answer_size(len(result.names), most * (1 + len(query.texts)), "a smaller top")
         phrases, unknown = await choose_phrases(pipeline, query)
         sounds = [each for each in result.outcomes if isinstance(each, EmbeddedUpload)]
         embeddings = [pool_like(index.per, each.rows, each.recording.levels_dbfs) for each in sounds]
         found = await search(pipeline, index, request, query, phrases, embeddings)
         of_sound = {id(each): fields for each, fields in zip(sounds, found, strict=True)}
-        return json_response(
+        return await json_response(
+            pipeline,
             result,
-            index.manifest.embedding_space,
             lambda recording: {**of_sound[id(recording)], "unknown_words": unknown},
         )
 
