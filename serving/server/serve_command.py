@@ -20,6 +20,7 @@ from serving.server import log
 from serving.server.admin_socket import AdminSocket, listen_to_owner
 from serving.server.api_keys import ApiKeys, warn_if_all_expired, warn_if_others_can_write
 from serving.server.app import create_app
+from serving.server.cors import check_origin
 from serving.server.decoders import choose_decoders
 from serving.server.grpc_server import GrpcServer, check_grpc_installed
 from serving.server.limits import Limits
@@ -88,8 +89,7 @@ def check_serve_options(options: ServeOptions) -> None:
     if options.log_level not in log.LEVELS:
         raise UsageError(f"--log-level: got {options.log_level}; wanted {', '.join(log.LEVELS)}")
     for origin in options.cors_origin:
-        if origin != "*" and not origin.startswith(("http://", "https://")):
-            raise UsageError(f"--cors-origin: got {origin}; wanted one like https://example.org, or *")
+        check_origin(origin)
     if options.otlp_endpoint is not None and not re.match("https?://.", options.otlp_endpoint):
         raise UsageError(f"--otlp-endpoint: got {options.otlp_endpoint}; wanted one like http://127.0.0.1:4318")
     if not re.fullmatch(r"(/[\w.~-]+)*", options.root_path, re.ASCII):
