@@ -142,7 +142,7 @@ def first_generation(options: ServeOptions, keys: ApiKeys | None, tracing: Traci
         embedder = thread.submit(load_embedder, options, options.bundle).result()
     index = load_index(options, embedder)
     log.set_up(options.log_level)
-    warn_of_open_access(options, host)
+    warn_of_no_keys(options, host)
     return make_generation(options, keys, Pipeline(embedder, options.limits, None, tracing, index))
 
 
@@ -169,8 +169,10 @@ def next_generation(options: ServeOptions, present: Generation, bundle: Path | N
 
 
 def make_generation(options: ServeOptions, keys: ApiKeys | None, pipeline: Pipeline) -> Generation:
-    """The application over a pipeline. Logs a warning if all keys have expired."""
+    """The application over a pipeline. Logs a warning if all keys have expired or others can write to their file."""
     warn_if_all_expired(keys)
+    if options.api_key_file:
+        warn_if_others_can_write(options.api_key_file)
     return Generation(create_app(pipeline, keys, options.cors_origin, options.root_path), pipeline, keys)
 
 
@@ -202,11 +204,9 @@ def load_index(options: ServeOptions, embedder: Embedder) -> "SearchIndex | None
     return index
 
 
-def warn_of_open_access(options: ServeOptions, host: str) -> None:
-    """Log a warning if people may get access who should not: no keys on a network, or a key file others can write."""
-    if options.api_key_file:
-        warn_if_others_can_write(options.api_key_file)
-    elif not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+def warn_of_no_keys(options: ServeOptions, host: str) -> None:
+    """Log a warning if the server listens on a network without keys. No reload changes that."""
+    if not options.api_key_file and not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
         logger.warning(
             "--host: everybody who reaches this machine can use the server; give --api-key-file", extra={"host": host}
         )
