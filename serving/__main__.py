@@ -22,6 +22,8 @@ if __name__ == "__main__":
     import os
     import signal
 
+    if hasattr(signal, "SIGHUP"):  # not on Windows
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])  # it waits until the server can reload
     for ending in (signal.SIGTERM, signal.SIGINT):
         signal.signal(ending, lambda *_: os._exit(0))  # until the server replaces it; nothing is accepted before
     raise SystemExit(main())

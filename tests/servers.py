@@ -91,10 +91,22 @@ def running(bundle: Path, log: Path, *flags: str) -> Iterator[Server]:
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
     ):
         try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            assert line, log.read_text()
-            ready = json.loads(line)
-            yield Server(process, ready["address"], log, ready.get("grpc_address", ""))
+            yield until_ready(process, log)
         finally:
             process.kill()
+
+
+def until_ready(process: subprocess.Popen[str], log: Path) -> Server:
+    """The server in a process, once it is ready. log: the file with its stderr"""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, log.read_text()
+    told = json.loads(line)
+    return Server(process, told["address"], log, told.get("grpc_address", ""))
+
+
+def catches(pid: int, number: int) -> bool:
+    """Whether a process has a handler for this signal. Linux only."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1]
+    return bool(int(mask, 16) >> (number - 1) & 1)

@@ -24,9 +24,10 @@ from starlette.exceptions import HTTPException
 
 from serving.errors import UnheardError, UsageError
 from serving.server.error_responses import install_error_handlers
-from serving.server.pipeline import Pipeline
+from serving.server.metrics import Metrics
 from serving.server.reload import Reloader
 from serving.server.request_middleware import RequestMiddleware
+from serving.server.tracing import Tracing
 
 MAX_BODY_BYTES = 65_536
 TIMEOUT_S = 600.0  # a large bundle is hashed, opened and tried
@@ -87,8 +88,8 @@ def _remove_stale(path: Path) -> None:
 class AdminSocket:
     """The server on a socket from `listen_to_owner`."""
 
-    def __init__(self, listener: socket.socket, reloader: Reloader, pipeline: Pipeline):
-        app = RequestMiddleware(create_admin_app(reloader), TIMEOUT_S, pipeline.metrics, pipeline.tracing)
+    def __init__(self, listener: socket.socket, reloader: Reloader, metrics: Metrics, tracing: Tracing):
+        app = RequestMiddleware(create_admin_app(reloader), TIMEOUT_S, metrics, tracing)
         config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=round(END_S)
         )

@@ -9,12 +9,13 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 
 from serving.server.api_keys import ApiKeyMiddleware, ApiKeys
+from serving.server.app_state import set_pipeline
 from serving.server.cors import CorsMiddleware
 from serving.server.docs_page import render_docs
 from serving.server.error_responses import REQUEST_ID_HEADER, install_error_handlers
-from serving.server.inference_protocol import create_inference_router
+from serving.server.inference_protocol import create_inference_router, model_metadata
 from serving.server.model_routes import create_model_router
-from serving.server.operation_routes import create_operation_router
+from serving.server.operation_routes import create_operation_router, describe_model
 from serving.server.pipeline import Pipeline
 from serving.server.request_middleware import RequestMiddleware
 from serving.server.response_bodies import RAW_HEADERS
@@ -66,10 +67,11 @@ def create_app(
             expose_headers=[REQUEST_ID_HEADER, "retry-after", *RAW_HEADERS],
         )
     _ = pipeline.readiness  # before the first request
-    app.include_router(create_model_router(pipeline))
-    app.include_router(create_search_router(pipeline))
-    app.include_router(create_operation_router(pipeline))
-    app.include_router(create_inference_router(pipeline))
+    set_pipeline(app, pipeline)
+    app.include_router(create_model_router())
+    app.include_router(create_search_router())
+    app.include_router(create_operation_router(describe_model(pipeline.embedder)))
+    app.include_router(create_inference_router(model_metadata(pipeline), pipeline.embedder.manifest.window))
     page = render_docs(app.openapi(), with_keys=keys is not None)
 
     @app.get("/docs", include_in_schema=False)

@@ -1,12 +1,26 @@
 """CORS: web pages of other origins may send requests, and refusals have the form of all errors."""
 
+import re
 import uuid
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 
+from serving.errors import UsageError
 from serving.server.error_responses import REQUEST_ID_HEADER, error_content
+
+# As browsers write it in the header `origin`, which is compared letter for letter.
+ORIGIN = re.compile(r"(?:http://(?!.*:80$)|https://(?!.*:443$))(?:[a-z0-9._-]+|\[[0-9a-f:]+\])(?::[1-9][0-9]*)?")
+
+
+def check_origin(origin: str) -> None:
+    """UsageError: no page has this origin, so that it would allow nothing. * stands for all"""
+    if origin != "*" and not ORIGIN.fullmatch(origin):
+        raise UsageError(
+            f"--cors-origin: got {origin}; wanted one like https://example.org or http://localhost:3000, in small "
+            "letters, without a path or slash at the end and without the usual port, or *"
+        )
 
 
 class CorsMiddleware(CORSMiddleware):

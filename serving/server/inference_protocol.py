@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from serving.audio import Window
 from serving.server.admission import Ticket
+from serving.server.app_state import pipeline_of
 from serving.server.body import read_chunks, read_whole
 from serving.server.pipeline import Pipeline
 from serving.server.schemas import ErrorResponse, describe_errors
@@ -40,13 +41,16 @@ BAD_REQUEST = {"model": ErrorResponse, "description": "not a request of the prot
 JSON_LENGTH_HEADER = "inference-header-content-length"
 
 
-def create_inference_router(pipeline: Pipeline) -> APIRouter:
-    """The routes below /v2 for one model."""
+def create_inference_router(metadata: dict[str, Any], window: Window) -> APIRouter:
+    """The routes below /v2 for one model.
+
+    metadata   see `model_metadata`
+    window     of the model
+    """
     router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"], redirect_slashes=False)
-    name, window = model_name(pipeline), pipeline.embedder.manifest.window
+    name = metadata["name"]
     # Described as an enum but checked by check_model, because another name is a 404 in this protocol.
     named = Path(description="the model's name", json_schema_extra={"enum": [name]})
-    metadata = model_metadata(pipeline)
 
     @router.get("", summary="The server")
     async def server() -> JSONResponse:
@@ -58,6 +62,7 @@ def create_inference_router(pipeline: Pipeline) -> APIRouter:
 
     @router.get("/health/ready", summary="The model works", responses={503: {"model": ErrorResponse}})
     async def ready(request: Request) -> JSONResponse:
+        pipeline = pipeline_of(request)
         return await pipeline.readiness.answer(request, pipeline.admission.draining, {"ready": True})
 
     @router.get("/models/{model}", summary="Names, types and shapes of the tensors", responses=describe_errors(404))
@@ -70,6 +75,7 @@ def create_inference_router(pipeline: Pipeline) -> APIRouter:
     @router.get("/models/{model}/versions/{version}/ready", include_in_schema=False)
     async def model_ready(request: Request, model: str = named, version: str = VERSION) -> JSONResponse:
         check_model(name, model, version)
+        pipeline = pipeline_of(request)
         return await pipeline.readiness.answer(request, pipeline.admission.draining, {"name": name, "ready": True})
 
     @router.post(
@@ -81,7 +87,7 @@ def create_inference_router(pipeline: Pipeline) -> APIRouter:
     @router.post("/models/{model}/versions/{version}/infer", include_in_schema=False)
     async def infer(request: Request, model: str = named, version: str = VERSION) -> Response:
         check_model(name, model, version)
-        content, n_json = await run_inference(pipeline, request, name)
+        content, n_json = await run_inference(pipeline_of(request), request, name)
         if n_json is None:
             return Response(content, media_type="application/json")
         headers = {JSON_LENGTH_HEADER: str(n_json)}

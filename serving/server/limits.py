@@ -19,7 +19,7 @@ class Limits:
     max_upload_mb: float = 50.0
     """largest request body, in megabytes of 1 000 000 bytes, compressed and decompressed; else 413"""
     max_held_mb: float = 500.0
-    """most of all request bodies in memory, in megabytes; else 429"""
+    """most of all request bodies in memory, in megabytes, and no less than --max-upload-mb; else 429"""
     max_seconds: float = 300.0
     """most sound in one request, all its files together, in seconds; else 413"""
     max_queue_seconds: float | None = None
@@ -53,7 +53,7 @@ class Limits:
         return self.max_queue_seconds or QUEUE_SECONDS_PER_CORE * max(2, usable_cores())
 
     def check(self) -> None:
-        """Check all ranges. errors: UsageError, which names the flag"""
+        """Check all ranges, and that no limit rules another one out. errors: UsageError, which names the flag"""
         for field in fields(self):
             value = getattr(self, field.name)
             flag = "--" + field.name.replace("_", "-")
@@ -71,3 +71,13 @@ class Limits:
                     raise UsageError(f"{flag}: got {value}; wanted 1 to 100000")
             elif value is not None and not 0 < value <= LARGEST_LIMIT:
                 raise UsageError(f"{flag}: got {value:g}; wanted a positive number up to {LARGEST_LIMIT:g}")
+        if self.max_held_mb < self.max_upload_mb:
+            raise UsageError(
+                f"--max-held-mb: got {self.max_held_mb:g}; wanted at least --max-upload-mb ({self.max_upload_mb:g}): "
+                "an upload between them would get 429 for ever"
+            )
+        if self.max_wait_ms >= 1000 * self.request_timeout_s:
+            raise UsageError(
+                f"--max-wait-ms: got {self.max_wait_ms:g}; wanted less than --request-timeout-s "
+                f"({1000 * self.request_timeout_s:g} ms): a request that waits so long gets 503"
+            )

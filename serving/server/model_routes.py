@@ -10,11 +10,13 @@ from serving.errors import LabelError
 from serving.label_text import check_label_length, split_labels, unquote
 from serving.pooling import pool_heard
 from serving.ranking import rank_embedding
+from serving.server.app_state import pipeline_of
 from serving.server.pipeline import EmbeddedUpload, Pipeline
 from serving.server.repeated_parameters import no_repeats
 from serving.server.response_bodies import (
     RAW,
     RAW_HEADERS,
+    check_answer_size,
     embedding_fields,
     json_response,
     raw_response,
@@ -41,11 +43,9 @@ RAW_CONTENT = {
 ERRORS = describe_errors(400, 401, 408, 413, 415, 422, 429, 500, 503)
 
 
-def create_model_router(pipeline: Pipeline) -> APIRouter:
+def create_model_router() -> APIRouter:
     """The routes for recordings, as one router."""
     router = APIRouter(redirect_slashes=False)
-    embedder = pipeline.embedder
-    space, window = embedder.manifest.embedding_space, embedder.manifest.window
 
     @router.post(
         "/v1/embed",
@@ -56,12 +56,13 @@ def create_model_router(pipeline: Pipeline) -> APIRouter:
         openapi_extra={"requestBody": REQUEST_BODY},
     )
     async def embed(request: Request, query: Annotated[EmbedQuery, Query()]) -> Response:
+        pipeline = pipeline_of(request)
+        manifest = pipeline.embedder.manifest
         result = await pipeline.embed_files(request)
         if wants_raw(request):
-            return raw_response(result, space, query.windows)
-        return json_response(
-            result, space, lambda recording: embedding_fields(recording, window if query.windows else None)
-        )
+            return raw_response(result, manifest.embedding_space, query.windows)
+        window = manifest.window if query.windows else None
+        return await json_response(pipeline, result, lambda recording: embedding_fields(recording, window))
 
     @router.post(
         "/v1/classify",
@@ -72,10 +73,14 @@ def create_model_router(pipeline: Pipeline) -> APIRouter:
         openapi_extra={"requestBody": REQUEST_BODY},
     )
     async def classify(request: Request, query: Annotated[ClassifyQuery, Query()]) -> Response:
+        pipeline = pipeline_of(request)
+        embedder = pipeline.embedder
         result = await pipeline.embed_files(request)
         zeroshot, unknown_words = embedder.zeroshot, {}
-        if query.labels is not None:
-            zeroshot, unknown_words = await choose_labels(pipeline, query.labels)
+        if query.labels is None:
+            check_answer_size(len(result.names), len(zeroshot.class_names), "choose labels")
+        else:
+            zeroshot, unknown_words = await choose_labels(pipeline, query.labels, len(result.names))
         offset = zeroshot.own_offset if query.offset is None else query.offset
         seen = dict(zip(zeroshot.class_names, zeroshot.seen.tolist(), strict=True))
 
@@ -95,16 +100,18 @@ def create_model_router(pipeline: Pipeline) -> APIRouter:
                 "unknown_words": unknown_words,
             }
 
-        return json_response(result, space, rank)
+        return await json_response(pipeline, result, rank)
 
     return router
 
 
-async def choose_labels(pipeline: Pipeline, values: Sequence[str]) -> tuple[ZeroShot, dict[str, list[str]]]:
+async def choose_labels(
+    pipeline: Pipeline, values: Sequence[str], n_files: int
+) -> tuple[ZeroShot, dict[str, list[str]]]:
     """The class vectors of the labels in a query, and the words of each label that the text model does not know.
 
     errors   LabelError: too many, or one is too long; else as `labels_in_query` and `Embedder.choose`; HTTPException
-             429: too many labels of other requests wait
+             422: too many for so many files, 429: too many labels of other requests wait
     """
     zeroshot, knows_text = pipeline.embedder.zeroshot, pipeline.embedder.knows_text
 
@@ -112,6 +119,7 @@ async def choose_labels(pipeline: Pipeline, values: Sequence[str]) -> tuple[Zero
         labels = labels_in_query(values, zeroshot.class_names)
         if len(labels) > MAX_LABELS:
             raise LabelError(f"labels: got {len(labels)}; wanted at most {MAX_LABELS}")
+        check_answer_size(n_files, len(labels), "fewer labels")
         typed = zeroshot.typed(labels, knows_text)
         for label in typed:
             check_label_length(label)

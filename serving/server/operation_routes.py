@@ -8,18 +8,17 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from serving.embedder import Embedder
+from serving.server.app_state import pipeline_of
 from serving.server.metrics import CONTENT_TYPE
-from serving.server.pipeline import Pipeline
 from serving.server.schemas import ErrorResponse, Health, ModelResponse
 
 # Besides the runtime, these libraries can change the numbers or the responses.
 LIBRARIES = ("numpy", "soundfile", "soxr", "fastapi", "uvicorn")
 
 
-def create_operation_router(pipeline: Pipeline) -> APIRouter:
-    """The routes, as one router."""
+def create_operation_router(model: dict[str, Any]) -> APIRouter:
+    """The routes, as one router. model: see `describe_model`"""
     router = APIRouter(redirect_slashes=False)
-    model = describe_model(pipeline.embedder)
 
     @router.get("/v1/model", response_model=ModelResponse, summary="The model and what runs it")
     async def get_model() -> JSONResponse:
@@ -38,11 +37,12 @@ def create_operation_router(pipeline: Pipeline) -> APIRouter:
         summary="The model works: a test sound has the same embedding as at the start",
     )
     async def ready(request: Request) -> JSONResponse:
+        pipeline = pipeline_of(request)
         return await pipeline.readiness.answer(request, pipeline.admission.draining, {"status": "ready"})
 
     @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
-    async def metrics() -> Response:
-        return Response(pipeline.metrics.text(), media_type=CONTENT_TYPE)
+    async def metrics(request: Request) -> Response:
+        return Response(pipeline_of(request).metrics.text(), media_type=CONTENT_TYPE)
 
     return router
 

@@ -89,7 +89,7 @@ def run_until_signal(
     on_refusal  see `connection_class`
     on_ready    called once, when requests are answered, with the event loop
     on_stop     called by the signal
-    on_hangup   called by SIGHUP
+    on_hangup   called by SIGHUP, also by one that was blocked until requests are answered
     others      servers that start and stop with this one, in its event loop
     """
     allow_open_files((1 + len(others)) * limits.max_connections + OTHER_FILES)
@@ -122,6 +122,9 @@ def run_until_signal(
             signal.signal(signal.SIGHUP, lambda number, frame: on_hangup())
         loops.append(asyncio.get_running_loop())
         on_ready(loops[0])
+        if hasattr(signal, "SIGHUP"):
+            # One that came during the start has waited, see serving/__main__.py: it tells of files already read.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
 
     config = uvicorn.Config(
         _with_lifespan(app, start, end),

@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from queue import SimpleQueue
+from traceback import clear_frames
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 
 from serving.errors import UnheardError
+from serving.memory import trim_memory
 from serving.server.api_keys import ApiKeys
+from serving.server.app_state import drop_pipeline
 from serving.server.pipeline import Pipeline
 from serving.server.thread_priority import lower_thread_priority
 
@@ -29,7 +33,7 @@ class Generation:
     running  requests that it has not finished
     """
 
-    app: ASGIApp
+    app: FastAPI
     pipeline: Pipeline
     keys: ApiKeys | None
     running: int = 0
@@ -38,7 +42,12 @@ class Generation:
     def close_if_finished(self) -> None:
         """Free a replaced generation when its last request ends."""
         if self.is_replaced and not self.running:
-            threading.Thread(target=self.pipeline.close, name="close").start()
+            threading.Thread(target=self._close, name="close").start()
+
+    def _close(self) -> None:
+        self.pipeline.close()
+        drop_pipeline(self.app)
+        trim_memory()
 
 
 class ReloadableApp:
@@ -53,7 +62,8 @@ class ReloadableApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self.use() as generation:
-            await generation.app(scope, receive, send)
+            # A copy: the application writes itself into it, and an idle connection keeps that of its last request.
+            await generation.app({**scope}, receive, send)
 
     @contextmanager
     def use(self) -> Iterator[Generation]:
@@ -134,6 +144,7 @@ class Reloader:
             else:
                 reloads.labels("failed").inc()
                 logger.error("reload failed, the bundle and the keys stay as they were", exc_info=error)
+            clear_frames(error.__traceback__)  # otherwise the error keeps what was opened before it
             for outcome in waited_for:
                 outcome.set_exception(error)
             return

@@ -14,9 +14,10 @@ from serving.audio import Window, is_silent
 from serving.errors import AudioError, one_line
 from serving.pooling import pool
 from serving.server.error_responses import status_of
-from serving.server.pipeline import EmbeddedUpload, UploadResult
+from serving.server.pipeline import EmbeddedUpload, Pipeline, UploadResult
 
 RAW = "application/octet-stream"
+MAX_SCORES = 100_000  # in the answer to a list of files: about 10 MB of JSON
 MAX_WARNINGS_LENGTH = 2000  # characters of warnings in a header
 RAW_HEADERS = {
     "x-embedding-shape": "128 for a recording; 3,128 for three windows or three files",
@@ -26,23 +27,42 @@ RAW_HEADERS = {
 }
 
 
-def json_response(
-    result: UploadResult, embedding_space: str, describe: Callable[[EmbeddedUpload], dict[str, Any]]
+async def json_response(
+    pipeline: Pipeline, result: UploadResult, describe: Callable[[EmbeddedUpload], dict[str, Any]]
 ) -> Response:
     """One object for the one recording of a request; for a list of files one for each, embedded or refused.
 
-    describe  returns the fields that the address adds to schemas.RecordingFields
+    describe  returns the fields that the address adds to schemas.RecordingFields. For a list it is called in a thread
     """
-    objects = [
-        _file_failure_fields(name, outcome)
-        if isinstance(outcome, AudioError)
-        else _recording_fields(outcome, embedding_space)
-        | ({"file": name} if result.is_list else {})
-        | describe(outcome)
-        for name, outcome in zip(result.names, result.outcomes, strict=True)
-    ]
-    content = {"results": objects} if result.is_list else objects[0]
-    return Response(to_json(content), media_type="application/json")  # ten times as fast as json.dumps
+    space = pipeline.embedder.manifest.embedding_space
+
+    def write(name: str, outcome: EmbeddedUpload | AudioError) -> bytes:
+        if isinstance(outcome, AudioError):
+            return to_json(_file_failure_fields(name, outcome))
+        fields = _recording_fields(outcome, space) | ({"file": name} if result.is_list else {})
+        return to_json(fields | describe(outcome))  # ten times as fast as json.dumps
+
+    def write_list() -> bytes:
+        # One after the other: to_json keeps Python's lock, and so all requests wait for it.
+        return b'{"results":[' + b",".join(map(write, result.names, result.outcomes)) + b"]}"
+
+    content = await pipeline.decode(write_list) if result.is_list else write(result.names[0], result.outcomes[0])
+    return Response(content, media_type="application/json")
+
+
+def check_answer_size(n_files: int, n_scores: int, fewer: str) -> None:
+    """Refuse an answer that would be too large. One file alone is always answered.
+
+    n_scores   of each file
+    fewer      for the message: what else than files the client may send fewer of
+    errors     HTTPException 422: more than MAX_SCORES of all files
+    """
+    if n_files > 1 and n_files * n_scores > MAX_SCORES:
+        raise HTTPException(
+            422,
+            f"got {n_files} files with {n_scores} scores each; wanted at most {MAX_SCORES} scores in one answer; send "
+            f"fewer files at a time, or {fewer}",
+        )
 
 
 def raw_response(result: UploadResult, embedding_space: str, by_window: bool) -> Response:

@@ -137,13 +137,13 @@ class ClassifyResponse(RecordingFields):
 
     ranking: list[RankedLabel]
     none_of_these: bool = Field(
-        description="the sound is none of the labels: it is silent, or every similarity is below `threshold`. The "
-        "probabilities are then those of the least wrong labels",
+        description="the sound is none of the labels: it is silent or even noise, or every similarity is below "
+        "`threshold`. The probabilities are then those of the least wrong labels",
         examples=[False],
     )
     threshold: float | None = Field(
-        description="the similarity from which a sound can be a label; null: the bundle has none, and only silence is "
-        "none of these",
+        description="the similarity from which a sound can be a label; null: the bundle has none, and only silence "
+        "and, if the bundle knows it, even noise are none of these",
         examples=[0.19],
     )
     offset: float
@@ -165,8 +165,9 @@ class FoundSound(BaseModel):
         examples=[0.72],
     )
     scores: dict[str, float] = Field(
-        description="for the sound the cosine; for a text the odds against all of the bundle's classes (1 and more: it "
-        "fits better than all of them; of a class its probability), or the cosine if several things are wanted",
+        description="for a sound the cosine of the embeddings less their mean; for a text the odds against all of the "
+        "bundle's classes (1 and more: it fits better than all of them; of a class its probability), or the cosine if "
+        "several things are wanted",
         examples=[{"rain on a tin roof": 0.72}],
     )
     recorded_at: str | None = Field(
@@ -291,8 +292,8 @@ ERROR_CAUSES = {
     404: "another model or version, or no index to search",
     408: "the upload took too long",
     413: "too large, or too long",
-    415: "not a readable audio file, or an unknown compression",
-    422: "no samples, samples that are not sound, or a wrong parameter",
+    415: "not a readable audio file, or a compression other than gzip and deflate",
+    422: "no samples, samples that are not sound, a wrong parameter, or too many scores for several files",
     429: "too busy; the header retry-after says in how many seconds to try again",
     500: "a fault of the server, logged under the request's id",
     503: "shutting down, or not answered in time",

@@ -14,10 +14,11 @@ from starlette.exceptions import HTTPException
 from serving.audio import is_silent
 from serving.errors import AudioError, LabelError
 from serving.pooling import pool_like
+from serving.server.app_state import pipeline_of
 from serving.server.model_routes import choose_texts
 from serving.server.pipeline import EmbeddedUpload, Pipeline, UploadResult
 from serving.server.repeated_parameters import no_repeats
-from serving.server.response_bodies import json_response
+from serving.server.response_bodies import check_answer_size, json_response
 from serving.server.schemas import (
     FoundSound,
     SearchQuery,
@@ -40,7 +41,7 @@ NO_INDEX = (
 FIELDS = tuple(FoundSound.model_fields)
 
 
-def create_search_router(pipeline: Pipeline) -> APIRouter:
+def create_search_router() -> APIRouter:
     """The route for both methods, as one router."""
     router = APIRouter(redirect_slashes=False)
 
@@ -52,6 +53,7 @@ def create_search_router(pipeline: Pipeline) -> APIRouter:
         dependencies=[no_repeats(SearchQuery)],
     )
     async def search_words(request: Request, query: Annotated[SearchQuery, Query()]) -> Response:
+        pipeline = pipeline_of(request)
         index = index_of(pipeline)
         if query.words is None:
             raise HTTPException(422, "words: got none; wanted what is looked for, like ?words=rain")
@@ -70,16 +72,19 @@ def create_search_router(pipeline: Pipeline) -> APIRouter:
         openapi_extra={"requestBody": REQUEST_BODY},
     )
     async def search_sound(request: Request, query: Annotated[SearchQuery, Query()]) -> Response:
+        pipeline = pipeline_of(request)
         index = index_of(pipeline)
         result = refuse_silent(await pipeline.embed_files(request))
+        most = min(query.top, len(index))  # rows
+        check_answer_size(len(result.names), most * (1 + len(query.texts)), "a smaller top")
         phrases, unknown = await choose_phrases(pipeline, query)
         sounds = [each for each in result.outcomes if isinstance(each, EmbeddedUpload)]
         embeddings = [pool_like(index.per, each.rows, each.recording.levels_dbfs) for each in sounds]
         found = await search(pipeline, index, request, query, phrases, embeddings)
         of_sound = {id(each): fields for each, fields in zip(sounds, found, strict=True)}
-        return json_response(
+        return await json_response(
+            pipeline,
             result,
-            index.manifest.embedding_space,
             lambda recording: {**of_sound[id(recording)], "unknown_words": unknown},
         )
 

@@ -20,6 +20,7 @@ from serving.server import log
 from serving.server.admin_socket import AdminSocket, listen_to_owner
 from serving.server.api_keys import ApiKeys, warn_if_all_expired, warn_if_others_can_write
 from serving.server.app import create_app
+from serving.server.cors import check_origin
 from serving.server.decoders import choose_decoders
 from serving.server.grpc_server import GrpcServer, check_grpc_installed
 from serving.server.limits import Limits
@@ -88,8 +89,7 @@ def check_serve_options(options: ServeOptions) -> None:
     if options.log_level not in log.LEVELS:
         raise UsageError(f"--log-level: got {options.log_level}; wanted {', '.join(log.LEVELS)}")
     for origin in options.cors_origin:
-        if origin != "*" and not origin.startswith(("http://", "https://")):
-            raise UsageError(f"--cors-origin: got {origin}; wanted one like https://example.org, or *")
+        check_origin(origin)
     if options.otlp_endpoint is not None and not re.match("https?://.", options.otlp_endpoint):
         raise UsageError(f"--otlp-endpoint: got {options.otlp_endpoint}; wanted one like http://127.0.0.1:4318")
     if not re.fullmatch(r"(/[\w.~-]+)*", options.root_path, re.ASCII):
@@ -108,36 +108,42 @@ def run_server(options: ServeOptions) -> None:
         host, grpc_port = listener.getsockname()[0], options.grpc_port
         if grpc_port is not None:
             grpc_port = free_port(options.host, grpc_port)
-        # A backend's own threads inherit the priority of the thread that loads it.
-        with ThreadPoolExecutor(1, "load", lower_thread_priority) as thread:
-            embedder = thread.submit(load_embedder, options, options.bundle).result()
-        index = load_index(options, embedder)
-        log.set_up(options.log_level)
-        warn_of_open_access(options, host)
-        app = ReloadableApp(make_generation(options, keys, Pipeline(embedder, options.limits, None, tracing, index)))
-        pipeline = app.current.pipeline
+        app = ReloadableApp(first_generation(options, keys, tracing, host))
+        # No more of the first generation than all share: what is known here is never freed.
+        admission, metrics = app.current.pipeline.admission, app.current.pipeline.metrics
         reloader = Reloader(app, partial(next_generation, options), app.replace_from_thread)
         others: list[OtherServer] = []
         if grpc_port is not None:
             others.append(GrpcServer(app, options.limits, host, grpc_port))
         if admin is not None:
-            others.append(AdminSocket(admin, reloader, pipeline))
+            others.append(AdminSocket(admin, reloader, metrics, tracing))
 
         def start(loop: asyncio.AbstractEventLoop) -> None:
             app.loop = loop
-            announce(options, embedder, address_of(listener), grpc_port)
+            announce(options, app.current.pipeline.embedder, address_of(listener), grpc_port)
 
         def drain() -> None:
-            pipeline.admission.draining = True
+            admission.draining = True
 
         def log_refusal(status: int, message: str, request_id: str, client: str) -> None:
-            pipeline.metrics.requests.labels("none", str(status)).inc()
+            metrics.requests.labels("none", str(status)).inc()
             fields = {"status": status, "error": message, "request_id": request_id, "client": client}
             logger.info("refused", extra=fields)
 
         run_until_signal(app, listener, options.limits, log_refusal, start, drain, reloader.ask, others)
         app.current.pipeline.close()
         tracing.close()
+
+
+def first_generation(options: ServeOptions, keys: ApiKeys | None, tracing: Tracing, host: str) -> Generation:
+    """The generation from the start. host: the address to listen on. Errors as `load_embedder` and `load_index`."""
+    # A backend's own threads inherit the priority of the thread that loads it.
+    with ThreadPoolExecutor(1, "load", lower_thread_priority) as thread:
+        embedder = thread.submit(load_embedder, options, options.bundle).result()
+    index = load_index(options, embedder)
+    log.set_up(options.log_level)
+    warn_of_no_keys(options, host)
+    return make_generation(options, keys, Pipeline(embedder, options.limits, None, tracing, index))
 
 
 def announce(options: ServeOptions, embedder: Embedder, address: str, grpc_port: int | None) -> None:
@@ -163,8 +169,10 @@ def next_generation(options: ServeOptions, present: Generation, bundle: Path | N
 
 
 def make_generation(options: ServeOptions, keys: ApiKeys | None, pipeline: Pipeline) -> Generation:
-    """The application over a pipeline. Logs a warning if all keys have expired."""
+    """The application over a pipeline. Logs a warning if all keys have expired or others can write to their file."""
     warn_if_all_expired(keys)
+    if options.api_key_file:
+        warn_if_others_can_write(options.api_key_file)
     return Generation(create_app(pipeline, keys, options.cors_origin, options.root_path), pipeline, keys)
 
 
@@ -196,11 +204,9 @@ def load_index(options: ServeOptions, embedder: Embedder) -> "SearchIndex | None
     return index
 
 
-def warn_of_open_access(options: ServeOptions, host: str) -> None:
-    """Log a warning if people may get access who should not: no keys on a network, or a key file others can write."""
-    if options.api_key_file:
-        warn_if_others_can_write(options.api_key_file)
-    elif not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+def warn_of_no_keys(options: ServeOptions, host: str) -> None:
+    """Log a warning if the server listens on a network without keys. No reload changes that."""
+    if not options.api_key_file and not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
         logger.warning(
             "--host: everybody who reaches this machine can use the server; give --api-key-file", extra={"host": host}
         )

@@ -87,7 +87,8 @@ def check_inference(
     shape, datatype = _field(tensor, "shape", list), _field(tensor, "datatype", str)
     if datatype != DATATYPE:
         raise ProtocolError(f"{INPUT}: got datatype {datatype[:80]}; wanted {DATATYPE}")
-    if len(shape) != 2 or type(shape[0]) is not int or shape[1] != samples or not 1 <= shape[0] <= MAX_WINDOWS:
+    are_integers = all(type(each) is int for each in shape)  # to Python, 1.0 and true equal 1
+    if len(shape) != 2 or not are_integers or shape[1] != samples or not 1 <= shape[0] <= MAX_WINDOWS:
         got = str(shape)[:80]
         raise ProtocolError(f"{INPUT}: got shape {got}; wanted [windows, {samples}], with 1 to {MAX_WINDOWS} windows")
     windows = read_values(tensor, shape).reshape(-1, samples)

@@ -3,7 +3,7 @@
 import sys
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -66,6 +66,8 @@ class TextModel:
         self._known: dict[str, NDArray[np.float32]] = {}  # least recently used first
         self._known_bytes = 0
         self._lock = Lock()
+        # Not of a method: the cache would hold this object, which then is freed late.
+        self._look_up = partial(_is_known, glove, minilm)
         self._remembered_look_up = lru_cache(REMEMBERED_WORDS)(self._look_up)
 
     @classmethod
@@ -183,17 +185,16 @@ class TextModel:
     def _knows(self, word: str) -> bool:
         return self._remembered_look_up(word) if len(word) <= LONGEST_REMEMBERED else self._look_up(word)
 
-    def _look_up(self, word: str) -> bool:
-        return (self._glove is not None and self._glove.knows(word)) or (
-            self._minilm is not None and self._minilm.knows(word)
-        )
-
     def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Like `encode`, but without the cache, and for texts without a known word too: [n, size] float32."""
         vectors = join_vectors(texts, self._glove, self._minilm)
         if not np.isfinite(vectors).all():
             raise BundleError("the text model's vectors are not finite; export the bundle again")
         return vectors
+
+
+def _is_known(glove: Glove | None, minilm: MiniLm | None, word: str) -> bool:
+    return (glove is not None and glove.knows(word)) or (minilm is not None and minilm.knows(word))
 
 
 def encode_classes(

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import threading
 import time
 from typing import Any
@@ -18,7 +19,7 @@ from serving.server.app import create_app
 from serving.server.limits import Limits
 from serving.server.log_stream import LogStream
 from serving.server.pipeline import Pipeline
-from serving.server.serve_command import ServeOptions, check_serve_options, warn_of_open_access
+from serving.server.serve_command import ServeOptions, check_serve_options, warn_of_no_keys
 from tests.servers import refused, running
 
 BUNDLE = "demo/model-from-scratch"
@@ -97,28 +98,70 @@ def test_the_log_has_the_clients_address_also_behind_a_proxy_on_this_machine(tmp
 
 
 @pytest.mark.parametrize(
-    ("host", "mode", "words"),
+    ("host", "keys", "words"),
     [
         ("0.0.0.0", None, "--host: everybody who reaches this machine can use the server"),
         ("::", None, "--host: everybody who reaches this machine can use the server"),
-        ("0.0.0.0", 0o600, None),
+        ("0.0.0.0", "keys", None),
         ("127.0.0.1", None, None),
         ("::1", None, None),
-        ("127.0.0.1", 0o620, "--api-key-file: other users can write to it"),
-        ("127.0.0.1", 0o602, "--api-key-file: other users can write to it"),
-        ("127.0.0.1", 0o644, None),
     ],
 )
-def test_open_access_is_warned_of(tmp_path, caplog, host, mode, words):
-    keys = None
-    if mode is not None:
-        keys = tmp_path / "keys"
-        keys.write_text(f"{KEY}\n")
-        keys.chmod(mode)
-    warn_of_open_access(ServeOptions(BUNDLE, api_key_file=keys), host)
+def test_a_server_on_a_network_without_keys_is_warned_of(tmp_path, caplog, host, keys, words):
+    warn_of_no_keys(ServeOptions(BUNDLE, api_key_file=keys), host)
     warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) == (words is not None)
     assert words is None or warnings[0].startswith(words)
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602])
+def test_a_key_file_that_others_can_write_to_is_warned_of_at_the_start_and_at_each_reload(tmp_path, mode):
+    keys = tmp_path / "keys"
+    keys.write_text(f"{KEY}\n")
+    keys.chmod(0o644)
+
+    def warnings(log: list[dict[str, Any]]) -> int:
+        return sum(line["event"].startswith("--api-key-file: other users can write to it") for line in log)
+
+    with running(BUNDLE, tmp_path / "log", "--api-key-file", str(keys), "--backend", "onnxruntime") as server:
+        assert warnings(server.log()) == 0
+        keys.chmod(mode)
+        server.process.send_signal(signal.SIGHUP)
+        log = server.log_until(lambda log: any(line["event"] == "reloaded" for line in log))
+        assert warnings(log) == 1
+    with running(BUNDLE, tmp_path / "log", "--api-key-file", str(keys), "--backend", "onnxruntime") as server:
+        assert warnings(server.log()) == 1
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://example.org/",
+        "https://example.org/page",
+        "https://Example.org",
+        "https://example.org:443",
+        "http://example.org:80",
+        "https://example.org:",
+        "https://user@example.org",
+        "https://exämple.org",
+        "https://",
+        "HTTPS://example.org",
+        "null",
+    ],
+)
+def test_an_origin_that_no_browser_sends_is_refused(origin):
+    with pytest.raises(UsageError, match=r"^--cors-origin: got .* without a path or slash at the end"):
+        check_serve_options(ServeOptions(BUNDLE, cors_origin=("https://example.org", origin)))
+
+
+@pytest.mark.parametrize(
+    "origin", ["*", "https://a-b.example.org", "http://localhost:3000", "http://[::1]:8080", "http://127.0.0.1:443"]
+)
+def test_an_origin_as_browsers_send_it_is_allowed(embedder, origin):
+    check_serve_options(ServeOptions(BUNDLE, cors_origin=(origin,)))
+    client = TestClient(create_app(Pipeline(embedder, Limits()), cors_origins=[origin]))
+    answer = client.get("/healthz", headers={"origin": origin})
+    assert answer.headers["access-control-allow-origin"] == origin
 
 
 def test_the_log_stays_one_json_object_a_line_when_many_requests_write_at_once(tmp_path):

@@ -43,8 +43,8 @@ def embedder() -> Embedder:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("server") / "log"
-    flags = ["--grpc-port", "0", "--max-seconds", "60", "--max-held-mb", "12", "--request-timeout-s", "10"]
-    with running(BUNDLE, log, *flags) as server:
+    flags = "--grpc-port 0 --max-seconds 60 --max-upload-mb 12 --max-held-mb 12 --request-timeout-s 10"
+    with running(BUNDLE, log, *flags.split()) as server:
         yield server
 
 

@@ -20,7 +20,7 @@ import pytest
 from benchmarks.host import resident_mb
 from serving.__main__ import main
 from serving.audio import decode_audio
-from tests.servers import Server, running
+from tests.servers import Server, catches, running
 from tests.sounds import encoded, harmonics
 
 SOUND = encoded(harmonics(16_000))
@@ -116,13 +116,6 @@ def test_a_signal_while_it_starts_ends_it_with_0(bundle_folder, later_s):
             process.kill()
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
-
-
-def catches(pid: int, number: int) -> bool:
-    """Whether a process has a handler for this signal."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    mask = next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1]
-    return bool(int(mask, 16) >> (number - 1) & 1)
 
 
 def test_a_signal_under_load_loses_no_request(bundle_folder, tmp_path, embedder):
@@ -333,6 +326,9 @@ def test_a_port_in_use_ends_the_command_with_2_and_one_line(bundle_folder):
         ("good --max-batch 0", "--max-batch: got 0"),
         ("good --max-wait-ms -1", "--max-wait-ms: got -1"),
         ("good --request-timeout-s 0", "--request-timeout-s: got 0"),
+        ("good --max-held-mb 40", "--max-held-mb: got 40; wanted at least --max-upload-mb (50)"),
+        ("good --max-upload-mb 600", "--max-held-mb: got 500; wanted at least --max-upload-mb (600)"),
+        ("good --max-wait-ms 500 --request-timeout-s 0.5", "--max-wait-ms: got 500; wanted less than"),
         ("good --log-level loud", "--log-level: got loud"),
         ("good --cors-origin example.org", "--cors-origin: got example.org"),
         ("good --api-key-file absent", "--api-key-file: absent: cannot be read"),

@@ -14,11 +14,13 @@ from serving.embed import main as embed
 from serving.embedder import Embedder
 from serving.search.index_builder import build_index
 from serving.search.search_index import SearchIndex
+from serving.server import response_bodies
 from serving.server.app import create_app
 from serving.server.limits import Limits
 from serving.server.pipeline import Pipeline
 from tests.indexed_sounds import index_sounds, write_recording
 from tests.servers import client_of, refused, running
+from tests.sounds import encoded, harmonics
 
 
 def client_with_index(embedder: Embedder, index: SearchIndex) -> TestClient:
@@ -102,6 +104,17 @@ def test_a_silent_recording_of_a_list_does_not_stop_the_others(client, recording
 )
 def test_what_cannot_be_looked_for_is_422(client, query, words):
     assert words in refused(client.get(f"/v1/search?{query}"), 422)
+
+
+def test_more_scores_than_one_answer_may_have_are_refused_with_the_way_out(client, monkeypatch):
+    monkeypatch.setattr(response_bodies, "MAX_SCORES", 12)
+    files = 3 * [("files", ("a.wav", encoded(harmonics(16_000, 0.1))))]
+    assert client.post("/v1/search?top=2&words=tone", files=files).status_code == 200
+    answer = client.post("/v1/search?top=3&words=tone", files=files)
+    assert refused(answer, 422) == (
+        "got 3 files with 6 scores each; wanted at most 12 scores in one answer; send fewer files at a time, or a "
+        "smaller top"
+    )
 
 
 @pytest.mark.parametrize(
