@@ -26,6 +26,7 @@ from export.web.packing import SUFFIX
 from export.web.page_build import WEB, build_page
 from export.web.site_files import RUNTIMES, write_site_files
 from serving import headless_chromium
+from serving.audio.resampling import resample
 from serving.bundle import open_bundle
 from serving.bundle_files import TEXT_CONFIG
 from serving.embedder import Embedder
@@ -157,9 +158,11 @@ def test_the_page_ranks_a_file_as_python_ranks_it(site, chromium, tmp_path):
     loud = np.concatenate([wave, wave[::-1]])
     soundfile.write(tmp_path / "stereo.wav", np.stack([loud, 0.5 * loud], axis=1), rate_hz)
     soundfile.write(tmp_path / "paused.wav", np.concatenate([wave, np.zeros(20 * rate_hz)]), rate_hz)
+    hydrophone = resample(wave, rate_hz, 2_000)  # a browser decodes at no rate below 3 kHz
+    soundfile.write(tmp_path / "hydrophone.wav", hydrophone, 2_000, subtype="FLOAT")
     embedder = Embedder.load(FROM_SCRATCH, "onnxruntime", precision="int8")
     with serve_folder(site) as server, visit(chromium, server.address) as page:
-        for path in (HELICOPTER, tmp_path / "stereo.wav", tmp_path / "paused.wav"):
+        for path in (HELICOPTER, *(tmp_path / f"{name}.wav" for name in ("stereo", "paused", "hydrophone"))):
             wanted = embedder.classify(*soundfile.read(path, dtype="float32"))
             code = "([content, labels]) => window.unheard.rank(content, labels)"
             got = page.evaluate(code, [base64.b64encode(path.read_bytes()).decode(), ""])
