@@ -18,13 +18,13 @@ import pytest
 import soundfile
 from onnx import numpy_helper
 
-from demo.bundle_choice import FROM_SCRATCH
+from demo.bundle_choice import FROM_SCRATCH, SHIPPED
 from export.web import page_build
 from export.web.__main__ import EXAMPLES, main
 from export.web.browser import open_site
 from export.web.packing import SUFFIX
 from export.web.page_build import WEB, build_page
-from export.web.site_files import RUNTIMES, write_site_files
+from export.web.site_files import RUNTIMES, first_bytes, write_site_files
 from serving import headless_chromium
 from serving.audio.resampling import resample
 from serving.bundle import open_bundle
@@ -224,6 +224,21 @@ def test_a_sound_is_recorded_and_named(site, chromium):
 
 
 @pytest.mark.browser
+def test_the_bytes_before_the_first_name_are_those_that_a_visitor_loads(site, chromium):
+    context = chromium.new_context(service_workers="block")
+    page = context.new_page()
+    with serve_folder(site) as server:
+        page.goto(server.address)
+        page.wait_for_function("() => window.unheard")
+        page.evaluate("() => window.unheard.ready()")
+        page.set_input_files("#sound input[type=file]", HELICOPTER)
+        page.wait_for_selector("#ranking .bars li")
+        later = [size for path, size in server.sent if "frontend" in path]  # for the picture
+        assert sum(size for _, size in server.sent) - sum(later) == first_bytes(site)
+    context.close()
+
+
+@pytest.mark.browser
 def test_after_the_first_visit_it_works_without_a_network_and_in_threads(site, chromium):
     context = chromium.new_context()
     page = context.new_page()
@@ -298,6 +313,20 @@ def test_without_a_browser_the_site_claims_nothing(tmp_path, capsys, monkeypatch
     assert (tmp_path / "site" / "index.html").is_file()
 
 
+@pytest.mark.usefixtures("built_page")
+def test_a_browser_that_does_not_start_is_told_and_a_site_is_written(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = tmp_path / "chromium"
+    program.write_text("#!/bin/sh\necho 'error while loading shared libraries: libnss3.so' >&2\nexit 127\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(headless_chromium, "find_chromium", lambda: str(program))
+    assert export(str(FROM_SCRATCH), "--out", str(tmp_path / "site")) == 0
+    captured = capsys.readouterr()
+    assert f"{program} does not start (" in json.loads(captured.out.splitlines()[-1])["not_compared"]
+    assert "Traceback" not in captured.err
+    assert (tmp_path / "site" / "index.html").is_file()
+
+
 def test_without_nodejs_an_unbuilt_page_is_one_line(tmp_path, capsys, monkeypatch):
     for name in ("package.json", "package-lock.json"):
         shutil.copy(WEB / name, tmp_path / name)
@@ -331,24 +360,75 @@ def test_a_change_in_one_of_two_sources_with_the_same_name_builds_the_page_again
     assert built == ["ci", "run", "run"]
 
 
-def test_an_example_with_any_name_has_an_address_that_means_itself(tmp_path):
-    page, examples = tmp_path / "page", tmp_path / "examples"
+@pytest.fixture
+def empty_page(tmp_path) -> Path:
+    """The files of a built page, without content."""
+    page = tmp_path / "page"
     (page / "runtime").mkdir(parents=True)
     for name in ("service-worker.js", "licences.txt", *(f"runtime/{stem}.mjs" for stem in RUNTIMES.values())):
         (page / name).write_text("")
     for stem in RUNTIMES.values():
         (page / "runtime" / f"{stem}.wasm{SUFFIX}").write_bytes(b"")
-    examples.mkdir()
-    for i, name in enumerate(("a#1.wav", "50%.wav", "a b?.wav")):
-        soundfile.write(examples / name, np.full(800, 0.1 * i), RATE_HZ)
+    return page
+
+
+def small_examples(folder: Path, *names: str) -> Path:
+    folder.mkdir()
+    for i, name in enumerate(names):
+        soundfile.write(folder / name, np.full(800, 0.1 * i), RATE_HZ)
+    return folder
+
+
+def test_an_example_with_any_name_has_an_address_that_means_itself(tmp_path, empty_page):
+    examples = small_examples(tmp_path / "examples", "a#1.wav", "50%.wav", "a b?.wav")
     (tmp_path / "site").mkdir()
-    write_site_files(tmp_path / "site", page, open_bundle(FROM_SCRATCH), "fp32", False, examples)
+    write_site_files(tmp_path / "site", empty_page, open_bundle(FROM_SCRATCH), "fp32", False, examples)
     listed = json.loads((tmp_path / "site" / "site.json").read_text())["examples"]
     assert {each["name"] for each in listed} == {"a#1", "50%", "a b?"}
     for each in listed:
         assert quote(each["url"]) == each["url"]
         assert (tmp_path / "site" / each["url"]).is_file()
         assert f'"{each["url"]}"' in (tmp_path / "site" / "service-worker.js").read_text()
+
+
+@pytest.mark.parametrize("content", ["{broken", "[" * 100_000, '{"rain": "rain"}', '{"rain": [1]}', "[]", b"\xff"])
+def test_labels_of_examples_that_cannot_be_used_are_one_line(tmp_path, empty_page, content):
+    examples = small_examples(tmp_path / "examples", "rain.wav")
+    (examples / "labels.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    (tmp_path / "site").mkdir()
+    with pytest.raises(UsageError, match=r"labels\.json: .*wanted a JSON object of lists of texts"):
+        write_site_files(tmp_path / "site", empty_page, open_bundle(FROM_SCRATCH), "fp32", False, examples)
+
+
+def test_a_site_names_the_licences_of_everything_that_is_in_it(tmp_path, empty_page):
+    def licences(bundle: Path, text_model: bool) -> str:
+        folder = tmp_path / f"{bundle.name}-{text_model}"
+        folder.mkdir()
+        write_site_files(folder, empty_page, open_bundle(bundle), "fp32", text_model, None)
+        return (folder / "licences.txt").read_text()
+
+    copy = copy_bundle(FROM_SCRATCH, tmp_path / "with_text", models=["fp32"])
+    write_small_glove(copy / "text" / "glove.npz", ["rain"])
+    for name in ("minilm.onnx", "tokenizer.json"):
+        (copy / "text" / name).write_text("")
+    write_manifest(copy, open_bundle_unchecked(copy))
+    shipped = licences(SHIPPED, False)
+    assert "YAMNet" in shipped
+    assert "GloVe" not in shipped
+    text = licences(copy, True)
+    assert "all-MiniLM-L6-v2" in text
+    assert "GloVe 6B 50d" in text
+    assert "YAMNet" not in text
+    worker = (tmp_path / "with_text-True" / "service-worker.js").read_text()
+    record = json.loads(worker.split(" = ")[1].split(";\n")[0])
+    assert {
+        Path(name).name.split("-")[1].split(".")[0] for name in record["on_demand"] if name.startswith("text/")
+    } == {
+        "glove",
+        "minilm",
+        "tokenizer",
+    }
+    assert not [name for name in record["files"] if name.startswith("text/")]
 
 
 @pytest.mark.usefixtures("built_page")
@@ -419,3 +499,29 @@ def test_typed_labels_get_pythons_vectors(built_page, chromium, tmp_path, monkey
         page.set_input_files("#sound input[type=file]", HELICOPTER)
         page.wait_for_selector("#ranking .typed")
         assert len(bars(page)) == 3
+    assert_typed_labels_work_offline(tmp_path / "site", chromium)
+
+
+def assert_typed_labels_work_offline(site: Path, chromium) -> None:
+    """A visitor who typed no label has not loaded the text model; one who typed one has kept it."""
+    keys = "(await (await caches.open((await caches.keys())[0])).keys())"
+    texts = f"async () => {keys}.filter(each => each.url.includes('/text/')).length"
+    context = chromium.new_context()
+    page = context.new_page()
+    with serve_folder(site) as server:
+        page.goto(server.address)
+        page.wait_for_function("() => window.unheard")
+        page.evaluate("() => navigator.serviceWorker.ready")
+        assert page.evaluate(texts) == 0
+        assert not [path for path, _ in server.sent if "/text/" in path]
+        page.locator("#labels-name textarea").fill("rotor blades\nhelicopter")
+        page.set_input_files("#sound input[type=file]", HELICOPTER)
+        page.wait_for_selector("#ranking .typed")
+        while page.evaluate(texts) < 3:
+            page.wait_for_timeout(100)
+    page.reload()  # the server has ended
+    page.wait_for_function("() => window.unheard")
+    page.locator("#labels-name textarea").fill("rotor blades\nhelicopter")
+    page.set_input_files("#sound input[type=file]", HELICOPTER)
+    page.wait_for_selector("#ranking .typed")
+    context.close()
