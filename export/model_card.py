@@ -92,8 +92,8 @@ It is ranked and compared by the mean of those windows that are not silent (peak
 ## Parity
 
 Compared with {judge.reference.name}, on {judge.samples.n_probes} probes (silence, tones, noise, square waves, single
-samples) and {recordings}, in batches of {batches}. The table shows the batch size
-with the smallest cosine. Embeddings have a mean length of 1 on the training clips. {_describe_excused(results)}.
+samples) and {recordings}, in batches of {batches}. The table shows the worst
+batch size, by its cosine, and the largest difference of all. Embeddings have a mean length of 1 on the training clips. {_describe_excused(results)}.
 Ranking: share of recordings with the same best-ranked class. Neighbours: share of their five nearest neighbours that
 are the same. Accuracy: of the training head.
 
