@@ -28,13 +28,14 @@ from export.precision import Quantised
 from export.precision_flag import parse_precisions
 from export.text_model_writer import name_text_model, refuse_other_encoder, with_text_mean, write_text_model
 from export.trained_run import TrainedRun
+from serving.bundle import open_bundle
 from serving.bundle_files import ATTRIBUTION, MANIFEST, MODEL_CARD, PARITY, PRECISIONS, PROBES, ZEROSHOT
 from serving.command_line import console, run_command, say
-from serving.errors import DataError
+from serving.errors import BundleError, DataError
 from serving.manifest import Manifest, write_manifest
 from serving.new_folder import new_folder
 from serving.text_model.text_source import ENCODERS
-from serving.zeroshot_file import write_zeroshot
+from serving.zeroshot_file import parse_zeroshot, write_zeroshot
 from training.data.clips import LabelledClip
 from training.data.splits import ClipSplit
 from training.networks import EMBEDDING_SIZE
@@ -97,6 +98,7 @@ def export(options: Options) -> dict[str, Any]:
         }
         (folder / MODEL_CARD).write_text(model_card(manifest, sizes, judge, results))
         write_manifest(folder, manifest)
+        _refuse_unopenable(folder, options.out)
     _print_tables(judge, results, sizes, writer.nodes)
     say(f"next: python -m demo {options.out}    (in the browser)")
     say(f"      python -m serving {options.out}    (over HTTP)")
@@ -212,6 +214,19 @@ def _make_manifest(run: TrainedRun, model_input: str, precisions: list[str], qua
         git_commit=_git_commit(),
         embedding_space=run.embedding_space,
     )
+
+
+def _refuse_unopenable(folder: Path, out: Path) -> None:
+    """Open the new bundle as serving does. BundleError: it would not open."""
+    try:
+        bundle = open_bundle(folder)
+        for name in bundle.manifest.files:
+            if name.endswith(".onnx"):
+                bundle.read_graph(name)
+        parse_zeroshot(bundle.read(ZEROSHOT), ZEROSHOT, bundle.manifest.embedding_size)
+    except BundleError as error:
+        reason = str(error).replace(str(folder), str(out)).partition("; export the bundle again")[0]
+        raise BundleError(f"serving would refuse the bundle ({reason}); nothing was written") from error
 
 
 def _git_commit() -> str:
