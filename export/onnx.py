@@ -138,7 +138,8 @@ def _write_models(
         say(f"{precision}: writing the file and comparing it with PyTorch row by row")
         match precision:
             case "fp16":
-                writer.write_fp16()
+                samples = judge.samples
+                writer.write_fp16(samples.names, samples.windows, samples.n_probes)
             case "int8":
                 assert clips is not None
                 quantised = writer.write_int8(*_int8_windows(writer.run, clips))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, numpy_helper
+from safetensors.numpy import load_file, save_file
 
 from demo.bundle_choice import FROM_SCRATCH
 from export.dft_factors import factor_basis
@@ -182,6 +184,22 @@ def test_a_bundle_that_serving_would_refuse_is_not_written(run_folder, tmp_path,
     assert "'Relu'" in line
     assert line.endswith("; nothing was written")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_hidden_numbers_that_fp16_does_not_hold_are_refused_and_their_layer_is_named(run_folder, tmp_path, capsys):
+    """A layer times 2^20, and the next layer's weights divided by it: the embeddings are the same in FP32."""
+    run = Path(shutil.copytree(run_folder, tmp_path / "run"))
+    weights = load_file(run / "weights.safetensors")
+    for name in ("weight", "bias"):
+        weights[f"features.0.2.{name}"] *= 2**20
+    weights["features.1.1.weight"] /= 2**20
+    save_file(weights, run / "weights.safetensors")
+    arguments = [str(run), "--out", str(tmp_path / "out"), "--no-text-model", "--precision"]
+    assert main([*arguments, "fp32,fp16"]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: --precision fp16: features.0")
+    assert "wanted at most 32752" in line
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_log_mel_bundle_takes_what_its_front_end_gives(log_mel_bundle, precise_bundle):
