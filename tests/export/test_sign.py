@@ -63,7 +63,8 @@ def test_a_key_that_does_not_fit_on_the_disk_is_told_by_its_name_and_leaves_noth
     folder.mkdir()
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20)); from export.sign import main; sys.exit(main(sys.argv[1:]))"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20)); "
+        "from export.sign import main; sys.exit(main(sys.argv[1:]))"
     )
     for arguments, told in (
         (
