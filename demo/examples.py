@@ -1,16 +1,15 @@
 """Choose the example recordings of the page, and the labels that fit each of them."""
 
 import csv
-import json
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from serving.audio.file_names import SUFFIXES, is_hidden, sound_files
 from serving.errors import UsageError
+from serving.example_labels import read_example_labels
 
 MAX_EXAMPLES = 12
 EXAMPLE_SOUNDS = Path(__file__).parent / "example_sounds"  # synthesised, see its README
-LABELS_FILE = "labels.json"  # in a folder of examples: file name without its suffix -> labels
 
 Item = TypeVar("Item")
 
@@ -32,8 +31,8 @@ def pick_examples(folder: Path) -> list[Example]:
 
     From a folder of class folders or a data set in ESC-50's layout: one recording of each class, named after the class,
     with the chosen classes as labels. From any other folder: files spread evenly over the folder, named after the file,
-    with the labels of LABELS_FILE.
-    errors   UsageError: the folder does not exist or contains no recordings, or its LABELS_FILE cannot be used
+    with the labels of its labels.json.
+    errors   UsageError: the folder does not exist or contains no recordings, or its labels.json cannot be used
     """
     if not folder.is_dir():
         raise UsageError(f"--examples: {folder}: no such folder; give a folder with recordings")
@@ -52,24 +51,8 @@ def _pick(folder: Path) -> list[Example]:
     files = list(classes.values()) or sound_files(folder, deep=False)
     if not files:
         raise UsageError(f"--examples: {folder}: has no {', '.join(SUFFIXES)} file; give a folder with recordings")
-    fitting = _labels_of(folder)
+    fitting = read_example_labels(folder)
     return [Example(path, path.stem.replace("_", " "), fitting.get(path.stem, ())) for path in _spread(files)]
-
-
-def _labels_of(folder: Path) -> dict[str, tuple[str, ...]]:
-    """The content of the folder's LABELS_FILE; {} if there is none."""
-    path = folder / LABELS_FILE
-    if not path.is_file():
-        return {}
-    wanted = 'wanted a JSON object of lists of texts: {"bark": ["dog", "cat"]}'
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UsageError(f"--examples: {path}: is no JSON ({error}); {wanted}") from error
-    lists = list(stored.values()) if isinstance(stored, dict) else [None]
-    if not all(isinstance(labels, list) and all(isinstance(label, str) for label in labels) for labels in lists):
-        raise UsageError(f"--examples: {path}: {wanted}")
-    return {stem: tuple(labels) for stem, labels in stored.items()}
 
 
 def _class_folders(folder: Path) -> dict[str, Path]:

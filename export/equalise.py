@@ -18,8 +18,6 @@ from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader
 from onnxruntime.quantization.calibrate import create_calibrator
 
-from export.graph import save_graph
-
 BATCH = 8
 STRENGTH = 0.5  # exponent of the factors: 0 leaves the ranges unchanged, 1 makes them equal
 SMALLEST = 0.02  # least range of a channel, as a share of the largest: other sounds may excite a channel more
@@ -47,7 +45,7 @@ def measure_ranges(
     names = [node.input[0] for node in layers]
     measured: list[Ranges] = []
     with tempfile.TemporaryDirectory() as folder:
-        save_graph(model, Path(folder) / "model.onnx")
+        onnx.save_model(model, Path(folder) / "model.onnx")
         calibrator = create_calibrator(
             Path(folder) / "model.onnx",
             sorted({node.op_type for node in layers}),

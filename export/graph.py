@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from serving.errors import UsageError
 from training.log_mel_module import LogMel
 from training.networks import Network
 
 OPSET = 20  # supported by ONNX Runtime 1.17+ and TensorRT 10+; no newer operator is used
-# A Protobuf message is limited to 2 GiB. Weights larger than this are stored in a separate file, NAME.onnx.data.
-EXTERNAL_BYTES = 2**31 - 2**24
+# A Protobuf message is limited to 2 GiB, and a bundle's files keep their weights inside (serving.onnx_check).
+MOST_BYTES = 2**31 - 2**24
 FRONT_END = "log_mel."  # name prefix of the front end's constants in the graph of a WaveformEmbedder
 
 
@@ -90,22 +91,22 @@ def export_graph(module: nn.Module, source: tuple[str, tuple[int, ...]], output:
     return model
 
 
-def write_graph(model: onnx.ModelProto, path: Path, facts: dict[str, str], external_bytes: int = EXTERNAL_BYTES) -> int:
+def write_graph(model: onnx.ModelProto, path: Path, facts: dict[str, str]) -> int:
     """Write a model with inferred shapes, and check the file.
 
     facts    the model's metadata
     returns  number of nodes
+    errors   UsageError: its weights are too large for a file
     """
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, facts)
-    save_graph(model, path, external_bytes)
-    # By path: to check a model in memory, onnx serialises it, which fails above 2 GiB.
+    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    if size > MOST_BYTES:
+        raise UsageError(
+            f"{path.name}: has {size} bytes of weights; wanted at most {MOST_BYTES}: export a smaller network"
+        )
+    onnx.save_model(model, path)
+    # By path: onnx would serialise a model in memory a second time.
     onnx.shape_inference.infer_shapes_path(path, check_type=True, strict_mode=True, data_prop=True)
     onnx.checker.check_model(path, full_check=True)
     return len(model.graph.node)
-
-
-def save_graph(model: onnx.ModelProto, path: Path, external_bytes: int = EXTERNAL_BYTES) -> None:
-    """Write a model. Weights larger than external_bytes go to path.name + ".data" and are removed from `model`."""
-    external = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > external_bytes
-    onnx.save_model(model, path, save_as_external_data=external, location=f"{path.name}.data", size_threshold=1024)

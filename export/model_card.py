@@ -64,6 +64,8 @@ def model_card(manifest: Manifest, sizes: dict[str, int], judge: Judge, results:
     if ATTRIBUTION in sizes:
         license += f"; their authors: [{ATTRIBUTION}]({ATTRIBUTION})"
     recordings = f"{len(judge.samples.recordings)} recordings{' of the training data' if judge.trained_on else ''}"
+    if judge.on_choosers:
+        recordings += " (too few for others to choose the layers of the INT8 model: some of these did)"
     batches = ", ".join(map(str, BATCHES))
     return f"""# {manifest.network} on {manifest.dataset}
 
@@ -92,8 +94,9 @@ It is ranked and compared by the mean of those windows that are not silent (peak
 ## Parity
 
 Compared with {judge.reference.name}, on {judge.samples.n_probes} probes (silence, tones, noise, square waves, single
-samples) and {recordings}, in batches of {batches}. The table shows the batch size
-with the smallest cosine. Embeddings have a mean length of 1 on the training clips. {_describe_excused(results)}.
+samples) and {recordings}, in batches of {batches}. The table shows the worst
+batch size, by its cosine, and the largest difference of all. Embeddings have a mean length of 1 on the training clips.
+{_describe_excused(results)}.
 Ranking: share of recordings with the same best-ranked class. Neighbours: share of their five nearest neighbours that
 are the same. Accuracy: of the training head.
 

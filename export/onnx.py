@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from export.graph import OPSET
+from export.int8_clips import int8_clips
 from export.model_card import model_card
 from export.onnx_writer import OnnxWriter
 from export.parity.judge import BATCHES, Judge, Model, ParityError, ParityResult
@@ -28,20 +29,21 @@ from export.precision import Quantised
 from export.precision_flag import parse_precisions
 from export.text_model_writer import name_text_model, refuse_other_encoder, with_text_mean, write_text_model
 from export.trained_run import TrainedRun
+from serving.bundle import open_bundle
 from serving.bundle_files import ATTRIBUTION, MANIFEST, MODEL_CARD, PARITY, PRECISIONS, PROBES, ZEROSHOT
 from serving.command_line import console, run_command, say
-from serving.errors import DataError
+from serving.errors import BundleError, DataError
 from serving.manifest import Manifest, write_manifest
 from serving.new_folder import new_folder
 from serving.text_model.text_source import ENCODERS
-from serving.zeroshot_file import write_zeroshot
+from serving.zeroshot_file import parse_zeroshot, write_zeroshot
 from training.data.clips import LabelledClip
 from training.data.splits import ClipSplit
 from training.networks import EMBEDDING_SIZE
 
 MAX_HELD_OUT = 400  # held-out clips that are compared: as many as a fold of ESC-50 has
-MAX_CLIPS = 64  # spread over all classes: training clips for INT8 calibration, and clips of either part to check INT8
-MAX_WINDOWS = 128  # of these clips, for calibration and for the check
+MAX_TRAINED_ON = 64  # training clips that are compared, if none is held out
+MAX_WINDOWS = 128  # of the clips that calibrate INT8, and of those that choose its layers
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ def export(options: Options) -> dict[str, Any]:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns about every optional package
     with new_folder(options.out, options.overwrite, MANIFEST) as folder:
         writer = OnnxWriter(run, options.input.replace("-", "_"), folder)
-        judge = run.judge(clips, MAX_HELD_OUT if clips and clips.held_out else MAX_CLIPS)
+        most = MAX_HELD_OUT if clips and clips.held_out else MAX_TRAINED_ON
+        judge = run.judge(clips, most, with_int8="int8" in precisions)
         say(f"exporting {run.config.network.name}, opset {OPSET}")
         results, quantised = _write_models(writer, judge, precisions, clips)
         record = parity_record(judge, results)
@@ -97,6 +100,7 @@ def export(options: Options) -> dict[str, Any]:
         }
         (folder / MODEL_CARD).write_text(model_card(manifest, sizes, judge, results))
         write_manifest(folder, manifest)
+        _refuse_unopenable(folder, options.out)
     _print_tables(judge, results, sizes, writer.nodes)
     say(f"next: python -m demo {options.out}    (in the browser)")
     say(f"      python -m serving {options.out}    (over HTTP)")
@@ -136,26 +140,17 @@ def _write_models(
         say(f"{precision}: writing the file and comparing it with PyTorch row by row")
         match precision:
             case "fp16":
-                writer.write_fp16()
+                samples = judge.samples
+                writer.write_fp16(samples.names, samples.windows, samples.n_probes)
             case "int8":
                 assert clips is not None
-                quantised = writer.write_int8(*_int8_windows(writer.run, clips))
+                used = int8_clips(clips)
+                parts = (_spread_windows(writer.run, part) for part in (used.calibration, used.choosing))
+                quantised = writer.write_int8(*parts)
             case _:
                 writer.write_fp32()
         results += _check_parity(judge, writer.runtime(precision), precision)
     return results, quantised
-
-
-def _int8_windows(run: TrainedRun, clips: ClipSplit) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Windows [n, samples] of training clips for the calibration, and of other clips for the check of the layers.
-
-    The check includes validation clips, because quantisation changes the embeddings of training clips less. It
-    includes no test clip.
-    """
-    train, validation = (sorted(part, key=lambda clip: clip.label) for part in (clips.train, clips.validation))
-    chosen = spread(train, 2 * MAX_CLIPS)
-    others = (chosen[1::2] or chosen) + spread(validation, MAX_CLIPS)
-    return _spread_windows(run, chosen[::2]), _spread_windows(run, others)
 
 
 def _spread_windows(run: TrainedRun, clips: Sequence[LabelledClip]) -> NDArray[np.float32]:
@@ -212,6 +207,19 @@ def _make_manifest(run: TrainedRun, model_input: str, precisions: list[str], qua
         git_commit=_git_commit(),
         embedding_space=run.embedding_space,
     )
+
+
+def _refuse_unopenable(folder: Path, out: Path) -> None:
+    """Open the new bundle as serving does. BundleError: it would not open."""
+    try:
+        bundle = open_bundle(folder)
+        for name in bundle.manifest.files:
+            if name.endswith(".onnx"):
+                bundle.read_graph(name)
+        parse_zeroshot(bundle.read(ZEROSHOT), ZEROSHOT, bundle.manifest.embedding_size)
+    except BundleError as error:
+        reason = str(error).replace(str(folder), str(out)).partition("; export the bundle again")[0]
+        raise BundleError(f"serving would refuse the bundle ({reason}); nothing was written") from error
 
 
 def _git_commit() -> str:

@@ -1,5 +1,6 @@
 """Write the ONNX files of a bundle: the front end, and the embedder in each precision."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from export.dft_factors import factor_basis
 from export.graph import OPSET, LogMelEmbedder, export_graph, fold_batch_norm, write_graph
+from export.half_range import refuse_overflow
 from export.precision import Quantised, half_precision, quantise
 from export.trained_run import TrainedRun
 from serving.backends.onnxruntime import OnnxRuntime
@@ -47,8 +49,12 @@ class OnnxWriter:
         """Write the trained network in FP32."""
         self._write(export_graph(self._embedder, self._embedder_input, "embedding"), PRECISIONS["fp32"], "fp32")
 
-    def write_fp16(self) -> None:
-        """Write the network in FP16. Its front end and its output are FP32."""
+    def write_fp16(self, names: Sequence[str], windows: NDArray[np.float32], n_probes: int) -> None:
+        """Write the network in FP16. Its front end and its output are FP32.
+
+        names, windows, n_probes   on which its numbers are measured; UsageError: FP16 does not hold one
+        """
+        refuse_overflow(self._embedder, self._log_mel, names, windows, n_probes)
         half = half_precision(self._embedder)
         self._write(export_graph(half, self._embedder_input, "embedding"), PRECISIONS["fp16"], "fp16")
 

@@ -32,7 +32,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from torch import Tensor, nn
 
 from export.equalise import BATCH, Limits, Ranges, equalise, measure_ranges
-from export.graph import FRONT_END, Embedder, save_graph
+from export.graph import FRONT_END, Embedder
 from export.parity.comparison import BOUNDS
 from export.parity.judge import run_in_batches
 from serving.backends.onnxruntime import OnnxRuntime
@@ -197,7 +197,7 @@ def _union(limits: Limits, others: Limits) -> Limits:
 
 def _run_model(model: onnx.ModelProto, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
     with tempfile.TemporaryDirectory() as folder:
-        save_graph(model, Path(folder) / "trial.onnx")
+        onnx.save_model(model, Path(folder) / "trial.onnx")
         return run_in_batches(OnnxRuntime(Path(folder) / "trial.onnx", usable_cores(), ["cpu"]), inputs, BATCH)
 
 

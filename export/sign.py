@@ -51,7 +51,10 @@ def sign(options: Options) -> dict[str, Any]:
     signature = base64.b64encode(key.sign(signed_bytes(manifest))).decode()
     envelope = {"payloadType": PAYLOAD_TYPE, "signatures": [{"keyid": name, "sig": signature}]}
     path = bundle.folder / SIGNATURE
-    write_atomically(path, lambda temporary: temporary.write_text(json.dumps(envelope, indent=1) + "\n"))
+    try:
+        write_atomically(path, lambda temporary: temporary.write_text(json.dumps(envelope, indent=1) + "\n"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror}); correct the folder's permissions") from error
     return {"signature": str(path), "key": name}
 
 
@@ -71,15 +74,30 @@ def make_key(path: Path) -> dict[str, Any]:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    _write_new(path, secret, 0o600)
     try:
-        for file, content, mode in ((path, secret, 0o600), (public_path, public, 0o644)):
-            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as opened:
-                opened.write(content)
-    except OSError as error:
-        raise UsageError(
-            f"--new-key: {error.filename}: cannot be written ({error.strerror}); give another name"
-        ) from error
+        _write_new(public_path, public, 0o644)
+    except BaseException:
+        path.unlink()  # this call wrote it; a private key without its public one would be in the way
+        raise
     return {"private_key": str(path), "public_key": str(public_path), "key": key_id(key.public_key())}
+
+
+def _write_new(path: Path, content: bytes, mode: int) -> None:
+    """Write a new file whole or not at all. UsageError: it exists, or cannot be written."""
+    made = False
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as opened:
+            made = True
+            opened.write(content)
+            opened.flush()
+            os.fsync(opened.fileno())
+    except BaseException as error:
+        if made:
+            path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise UsageError(f"--new-key: {path}: cannot be written ({error.strerror}); give another name") from error
+        raise
 
 
 def read_private_key(path: Path) -> "Ed25519PrivateKey":

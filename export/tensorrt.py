@@ -14,9 +14,9 @@ from typing import Annotated, Any
 import tyro
 from rich.table import Table
 
+from export.bundle_update import put_files
 from export.engine import DEFAULT_LEVEL, HIGHEST_LEVEL, Target, build_engine, known_capabilities
 from export.precision_flag import parse_precisions
-from serving.atomic_write import move_atomically
 from serving.backends.cuda_api import find_gpu
 from serving.backends.engine_profiles import parse_profiles
 from serving.backends.engine_sidecar import Sidecar, engine_name, sidecar_path
@@ -26,7 +26,6 @@ from serving.bundle_files import ENGINES
 from serving.command_line import console, run_command
 from serving.errors import CudaError, UsageError
 from serving.extras import pip_install
-from serving.manifest import write_manifest
 from serving.trust_option import Trusted
 
 
@@ -67,9 +66,8 @@ def build_engines(options: Options) -> dict[str, Any]:
         precision: folder / engine_name(target.flavour, target.version, target.compute_capability, precision)
         for precision in precisions
     }
-    listed = set(bundle.manifest.files)
     for path in paths.values():
-        if f"{ENGINES}/{path.name}" in listed and not options.overwrite:
+        if f"{ENGINES}/{path.name}" in bundle.manifest.files and not options.overwrite:
             raise UsageError(f"{path}: exists already; give --overwrite to build it again")
     built = []
     try:
@@ -78,13 +76,8 @@ def build_engines(options: Options) -> dict[str, Any]:
             with TemporaryDirectory(prefix=".new-", dir=folder) as place:
                 new = Path(place) / path.name
                 built.append(build_engine(target, bundle, precision, sources[precision], new))
-                names = {f"{ENGINES}/{file.name}" for file in (path, sidecar_path(path))}
-                # The manifest never lists a file that is being replaced, so the bundle can be opened at any moment.
-                write_manifest(bundle.folder, bundle.manifest, listed - names)
-                move_atomically(sidecar_path(new), sidecar_path(path))
-                move_atomically(new, path)
-            listed |= names
-            write_manifest(bundle.folder, bundle.manifest, listed)
+                files = {f"{ENGINES}/{file.name}": file for file in (sidecar_path(new), new)}
+                put_files(bundle, files, options.overwrite)
     except OSError as error:
         raise UsageError(
             f"{error.filename or folder}: cannot be read or written ({error.strerror or error}); check its permissions"

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from export.graph import WaveformEmbedder
+from export.int8_clips import without_choosers
 from export.parity.judge import Judge, Reference
 from export.parity.samples import Samples, collect_samples, spread
 from serving.audio import Window
@@ -100,14 +101,19 @@ class TrainedRun:
         """Print a warning that parity is checked on the probes only."""
         say(f"warning: {self.config.data_dir} does not exist, so parity is checked on probes only; give --data-dir")
 
-    def judge(self, clips: ClipSplit | None, most: int) -> Judge:
+    def judge(self, clips: ClipSplit | None, most: int, with_int8: bool) -> Judge:
         """A judge that compares runtimes with this network in PyTorch, on the probes and at most `most` clips.
 
-        clips   those that are held out are compared; without any, training clips. None: no clips
+        clips      those that are held out are compared; without any, training clips. None: no clips
+        with_int8  an INT8 model is compared too: not on clips that chose its layers, if others are left
         """
+        apart = without_choosers(clips) if clips and with_int8 else clips
+        on_choosers = clips is not None and apart is None
+        clips = apart or clips
         chosen = spread(clips.held_out or clips.train, most) if clips else []
         samples = collect_samples(self.window, [clip.path for clip in chosen], self.labels(chosen))
-        return Judge(samples, self.reference(samples), self.zeroshot, self.classify, bool(clips and not clips.held_out))
+        trained_on = bool(clips and not clips.held_out)
+        return Judge(samples, self.reference(samples), self.zeroshot, self.classify, trained_on, on_choosers)
 
     def labels(self, clips: Sequence[LabelledClip]) -> list[str]:
         """The class names of clips."""

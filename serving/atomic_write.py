@@ -1,6 +1,7 @@
 """Write files so that readers find the old file or the complete new one, also after a crash or a power cut."""
 
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
     Exceptions of `write` pass through; the old file then stays and the temporary file is removed.
     """
-    temporary = path.with_name(f".tmp-{path.name}")
+    # Of this call alone: two processes may write the same file at a time.
+    temporary = path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name}")
     try:
         write(temporary)
         move_atomically(temporary, path)

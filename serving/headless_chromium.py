@@ -70,7 +70,7 @@ def find_chromium() -> str | None:
 
 @contextmanager
 def open_chromium() -> Iterator[Any]:
-    """A Playwright browser. NoBrowserError: no Chromium is on this machine, or Playwright is not installed."""
+    """A Playwright browser. NoBrowserError: no Chromium starts on this machine, or Playwright is not installed."""
     program = find_chromium()
     if program is None:
         raise NoBrowserError("no Chromium on this machine; install it, for example with: apt-get install chromium")
@@ -79,7 +79,11 @@ def open_chromium() -> Iterator[Any]:
     except ImportError as error:
         raise NoBrowserError(f"Playwright is not installed; get it with: {pip_install('web')}") from error
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=program, args=list(FLAGS))
+        try:
+            browser = driver.chromium.launch(executable_path=program, args=list(FLAGS))
+        except playwright.Error as error:
+            reason = str(error).strip().splitlines()[0]
+            raise NoBrowserError(f"{program} does not start ({reason}); install another Chromium or Chrome") from error
         try:
             yield browser
         finally:

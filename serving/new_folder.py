@@ -1,5 +1,6 @@
 """Folders that are written completely or not at all."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -9,6 +10,9 @@ from pathlib import Path
 
 from serving.atomic_write import sync_to_disk
 from serving.errors import UsageError
+
+# A disk without room, a quota, a limit on the size of a file, or a file system that became read-only.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 @contextmanager
@@ -20,24 +24,53 @@ def new_folder(out: Path, overwrite: bool, marker: str, flag: str = "folder") ->
     overwrite  replace an existing folder, but only one that contains `marker` or is empty
     marker     name of a file that every folder of this kind contains
     flag       what sets `out`, for messages: an option of a command, or "folder"
-    errors     UsageError: `out` exists and must not be replaced, or it cannot be written
+    errors     UsageError: `out` exists and must not be replaced, also if it appeared meanwhile, or it cannot be
+               written; another file, which is named, cannot be used
     """
     out = out.resolve()
     refuse_existing(out, overwrite, marker)
     temporary = None
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-        yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        _flush_tree(temporary)
-        _replace(out, temporary)
-        sync_to_disk(out.parent)
-    except OSError as error:
-        raise UsageError(f"{out}: cannot be written ({error.strerror or error}); give another {flag}") from error
+        with _errors_of(out, flag):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        with _errors_of(out, flag, temporary):
+            yield temporary
+        with _errors_of(out, flag):
+            temporary.chmod(0o777 & ~_umask())
+            _flush_tree(temporary)
+            refuse_existing(out, overwrite, marker, "; it appeared while this was written")
+            if overwrite:
+                _replace(out, temporary)
+            else:
+                temporary.rename(out)  # fails if a folder with files appears at this very moment
+            sync_to_disk(out.parent)
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _errors_of(out: Path, flag: str, temporary: Path | None = None) -> Iterator[None]:
+    """Tell an OSError in one line: that `out` cannot be written, or which other file cannot be used.
+
+    temporary  the folder that the block fills, if it does anything else too
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        names = [
+            Path(os.fsdecode(name)) for name in (error.filename, error.filename2) if not isinstance(name, int | None)
+        ]
+        is_ours = (
+            temporary is None or error.errno in (*NO_ROOM, None) or any(temporary in each.parents for each in names)
+        )
+        if is_ours:
+            raise UsageError(f"{out}: cannot be written ({reason}); give another {flag}") from error
+        if not names:
+            raise
+        raise UsageError(f"{names[0]}: cannot be used ({reason}), so {out} was not written; correct it") from error
 
 
 def _flush_tree(folder: Path) -> None:
@@ -67,14 +100,17 @@ def _replace(out: Path, new: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def refuse_existing(out: Path, overwrite: bool, marker: str) -> None:
-    """UsageError if `out` exists and must not be replaced: a file, or a folder with files but without the marker."""
+def refuse_existing(out: Path, overwrite: bool, marker: str, when: str = "") -> None:
+    """UsageError if `out` exists and must not be replaced: a file, or a folder with files but without the marker.
+
+    when   is added to what the message says of it
+    """
     if not out.exists():
         return
     if not overwrite:
-        raise UsageError(f"{out}: exists already; give another folder, or overwrite=True to replace it")
+        raise UsageError(f"{out}: exists already{when}; give another folder, or overwrite=True to replace it")
     if not out.is_dir() or (not (out / marker).is_file() and any(out.iterdir())):
-        raise UsageError(f"{out}: has no {marker}, so overwrite=True will not replace it; give another folder")
+        raise UsageError(f"{out}: has no {marker}{when}, so overwrite=True will not replace it; give another folder")
 
 
 def refuse_unwritable(folder: Path, flag: str) -> None:

@@ -34,4 +34,21 @@ def test_the_content_is_synced_before_the_rename_and_the_folder_after_it(tmp_pat
 
     monkeypatch.setattr(os, "fsync", watch)
     write_atomically(path, lambda temporary: temporary.write_text("new"))
-    assert synced == [(str(tmp_path / ".tmp-a.json"), "old"), (str(tmp_path), "new")]
+    (temporary, before), (folder, after) = synced
+    assert (Path(temporary).parent, before) == (tmp_path, "old")
+    assert (folder, after) == (str(tmp_path), "new")
+
+
+def test_two_writers_of_one_file_at_a_time_do_not_disturb_each_other(tmp_path):
+    path = tmp_path / "a.json"
+
+    def write_outer(temporary: Path) -> None:
+        temporary.write_text("outer")
+        write_atomically(path, lambda other: other.write_text("inner"))
+        assert path.read_text() == "inner"
+        assert temporary.suffix == ".json"
+        assert temporary.name.startswith(".tmp-")
+
+    write_atomically(path, write_outer)
+    assert path.read_text() == "outer"
+    assert list(tmp_path.iterdir()) == [path]

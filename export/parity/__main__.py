@@ -8,15 +8,16 @@ the probes is what PyTorch computed at the export, and for recordings the FP32 f
 """
 
 import json
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import tyro
 
+from export.bundle_update import put_files
 from export.model_card import model_card
 from export.parity.bundle_judge import judge_bundle
 from export.parity.judge import BATCHES, Judge, ParityError, ParityResult
@@ -26,12 +27,10 @@ from serving.backends.onnxruntime import OnnxRuntime
 from serving.backends.runtime import Runtime
 from serving.backends.tensorrt import TensorRT, find_engine
 from serving.bundle import Bundle, open_bundle
-from serving.bundle_files import MANIFEST, MODEL_CARD, PARITY
+from serving.bundle_files import MODEL_CARD, PARITY
 from serving.command_line import console, run_command
 from serving.cores import usable_cores
 from serving.errors import UnheardError, UsageError
-from serving.manifest import write_manifest
-from serving.new_folder import new_folder
 from serving.trust_option import Trusted
 
 
@@ -102,16 +101,19 @@ def _open_engine(bundle: Bundle, precision: str) -> Runtime:
 
 
 def update_card(bundle: Bundle, judge: Judge, results: Sequence[ParityResult]) -> None:
-    """Replace README.md, parity.json and the manifest of a bundle. The whole folder is replaced atomically."""
+    """Replace README.md and parity.json of a bundle. UsageError: they cannot be written."""
     manifest = bundle.manifest
     old = json.loads(bundle.path(PARITY).read_bytes())
     record = parity_record(judge, results) | {name: old[name] for name in ("int8", "text") if name in old}
     sizes = {name: file.size for name, file in manifest.files.items()}
-    with new_folder(bundle.folder, overwrite=True, marker=MANIFEST) as folder:
-        shutil.copytree(bundle.folder, folder, dirs_exist_ok=True)
-        (folder / PARITY).write_text(json.dumps(record, indent=1) + "\n")
-        (folder / MODEL_CARD).write_text(model_card(manifest, sizes, judge, results))
-        write_manifest(folder, manifest, manifest.files)  # no file that the bundle did not list
+    try:
+        with TemporaryDirectory(prefix=".new-", dir=bundle.folder) as place:
+            new = {name: Path(place) / name for name in (PARITY, MODEL_CARD)}
+            new[PARITY].write_text(json.dumps(record, indent=1) + "\n")
+            new[MODEL_CARD].write_text(model_card(manifest, sizes, judge, results))
+            put_files(bundle, new, overwrite=True)
+    except OSError as error:
+        raise UsageError(f"--update-card: {bundle.folder} cannot be written ({error.strerror or error})") from error
 
 
 main = partial(run_command, Options, check_parity, "python -m export.parity")

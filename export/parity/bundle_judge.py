@@ -36,7 +36,7 @@ def judge_bundle(bundle: Bundle, run: Path | None, data_dir: Path | None, max_cl
     clips = trained.clips(data_dir)
     if clips is None:
         trained.warn_that_recordings_are_missing()
-    return trained.judge(clips, max_clips)
+    return trained.judge(clips, max_clips, with_int8="int8" in bundle.manifest.models)
 
 
 def _find_run(bundle: Bundle, run: Path | None) -> "TrainedRun | None":

@@ -47,6 +47,7 @@ class Judge:
     zeroshot    ranks classes for recordings
     classify    embeddings [n, 128] -> class names by the training head; None without PyTorch
     trained_on  whether the recordings are known to be training recordings
+    on_choosers whether some of them chose the layers of the INT8 model that stay in FP32 (export.int8_clips)
     """
 
     samples: Samples
@@ -54,6 +55,7 @@ class Judge:
     zeroshot: ZeroShot
     classify: Callable[[NDArray[np.float32]], Sequence[str]] | None = None
     trained_on: bool = False
+    on_choosers: bool = False
 
     def judge(self, runtime: Model, backend: str, precision: str, batch: int) -> "ParityResult":
         """Run the samples in batches of this size and compare the embeddings with the reference."""

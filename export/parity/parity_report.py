@@ -1,7 +1,8 @@
 """Write parity results: parity.json, the table on the terminal, and the table of the model card."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from math import inf, isnan
 from typing import Any
 
 from rich.table import Table
@@ -14,14 +15,27 @@ COLUMNS = ("runtime", "worst cosine", "worst |difference|", "worst row", "rankin
 
 
 def worst_of_each(results: Iterable[ParityResult]) -> list[ParityResult]:
-    """For each backend and precision, the result of the batch size with the smallest cosine."""
-    worst: dict[tuple[str, str], ParityResult] = {}
+    """For each backend and precision, the worst batch size, with the largest difference of all of them.
+
+    One that does not meet its limits is worse than one that does; among equals, the smallest cosine decides.
+    """
+    groups: dict[tuple[str, str], list[ParityResult]] = {}
     for result in results:
-        key = (result.backend, result.precision)
-        # `not >=` and not `<`: NaN is the worst cosine.
-        if key not in worst or not result.comparison.worst_cosine >= worst[key].comparison.worst_cosine:
-            worst[key] = result
-    return list(worst.values())
+        groups.setdefault((result.backend, result.precision), []).append(result)
+    return [_worst(group) for group in groups.values()]
+
+
+def _worst(batches: list[ParityResult]) -> ParityResult:
+    worst = min(batches, key=lambda each: (not each.faults, _or_worst(each.comparison.worst_cosine, -inf)))
+    far = max((each.comparison for each in batches), key=lambda each: _or_worst(each.worst_difference, inf))
+    comparison = replace(
+        worst.comparison, worst_difference=far.worst_difference, worst_difference_row=far.worst_difference_row
+    )
+    return replace(worst, comparison=comparison)
+
+
+def _or_worst(value: float, worst: float) -> float:
+    return worst if isnan(value) else value  # NaN is worse than any number
 
 
 def parity_record(judge: Judge, results: Iterable[ParityResult]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import tyro
 
 from export.web.page_build import ROOT, build_page
-from export.web.site_files import SITE, write_service_worker, write_site_files
+from export.web.site_files import SITE, first_bytes, write_service_worker, write_site_files
 from export.web.site_parity import prove_site
 from serving.bundle import Bundle, open_bundle
 from serving.bundle_files import PARITY
@@ -68,9 +68,8 @@ def write_site(options: Options) -> dict[str, Any]:
         except NoBrowserError as error:
             not_compared = str(error)
             say(f"not compared with the trained model, so the site has no {PARITY}: {error}")
-        files = json.loads((folder / SITE).read_text())["files"]
+        first = first_bytes(folder)
         total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    first = sum(files[name]["bytes"] for name in ("wasm", "wasm_code", "model", "zeroshot"))
     say(f"wrote {options.out}; serve it with: python -m http.server --directory {options.out}")
     return {
         "out": str(options.out),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import BackendError
-from serving.headless_chromium import open_chromium, serve_folder
+from serving.headless_chromium import NoBrowserError, open_chromium, serve_folder
 
 PATIENCE_MS = 120_000
 
@@ -57,12 +57,15 @@ class SitePage:
 def open_site(folder: Path, embedding_size: int) -> Iterator[SitePage]:
     """Serve a site's folder on this machine and open its page in Chromium, once its model is loaded.
 
-    errors   as `open_chromium`; BackendError: the page does not start
+    errors   as `open_chromium`, also if the browser opens no page; BackendError: the page does not start
     """
     with serve_folder(folder) as server, open_chromium() as chromium:
-        page = chromium.new_page()
-        page.set_default_timeout(PATIENCE_MS)
-        page.goto(server.address)
+        try:
+            page = chromium.new_page()
+            page.set_default_timeout(PATIENCE_MS)
+            page.goto(server.address)
+        except Exception as error:
+            raise NoBrowserError(f"Chromium opens no page ({str(error).splitlines()[0]})") from error
         try:
             page.wait_for_function("() => window.unheard || document.querySelector('[role=alert]')")
         except Exception as error:

@@ -5,7 +5,7 @@
     site.json               facts about the bundle, and the name, size and hash of each file below
     runtime/  model/        ONNX Runtime Web, and the bundle's files; most are packed (export.web.packing)
     sounds/                 examples
-    licences.txt            of the page, of ONNX Runtime Web, and of the recordings
+    licences.txt            of the page, of ONNX Runtime Web, of the models and of the recordings
     parity.json             the proof that the page's embeddings are the trained model's (export.web.site_parity)
 
 Names have a hash of the content, so that no cache mixes two exports.
@@ -28,11 +28,11 @@ from safetensors.numpy import save
 from export.text_model_writer import write_text_model
 from export.web.packing import SUFFIX, pack
 from export.web.page_build import STAMP
+from export.web.site_licences import write_licences
 from serving.audio import SILENT_DBFS
 from serving.audio.file_names import sound_files
 from serving.bundle import Bundle
 from serving.bundle_files import (
-    ATTRIBUTION,
     DESCRIPTIONS,
     FRONT_END_MODEL,
     GLOVE_WORDS,
@@ -42,6 +42,7 @@ from serving.bundle_files import (
     ZEROSHOT,
 )
 from serving.errors import UsageError
+from serving.example_labels import read_example_labels
 from serving.label_lists import LABEL_LISTS
 from serving.npz import read_npz
 from serving.teaching.taught_record import new_classes
@@ -54,7 +55,9 @@ SITE = "site.json"  # the marker of a site's folder
 SERVICE_WORKER = "service-worker.js"
 RUNTIMES = {"wasm": "ort-wasm-simd-threaded", "webgpu": "ort-wasm-simd-threaded.asyncify"}
 MAX_EXAMPLES = 12
-LABELS_FILE = "labels.json"  # in a folder of examples, as for the demo
+TEXT = "text/"
+# Loaded when a visitor first types a label, chooses WebGPU or turns the microphone on; few do.
+LATER_ASSETS = ("ort.webgpu", "microphone_worklet")
 
 
 @dataclass
@@ -110,7 +113,7 @@ def write_site_files(
         "files": writer.files,
     }
     (folder / SITE).write_text(json.dumps(site, indent=1) + "\n")
-    _write_licences(folder, page, bundle)
+    write_licences(folder, page, bundle, None if text is None else text["encoder"])
     write_service_worker(folder, page)
 
 
@@ -177,8 +180,8 @@ def _add_text_model(writer: SiteWriter, bundle: Bundle) -> dict[str, Any]:
             write_text_model(Path(place), encoder, config.get("class_texts", "description"))
             read = lambda name: (Path(place) / name).read_bytes()  # noqa: E731
         if "minilm" in ENCODERS[encoder]:
-            writer.add("minilm", "text/minilm.onnx", read(MINILM_MODEL))
-            writer.add("tokenizer", "text/tokenizer.json", read(MINILM_TOKENIZER))
+            writer.add("minilm", f"{TEXT}minilm.onnx", read(MINILM_MODEL))
+            writer.add("tokenizer", f"{TEXT}tokenizer.json", read(MINILM_TOKENIZER))
         if "glove" in ENCODERS[encoder]:
             stored = read_npz(read(GLOVE_WORDS), GLOVE_WORDS, GLOVE_FORMS)
             arrays = {
@@ -187,17 +190,17 @@ def _add_text_model(writer: SiteWriter, bundle: Bundle) -> dict[str, Any]:
                 "sorted_words": stored["sorted_words"].astype(np.uint8),
                 "lengths": stored["lengths"].astype(np.uint8),
             }
-            writer.add("glove", "text/glove.safetensors", save(arrays))
+            writer.add("glove", f"{TEXT}glove.safetensors", save(arrays))
     return {"encoder": encoder, "max_tokens": max_tokens, "names": names}
 
 
 def _add_examples(folder: Path, examples: Path | None) -> list[dict[str, Any]]:
-    """Copy the recordings of a folder, with the labels that its LABELS_FILE has for them."""
+    """Copy the recordings of a folder, with the labels that its labels.json has for them."""
     if examples is None:
         return []
     if not examples.is_dir():
         raise UsageError(f"--examples: {examples}: no such folder; give a folder with recordings")
-    fitting = json.loads((examples / LABELS_FILE).read_text()) if (examples / LABELS_FILE).is_file() else {}
+    fitting = read_example_labels(examples)
     found = sound_files(examples, deep=False)
     if not found:
         raise UsageError(f"--examples: {examples}: has no recordings; give a folder with recordings")
@@ -207,16 +210,9 @@ def _add_examples(folder: Path, examples: Path | None) -> list[dict[str, Any]]:
         # Without the file's own name, in which # and % would mean something else in a URL.
         name = f"{hashlib.sha256(path.read_bytes()).hexdigest()[:10]}{path.suffix}"
         shutil.copyfile(path, folder / "sounds" / name)
-        labels = fitting.get(path.stem, [])
-        listed.append({"url": f"sounds/{name}", "name": path.stem.replace("_", " "), "labels": labels})
+        labels = fitting.get(path.stem, ())
+        listed.append({"url": f"sounds/{name}", "name": path.stem.replace("_", " "), "labels": list(labels)})
     return listed
-
-
-def _write_licences(folder: Path, page: Path, bundle: Bundle) -> None:
-    parts = [(page / "licences.txt").read_text(), f"The model: {bundle.manifest.license}\n"]
-    if ATTRIBUTION in bundle.manifest.files:
-        parts.append(bundle.read(ATTRIBUTION).decode())
-    (folder / "licences.txt").write_text("\n\n".join(parts))
 
 
 def write_service_worker(folder: Path, page: Path) -> None:
@@ -226,8 +222,17 @@ def write_service_worker(folder: Path, page: Path) -> None:
     code = (page / SERVICE_WORKER).read_text()
     contents = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names} | {"code": code}
     digest = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()[:16]
-    # WebGPU's runtime is kept once a browser has asked for it; most never do.
-    on_demand = [name for name in names if RUNTIMES["webgpu"] in name]
+    # WebGPU's runtime and the text model are kept once a browser has asked for them; most never do.
+    on_demand = [name for name in names if RUNTIMES["webgpu"] in name or name.startswith(TEXT)]
     files = [name if name != "index.html" else "./" for name in names if name not in on_demand]
     record = {"hash": digest, "files": files, "on_demand": on_demand}
     (folder / SERVICE_WORKER).write_text(f"self.SITE = {json.dumps(record)};\n{code}")
+
+
+def first_bytes(folder: Path) -> int:
+    """The bytes that a visitor's browser loads before it names the first sound."""
+    site = json.loads((folder / SITE).read_text())
+    needed = ["wasm", "wasm_code", "model", "zeroshot", *(["front_end"] if site["input"] == "log_mel" else [])]
+    assets = [path for path in (folder / "assets").iterdir() if not path.name.startswith(LATER_ASSETS)]
+    pages = sum(path.stat().st_size for path in [folder / "index.html", folder / SITE, *assets])
+    return pages + sum(site["files"][name]["bytes"] for name in needed)

@@ -14,7 +14,10 @@ def card_of(scores: dict[str, Any]) -> str:
     manifest = replace(open_bundle(FROM_SCRATCH).manifest, scores=scores)
     sizes = dict.fromkeys(manifest.files, 1)
     judge: Any = SimpleNamespace(
-        samples=SimpleNamespace(recordings=[], n_probes=0), reference=SimpleNamespace(name="PyTorch"), trained_on=False
+        samples=SimpleNamespace(recordings=[], n_probes=0),
+        reference=SimpleNamespace(name="PyTorch"),
+        trained_on=False,
+        on_choosers=False,
     )
     return model_card(manifest, sizes, judge, [])
 

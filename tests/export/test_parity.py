@@ -15,7 +15,7 @@ import soundfile
 from onnx import numpy_helper
 from safetensors.numpy import load_file, save_file
 
-from export.parity.__main__ import main
+from export.parity.__main__ import main, update_card
 from export.parity.bundle_judge import judge_stored
 from export.parity.samples import collect_samples
 from serving.audio import Window, cut_windows, level_dbfs
@@ -263,6 +263,20 @@ def test_the_card_is_renewed_and_the_bundle_still_opens(precise_bundle, tmp_path
     assert changed == {"README.md", "parity.json"}
     assert after.files.keys() == before.files.keys()
     assert (folder / "engines" / "mine.engine").read_bytes() == b"an engine"
+
+
+def test_a_card_is_renewed_in_a_bundle_that_has_new_files_by_now(precise_bundle, tmp_path):
+    folder = Path(shutil.copytree(precise_bundle, tmp_path / "bundle"))
+    bundle = open_bundle(folder)
+    judge = judge_stored(bundle, [])
+    (folder / "engines").mkdir()
+    (folder / "engines" / "mine.engine").write_bytes(b"an engine")
+    write_manifest(folder, bundle.manifest)  # as another command does during the comparison
+    results = [judge.judge(lambda windows: windows[:, :128], "other", "fp32", 1)]
+    update_card(bundle, judge, results)
+    assert "engines/mine.engine" in open_bundle(folder).manifest.files
+    assert "| other, fp32 |" in (folder / "README.md").read_text()
+    assert not list(folder.glob(".*"))
 
 
 @pytest.mark.usefixtures("one_batch_size")

@@ -1,10 +1,13 @@
 """Embeddings are compared row by row, and the comparison fails closed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from export.parity.comparison import BOUNDS, NEIGHBOURS, Bound, compare_rows, neighbours_kept
-from export.parity.judge import Judge, Reference, run_in_batches
+from export.parity.comparison import BOUNDS, NEIGHBOURS, Bound, Comparison, compare_rows, neighbours_kept
+from export.parity.judge import Judge, ParityResult, Reference, run_in_batches
+from export.parity.parity_report import worst_of_each
 from export.parity.samples import SampledRecording, Samples
 from serving.log_mel import LogMelConfig
 from serving.probes import probe_windows
@@ -42,6 +45,28 @@ def test_one_wrong_row_in_a_thousand_fails_and_is_named(kind):
     assert not result.passed
     assert any("row 617" in fault for fault in result.faults)
     assert not compare_rows(NAMES, plant(kind), ROWS, BOUNDS["fp32"]).passed
+
+
+def test_the_table_shows_the_batch_that_failed_and_the_largest_difference():
+    bound = Bound(cosine=0.9, difference=1e-4, ranking=0.99)
+
+    def result(batch: int, cosine: float, difference: float, backend: str = "openvino") -> ParityResult:
+        faults = ("a: |difference|",) if difference > bound.difference else ()
+        comparison = Comparison(3, cosine, "a", difference, f"of {batch}", (), faults)
+        return ParityResult(backend, "fp32", batch, comparison, 1.0, 1.0, None, None, faults)
+
+    hidden = [result(1, 0.999995, 2e-5), result(8, 0.999999, 5e-3), result(2, 0.999990, 1e-5)]
+    (worst,) = worst_of_each(hidden)
+    assert (worst.batch, bool(worst.faults), worst.comparison.worst_difference) == (8, True, 5e-3)
+    passed = [result(1, 0.99999, 1e-5), result(8, 0.999999, 5e-5), result(1, 0.5, 0.0, "onnxruntime")]
+    first, second = worst_of_each(passed)
+    assert (first.batch, first.comparison.worst_cosine, second.backend) == (1, 0.99999, "onnxruntime")
+    assert (first.comparison.worst_difference, first.comparison.worst_difference_row) == (5e-5, "of 8")
+    broken = [result(1, 0.5, 1.0), result(2, float("nan"), float("nan"))]
+    broken[1] = replace(broken[1], faults=("NaN",))
+    (worst,) = worst_of_each(broken)
+    assert worst.batch == 2
+    assert np.isnan(worst.comparison.worst_difference)
 
 
 def test_a_flipped_row_has_cosine_minus_one():

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, numpy_helper
+from safetensors.numpy import load_file, save_file
 
 from demo.bundle_choice import FROM_SCRATCH
 from export.dft_factors import factor_basis
@@ -18,6 +20,8 @@ from export.onnx import main
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.bundle import open_bundle
 from serving.bundle_files import PRECISIONS
+from serving.errors import UsageError
+from serving.onnx_check import OPERATORS
 from serving.probes import probe_windows
 
 # No complex operators, no batch norm left, and nothing that computes shapes or paddings.
@@ -164,17 +168,38 @@ def test_the_factored_basis_gives_the_front_end_of_the_stored_one(bundle_folder,
     assert np.abs(factored - stored).mean() < 5e-5  # 1.9e-5 was measured, from nearly empty bins again
 
 
-def test_weights_above_the_limit_go_to_a_file_of_their_own(bundle_folder, tmp_path):
-    model = onnx.load(bundle_folder / "embedder.onnx")
-    path = tmp_path / "embedder.onnx"
-    write_graph(model, path, {"precision": "fp32"}, external_bytes=1_000_000)
-    assert path.stat().st_size < 100_000
-    whole_bytes = (bundle_folder / "embedder.onnx").stat().st_size
-    assert (tmp_path / "embedder.onnx.data").stat().st_size > 0.95 * whole_bytes
-    assert {entry.key: entry.value for entry in onnx.load(path).metadata_props} == {"precision": "fp32"}
-    _, windows = probe_windows(open_bundle(bundle_folder).manifest.window)
-    whole, split = (OnnxRuntime(file, 1, ["cpu"])(windows) for file in (bundle_folder / "embedder.onnx", path))
-    np.testing.assert_array_equal(whole, split)
+def test_weights_above_the_limit_are_refused(bundle_folder, tmp_path, monkeypatch):
+    """Nothing opens a bundle with weights in a file of their own."""
+    monkeypatch.setattr("export.graph.MOST_BYTES", 1_000_000)
+    with pytest.raises(UsageError, match=r"embedder\.onnx: has \d+ bytes of weights; wanted at most 1000000"):
+        write_graph(onnx.load(bundle_folder / "embedder.onnx"), tmp_path / "embedder.onnx", {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_that_serving_would_refuse_is_not_written(run_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("serving.onnx_check.OPERATORS", OPERATORS - {"Relu"})
+    assert main([str(run_folder), "--out", str(tmp_path / "out"), "--no-text-model"]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"error: serving would refuse the bundle ({tmp_path / 'out' / 'embedder.onnx'}: has the ")
+    assert "'Relu'" in line
+    assert line.endswith("; nothing was written")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_hidden_numbers_that_fp16_does_not_hold_are_refused_and_their_layer_is_named(run_folder, tmp_path, capsys):
+    """A layer times 2^20, and the next layer's weights divided by it: the embeddings are the same in FP32."""
+    run = Path(shutil.copytree(run_folder, tmp_path / "run"))
+    weights = load_file(run / "weights.safetensors")
+    for name in ("weight", "bias"):
+        weights[f"features.0.2.{name}"] *= 2**20
+    weights["features.1.1.weight"] /= 2**20
+    save_file(weights, run / "weights.safetensors")
+    arguments = [str(run), "--out", str(tmp_path / "out"), "--no-text-model", "--precision"]
+    assert main([*arguments, "fp32,fp16"]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: --precision fp16: features.0")
+    assert "wanted at most 32752" in line
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_log_mel_bundle_takes_what_its_front_end_gives(log_mel_bundle, precise_bundle):

@@ -1,7 +1,9 @@
 """A server that trusts a key opens what that key has signed, and nothing else."""
 
+import errno
 import importlib
 import json
+import os
 import shutil
 import stat
 import subprocess
@@ -54,6 +56,44 @@ def test_a_public_key_in_the_way_leaves_no_private_key_behind(tmp_path, capsys):
         assert "team.key.pub: exists already" in capsys.readouterr().err
     (tmp_path / "team.key.pub").unlink()
     assert main(["--new-key", str(tmp_path / "team.key")]) == 0
+
+
+def test_a_key_that_does_not_fit_on_the_disk_is_told_by_its_name_and_leaves_nothing(signed, tmp_path):
+    folder = tmp_path / "full"
+    folder.mkdir()
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20)); "
+        "from export.sign import main; sys.exit(main(sys.argv[1:]))"
+    )
+    for arguments, told in (
+        (
+            ["--new-key", str(folder / "team.key")],
+            f"--new-key: {folder / 'team.key'}: cannot be written (File too large)",
+        ),
+        ([str(signed / "bundle"), "--key", str(signed / "team.key")], "signature.json: cannot be written"),
+    ):
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        (line,) = done.stderr.splitlines()
+        assert done.returncode == 2
+        assert told in line
+    assert list(folder.iterdir()) == []
+    open_bundle(signed / "bundle", [signed / "team.key.pub"])
+
+
+def test_without_a_public_key_there_is_no_private_one(tmp_path, capsys, monkeypatch):
+    real = os.open
+
+    def full(path, *arguments):
+        if str(path).endswith(".pub"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return real(path, *arguments)
+
+    monkeypatch.setattr(os, "open", full)
+    assert main(["--new-key", str(tmp_path / "team.key")]) == 2
+    assert f"{tmp_path / 'team.key.pub'}: cannot be written (No space left" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_bundle_of_another_key_is_refused(signed):

@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from serving.bundle import open_bundle
 from serving.bundle_files import PRECISIONS
 from serving.errors import EngineError
 from serving.file_record import record_of
-from serving.manifest import write_manifest
+from serving.manifest import parse_manifest, write_manifest
 from tests.fake_gpu import FakeCuda, FakeTensorRT
 from tests.gpu import no_gpu
 from tests.small_bundle import WINDOWS, tiny_graph, write_small_bundle, write_untrained_bundle
@@ -176,6 +177,38 @@ def test_after_a_failed_build_the_bundle_opens_with_its_finished_engines(tmp_pat
     assert {path.name for path in (folder / "engines").iterdir()} == {
         Path(name).name for name in open_bundle(folder).manifest.files if name.startswith("engines/")
     }
+
+
+def test_engines_that_are_built_at_a_time_are_all_listed(tiny):
+    """Each command begins with the same manifest, and ends while the other still builds."""
+    capabilities = ("8.6", "8.9", "12.0")
+    command = [sys.executable, "-m", "export.tensorrt", str(tiny), "--flavour", "tensorrt-rtx", "--compute-capability"]
+    for build in [subprocess.Popen([*command, each]) for each in capabilities]:
+        assert build.wait(300) == 0
+    assert {name for name in open_bundle(tiny).manifest.files if name.endswith(".engine")} == {
+        f"engines/tensorrt-rtx-{VERSION}-sm{each.replace('.', '')}-fp32.engine" for each in capabilities
+    }
+
+
+def test_what_was_added_during_a_build_stays_listed_and_the_same_engine_is_not_replaced(tiny, capsys, monkeypatch):
+    def build(target, bundle, precision, source, path):
+        with monkeypatch.context() as inner:
+            inner.setattr("export.tensorrt.build_engine", builder.build_engine)
+            assert main([str(tiny), "--flavour", "tensorrt-rtx", "--compute-capability", others.pop()]) == 0
+        return builder.build_engine(target, bundle, precision, source, path)
+
+    monkeypatch.setattr("export.tensorrt.build_engine", build)
+    others = ["8.6"]
+    assert main([str(tiny), *FOR_ADA]) == 0
+    assert len([name for name in open_bundle(tiny).manifest.files if name.endswith(".engine")]) == 2
+    shutil.rmtree(tiny / "engines")
+    manifest = parse_manifest(json.loads((tiny / "manifest.json").read_text()))
+    write_manifest(tiny, manifest, [name for name in manifest.files if not name.startswith("engines/")])
+    others = ["8.9"]
+    capsys.readouterr()
+    assert main([str(tiny), *FOR_ADA]) == 2
+    assert "exists already; give --overwrite" in capsys.readouterr().err
+    open_bundle(tiny)
 
 
 def test_an_engine_that_a_killed_build_left_unlisted_is_in_nobodys_way(tiny):

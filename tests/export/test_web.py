@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 import onnx
@@ -22,17 +21,16 @@ from demo.bundle_choice import FROM_SCRATCH
 from export.web import page_build
 from export.web.__main__ import EXAMPLES, main
 from export.web.browser import open_site
-from export.web.packing import SUFFIX
 from export.web.page_build import WEB, build_page
-from export.web.site_files import RUNTIMES, write_site_files
+from export.web.site_files import first_bytes
 from serving import headless_chromium
-from serving.bundle import open_bundle
+from serving.audio.resampling import resample
 from serving.bundle_files import TEXT_CONFIG
 from serving.embedder import Embedder
 from serving.errors import BackendError, UsageError
 from serving.headless_chromium import serve_folder
-from serving.manifest import parse_manifest, write_manifest
-from tests.bundle_copies import copy_bundle
+from serving.manifest import write_manifest
+from tests.bundle_copies import copy_bundle, open_bundle_unchecked, write_small_glove
 from tests.conftest import make_once
 from tests.demo.browser_visit import ARGUMENTS, CHROMIUM
 from tests.export.web_reference import write_reference
@@ -157,9 +155,11 @@ def test_the_page_ranks_a_file_as_python_ranks_it(site, chromium, tmp_path):
     loud = np.concatenate([wave, wave[::-1]])
     soundfile.write(tmp_path / "stereo.wav", np.stack([loud, 0.5 * loud], axis=1), rate_hz)
     soundfile.write(tmp_path / "paused.wav", np.concatenate([wave, np.zeros(20 * rate_hz)]), rate_hz)
+    hydrophone = resample(wave, rate_hz, 2_000)  # a browser decodes at no rate below 3 kHz
+    soundfile.write(tmp_path / "hydrophone.wav", hydrophone, 2_000, subtype="FLOAT")
     embedder = Embedder.load(FROM_SCRATCH, "onnxruntime", precision="int8")
     with serve_folder(site) as server, visit(chromium, server.address) as page:
-        for path in (HELICOPTER, tmp_path / "stereo.wav", tmp_path / "paused.wav"):
+        for path in (HELICOPTER, *(tmp_path / f"{name}.wav" for name in ("stereo", "paused", "hydrophone"))):
             wanted = embedder.classify(*soundfile.read(path, dtype="float32"))
             code = "([content, labels]) => window.unheard.rank(content, labels)"
             got = page.evaluate(code, [base64.b64encode(path.read_bytes()).decode(), ""])
@@ -218,6 +218,21 @@ def test_a_sound_is_recorded_and_named(site, chromium):
         page.wait_for_timeout(700)
         page.click("#record")
         bars(page)
+
+
+@pytest.mark.browser
+def test_the_bytes_before_the_first_name_are_those_that_a_visitor_loads(site, chromium):
+    context = chromium.new_context(service_workers="block")
+    page = context.new_page()
+    with serve_folder(site) as server:
+        page.goto(server.address)
+        page.wait_for_function("() => window.unheard")
+        page.evaluate("() => window.unheard.ready()")
+        page.set_input_files("#sound input[type=file]", HELICOPTER)
+        page.wait_for_selector("#ranking .bars li")
+        later = [size for path, size in server.sent if "frontend" in path]  # for the picture
+        assert sum(size for _, size in server.sent) - sum(later) == first_bytes(site)
+    context.close()
 
 
 @pytest.mark.browser
@@ -280,10 +295,6 @@ def test_a_changed_sign_in_the_model_is_caught_and_nothing_is_written(tmp_path, 
     assert not (tmp_path / "site").exists()
 
 
-def open_bundle_unchecked(folder: Path):
-    return parse_manifest(json.loads((folder / "manifest.json").read_text()))
-
-
 @pytest.mark.usefixtures("built_page")
 def test_without_a_browser_the_site_claims_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(headless_chromium, "PROGRAMS", ())
@@ -292,6 +303,20 @@ def test_without_a_browser_the_site_claims_nothing(tmp_path, capsys, monkeypatch
     assert "not compared" in captured.err
     assert json.loads(captured.out.splitlines()[-1])["compared"] is False
     assert not (tmp_path / "site" / "parity.json").exists()
+    assert (tmp_path / "site" / "index.html").is_file()
+
+
+@pytest.mark.usefixtures("built_page")
+def test_a_browser_that_does_not_start_is_told_and_a_site_is_written(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = tmp_path / "chromium"
+    program.write_text("#!/bin/sh\necho 'error while loading shared libraries: libnss3.so' >&2\nexit 127\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(headless_chromium, "find_chromium", lambda: str(program))
+    assert export(str(FROM_SCRATCH), "--out", str(tmp_path / "site")) == 0
+    captured = capsys.readouterr()
+    assert f"{program} does not start (" in json.loads(captured.out.splitlines()[-1])["not_compared"]
+    assert "Traceback" not in captured.err
     assert (tmp_path / "site" / "index.html").is_file()
 
 
@@ -328,26 +353,6 @@ def test_a_change_in_one_of_two_sources_with_the_same_name_builds_the_page_again
     assert built == ["ci", "run", "run"]
 
 
-def test_an_example_with_any_name_has_an_address_that_means_itself(tmp_path):
-    page, examples = tmp_path / "page", tmp_path / "examples"
-    (page / "runtime").mkdir(parents=True)
-    for name in ("service-worker.js", "licences.txt", *(f"runtime/{stem}.mjs" for stem in RUNTIMES.values())):
-        (page / name).write_text("")
-    for stem in RUNTIMES.values():
-        (page / "runtime" / f"{stem}.wasm{SUFFIX}").write_bytes(b"")
-    examples.mkdir()
-    for i, name in enumerate(("a#1.wav", "50%.wav", "a b?.wav")):
-        soundfile.write(examples / name, np.full(800, 0.1 * i), RATE_HZ)
-    (tmp_path / "site").mkdir()
-    write_site_files(tmp_path / "site", page, open_bundle(FROM_SCRATCH), "fp32", False, examples)
-    listed = json.loads((tmp_path / "site" / "site.json").read_text())["examples"]
-    assert {each["name"] for each in listed} == {"a#1", "50%", "a b?"}
-    for each in listed:
-        assert quote(each["url"]) == each["url"]
-        assert (tmp_path / "site" / each["url"]).is_file()
-        assert f'"{each["url"]}"' in (tmp_path / "site" / "service-worker.js").read_text()
-
-
 @pytest.mark.usefixtures("built_page")
 @pytest.mark.parametrize(
     ("arguments", "told"),
@@ -380,17 +385,6 @@ def test_another_content_is_another_cache(site, tmp_path):
     assert cache(tmp_path / "one") == cache(tmp_path / "same") != cache(site)
 
 
-def write_small_glove(path: Path, words: list[str]) -> None:
-    """GloVe with a few words, whose vectors are random."""
-    np.savez(
-        path,
-        vectors=np.random.default_rng(0).integers(-127, 128, (len(words), 50)).astype(np.int8),
-        scales=np.full(len(words), 0.01, np.float32),
-        sorted_words=np.frombuffer("".join(words).encode(), np.uint8),
-        lengths=np.array([len(word) for word in words], np.uint8),
-    )
-
-
 @pytest.mark.browser
 def test_typed_labels_get_pythons_vectors(built_page, chromium, tmp_path, monkeypatch):
     from export.text_model_writer import write_minilm
@@ -416,3 +410,29 @@ def test_typed_labels_get_pythons_vectors(built_page, chromium, tmp_path, monkey
         page.set_input_files("#sound input[type=file]", HELICOPTER)
         page.wait_for_selector("#ranking .typed")
         assert len(bars(page)) == 3
+    assert_typed_labels_work_offline(tmp_path / "site", chromium)
+
+
+def assert_typed_labels_work_offline(site: Path, chromium) -> None:
+    """A visitor who typed no label has not loaded the text model; one who typed one has kept it."""
+    keys = "(await (await caches.open((await caches.keys())[0])).keys())"
+    texts = f"async () => {keys}.filter(each => each.url.includes('/text/')).length"
+    context = chromium.new_context()
+    page = context.new_page()
+    with serve_folder(site) as server:
+        page.goto(server.address)
+        page.wait_for_function("() => window.unheard")
+        page.evaluate("() => navigator.serviceWorker.ready")
+        assert page.evaluate(texts) == 0
+        assert not [path for path, _ in server.sent if "/text/" in path]
+        page.locator("#labels-name textarea").fill("rotor blades\nhelicopter")
+        page.set_input_files("#sound input[type=file]", HELICOPTER)
+        page.wait_for_selector("#ranking .typed")
+        while page.evaluate(texts) < 3:
+            page.wait_for_timeout(100)
+    page.reload()  # the server has ended
+    page.wait_for_function("() => window.unheard")
+    page.locator("#labels-name textarea").fill("rotor blades\nhelicopter")
+    page.set_input_files("#sound input[type=file]", HELICOPTER)
+    page.wait_for_selector("#ranking .typed")
+    context.close()

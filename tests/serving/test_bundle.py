@@ -1,5 +1,6 @@
 """A bundle is opened only whole and unchanged, and is written whole or not at all."""
 
+import errno
 import hashlib
 import json
 import os
@@ -161,6 +162,59 @@ def test_overwrite_never_replaces_what_it_did_not_write(tmp_path, old):
     with pytest.raises(UsageError, match=r"has no manifest\.json"), new_folder(out, True, "manifest.json"):
         pytest.fail("the block was entered")
     assert (out if old == "a file" else out / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("content", ["a folder", "a file"])
+def test_what_appeared_meanwhile_is_kept(tmp_path, overwrite, content):
+    out = tmp_path / "out"
+    kept = out / "notes.txt" if content == "a folder" else out
+
+    def write_meanwhile() -> None:
+        with new_folder(out, overwrite, "manifest.json") as folder:
+            (folder / "manifest.json").write_text("late")
+            kept.parent.mkdir(exist_ok=True)
+            kept.write_text("mine")
+
+    with pytest.raises(UsageError, match=r"out: .*; it appeared while this was written.*; give another folder"):
+        write_meanwhile()
+    assert kept.read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_folder_that_appears_at_the_last_moment_is_kept(tmp_path, monkeypatch):
+    out, real = tmp_path / "out", Path.rename
+
+    def rename(self: Path, target: Path) -> Path:
+        out.mkdir()
+        (out / "notes.txt").write_text("mine")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(UsageError, match="cannot be written"), new_folder(out, False, "m") as folder:
+        (folder / "m").write_text("late")
+    assert (out / "notes.txt").read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_an_error_of_another_file_is_not_told_as_one_of_the_new_folder(tmp_path):
+    with (
+        pytest.raises(UsageError, match=r"^/nowhere/rain\.wav: cannot be used \(No such file or directory\)"),
+        new_folder(tmp_path / "out", False, "m"),
+    ):
+        Path("/nowhere/rain.wav").read_bytes()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_a_file_that_cannot_be_written_is_told_as_the_new_folder(tmp_path, number):
+
+    def fail() -> None:
+        with new_folder(tmp_path / "out", False, "m") as folder:
+            place = folder / "m" if number == errno.EACCES else None  # a write on a full disk names no file
+            raise OSError(number, os.strerror(number), place)
+
+    with pytest.raises(UsageError, match=rf"^{tmp_path / 'out'}: cannot be written \({os.strerror(number)}\)"):
+        fail()
 
 
 @pytest.mark.parametrize(

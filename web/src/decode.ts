@@ -1,8 +1,8 @@
 /** A sound file -> one channel at the file's own rate, decoded by the browser. */
 
-import { sampleRate } from "./sample_rate";
+import { sampleRate, withRate } from "./sample_rate";
 
-export const MOST_SECONDS = 1800; // longest recording: decoded whole, an hour of stereo at 48 kHz takes 1.4 GB
+const MOST_SECONDS = 1800; // longest recording: decoded whole, an hour of stereo at 48 kHz takes 1.4 GB
 const UNKNOWN_RATE_HZ = 48_000;
 
 /** A recording that cannot be used. */
@@ -20,26 +20,46 @@ export interface Sound {
 export async function decodeSound(content: ArrayBuffer, name: string, contextRate?: number): Promise<Sound> {
   const start = performance.now();
   const rateHz = contextRate ?? sampleRate(content) ?? UNKNOWN_RATE_HZ;
+  const { context, readable } = prepare(content, name, rateHz);
   let decoded: AudioBuffer;
   try {
-    decoded = await new OfflineAudioContext(1, 1, rateHz).decodeAudioData(content);
+    decoded = await context.decodeAudioData(readable);
   } catch {
     throw new SoundError(`${name}: this browser cannot read it as a sound; choose WAV, FLAC, OGG, MP3 or another file`);
   }
   if (!decoded.length) throw new SoundError(`${name}: has no samples; choose a recording of at least one sample`);
+  const seconds = decoded.length / rateHz;
+  refuseLong(name, seconds);
   const wave = new Float32Array(decoded.length);
   for (let channel = 0; channel < decoded.numberOfChannels; channel++) {
     const samples = decoded.getChannelData(channel);
     for (let i = 0; i < wave.length; i++) wave[i]! += samples[i]! / decoded.numberOfChannels;
   }
   if (!wave.every(Number.isFinite)) throw new SoundError(`${name}: has samples that are not finite; choose another file`);
-  return {
-    wave,
-    rateHz,
-    channels: decoded.numberOfChannels,
-    seconds: decoded.duration,
-    milliseconds: performance.now() - start,
-  };
+  return { wave, rateHz, channels: decoded.numberOfChannels, seconds, milliseconds: performance.now() - start };
+}
+
+/**
+ * A context that decodes the file's samples as they are. Browsers have none at very low or high rates (Chromium: below 3
+ * and above 768 kHz), and decode no file that states one. So there a WAV file is decoded as if it stated 48 kHz.
+ */
+function prepare(content: ArrayBuffer, name: string, rateHz: number): { context: OfflineAudioContext; readable: ArrayBuffer } {
+  try {
+    return { context: new OfflineAudioContext(1, 1, rateHz), readable: content };
+  } catch {
+    const readable = withRate(content, UNKNOWN_RATE_HZ);
+    if (readable) return { context: new OfflineAudioContext(1, 1, UNKNOWN_RATE_HZ), readable };
+    throw new SoundError(`${name}: has ${rateHz} Hz, a rate that this browser decodes in no such file; save it as WAV`);
+  }
+}
+
+/** SoundError: a recording takes more memory than a browser has. */
+export function refuseLong(name: string, seconds: number): void {
+  if (seconds <= MOST_SECONDS) return;
+  throw new SoundError(
+    `${name}: has ${Math.round(seconds / 60)} minutes; a browser decodes up to ${MOST_SECONDS / 60}. For longer ` +
+      "recordings use python -m serving.label or python -m demo",
+  );
 }
 
 /** The duration that the browser's player reads from a file, in seconds; null: unknown. */

@@ -78,7 +78,7 @@ async function start(): Promise<void> {
   addScripting(models);
   find("#header").innerHTML = drawHeader(site, await runsOn(models));
   await offerWebGpu(models);
-  // It loads all files of the site, so it waits until the first sound is probably named.
+  // It loads the files of the site, so it waits until the first sound is probably named.
   setTimeout(() => void navigator.serviceWorker?.register("service-worker.js"), KEEP_AFTER_MS);
 }
 

@@ -3,6 +3,7 @@
 import { download } from "./download";
 import { Engine } from "./engine";
 import type { Backend, EngineFacts } from "./engine_messages";
+import { keep } from "./keep";
 import { labelKinds, type LabelKind } from "./label_kinds";
 import { readLabels } from "./label_text";
 import { siteFile, type Site } from "./site";
@@ -44,7 +45,9 @@ export class Models {
     const old = this.opened;
     this.opened = openEngine(this.site, backend, threads);
     void old.then(([engine]) => engine.close(), () => undefined);
-    return this.facts();
+    const facts = await this.facts();
+    void keep(this.site, [backend, `${backend}_code`]);
+    return facts;
   }
 
   get knowsText(): boolean {
@@ -58,6 +61,7 @@ export class Models {
     const encode = async (texts: readonly string[]) => {
       const encoded = await (await this.engine()).ask("encodeLabels", { labels: texts });
       unknown.push(...encoded.unknown);
+      void keep(this.site, ["minilm", "tokenizer", "glove"]);
       return encoded.rows;
     };
     const map = await this.zeroshot.choose(labels, this.knowsText ? encode : null);

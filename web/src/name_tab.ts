@@ -1,6 +1,6 @@
 /** "Name that sound": rank labels for a sound, with what is heard when and its spectrogram (demo/tabs/name_sound.py). */
 
-import { decodeSound, MOST_SECONDS, SoundError, statedSeconds, toWav } from "./decode";
+import { decodeSound, refuseLong, SoundError, statedSeconds, toWav } from "./decode";
 import { say, WORDS } from "./demo_words";
 import { drawHeard, drawStrip, spokenList } from "./draw_heard";
 import { drawRanking, judge, labelNotes } from "./draw_ranking";
@@ -98,12 +98,7 @@ export class NameTab {
 
   private async embed(file: Blob, name: string, url: string, turn: number): Promise<Embedded> {
     const stated = await statedSeconds(url);
-    if (stated !== null && stated > MOST_SECONDS) {
-      throw new SoundError(
-        `${name}: has ${Math.round(stated / 60)} minutes; a browser decodes up to ${MOST_SECONDS / 60}. For longer ` +
-          "recordings use python -m serving.label or python -m demo",
-      );
-    }
+    if (stated !== null) refuseLong(name, stated);
     const sound = await decodeSound(await file.arrayBuffer(), name);
     const working = this.find("#ranking .working p");
     return embedSound(this.models, sound, (share) => {

@@ -1,5 +1,6 @@
 /**
- * Keeps the whole site for use without a network, and makes the page cross-origin isolated.
+ * Keeps the site for use without a network, and makes the page cross-origin isolated. What most visitors never need
+ * (WebGPU's runtime, the text model) is kept once it was loaded.
  *
  * export.web writes a line with SITE before this script: the name of the cache has a hash of all files, so another
  * export is another cache. A page keeps the version that it began with; the next version takes over when the last tab
@@ -13,6 +14,9 @@ interface ServiceWorkerGlobalScope extends EventTarget {
 }
 interface ExtendableEvent extends Event {
   waitUntil(work: Promise<unknown>): void;
+}
+interface MessageEvent extends ExtendableEvent {
+  data: string[];
 }
 interface FetchEvent extends ExtendableEvent {
   request: Request;
@@ -49,6 +53,23 @@ async function answer(request: Request): Promise<Response> {
   return isolated(reply);
 }
 
+/** Keep files that are loaded on demand, unless they are kept. The browser has them still if the page just had them. */
+async function keep(files: string[]): Promise<void> {
+  const cache = await caches.open(CACHE);
+  for (const file of files.filter((each) => self.SITE.on_demand.includes(each))) {
+    if (!(await cache.match(file))) await cache.add(file).catch(() => {}); // no network, or the storage is full
+  }
+}
+
+/** Take what the last version kept of the same files: their names have a hash of their content. */
+async function inherit(from: string): Promise<void> {
+  const [old, cache] = [await caches.open(from), await caches.open(CACHE)];
+  for (const file of self.SITE.on_demand) {
+    const known = await old.match(file);
+    if (known) await cache.put(file, known).catch(() => {});
+  }
+}
+
 self.addEventListener("install", (event) => {
   // The browser's own cache may have files of an older export: ask the server whether they are the newest.
   const files = self.SITE.files.map((file) => new Request(file, { cache: "no-cache" }));
@@ -58,12 +79,16 @@ self.addEventListener("install", (event) => {
 self.addEventListener("activate", (event) => {
   const clean = async () => {
     for (const name of await caches.keys()) {
-      if (name.startsWith(PREFIX) && name !== CACHE) await caches.delete(name);
+      if (!name.startsWith(PREFIX) || name === CACHE) continue;
+      await inherit(name);
+      await caches.delete(name);
     }
     await self.clients.claim();
   };
   (event as ExtendableEvent).waitUntil(clean());
 });
+
+self.addEventListener("message", (event) => (event as MessageEvent).waitUntil(keep((event as MessageEvent).data)));
 
 self.addEventListener("fetch", (event) => {
   const { request } = event as FetchEvent;

@@ -1,5 +1,5 @@
 import { afterEach, expect, test, vi } from "vitest";
-import { toWav } from "../src/decode";
+import { decodeSound, toWav } from "../src/decode";
 import { say, WORDS } from "../src/demo_words";
 import { drawHeader } from "../src/draw_header";
 import { unseenAccuracy } from "../src/expected_score";
@@ -19,18 +19,85 @@ test("the header of a recorded WAV states its rate", () => {
   expect(sampleRate(toWav(Float32Array.of(0, 0.5, -0.5), 48_000))).toBe(48_000);
 });
 
+const file = (...parts: (string | readonly number[])[]) => {
+  const bytes = parts.flatMap((part) => (typeof part === "string" ? [...part].map((c) => c.charCodeAt(0)) : part));
+  return Uint8Array.from([...bytes, ...Array<number>(64).fill(0)]).buffer;
+};
+const zeros = (count: number) => Array<number>(count).fill(0);
+/** A frame of MPEG audio: its header, and as many bytes as it has at this bit rate. */
+const frame = (header: number[], bytes: number) => [...header, ...zeros(bytes - header.length)];
+const MP3_24_KHZ = frame([0xff, 0xf3, 0x94, 0], 240); // 80 kbit/s
+const MP3_44_KHZ = frame([0xff, 0xfb, 0x92, 0], 418); // 128 kbit/s, with a byte of padding
+
 test("the rates of FLAC, Vorbis, Opus and MP3 are read from their headers, and unknown ones are told", () => {
-  const file = (...parts: (string | number[])[]) => {
-    const bytes = parts.flatMap((part) => (typeof part === "string" ? [...part].map((c) => c.charCodeAt(0)) : part));
-    return Uint8Array.from([...bytes, ...Array<number>(64).fill(0)]).buffer;
-  };
-  const page: (string | number[])[] = ["OggS", [...Array<number>(22).fill(0), 1, 30]];
-  expect(sampleRate(file("fLaC", Array<number>(14).fill(0), [0x0a, 0xc4, 0x42, 0xf0]))).toBe(44_100);
+  const page = ["OggS", [...zeros(22), 1, 30]] as const;
+  const flac = ["fLaC", zeros(14), [0x0a, 0xc4, 0x42, 0xf0]] as const;
+  expect(sampleRate(file(...flac))).toBe(44_100);
   expect(sampleRate(file(...page, "\x01vorbis", [0, 0, 0, 0, 2, 0x22, 0x56, 0, 0]))).toBe(22_050);
   expect(sampleRate(file(...page, "OpusHead"))).toBe(48_000);
-  expect(sampleRate(file("ID3", [4, 0, 0, 0, 0, 0, 2, 0, 0], [0xff, 0xf3, 0x94, 0]))).toBe(24_000);
+  expect(sampleRate(file(MP3_44_KHZ, MP3_44_KHZ))).toBe(44_100);
+  const tag = ["ID3", [4, 0, 0, 0, 0, 0, 2, 7, 7]] as const;
+  expect(sampleRate(file(...tag, MP3_24_KHZ, MP3_24_KHZ))).toBe(24_000);
+  expect(sampleRate(file(...tag, zeros(100), MP3_24_KHZ, MP3_24_KHZ))).toBe(24_000);
+  expect(sampleRate(file(...tag, ...flac))).toBe(44_100);
   expect(sampleRate(file([0, 0, 0, 24], "ftypM4A "))).toBeNull();
 });
+
+test("the sync bits of an MP3 frame somewhere in another file are not its rate", () => {
+  const frames = [...MP3_24_KHZ, ...MP3_24_KHZ];
+  expect(sampleRate(file([0, 0, 0, 24], "ftypM4A ", zeros(100), frames))).toBeNull();
+  expect(sampleRate(file([0x1a, 0x45, 0xdf, 0xa3], zeros(100), frames))).toBeNull(); // WebM
+  expect(sampleRate(file(MP3_24_KHZ, zeros(100)))).toBeNull(); // no second frame
+  expect(sampleRate(file(MP3_24_KHZ, MP3_44_KHZ))).toBeNull(); // of another rate
+  for (const adts of [0xf1, 0xf9]) {
+    const aac = frame([0xff, adts, 0x50, 0x80, 0x24, 0x1f, 0xfc], 288);
+    expect(sampleRate(file(aac, aac, frames))).toBeNull();
+  }
+});
+
+test("a header that is cut off or states no rate is unknown", () => {
+  for (const text of ["RIFF....WAVEfmt ", "fLaC", "OggS", "ID3", "\xff\xfb\x90"]) {
+    const bytes = Uint8Array.from(text, (letter) => letter.charCodeAt(0));
+    for (const padding of [0, 4, 40]) expect(sampleRate(Uint8Array.from([...bytes, ...zeros(padding)]).buffer)).toBeNull();
+  }
+});
+
+test.each([500, 2_000, 8_000, 384_000, 1_000_000])("the samples of a WAV file at %i Hz are decoded as they are", async (rateHz) => {
+  vi.stubGlobal("OfflineAudioContext", contexts());
+  const sound = await decodeSound(toWav(Float32Array.of(0.5, 0.25), rateHz), "whale.wav");
+  expect([sound.rateHz, sound.seconds, ...sound.wave]).toEqual([rateHz, 2 / rateHz, 0.5, 0.25]);
+});
+
+test("a rate that the browser decodes in WAV alone is told with the way out", async () => {
+  vi.stubGlobal("OfflineAudioContext", contexts());
+  const flac = file("fLaC", zeros(14), [0x00, 0x7d, 0x02, 0xf0]); // 2 kHz
+  await expect(decodeSound(flac, "whale.flac")).rejects.toThrow("whale.flac: has 2000 Hz, a rate that");
+  await expect(decodeSound(file("no sound"), "bad.wav")).rejects.toThrow("bad.wav: this browser cannot read it");
+});
+
+test("a recording that is longer than its player told is refused once it is decoded", async () => {
+  vi.stubGlobal("OfflineAudioContext", contexts());
+  await expect(decodeSound(toWav(new Float32Array(2_000), 1), "long.wav")).rejects.toThrow("long.wav: has 33 minutes");
+});
+
+/** An OfflineAudioContext with Chromium's limits, which decodes what `toWav` writes. */
+function contexts() {
+  const refuse = (rateHz: number) => {
+    if (rateHz < 3_000 || rateHz > 768_000) throw new Error("NotSupportedError");
+  };
+  return class {
+    constructor(_channels: number, _length: number, readonly sampleRate: number) {
+      refuse(sampleRate);
+    }
+    async decodeAudioData(content: ArrayBuffer) {
+      const rateHz = new DataView(content).getUint32(24, true);
+      refuse(rateHz);
+      expect(rateHz).toBe(this.sampleRate); // nothing is resampled
+      const wave = new Float32Array(content.slice(58));
+      return { length: wave.length, numberOfChannels: 1, getChannelData: () => wave };
+    }
+  };
+}
 
 test("a tone keeps its level and place at another rate", () => {
   const wave = (rate: number) => Float32Array.from({ length: rate / 2 }, (_, i) => Math.sin((2 * Math.PI * 1000 * i) / rate));
