@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SHARED = (ROOT / "web" / "src" / "demo_words.ts").read_text()
-NUMBERS = re.findall(r'^  "(demo\.[\w.]+)": ([-\d.]+),$', SHARED, re.MULTILINE)
+NUMBERS = re.findall(r'^  "((?:demo|serving)\.[\w.]+)": ([-\d.]+),$', SHARED, re.MULTILINE)
 # A text in single or double quotes, on the line of its name or on the next one.
 WORDS = re.findall(r"""^  (\w+):\s+(?:"((?:[^"\\]|\\.)*)"|'([^']*)'),$""", SHARED, re.MULTILINE)
 

@@ -37,6 +37,7 @@ LABEL_TEXTS = (
     "",
     "é, e\u0301, É",
     "x" * 301,
+    "a " * 50 + "b",
     ", ".join(str(i) for i in range(201)),
 )
 TEXTS = (

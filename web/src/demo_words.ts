@@ -1,6 +1,6 @@
 /**
  * The words and numbers that this page shares with the demo. tests/export/test_web_words.py holds both together: each
- * text is in the demo's code, with {} for what is filled in, and each number is the demo's constant of that name.
+ * text is in the demo's code, with {} for what is filled in, and each number is the constant of that name.
  */
 
 export const NUMBERS = {
@@ -19,7 +19,8 @@ export const NUMBERS = {
   "demo.spectrogram.MINUTES_FROM_S": 60,
   "demo.spectrogram.MIN_SPAN": 2.0,
   "demo.typed_labels.MAX_LABELS": 200,
-  "demo.typed_labels.MAX_LENGTH": 300,
+  "serving.label_text.MAX_LENGTH": 300,
+  "serving.label_text.MAX_WORDS": 50,
 } as const;
 
 export const WORDS = {

@@ -3,7 +3,8 @@
 import { NUMBERS } from "./demo_words";
 
 const MAX_LABELS = NUMBERS["demo.typed_labels.MAX_LABELS"];
-const MAX_LENGTH = NUMBERS["demo.typed_labels.MAX_LENGTH"];
+const MAX_LENGTH = NUMBERS["serving.label_text.MAX_LENGTH"];
+const MAX_WORDS = NUMBERS["serving.label_text.MAX_WORDS"];
 const SEPARATORS = ",;";
 const PART = /\s*"(?:[^"]|"")*"\s*(?=[,;]|$)|(?!\s*")[^,;]*/y;
 
@@ -37,10 +38,21 @@ export function readLabels(text: string, known: readonly string[] = []): string[
   if (labels.length > MAX_LABELS) {
     throw new LabelError(`labels: got ${labels.length}; the page takes up to ${MAX_LABELS}`);
   }
-  if (labels.some((label) => [...label].length > MAX_LENGTH)) {
-    throw new LabelError(`labels: one is longer than ${MAX_LENGTH} characters; say it more briefly`);
-  }
+  labels.forEach(checkLabelLength);
   return labels.length ? labels : null;
+}
+
+/** Refuse a label that takes the text model long. */
+function checkLabelLength(label: string): void {
+  const characters = [...label];
+  const words = label.replaceAll("_", " ").split(/\s+/u).filter(Boolean);
+  if (characters.length > MAX_LENGTH || words.length > MAX_WORDS) {
+    const start = characters.slice(0, 40).join("");
+    throw new LabelError(
+      `labels: got one of ${characters.length} characters that begins with '${start}'; wanted at most ${MAX_LENGTH} ` +
+        `characters and ${MAX_WORDS} words`,
+    );
+  }
 }
 
 /** What `readLabels` reads again. */
