@@ -69,7 +69,7 @@ def plan_runs(options: Options) -> dict[str, list[str]]:
     flags = FULL if options.full else SHORT
     extra: dict[str, list[str]] = {}
     for text in options.flags:
-        benchmark, words = (text.split() or [""])[0], text.split()[1:]
+        benchmark, *words = text.split() or [""]
         if benchmark not in flags:
             raise UsageError(f"--flags: got {text!r}; wanted one of {', '.join(flags)}, and its flags")
         extra.setdefault(benchmark, []).extend(words)

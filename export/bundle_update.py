@@ -1,14 +1,12 @@
 """Put files into a finished bundle that other commands may change at the same time."""
 
-import fcntl
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
 
 from serving.atomic_write import move_atomically
 from serving.bundle import Bundle, open_bundle
 from serving.errors import UsageError
+from serving.held_folder import held_in_turn
 from serving.manifest import write_manifest
 
 
@@ -20,7 +18,7 @@ def put_files(bundle: Bundle, files: Mapping[str, Path], overwrite: bool) -> Non
     errors     UsageError: a file is listed already, or the folder holds another bundle now; OSError
     The manifest never lists a file that is being replaced, so the bundle can be opened at any moment.
     """
-    with _held(bundle.folder):
+    with held_in_turn(bundle.folder):
         now = open_bundle(bundle.folder).manifest
         if now.embedding_space != bundle.manifest.embedding_space:
             raise UsageError(f"{bundle.folder}: holds another bundle by now; give the same command again")
@@ -31,15 +29,3 @@ def put_files(bundle: Bundle, files: Mapping[str, Path], overwrite: bool) -> Non
         for name, file in files.items():
             move_atomically(file, bundle.folder / name)
         write_manifest(bundle.folder, now, now.files.keys() | files.keys())
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold a bundle's folder, once no other process does. On a file system without locks it is not held."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

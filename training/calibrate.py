@@ -40,6 +40,7 @@ from training.run_folder import (
     RunConfig,
     evaluation_folder,
     load_network,
+    next_export,
     refuse_unfinished,
 )
 from training.text_encoders import text_encoder
@@ -91,7 +92,7 @@ def calibrate_run(options: CalibrateOptions) -> dict[str, Any]:
     save_whole(options.run / ZEROSHOT, partial(write_zeroshot, calibrated))
     write_text(place / CALIBRATION, json.dumps(asdict(chosen), indent=1) + "\n")
     _show(options.run, chosen.scores)
-    say(f"next: python -m export.onnx {options.run} --out bundles/{options.run.name}    (a bundle to serve and show)")
+    say(next_export(options.run))
     settings = {"temperature": chosen.temperature, "offset": chosen.offset, "threshold": chosen.threshold}
     return {"out": str(options.run), **settings, **chosen.scores}
 

@@ -55,6 +55,7 @@ from training.run_folder import (
     RunConfig,
     evaluation_folder,
     load_network,
+    next_export,
     refuse_unfinished,
 )
 from training.text_encoders import text_encoder
@@ -126,7 +127,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         figures = [name for name in (CONFUSION, EMBEDDING_MAP, TRADEOFF) if (out / name).is_file()]
         write_text(out / REPORT_PAGE, markdown(report, config, figures))
     say(f"report: {out / REPORT_PAGE}")
-    say(f"next: python -m export.onnx {options.run} --out bundles/{options.run.name}    (a bundle to serve and show)")
+    say(next_export(options.run))
     return _line(report, out)
 
 

@@ -146,6 +146,11 @@ def refuse_unfinished(run: Path) -> None:
         raise RunError(f"{run}: the training did not finish; continue it with: training.run ... --resume")
 
 
+def next_export(run: Path) -> str:
+    """What comes after the scores, for people."""
+    return f"next: python -m export.onnx {run} --out bundles/{run.name}    (a bundle to serve and show)"
+
+
 def load_network(run: Path, config: RunConfig) -> Network:
     """The run's network with the best epoch's weights, in eval mode. RunError if they are missing or do not fit."""
     tensors, _ = load_tensors(run / WEIGHTS)

@@ -21,9 +21,8 @@ from training.fit.recipe import Recipe
 from training.networks import WINDOW_FRAMES, NetworkConfig, build_network
 
 CLASSES = 10
-ROUNDS = (
-    3  # of ours: the epochs after the first one; of plain PyTorch: as many steps as an epoch has. The median counts
-)
+# Of ours: the epochs after the first one; of plain PyTorch: as many steps as an epoch has. The median counts.
+ROUNDS = 3
 
 
 def make_clips(count: int, frames: int) -> ClipSet:

@@ -74,12 +74,13 @@ def source_seconds(source: ByteSource) -> float | None:
 
 def _layout_of(source: ByteSource) -> StreamLayout:
     """Find the streams; the first bytes of the file say how."""
-    magic = source.read(0, 4)
+    head = source.read(0, 10)
+    magic = head[:4]
     if magic in CHUNKED:
         return wav.read_layout(source)
     if magic == b"fLaC":
         return StreamLayout()
-    tag = id3_size(source.read(0, 10))
+    tag = id3_size(head)
     if tag and source.read(tag, 4) in (b"fLaC", *CHUNKED):
         return StreamLayout([EncodedStream(((tag, source.size),))])
     if magic != ogg.PAGE and find_demuxer(source):

@@ -1,7 +1,5 @@
 """Locks for a folder that several processes may want to write at the same time."""
 
-import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,7 +7,6 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from serving.command_line import say
-from serving.errors import UsageError
 
 
 @contextmanager
@@ -31,24 +28,3 @@ def folder_lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextmanager
-def held_alone(folder: Path, flag: str) -> Iterator[None]:
-    """Hold a folder that exists, until the context or the process ends. On a file system without locks it is not held.
-
-    flag     what names the folder, for the message
-    errors   UsageError: another process holds it
-    """
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UsageError(
-                    f"{folder}: another process is writing it; wait for its end, or give another {flag}"
-                ) from error
-        yield
-    finally:
-        os.close(descriptor)
