@@ -105,7 +105,7 @@ def make_queries(
     """Queries by kind, and all their phrases."""
     space, known = embedder.manifest.embedding_space, embedder.zeroshot
     names = known.class_names
-    typed = [text for text in TEXTS if embedder.knows_text and not known.has(text)]
+    typed = [text for text in TEXTS if embedder.labels.knows_text and not known.has(text)]
     words, sounds = names + typed, synthetic.draw(n)
 
     def some(texts: list[str], count: int) -> Phrases:

@@ -91,8 +91,8 @@ def phrases_of(embedder: Embedder, name: str, kind: str) -> Phrases:
     """A class as a phrase: its name, its description, or both as the bundle has them."""
     if kind == "both":
         return Phrases(embedder.zeroshot, embedder.choose([name]))
-    text = name if kind == "name" else embedder.describe(name)
-    vectors = embedder.encode_labels([name], {name: text})
+    text = name if kind == "name" else embedder.labels.describe(name)
+    vectors = embedder.labels.encode([name], {name: text})
     mean = embedder.zeroshot.text_mean
     assert mean is not None, "the text model is known"
     rows = unit_rows(vectors - mean)

@@ -53,7 +53,7 @@ class BundleChoice:
                 silence = np.zeros(window.samples, np.float32)
                 embedder.embed(silence, window.rate_hz)  # the first inference and the first log-mel are slow
                 embedder.log_mel(silence, window.rate_hz)
-                embedder.describe("")  # opens the text model
+                embedder.labels.describe("")  # opens the text model
                 self._opened[name] = embedder
             return self._opened[name]
 

@@ -52,7 +52,7 @@ def draw_ranking(
 
 def _bar(embedder: Embedder, ranked: RankedLabels, label: str, share: float, alone: bool) -> str:
     kind = ranked.kinds[label]
-    description = embedder.describe(label)
+    description = embedder.labels.describe(label)
     described = f' title="{html.escape(description)}"' if description != label else ""
     mark = f' <b class="mark {kind.value}">{kind.mark}</b>' if kind.mark else ""
     if alone:

@@ -61,7 +61,7 @@ def build_page(bundles: BundleChoice, examples: Sequence[Example] = (), library:
             **facts(embedder),
             "scores": embedder.manifest.scores,
             "classes": embedder.zeroshot.class_names,
-            "any_text": embedder.knows_text,
+            "any_text": embedder.labels.knows_text,
         }
 
     with gr.Blocks(title="Unheard", analytics_enabled=False, delete_cache=(UPLOADS_S, UPLOADS_S)) as page:

@@ -62,7 +62,7 @@ def add_labels(
                 lines=4,
                 max_lines=10,
                 elem_classes="descriptions",
-                interactive=embedder.knows_text,
+                interactive=embedder.labels.knows_text,
             )
         end = largest_favour(embedder.zeroshot, sounds(name))
         favour = gr.Slider(
@@ -89,7 +89,7 @@ def add_labels(
         embedder = bundles.open(bundle)
         choices = presets(embedder)
         box = gr.Textbox(choices[OWN], info=advice(embedder))
-        meanings = gr.Textbox(describe(embedder, choices[OWN], ""), interactive=embedder.knows_text)
+        meanings = gr.Textbox(describe(embedder, choices[OWN], ""), interactive=embedder.labels.knows_text)
         end = largest_favour(embedder.zeroshot, sounds(bundle))
         slider = gr.Slider(minimum=-end, maximum=end, value=0, step=STEP)
         return gr.Radio(list(choices), value=OWN), box, meanings, slider
@@ -137,7 +137,7 @@ ADVICE_DESCRIPTIONS = (
 
 def advice(embedder: Embedder) -> str:
     """How to type labels for this bundle."""
-    if embedder.knows_text:
+    if embedder.labels.knows_text:
         return (
             "Type English words: one label or whole description a line, or short labels separated by commas; put a "
             'label with a comma in quotes ("dog, barking").'

@@ -49,7 +49,7 @@ def label_kinds(embedder: Embedder, chosen: ZeroShot, own: Mapping[str, str]) ->
             return LabelKind.TAUGHT
         if seen:
             return LabelKind.SEEN
-        described = embedder.describe(label) != words_of_label(label)
+        described = embedder.labels.describe(label) != words_of_label(label)
         return LabelKind.UNSEEN if described or embedder.zeroshot.has(label) else LabelKind.TYPED
 
     return {

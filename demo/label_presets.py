@@ -14,6 +14,8 @@ def presets(embedder: Embedder) -> dict[str, str]:
     """Preset name -> its labels, as they are typed. Only presets whose labels this bundle all understands."""
     known = set(map(normalise_label, embedder.zeroshot.class_names))
     understood = {
-        name: text for name, text in PRESETS.items() if embedder.knows_text or known.issuperset(read_labels(text) or ())
+        name: text
+        for name, text in PRESETS.items()
+        if embedder.labels.knows_text or known.issuperset(read_labels(text) or ())
     }
     return {OWN: write_labels(embedder.zeroshot.class_names), **understood}

@@ -91,7 +91,7 @@ def rank_labels(
     return RankedLabels(
         chosen,
         kinds,
-        embedder.unknown_words(typed),
+        embedder.labels.unknown_words(typed),
         chosen.rank(clip, offset=offset),
         float(chosen.similarities(clip[None]).max()),
         bool(chosen.none_of_these(clip[None])[0]),

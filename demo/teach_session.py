@@ -156,7 +156,7 @@ def begin(embedder: Embedder, labels: Sequence[str], library: Library, notes: Se
     """
     if not 2 <= len(labels) <= MAX_LABELS:
         raise LabelError(f"labels: got {len(labels)}; type 2 to {MAX_LABELS}, so that each has a key")
-    described = Descriptions(tuple(label for label in labels if embedder.understands(label)))
+    described = Descriptions(tuple(label for label in labels if embedder.labels.understands(label)))
     whole = with_classes(embedder, described, labels)
     prior = whole.choose(list(labels))
     unknown = [label for label, has_text in zip(labels, prior.has_text, strict=True) if not has_text]

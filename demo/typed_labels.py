@@ -55,14 +55,14 @@ def read_descriptions(text: str | None, embedder: Embedder) -> dict[str, str]:
         label, _, description = (part.strip() for part in line.partition(":"))
         if len(description) > MAX_LENGTH:
             raise LabelError(f"descriptions: that of {label!r} is longer than {MAX_LENGTH} characters")
-        if description and normalise_label(description) != normalise_label(embedder.describe(label)):
+        if description and normalise_label(description) != normalise_label(embedder.labels.describe(label)):
             own[normalise_label(label)] = description
     return own
 
 
 def write_descriptions(embedder: Embedder, labels: Iterable[str], own: Mapping[str, str]) -> str:
     """One line for each label, as `read_descriptions` reads it: the own description, or the bundle's."""
-    texts = {label: own.get(normalise_label(label), embedder.describe(label)) for label in labels}
+    texts = {label: own.get(normalise_label(label), embedder.labels.describe(label)) for label in labels}
     return "\n".join(f"{words_of_label(label)}: {text}" for label, text in texts.items())
 
 
@@ -71,7 +71,7 @@ def choose_labels(embedder: Embedder, labels: Sequence[str] | None, own: Mapping
 
     labels   None: all classes of the bundle
     own      normalised label -> description
-    errors   LabelError, see `Embedder.choose`
+    errors   LabelError, see `LabelSpace.choose`
     """
     names = embedder.zeroshot.class_names if labels is None else labels
     return embedder.choose(labels, {name: own[normalise_label(name)] for name in names if normalise_label(name) in own})

@@ -43,7 +43,7 @@ def say(text: str) -> None:
 
 
 def say_unknown_words(unknown: Mapping[str, Sequence[str]]) -> None:
-    """Say which words a text model does not know. unknown: text -> its words, see `Embedder.unknown_words`."""
+    """Say which words a text model does not know. unknown: text -> its words, see `LabelSpace.unknown_words`."""
     for text, words in unknown.items():
         say(f"{text!r}: the text model does not know {', '.join(words)}")
 

@@ -9,7 +9,6 @@ embedder.classify(wave, rate_hz, ["dog", "a creaking door"])    # also classes t
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -25,17 +24,15 @@ from serving.bulk.embed_files import list_paths
 from serving.bundle import Bundle, open_bundle, reopen_bundle
 from serving.bundle_files import ZEROSHOT
 from serving.embedding_stream import EmbeddingStream
-from serving.errors import AudioError, BundleError, LabelError, UsageError
-from serving.label_text import join_labels, normalise_label
+from serving.errors import AudioError, UsageError
+from serving.label_space import LabelSpace
 from serving.manifest import Manifest
 from serving.memory import trim_memory
 from serving.pooling import pool, pool_heard
 from serving.ranking import Ranking, rank_embedding
 from serving.runtime_choice import RuntimeChoice
 from serving.shared_copy import SharedCopy
-from serving.text_model.text_model import TextModel
-from serving.text_model.text_source import text_source
-from serving.zeroshot import TextEncoder, ZeroShot
+from serving.zeroshot import ZeroShot
 from serving.zeroshot_file import parse_zeroshot
 
 if TYPE_CHECKING:
@@ -63,10 +60,8 @@ class Embedder(SharedCopy):
         self.precision = precision
         self.threads = threads
         self.max_batch = GPU_MAX_BATCH if runs_on_gpu(runtime) else MAX_BATCH
-        self.zeroshot = parse_zeroshot(
-            bundle.read(ZEROSHOT), str(bundle.path(ZEROSHOT)), bundle.manifest.embedding_size
-        )
-        self.text_source = text_source(bundle)
+        zeroshot = parse_zeroshot(bundle.read(ZEROSHOT), str(bundle.path(ZEROSHOT)), bundle.manifest.embedding_size)
+        self.labels = LabelSpace(bundle, zeroshot)
 
     @classmethod
     def load(
@@ -107,7 +102,7 @@ class Embedder(SharedCopy):
     def _after(self, lesson: "Lesson") -> Self:
         """A copy that knows what was taught; it shares the runtime."""
         other = copy.copy(self)
-        other.lesson, other.zeroshot = lesson, lesson.zeroshot
+        other.lesson, other.labels = lesson, self.labels.with_zeroshot(lesson.zeroshot)
         return other
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -126,6 +121,11 @@ class Embedder(SharedCopy):
     def manifest(self) -> Manifest:
         """The bundle's manifest."""
         return self.bundle.manifest
+
+    @property
+    def zeroshot(self) -> ZeroShot:
+        """The zero-shot map of the bundle's classes, and of those that were taught."""
+        return self.labels.zeroshot
 
     @property
     def backend(self) -> str:
@@ -270,7 +270,7 @@ class Embedder(SharedCopy):
         """
         chosen = self.choose(labels)
         windows = self.windows(wave, rate_hz, hop_seconds)
-        unknown_words = self.unknown_words(chosen.class_names)
+        unknown_words = self.labels.unknown_words(chosen.class_names)
         levels = [level_dbfs(each) for each in windows]
         return rank_embedding(chosen, pool_heard(self.run(windows), levels), max(levels), unknown_words, offset)
 
@@ -305,90 +305,13 @@ class Embedder(SharedCopy):
         write_taught_bundle(self.bundle, self.lesson, Path(out), overwrite)
 
     def choose(self, labels: Sequence[str] | None = None, descriptions: Mapping[str, str] | None = None) -> ZeroShot:
-        """The zero-shot map for these labels, see `classify`: it ranks embeddings and knows which classes were seen.
-
-        labels        None: all classes of the bundle
-        descriptions  label -> its description, which alone is compared with the sound; the label is then only a name
-        errors        LabelError: an unknown or repeated label, two labels of one description, or no label
-        """
-        texts = {label: text for label, text in (descriptions or {}).items() if text}
-        if not texts:
-            return self.zeroshot if labels is None else self.zeroshot.choose(labels, self._encoder())
-        names = self.zeroshot.class_names if labels is None else list(labels)
-        self.zeroshot.typed(names)  # refuses repeated labels
-        described = [texts.get(name, name) for name in names]
-        first_with: dict[str, str] = {}
-        for name, text in zip(names, described, strict=True):
-            if (first := first_with.setdefault(normalise_label(text), name)) != name:
-                raise LabelError(
-                    f"descriptions: {join_labels([first, name])} are described by the same words; give each its own"
-                )
-        chosen = self.zeroshot.choose(described, self._encoder(texts.values()))
-        return replace(chosen, class_names=list(names))
-
-    def _encoder(self, descriptions: Iterable[str] = ()) -> TextEncoder | None:
-        """Encodes labels, and these descriptions as they are; None: the bundle has no text model."""
-        as_they_are = {text: text for text in descriptions}
-        return (lambda texts: self.encode_labels(texts, as_they_are)) if self.knows_text else None
-
-    def unknown_words(self, labels: Sequence[str]) -> dict[str, list[str]]:
-        """The words of each label that the text model does not know; labels without such words are left out."""
-        typed = [] if not self.knows_text else [label for label in labels if not self.zeroshot.has(label)]
-        unknown = {label: self._text_model.unknown_words(self.describe(label)) for label in typed}
-        return {label: words for label, words in unknown.items() if words}
-
-    def understands(self, label: str) -> bool:
-        """Whether the text model knows a word of what describes a label; False: the bundle has none."""
-        return self.knows_text and self._text_model.understands(self.describe(label))
-
-    def encode_labels(
-        self, labels: Sequence[str], descriptions: Mapping[str, str] | None = None
-    ) -> NDArray[np.float32]:
-        """The text vectors of labels [n, text_size] float32.
-
-        descriptions   label -> its description, which alone is encoded, see `TextModel.encode_labels`
-        errors   LabelError: the text model knows no word of a label; BundleError: it is not the class vectors' one
-        """
-        vectors = self._text_model.encode_labels(labels, descriptions)
-        if vectors.shape[1] != self.zeroshot.class_vectors.shape[1]:
-            raise BundleError(
-                f"{self.bundle.folder}: its text model's vectors have {vectors.shape[1]} numbers, its class vectors "
-                f"{self.zeroshot.class_vectors.shape[1]}; export it again"
-            )
-        return vectors
-
-    def encode_afresh(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """The vectors of texts [n, text_size] float32 from the text model itself, not from its cache."""
-        return self._text_model.vectors(texts)
-
-    def describe(self, label: str) -> str:
-        """The text that stands for a label: the bundle's description of that class, or the label itself."""
-        return self._text_model.describe(label) if self.knows_text else label
+        """The zero-shot map for these labels, see `LabelSpace.choose`: it ranks embeddings."""
+        return self.labels.choose(labels, descriptions)
 
     def warm_up(self) -> None:
         """Let the runtime open now what its first calls would open: on a GPU, batches of each size."""
         if warm_up := getattr(self.network, "warm_up", None):
             warm_up()
-
-    @property
-    def knows_text(self) -> bool:
-        """Whether any text can be a label."""
-        return self.text_source is not None and self.zeroshot.text_mean is not None
-
-    def open_text_model(self) -> None:
-        """Open the text model now, so that nothing has to be read from the bundle later."""
-        if self.knows_text:
-            _ = self._text_model
-
-    @property
-    def has_open_text_model(self) -> bool:
-        """Whether the text model is open."""
-        return "_text_model" in vars(self)
-
-    @cached_property
-    def _text_model(self) -> TextModel:
-        """Opened for the first typed label, because most programs never need it."""
-        return TextModel.load(self.bundle)
 
     def log_mel(self, wave: NDArray[np.floating], rate_hz: float) -> NDArray[np.float32]:
         """The log-mel of a clip, as the network sees it: [n_windows, frames, 64] float32, ln(mel + log_offset)."""

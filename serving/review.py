@@ -96,12 +96,12 @@ def review(options: ReviewOptions) -> dict[str, Any]:
 
 def _known(embedder: Embedder, source: LabelSource) -> LabelSource:
     """The labels without those of which the text model knows no word, which are told, unless there are no others."""
-    if source.labels is None or not embedder.knows_text:
+    if source.labels is None or not embedder.labels.knows_text:
         return source
     known = [
         label
         for label in source.labels
-        if embedder.zeroshot.has(label) or label in source.descriptions or embedder.understands(label)
+        if embedder.zeroshot.has(label) or label in source.descriptions or embedder.labels.understands(label)
     ]
     unknown = [label for label in source.labels if label not in known]
     if not known or not unknown:

@@ -76,7 +76,9 @@ def teach_bundle(options: TeachOptions) -> dict[str, Any]:
     lesson = teach(embedder, examples, descriptions, quiet=False)
     write_taught_bundle(embedder.bundle, lesson, options.out, options.overwrite)
     report_skipped(lesson.skipped)
-    unknown_words = embedder.unknown_words([descriptions.texts.get(label, label) for label in descriptions.labels])
+    unknown_words = embedder.labels.unknown_words(
+        [descriptions.texts.get(label, label) for label in descriptions.labels]
+    )
     say_unknown_words(unknown_words)
     for doubt in lesson.doubts:
         say(f"warning: {doubt}")

@@ -127,7 +127,7 @@ def load_problems(options: Options) -> list[Problem]:
 def _whole_map(embedder: Embedder, clips: Clips) -> ZeroShot:
     """The bundle's map, with the data set's classes that it lacks if it understands text: they are unseen."""
     missing = [name for name in dict.fromkeys(clips.classes.tolist()) if not embedder.zeroshot.has(name)]
-    if not missing or not embedder.knows_text:
+    if not missing or not embedder.labels.knows_text:
         return embedder.zeroshot
     return with_classes(embedder, Descriptions(missing), missing)
 

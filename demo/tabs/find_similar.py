@@ -141,7 +141,7 @@ def _add_components(examples: Sequence[Example], first_map: str, info: str) -> _
 
 def advice(embedder: Embedder) -> str:
     """What can be typed for this bundle."""
-    return TYPE_WORDS if embedder.knows_text else TYPE_CLASS
+    return TYPE_WORDS if embedder.labels.knows_text else TYPE_CLASS
 
 
 def check_space(library: Library, embedder: Embedder, bundle: str) -> None:
@@ -183,7 +183,7 @@ def ask(embedder: Embedder, path: str | None, words: str | None, per: str) -> _A
     embedded = None if path is None else _embed(embedder, path)
     sound = None if embedded is None else pool_like(per, embedded.rows, embedded.levels)
     query = make_query(embedder.manifest.embedding_space, embedder.zeroshot, sound, phrases)
-    unknown = embedder.unknown_words([words] if words else [])
+    unknown = embedder.labels.unknown_words([words] if words else [])
     return _Asked(query, embedded.milliseconds if embedded else {}, embedded.warnings if embedded else (), unknown)
 
 

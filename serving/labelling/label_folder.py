@@ -35,7 +35,7 @@ def label_folder(options: LabelOptions) -> dict[str, Any]:
     source = folder_embedder(options.windows, bundle)
     asked = read_label_source(options.labels, source.embedder.zeroshot.class_names)
     labels = choose_labels(source.embedder, asked)
-    unknown_words = source.embedder.unknown_words(
+    unknown_words = source.embedder.labels.unknown_words(
         [asked.descriptions.get(label, label) for label in labels.class_names]
     )
     say_unknown_words(unknown_words)

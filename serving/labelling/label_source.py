@@ -68,7 +68,7 @@ def _checked(source: LabelSource) -> LabelSource:
 def choose_labels(embedder: Embedder, source: LabelSource) -> ZeroShot:
     """The zero-shot map for these labels; its class names are the labels, also where a description stands for one.
 
-    errors   LabelError, as `Embedder.choose`, or descriptions for a bundle without a text model
+    errors   LabelError, as `LabelSpace.choose`, or descriptions for a bundle without a text model
     """
     return embedder.choose(source.labels, source.descriptions)
 

@@ -89,7 +89,7 @@ def work(options: SearchOptions) -> dict[str, Any]:
     ended = time.perf_counter()
     for warning in caught:
         say(str(warning.message))
-    unknown = embedder.unknown_words(_phrases(options))
+    unknown = embedder.labels.unknown_words(_phrases(options))
     say_unknown_words(unknown)
     _show(options, index, found)
     if options.out is not None:

@@ -110,10 +110,10 @@ async def choose_labels(
 ) -> tuple[ZeroShot, dict[str, list[str]]]:
     """The class vectors of the labels in a query, and the words of each label that the text model does not know.
 
-    errors   LabelError: too many, or one is too long; else as `labels_in_query` and `Embedder.choose`; HTTPException
+    errors   LabelError: too many, or one is too long; else as `labels_in_query` and `LabelSpace.choose`; HTTPException
              422: too many for so many files, 429: too many labels of other requests wait
     """
-    zeroshot, knows_text = pipeline.embedder.zeroshot, pipeline.embedder.knows_text
+    zeroshot, knows_text = pipeline.embedder.zeroshot, pipeline.embedder.labels.knows_text
 
     def read() -> tuple[list[str], list[str]]:
         labels = labels_in_query(values, zeroshot.class_names)

@@ -57,7 +57,7 @@ def describe_model(embedder: Embedder) -> dict[str, Any]:
             {"label": label, "seen": bool(seen)}
             for label, seen in zip(zeroshot.class_names, zeroshot.seen, strict=True)
         ],
-        "typed_labels": embedder.knows_text,
+        "typed_labels": embedder.labels.knows_text,
         "backend": embedder.backend,
         "precision": embedder.precision,
         "providers": getattr(runtime, "providers", []),

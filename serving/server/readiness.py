@@ -42,7 +42,9 @@ class ReadinessCheck:
         self._reference = embedder.run(self._probe)[0]  # [size]
         if self._reference.shape != (embedder.manifest.embedding_size,) or not np.isfinite(self._reference).all():
             raise RuntimeError(f"the model gives no embedding of a test sound but {self._reference}")
-        self._text_reference = embedder.encode_afresh([PROBE_TEXT])[0] if embedder.has_open_text_model else None
+        self._text_reference = (
+            embedder.labels.encode_afresh([PROBE_TEXT])[0] if embedder.labels.has_open_text_model else None
+        )
         self._future: Future[Batched] | None = None
         self._text_future: Future[NDArray[np.float32]] | None = None
         self._started = 0.0
@@ -56,7 +58,9 @@ class ReadinessCheck:
             self._started = self._clock()
             self._future = self._batcher.submit(self._embedder.prepare(self._probe), first=True)
             if self._text_reference is not None and (self._text_future is None or self._text_future.done()):
-                self._text_future = self._text.submit(lambda: self._embedder.encode_afresh([PROBE_TEXT]), first=True)
+                self._text_future = self._text.submit(
+                    lambda: self._embedder.labels.encode_afresh([PROBE_TEXT]), first=True
+                )
         batched = await asyncio.shield(asyncio.wrap_future(self._future))  # other checks may wait for it too
         _compare("a test sound's embedding", batched.rows[0], self._reference)
         if self._text_future is not None and self._text_reference is not None:

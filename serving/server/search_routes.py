@@ -114,7 +114,7 @@ async def choose_phrases(pipeline: Pipeline, query: SearchQuery) -> tuple["Phras
 
     check_phrases(texts)
     zeroshot = pipeline.embedder.zeroshot
-    chosen, unknown = await choose_texts(pipeline, texts, zeroshot.typed(texts, pipeline.embedder.knows_text))
+    chosen, unknown = await choose_texts(pipeline, texts, zeroshot.typed(texts, pipeline.embedder.labels.knows_text))
     return Phrases(zeroshot, chosen), unknown
 
 

@@ -185,8 +185,8 @@ def load_embedder(options: ServeOptions, folder: Path) -> Embedder:
     """Open a bundle, all that is read of it later included. Errors as `Embedder.load`."""
     embedder = Embedder.load(folder, options.backend, options.precision, options.threads, trusted=options.trust)
     embedder.warm_up()
-    if embedder.text_source == "bundle":  # that of the packages needs no file of the bundle
-        embedder.open_text_model()
+    if embedder.labels.text_source == "bundle":  # that of the packages needs no file of the bundle
+        embedder.labels.open_text_model()
     return embedder
 
 

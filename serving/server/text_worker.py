@@ -101,4 +101,4 @@ class TextWorker:
 
 
 def _encoding(embedder: Embedder, labels: Sequence[str]) -> Callable[[], TypedLabels]:
-    return lambda: TypedLabels(embedder.encode_labels(labels), embedder.unknown_words(labels))
+    return lambda: TypedLabels(embedder.labels.encode(labels), embedder.labels.unknown_words(labels))

@@ -77,7 +77,7 @@ def teach(embedder: "Embedder", examples: Sequence[Example], descriptions: Descr
         embedded = _without(embed_examples(embedder, examples, quiet), known)
         _refuse_lost_classes(examples, embedded, descriptions.labels)
         skipped = embedded.skipped
-    described = {label: descriptions.texts.get(label, embedder.describe(label)) for label in descriptions.labels}
+    described = {label: descriptions.texts.get(label, embedder.labels.describe(label)) for label in descriptions.labels}
     lesson = _lesson(prior, embedded, described, earlier, skipped)
     return lesson if before is None else replace(lesson, descriptions={**before.descriptions, **lesson.descriptions})
 
@@ -88,7 +88,7 @@ def with_classes(embedder: "Embedder", descriptions: Descriptions, labels: Seque
     A class without a description has the vector 0: examples alone say where it is. errors: LabelError, see `teach`
     """
     zeroshot = embedder.zeroshot
-    if descriptions.labels and not embedder.knows_text:
+    if descriptions.labels and not embedder.labels.knows_text:
         zeroshot.choose(descriptions.labels)  # explains what is missing, unless all are classes
     texts = dict(descriptions.texts)
     with_text = {
@@ -97,9 +97,9 @@ def with_classes(embedder: "Embedder", descriptions: Descriptions, labels: Seque
     given = [label for label in descriptions.labels if label in texts or normalise_label(label) not in with_text]
     vectors = {}
     if given:
-        if zeroshot.text_mean is None or not embedder.knows_text:
+        if zeroshot.text_mean is None or not embedder.labels.knows_text:
             raise LabelError(f"descriptions: got {join_labels(given)}, but {embedder.bundle.folder} has no text model")
-        rows = unit_rows(embedder.encode_labels(given, texts) - zeroshot.text_mean)
+        rows = unit_rows(embedder.labels.encode(given, texts) - zeroshot.text_mean)
         vectors = {normalise_label(label): row for label, row in zip(given, rows, strict=True)}
     wanted = {normalise_label(label): label for label in (*descriptions.labels, *labels)}
     new = [label for label in wanted.values() if not zeroshot.has(label)]

@@ -121,11 +121,11 @@ def test_a_bundle_without_a_threshold_says_that_it_cannot_refuse(talking):
     usual = talking.zeroshot
     assert usual.threshold is None
     assert "no threshold to refuse with" in " ".join(good_and_bad(talking))
-    talking.zeroshot = replace(usual, threshold=0.2)
+    talking.labels.zeroshot = replace(usual, threshold=0.2)
     try:
         assert "no threshold" not in " ".join(good_and_bad(talking))
     finally:
-        talking.zeroshot = usual
+        talking.labels.zeroshot = usual
 
 
 def test_own_descriptions_are_those_that_differ_from_the_bundles(talking):
@@ -159,11 +159,11 @@ def test_a_window_like_none_of_the_labels_or_silent_has_no_label(talking, record
     assert ranked.named_windows([False, True]) == ["tone", NOTHING]
     similar = talking.zeroshot.similarities(rows).max(axis=1)
     usual = talking.zeroshot
-    talking.zeroshot = replace(usual, threshold=float(similar.max()) + 0.01)
+    talking.labels.zeroshot = replace(usual, threshold=float(similar.max()) + 0.01)
     try:
         none = rank_labels(talking, rows, None)
     finally:
-        talking.zeroshot = usual
+        talking.labels.zeroshot = usual
     assert none.named_windows([False, False]) == [NOTHING, NOTHING]
     assert judge(none, silent=False).text == "none of these"
     assert judge(none, silent=True).text == "nothing to hear"
@@ -187,12 +187,12 @@ def test_the_slider_ends_where_other_labels_win(talking, recordings):
 def test_favour_is_added_to_the_offset_that_the_bundle_has_for_these_labels(talking, recordings):
     row = talking.embed(*read_audio(recordings / "noise" / "0.wav"))[None]
     usual = talking.zeroshot
-    talking.zeroshot = replace(usual, offset=1.0, balanced=True)
+    talking.labels.zeroshot = replace(usual, offset=1.0, balanced=True)
     try:
         shares = [dict(rank_labels(talking, row, ["noise", "tone", "hiss"], favour).ranking) for favour in (0, 2)]
         windows = [rank_labels(talking, row, ["noise", "tone", "hiss"], favour).by_window[0] for favour in (0, 2)]
     finally:
-        talking.zeroshot = usual
+        talking.labels.zeroshot = usual
     for favour, share in zip((0, 2), shares, strict=True):  # noise and hiss mean the same; two labels were trained on
         assert share["hiss"] / share["noise"] == pytest.approx(2 * np.exp(1 + favour), rel=1e-3)
     assert windows == [("hiss", pytest.approx(share["hiss"], rel=1e-3)) for share in shares]

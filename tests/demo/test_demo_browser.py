@@ -276,13 +276,13 @@ def test_silence_is_nothing_to_hear(visit, tmp_path):
 def test_a_sound_like_none_of_the_labels_is_called_none_of_these(visit, bundles, recordings):
     embedder = bundles.open("talking")
     usual = embedder.zeroshot
-    embedder.zeroshot = replace(usual, threshold=1.1)  # a cosine is never so large
+    embedder.labels.zeroshot = replace(usual, threshold=1.1)  # a cosine is never so large
     try:
         visit.upload(recordings / "noise" / "0.wav")
         visit.page.wait_for_selector("#ranking .verdict >> text=none of these")
         assert visit.page.locator("#ranking .bars.dimmed").count() == 1
     finally:
-        embedder.zeroshot = usual
+        embedder.labels.zeroshot = usual
 
 
 def test_one_label_alone_gets_no_percentage(visit, recordings):

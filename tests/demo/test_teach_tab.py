@@ -150,7 +150,7 @@ def test_readable_uploads_are_used_and_the_others_are_named_with_the_reason(scra
 
 def test_a_label_without_a_known_word_is_taught_by_the_answers_alone(library, scratch):
     session = begin(scratch, ["my tone", "zzyx", "my clicks"], library)
-    if scratch.knows_text:
+    if scratch.labels.knows_text:
         assert [note.partition(":")[0] for note in session.notes] == ["zzyx"]
     for _ in range(9):
         session = session.answered(right_label(library, session.current or 0))

@@ -398,12 +398,14 @@ def test_typed_labels_get_pythons_vectors(built_page, chromium, tmp_path, monkey
     assert main([str(folder), "--out", str(tmp_path / "site"), "--text-model"]) == 0
     labels = ["rotor blades beating the air", "sheep", "a café: cups & plates", "wolf_howl"]
     embedder = Embedder.load(folder, "onnxruntime")
-    wanted = embedder.encode_labels(labels)
+    wanted = embedder.labels.encode(labels)
     with serve_folder(tmp_path / "site") as server, visit(chromium, server.address) as page:
         got = page.evaluate("labels => window.unheard.encodeLabels(labels)", labels)
         # Both run the same graph, whose sums in FP32 have another order in WebAssembly.
         np.testing.assert_allclose(np.array(got["rows"]), wanted, atol=1e-5)
-        assert dict(got["unknown"]) == {label: embedder.unknown_words([label]).get(label, []) for label in labels}
+        assert dict(got["unknown"]) == {
+            label: embedder.labels.unknown_words([label]).get(label, []) for label in labels
+        }
         refused = "labels => window.unheard.encodeLabels(labels).catch(error => error.message)"
         assert "knows none of its words" in page.evaluate(refused, ["zxqvwy qqqq"])
         page.locator("#labels-name textarea").fill("rotor blades beating the air\nsheep\nhelicopter")

@@ -61,7 +61,7 @@ def test_the_list_has_windows_without_labels_that_are_not_silent(library, record
 
 
 def test_a_label_without_a_known_word_is_told_and_the_others_are_guessed(library, capsys):
-    if not Embedder.load(SHIPPED).knows_text:
+    if not Embedder.load(SHIPPED).labels.knows_text:
         pytest.skip("the packages of the text model are not installed")
     arguments = [str(library), "--bundle", str(SHIPPED), "--top", "3"]
     assert main([*arguments, "--labels", "zzyx, rain, siren"]) == 0

