@@ -34,12 +34,12 @@ from benchmarks.inputs import check_range, check_values
 from benchmarks.label_scores import Clip, precision_and_recall, precision_by_class
 from serving.audio import Recording
 from serving.bundle import open_bundle
-from serving.bundle_files import ZEROSHOT
+from serving.bundle.bundle_files import ZEROSHOT
 from serving.command_line import run_command, say, show
 from serving.errors import UsageError
 from serving.label import main as label
-from serving.label_text import join_labels
-from serving.zeroshot_file import parse_zeroshot
+from serving.zeroshot.label_text import join_labels
+from serving.zeroshot.zeroshot_file import parse_zeroshot
 
 RATE_HZ = 44_100
 AUDIBLE_DB = 10

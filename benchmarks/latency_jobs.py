@@ -13,7 +13,7 @@ from benchmarks.turns import TimedJob
 from serving.audio import Recording, decode_audio
 from serving.backends.runtime import Stage
 from serving.bundle import Bundle
-from serving.bundle_files import BF16
+from serving.bundle.bundle_files import BF16
 from serving.embedder import Embedder
 from serving.errors import BackendError, UnheardError
 from serving.pooling import pool

@@ -16,10 +16,10 @@ from rich import box
 from rich.table import Table as TerminalTable
 
 from benchmarks.host import describe_hardware, describe_software, read_host
-from serving.atomic_write import write_atomically
 from serving.command_line import console
 from serving.errors import UsageError
-from serving.new_folder import refuse_unwritable
+from serving.files.atomic_write import write_atomically
+from serving.files.new_folder import refuse_unwritable
 
 BLUE, ACCENT, GREY, PALE = "#1f6feb", "#d4572a", "#5b616b", "#b6bcc5"
 BUSY_LOAD = 0.5  # load average for each core: above it other work disturbs the measurement

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.bundle_files import MANIFEST
+from serving.bundle.bundle_files import MANIFEST
+from serving.bundle.manifest import SCHEMA_VERSION
 from serving.command_line import say
 from serving.embedder import Embedder
 from serving.errors import UsageError
-from serving.manifest import SCHEMA_VERSION
 
 SHIPPED = Path(__file__).parent / "model"  # the project's own bundle
 FROM_SCRATCH = Path(__file__).parent / "model-from-scratch"  # trained on ESC-10 from random weights

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from demo.heard import NOTHING, Heard, heard
 from demo.smoothing import windows_together
 from serving.audio import LOWEST_DBFS, Window, level_dbfs
-from serving.csv_cells import safe_cell
+from serving.files.csv_cells import safe_cell
 
 MAX_LOGGED = 5_000  # stretches; the oldest are dropped
 

@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeVar
 
 from serving.audio.file_names import SUFFIXES, is_hidden, sound_files
 from serving.errors import UsageError
-from serving.example_labels import read_example_labels
+from serving.zeroshot.example_labels import read_example_labels
 
 MAX_EXAMPLES = 12
 EXAMPLE_SOUNDS = Path(__file__).parent / "example_sounds"  # synthesised, see its README

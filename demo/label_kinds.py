@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from enum import Enum
 
 from serving.embedder import Embedder
-from serving.label_text import normalise_label, words_of_label
 from serving.zeroshot import ZeroShot
+from serving.zeroshot.label_text import normalise_label, words_of_label
 
 
 class LabelKind(Enum):

@@ -2,8 +2,8 @@
 
 from demo.typed_labels import read_labels, write_labels
 from serving.embedder import Embedder
-from serving.label_lists import LABEL_LISTS, list_in_words
-from serving.label_text import normalise_label
+from serving.zeroshot.label_lists import LABEL_LISTS, list_in_words
+from serving.zeroshot.label_text import normalise_label
 
 OWN = "the bundle's classes"
 

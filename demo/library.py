@@ -23,12 +23,12 @@ from serving.bulk.embedding_file import EmbeddingFile, are_recordings, is_heard
 from serving.bulk.pooled_files import pool_files
 from serving.embedder import Embedder
 from serving.errors import AudioError, UsageError
-from serving.label_lists import ESC50, list_in_words
 from serving.search.cells import Cells
 from serving.search.query import Query
 from serving.search.search_index import SearchIndex
 from serving.search.vector_search import VectorSearch
 from serving.zeroshot import unit_rows
+from serving.zeroshot.label_lists import ESC50, list_in_words
 
 PREVIEW_S = 10.0  # longest preview of a recording
 PREVIEW_HZ = 32_000  # a sample rate of MP3

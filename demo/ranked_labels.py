@@ -13,10 +13,10 @@ from demo.smoothing import smooth_rows, windows_together
 from demo.typed_labels import choose_labels
 from serving.audio import Window
 from serving.embedder import Embedder
-from serving.label_text import normalise_label
 from serving.pooling import pool, pool_heard
-from serving.probabilities import softmax
 from serving.zeroshot import ZeroShot
+from serving.zeroshot.label_text import normalise_label
+from serving.zeroshot.probabilities import softmax
 
 BLOCK = 4096  # windows that are ranked at once: with 200 labels their scores take 7 MB
 

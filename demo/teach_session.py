@@ -13,10 +13,9 @@ import numpy as np
 from demo.library import Library
 from demo.upload import name_upload
 from serving.audio import is_silent
-from serving.csv_cells import safe_cell
 from serving.embedder import Embedder
 from serving.errors import AudioError, LabelError
-from serving.label_text import normalise_label, words_of_label
+from serving.files.csv_cells import safe_cell
 from serving.teaching.lesson import Descriptions, with_classes
 from serving.teaching.posterior import (
     PlacedExamples,
@@ -28,6 +27,7 @@ from serving.teaching.posterior import (
 from serving.teaching.review_choice import choose_rows
 from serving.teaching.rivals import Rival, find_rivals
 from serving.zeroshot import ZeroShot
+from serving.zeroshot.label_text import normalise_label, words_of_label
 
 MAX_LABELS = 9  # each has a key
 COLUMNS = ("file", "start", "end", "label")

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from serving.embedder import Embedder
 from serving.errors import LabelError
-from serving.label_text import (
+from serving.zeroshot import ZeroShot
+from serving.zeroshot.label_text import (
     MAX_LENGTH,
     check_label_length,
     join_labels,
@@ -13,7 +14,6 @@ from serving.label_text import (
     unquote,
     words_of_label,
 )
-from serving.zeroshot import ZeroShot
 
 MAX_LABELS = 200
 SEPARATORS = ",;"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from demo.ranked_labels import RankedLabels
 from serving.audio.level import SHORTEST_S
-from serving.label_text import words_of_label
+from serving.zeroshot.label_text import words_of_label
 
 NONE_OF_THESE = "none of these"
 NOTHING_TO_HEAR = "nothing to hear"

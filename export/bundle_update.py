@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from serving.atomic_write import move_atomically
 from serving.bundle import Bundle, open_bundle
+from serving.bundle.manifest import write_manifest
 from serving.errors import UsageError
-from serving.held_folder import held_in_turn
-from serving.manifest import write_manifest
+from serving.files.atomic_write import move_atomically
+from serving.files.held_folder import held_in_turn
 
 
 def put_files(bundle: Bundle, files: Mapping[str, Path], overwrite: bool) -> None:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from serving.atomic_write import write_atomically
 from serving.backends.engine_profiles import Profile
 from serving.backends.engine_sidecar import EngineTensor, Sidecar, this_platform, write_sidecar
 from serving.backends.tensorrt_flavours import load_flavour, make_log, shape_of
 from serving.bundle import Bundle
 from serving.command_line import progress_console, say
 from serving.errors import EngineError
-from serving.file_record import record_of
+from serving.files.atomic_write import write_atomically
+from serving.files.file_record import record_of
 
 if TYPE_CHECKING:
     import tensorrt

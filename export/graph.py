@@ -13,7 +13,7 @@ from training.log_mel_module import LogMel
 from training.networks import Network
 
 OPSET = 20  # supported by ONNX Runtime 1.17+ and TensorRT 10+; no newer operator is used
-# A Protobuf message is limited to 2 GiB, and a bundle's files keep their weights inside (serving.onnx_check).
+# A Protobuf message is limited to 2 GiB, and a bundle's files keep their weights inside (serving.bundle.onnx_check).
 MOST_BYTES = 2**31 - 2**24
 FRONT_END = "log_mel."  # name prefix of the front end's constants in the graph of a WaveformEmbedder
 

@@ -6,8 +6,8 @@ from export.parity.comparison import excused_rows
 from export.parity.judge import BATCHES, Judge, ParityResult
 from export.parity.parity_report import parity_markdown
 from serving.audio import SILENT_DBFS
-from serving.bundle_files import ATTRIBUTION, FRONT_END_MODEL
-from serving.manifest import Manifest
+from serving.bundle.bundle_files import ATTRIBUTION, FRONT_END_MODEL
+from serving.bundle.manifest import Manifest
 
 SCORE_NAMES = {
     "test_accuracy": "test accuracy, training head",

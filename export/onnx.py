@@ -30,13 +30,13 @@ from export.precision_flag import parse_precisions
 from export.text_model_writer import name_text_model, refuse_other_encoder, with_text_mean, write_text_model
 from export.trained_run import TrainedRun
 from serving.bundle import open_bundle
-from serving.bundle_files import ATTRIBUTION, MANIFEST, MODEL_CARD, PARITY, PRECISIONS, PROBES, ZEROSHOT
+from serving.bundle.bundle_files import ATTRIBUTION, MANIFEST, MODEL_CARD, PARITY, PRECISIONS, PROBES, ZEROSHOT
+from serving.bundle.manifest import Manifest, write_manifest
 from serving.command_line import console, run_command, say
 from serving.errors import BundleError, DataError
-from serving.manifest import Manifest, write_manifest
-from serving.new_folder import new_folder
+from serving.files.new_folder import new_folder
 from serving.text_model.text_source import ENCODERS
-from serving.zeroshot_file import parse_zeroshot, write_zeroshot
+from serving.zeroshot.zeroshot_file import parse_zeroshot, write_zeroshot
 from training.data.clips import LabelledClip
 from training.data.splits import ClipSplit
 from training.networks import EMBEDDING_SIZE

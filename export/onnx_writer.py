@@ -14,7 +14,7 @@ from export.precision import Quantised, half_precision, quantise
 from export.trained_run import TrainedRun
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.backends.runtime import Runtime, identity
-from serving.bundle_files import FRONT_END_MODEL, PRECISIONS
+from serving.bundle.bundle_files import FRONT_END_MODEL, PRECISIONS
 from serving.cores import usable_cores
 from serving.probes import probe_windows
 from training.layers import MEL_BANDS

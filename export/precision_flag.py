@@ -1,6 +1,6 @@
 """Read the flag --precision of the export commands."""
 
-from serving.bundle_files import PRECISIONS
+from serving.bundle.bundle_files import PRECISIONS
 from serving.errors import UsageError
 
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from serving.atomic_write import write_atomically
 from serving.bundle import open_bundle
-from serving.bundle_files import MANIFEST, SIGNATURE
+from serving.bundle.bundle_files import MANIFEST, SIGNATURE
+from serving.bundle.signature import INSTALL, PAYLOAD_TYPE, key_id, signed_bytes
 from serving.command_line import run_command
 from serving.errors import UsageError, one_line
-from serving.signature import INSTALL, PAYLOAD_TYPE, key_id, signed_bytes
+from serving.files.atomic_write import write_atomically
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -22,14 +22,14 @@ from safetensors.numpy import load_file
 
 from export.graph import write_graph
 from export.parity.judge import ParityError
-from serving.bundle_files import DESCRIPTIONS, GLOVE_WORDS, MINILM_MODEL, MINILM_TOKENIZER, TEXT_CONFIG
+from serving.bundle.bundle_files import DESCRIPTIONS, GLOVE_WORDS, MINILM_MODEL, MINILM_TOKENIZER, TEXT_CONFIG
 from serving.errors import DataError, UsageError
-from serving.label_text import normalise_label
 from serving.text_model.glove import Glove, split_words
 from serving.text_model.minilm_graph import WORD_SCALES, WORD_TABLE, build_graph
 from serving.text_model.text_model import TextModel, join_vectors
 from serving.text_model.text_source import ENCODERS, FILES, PACKAGES, package_folder
 from serving.zeroshot import ZeroShot
+from serving.zeroshot.label_text import normalise_label
 from training.data.known_classes import class_descriptions
 from training.text_encoders import sentence, text_encoder
 from training.zeroshot_maps import class_vectors, text_vectors

@@ -19,12 +19,12 @@ from export.int8_clips import without_choosers
 from export.parity.judge import Judge, Reference
 from export.parity.samples import Samples, collect_samples, spread
 from serving.audio import Window
-from serving.bundle_files import ATTRIBUTION
+from serving.bundle.bundle_files import ATTRIBUTION
 from serving.command_line import say
 from serving.errors import DataError, RunError
 from serving.progress import track
 from serving.zeroshot import ZeroShot
-from serving.zeroshot_file import read_zeroshot
+from serving.zeroshot.zeroshot_file import read_zeroshot
 from training.data.clips import LabelledClip, data_root, load_clips
 from training.data.splits import ClipSplit
 from training.evaluation.open_labels import Scores

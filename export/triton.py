@@ -18,12 +18,12 @@ from export.triton_readme import readme
 from serving.backends.engine_profiles import MOST_ROWS
 from serving.backends.engine_sidecar import EngineTensor, Sidecar, check_sidecar, read_sidecar
 from serving.bundle import Bundle, open_bundle
-from serving.bundle_files import ENGINES
+from serving.bundle.bundle_files import ENGINES
+from serving.bundle.trust_option import Trusted
 from serving.command_line import run_command, say
 from serving.errors import EngineError, UsageError
 from serving.extras import pip_install
-from serving.new_folder import new_folder
-from serving.trust_option import Trusted
+from serving.files.new_folder import new_folder
 
 BACKENDS = ("onnxruntime", "tensorrt")
 DEVICES = {"auto": "KIND_AUTO", "gpu": "KIND_GPU", "cpu": "KIND_CPU"}
@@ -127,7 +127,7 @@ def load_schema() -> Any:
 
 
 def onnx_model(bundle: Bundle, options: Options) -> TritonModel:
-    """The bundle's ONNX file of a precision. A bundle's files keep their weights inside (serving.onnx_check)."""
+    """The bundle's ONNX file of a precision. A bundle's files keep their weights inside (serving.bundle.onnx_check)."""
     path = bundle.model(options.precision)
     graph = onnx.load(path).graph
     return TritonModel({path: "model.onnx"}, _tensor(graph.input[0]), _tensor(graph.output[0]), None)

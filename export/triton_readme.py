@@ -4,7 +4,7 @@ from pathlib import Path
 from string import Template
 
 from serving.backends.engine_sidecar import EngineTensor, Sidecar
-from serving.manifest import Manifest
+from serving.bundle.manifest import Manifest
 
 TEMPLATE = Path(__file__).with_suffix(".md")
 RELEASE = "26.06"  # Triton container

@@ -22,18 +22,18 @@ from serving.backends.bundle_runtime import open_front_end
 from serving.backends.runtime import Graph, Runtime, Stage
 from serving.bulk.embed_files import list_paths
 from serving.bundle import Bundle, open_bundle, reopen_bundle
-from serving.bundle_files import ZEROSHOT
+from serving.bundle.bundle_files import ZEROSHOT
+from serving.bundle.manifest import Manifest
 from serving.embedding_stream import EmbeddingStream
 from serving.errors import AudioError, UsageError
-from serving.label_space import LabelSpace
-from serving.manifest import Manifest
 from serving.memory import trim_memory
 from serving.pooling import pool, pool_heard
-from serving.ranking import Ranking, rank_embedding
 from serving.runtime_choice import RuntimeChoice
 from serving.shared_copy import SharedCopy
 from serving.zeroshot import ZeroShot
-from serving.zeroshot_file import parse_zeroshot
+from serving.zeroshot.label_space import LabelSpace
+from serving.zeroshot.ranking import Ranking, rank_embedding
+from serving.zeroshot.zeroshot_file import parse_zeroshot
 
 if TYPE_CHECKING:
     from serving.teaching.lesson import Lesson

@@ -18,21 +18,21 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from serving.atomic_write import write_atomically
+from serving.bundle.trust_option import Trusted
 from serving.command_line import run_command, say
-from serving.csv_cells import safe_cell
-from serving.csv_rows import read_rows
 from serving.embedder import Embedder
 from serving.errors import DataError, UsageError
-from serving.label_text import join_labels
+from serving.files.atomic_write import write_atomically
+from serving.files.csv_cells import safe_cell
+from serving.files.csv_rows import read_rows
+from serving.files.new_folder import make_folder_of
 from serving.labelling.label_source import LabelSource, choose_labels, read_label_source
-from serving.new_folder import make_folder_of
 from serving.teaching.embedded_library import EmbeddedLibrary, read_embedded_library
 from serving.teaching.review_choice import choose_rows
 from serving.teaching.stretches import Stretches
 from serving.teaching.taught_record import read_record
-from serving.trust_option import Trusted
 from serving.zeroshot import ZeroShot
+from serving.zeroshot.label_text import join_labels
 
 COLUMNS = ("file", "start", "end", "label", "guess", "probability")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from serving.bundle import open_bundle
-from serving.manifest import Manifest, parse_manifest, write_manifest
+from serving.bundle.manifest import Manifest, parse_manifest, write_manifest
 
 
 def copy_bundle(source: Path, folder: Path, models: Collection[str] | None = None, text: bool = True) -> Path:

@@ -10,9 +10,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from serving.audio import Window
 from serving.bundle import Bundle, open_bundle
-from serving.bundle_files import PRECISIONS
+from serving.bundle.bundle_files import PRECISIONS
+from serving.bundle.manifest import Manifest, write_manifest
 from serving.log_mel import LogMelConfig
-from serving.manifest import Manifest, write_manifest
 from serving.zeroshot import ZeroShot
 
 WINDOWS = {"yamnet": 77_040, "yamnet-compact": 77_040, "vggish": 15_600}  # samples

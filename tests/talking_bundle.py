@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from serving.bundle import open_bundle
-from serving.manifest import write_manifest
+from serving.bundle.manifest import write_manifest
 from serving.zeroshot import unit_rows
-from serving.zeroshot_file import read_zeroshot, write_zeroshot
+from serving.zeroshot.zeroshot_file import read_zeroshot, write_zeroshot
 
 # Class of the small recordings -> the words that mean it.
 MEANINGS = {"tone": ("tone", "whistle"), "noise": ("noise", "hiss"), "clicks": ("clicks", "ticking")}

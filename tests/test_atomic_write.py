@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.atomic_write import write_atomically
+from serving.files.atomic_write import write_atomically
 
 
 def test_an_exception_keeps_the_old_file_and_leaves_nothing_else(tmp_path):

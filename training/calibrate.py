@@ -21,9 +21,9 @@ from rich.table import Table
 
 from serving.command_line import run_command, say, show
 from serving.errors import DataError, UsageError
-from serving.label_text import normalise_label
 from serving.progress import track
-from serving.zeroshot_file import read_zeroshot, write_zeroshot
+from serving.zeroshot.label_text import normalise_label
+from serving.zeroshot.zeroshot_file import read_zeroshot, write_zeroshot
 from training.compute import ComputeOptions, choose_compute
 from training.data.clips import load_clips
 from training.data.known_classes import CLASS_NAMES

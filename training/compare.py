@@ -18,11 +18,11 @@ from rich.table import Table
 
 from serving.command_line import run_command, show
 from serving.embedder import Embedder
-from serving.label_text import normalise_label
-from serving.probabilities import softmax
 from serving.progress import track
 from serving.zeroshot import ZeroShot
-from serving.zeroshot_file import read_zeroshot
+from serving.zeroshot.label_text import normalise_label
+from serving.zeroshot.probabilities import softmax
+from serving.zeroshot.zeroshot_file import read_zeroshot
 from training.calibrate import CalibrateOptions, open_recipe
 from training.evaluation.cross_fits import cross_fits
 from training.evaluation.open_labels import COUNTS, draw_labels, gini

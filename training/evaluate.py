@@ -22,7 +22,7 @@ from rich.table import Table
 
 from serving.command_line import console, run_command, say
 from serving.errors import DataError, UsageError
-from serving.file_record import record_of
+from serving.files.file_record import record_of
 from serving.progress import track
 from training.compute import ComputeOptions, choose_compute
 from training.data.clips import load_clips

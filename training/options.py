@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from serving.errors import UsageError
-from serving.label_text import split_labels
+from serving.zeroshot.label_text import split_labels
 from training.compute import ComputeOptions
 from training.data.class_attributes import choose_attributes
 from training.data.clips import ClipTable

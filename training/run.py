@@ -21,9 +21,9 @@ from rich.table import Table
 
 from serving.command_line import run_command, say, show
 from serving.errors import UsageError
-from serving.held_folder import held_alone
-from serving.new_folder import refuse_existing, refuse_unwritable
-from serving.zeroshot_file import write_zeroshot
+from serving.files.held_folder import held_alone
+from serving.files.new_folder import refuse_existing, refuse_unwritable
+from serving.zeroshot.zeroshot_file import write_zeroshot
 from training.compute import Compute, choose_compute
 from training.data.splits import ClipSplit
 from training.evaluation.plots import draw_curves, save_figure

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import DataError, RunError
+from serving.files.new_folder import refuse_unwritable
 from serving.log_mel import LogMelConfig
-from serving.new_folder import refuse_unwritable
 from training.data.class_attributes import Attributes, attribute_columns, attribute_matrix
 from training.data.clips import ClipTable
 from training.data.splits import ClassSplit, ClipSplit, split_clips

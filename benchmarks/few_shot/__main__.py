@@ -33,7 +33,7 @@ from benchmarks.inputs import check_range, check_values
 from serving.command_line import run_command, say, show
 from serving.embedder import Embedder
 from serving.errors import UsageError
-from serving.new_folder import make_folder_of
+from serving.files.new_folder import make_folder_of
 from serving.teaching.lesson import Descriptions, with_classes
 from serving.zeroshot import ZeroShot
 

@@ -11,7 +11,7 @@ matplotlib.use("agg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from serving.atomic_write import write_atomically
+from serving.files.atomic_write import write_atomically
 
 STYLES = ("-", "-", "--", "-", "-", ":", ":")
 Summary = Sequence[Mapping[str, float] | None]  # mean and standard error of each point; None: there is none

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from benchmarks.few_shot.curves import Values
 from benchmarks.few_shot.methods import taught
 from benchmarks.few_shot.problem import Problem
-from serving.probabilities import expected_calibration_error, softmax
 from serving.teaching.posterior import counts_as_seen
 from serving.zeroshot import ZeroShot
+from serving.zeroshot.probabilities import expected_calibration_error, softmax
 
 LABELS = 3  # that a sound is or is not one of, as in docs/results/shipped-model.md
 ERROR, KEPT, REFUSED = "calibration error", "kept, if its label is among them", "refused, if not"

@@ -11,12 +11,12 @@ from serving.audio.file_names import SUFFIXES, sound_files
 from serving.backends.bundle_runtime import with_front_end
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.bundle import Bundle
-from serving.bundle_files import PROBES, ZEROSHOT
+from serving.bundle.bundle_files import PROBES, ZEROSHOT
 from serving.command_line import say
 from serving.cores import usable_cores
 from serving.errors import BundleError, DataError, UnheardError, UsageError
 from serving.extras import pip_install
-from serving.zeroshot_file import read_zeroshot
+from serving.zeroshot.zeroshot_file import read_zeroshot
 
 if TYPE_CHECKING:
     from export.trained_run import TrainedRun

@@ -32,7 +32,7 @@ from export.web.site_licences import write_licences
 from serving.audio import SILENT_DBFS
 from serving.audio.file_names import sound_files
 from serving.bundle import Bundle
-from serving.bundle_files import (
+from serving.bundle.bundle_files import (
     DESCRIPTIONS,
     FRONT_END_MODEL,
     GLOVE_WORDS,
@@ -42,14 +42,14 @@ from serving.bundle_files import (
     ZEROSHOT,
 )
 from serving.errors import UsageError
-from serving.example_labels import read_example_labels
-from serving.label_lists import LABEL_LISTS
-from serving.npz import read_npz
+from serving.files.npz import read_npz
 from serving.teaching.taught_record import new_classes
 from serving.text_model.glove import FORMS as GLOVE_FORMS
 from serving.text_model.text_source import ENCODERS, read_config, read_descriptions, read_json
 from serving.zeroshot import ZeroShot
-from serving.zeroshot_file import parse_zeroshot
+from serving.zeroshot.example_labels import read_example_labels
+from serving.zeroshot.label_lists import LABEL_LISTS
+from serving.zeroshot.zeroshot_file import parse_zeroshot
 
 SITE = "site.json"  # the marker of a site's folder
 SERVICE_WORKER = "service-worker.js"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from serving.bundle import Bundle
-from serving.bundle_files import ATTRIBUTION
+from serving.bundle.bundle_files import ATTRIBUTION
 from serving.text_model.text_source import ENCODERS
 
 LICENCES = "licences.txt"  # of the built page; begins with the text of the Apache License 2.0

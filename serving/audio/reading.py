@@ -16,7 +16,7 @@ from serving.audio.sample_blocks import VALUES_PER_SECOND, SampleBlock
 from serving.audio.streams import ByteSource
 from serving.audio.waveform import check_wave
 from serving.errors import AudioError, AudioWarning
-from serving.file_record import regular_descriptor
+from serving.files.file_record import regular_descriptor
 
 
 def warn_in_python(message: str) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from serving.audio.streams import ByteSource
 from serving.audio.wav import MOST_CHUNKS, next_chunk
-from serving.file_record import open_regular
+from serving.files.file_record import open_regular
 
 YEARS = range(1970, 2200)  # others are clocks that were never set, or chance
 MOST_BYTES = 2**16  # read of a chunk

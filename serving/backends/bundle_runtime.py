@@ -2,7 +2,7 @@
 
 from serving.backends.runtime import Graph, Runtime, identity
 from serving.bundle import Bundle
-from serving.bundle_files import BF16, FRONT_END_MODEL
+from serving.bundle.bundle_files import BF16, FRONT_END_MODEL
 from serving.log_mel import LogMelConfig
 
 

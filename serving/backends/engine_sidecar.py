@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from serving.atomic_write import write_atomically
 from serving.backends.engine_profiles import Profile
 from serving.bundle import Bundle
 from serving.errors import EngineError
-from serving.file_record import FileRecord, record_of
+from serving.files.atomic_write import write_atomically
+from serving.files.file_record import FileRecord, record_of
 
 SIDECAR_SCHEMA = 1
 

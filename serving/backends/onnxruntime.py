@@ -15,10 +15,10 @@ from serving.backends.cuda_api import CAPTURES, load_cuda
 from serving.backends.cuda_batches import CudaSettings, FixedBatches, Tensor
 from serving.backends.onnxruntime_library import onnxruntime
 from serving.backends.tensorrt_flavours import installed_flavours, load_flavour
-from serving.bundle_files import ENGINES
+from serving.bundle.bundle_files import ENGINES
+from serving.bundle.onnx_precision import has_half_weights
 from serving.command_line import say
 from serving.errors import BackendError, UsageError, one_line
-from serving.onnx_precision import has_half_weights
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",

@@ -6,9 +6,9 @@ import numpy as np
 
 from serving.backends.runtime import Runtime
 from serving.bundle import Bundle
-from serving.bundle_files import BF16, PROBES
+from serving.bundle.bundle_files import BF16, PROBES
 from serving.errors import BundleError
-from serving.npz import ArrayForm, read_npz
+from serving.files.npz import ArrayForm, read_npz
 from serving.probes import probe_windows
 
 # Smallest accepted cosine between a probe's embedding and PyTorch's. For files it is the bound of the export
@@ -55,7 +55,7 @@ def probe_difference(bundle: Bundle, runtime: Runtime) -> tuple[float, str]:
         raise BundleError(f"{PROBES}: lacks the probe {min(missing)}; export the bundle again")
     order = [stored_names.index(name) for name in names]
     wanted, rounding = stored["embeddings"][order], stored["rounding"][order]  # [n_probes, 128], [n_probes]
-    # A few at a time: so no network takes more memory here than one from a stranger may (serving.onnx_cost).
+    # A few at a time: so no network takes more memory here than one from a stranger may (serving.bundle.onnx_cost).
     parts = [windows[start : start + PROBES_AT_ONCE] for start in range(0, len(windows), PROBES_AT_ONCE)]
     rows = np.concatenate([runtime(part) for part in parts])
     if rows.shape != wanted.shape:

@@ -18,9 +18,9 @@ from serving.backends.engine_sidecar import Sidecar, check_sidecar, read_sidecar
 from serving.backends.tensorrt_flavours import load_flavour
 from serving.backends.tensorrt_worker import EngineWorker, Size, load_engine
 from serving.bundle import Bundle
-from serving.bundle_files import ENGINES
+from serving.bundle.bundle_files import ENGINES
 from serving.errors import EngineError, UnheardError
-from serving.file_record import open_regular, record_of_bytes
+from serving.files.file_record import open_regular, record_of_bytes
 
 WORKERS = 2  # one copies data while the other computes
 

@@ -9,7 +9,6 @@ from contextlib import closing
 from itertools import islice
 from typing import Any
 
-from serving.atomic_write import move_atomically
 from serving.bulk.embed_files import BYTES_A_WINDOW
 from serving.bulk.embed_options import EmbedOptions, check_options
 from serving.bulk.file_facts import is_unchanged
@@ -37,6 +36,7 @@ from serving.bundle import Bundle, open_bundle
 from serving.command_line import say
 from serving.cores import usable_cores
 from serving.errors import AudioError, UsageError
+from serving.files.atomic_write import move_atomically
 
 FILES_PER_PART = 256  # Ray saves this many at a time; else a killed run loses less, see `ResumableJob.save_part`
 

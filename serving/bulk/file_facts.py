@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.audio.recorded_at import RecordedAt, recorded_at
-from serving.file_record import open_regular
+from serving.files.file_record import open_regular
 
 SURE_NS = 2_000_000_000  # FAT counts a file's times in steps of 2 s
 

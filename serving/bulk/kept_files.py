@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.csv_cells import safe_cell
+from serving.files.csv_cells import safe_cell
 
 
 @dataclass(frozen=True)

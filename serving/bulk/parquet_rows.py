@@ -14,8 +14,8 @@ from pyarrow import parquet
 
 from serving.bulk.embed_files import FileEmbeddings
 from serving.bulk.file_facts import FileFacts
-from serving.csv_cells import safe_cell
 from serving.errors import AudioError
+from serving.files.csv_cells import safe_cell
 from serving.pooling import pool
 
 GROUP_ROWS = 16_384  # rows of a row group, 8 MB: the rows held in memory while writing

@@ -21,11 +21,11 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
 
-from serving.atomic_write import move_atomically
 from serving.bulk.job_parts import Part, PartSize, sum_of, write_list
 from serving.bulk.job_settings import differences
 from serving.errors import UsageError
-from serving.new_folder import new_folder
+from serving.files.atomic_write import move_atomically
+from serving.files.new_folder import new_folder
 
 SETTINGS_FILE = "job.json"
 LIST_FILE = "files.jsonl"

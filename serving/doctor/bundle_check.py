@@ -9,7 +9,7 @@ import numpy as np
 from serving.backends.backend_choice import BACKENDS, open_backend
 from serving.backends.probe_check import probe_difference
 from serving.bundle import Bundle, open_bundle
-from serving.bundle_files import BF16, ZEROSHOT
+from serving.bundle.bundle_files import BF16, ZEROSHOT
 from serving.cores import usable_cores
 from serving.doctor.finding import Finding, reason_of
 from serving.embedder import MAX_BATCH
@@ -18,7 +18,7 @@ from serving.teaching.taught_record import read_record
 from serving.text_model.text_model import TextModel
 from serving.text_model.text_source import WAY_OUT, text_source
 from serving.zeroshot import unit_rows
-from serving.zeroshot_file import parse_zeroshot
+from serving.zeroshot.zeroshot_file import parse_zeroshot
 
 TIMED_CALLS = 5
 LEAST_COSINE = 0.99  # between centred vectors; the export requires 0.9995 before the centring, which enlarges angles

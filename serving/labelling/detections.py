@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from serving.audio import SILENT_DBFS
 from serving.audio.level import SHORTEST_S
-from serving.probabilities import softmax
 from serving.zeroshot import ZeroShot
+from serving.zeroshot.probabilities import softmax
 
 # Where no least similarity is known. Of 0.3, 0.5, 0.7 and 0.9 it gave the best balance of precision and recall, see
 # docs/results/labelling.md.

@@ -10,7 +10,7 @@ from serving.bulk.embed_options import EmbedOptions
 from serving.bulk.file_facts import FileStamp
 from serving.bulk.finished_rows import FinishedRows
 from serving.command_line import say
-from serving.csv_cells import safe_cell
+from serving.files.csv_cells import safe_cell
 
 
 @dataclass(frozen=True)

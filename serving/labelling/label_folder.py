@@ -7,7 +7,6 @@ from typing import Any
 
 from rich.table import Table
 
-from serving.atomic_write import write_atomically
 from serving.bulk.embed_folder import folder_embedder, run_job, settings_of
 from serving.bulk.embed_options import EmbedOptions
 from serving.bulk.finished_rows import FinishedRows
@@ -16,6 +15,8 @@ from serving.bulk.recordings_folder import FolderEmbedder
 from serving.bundle import Bundle, open_bundle
 from serving.command_line import say, say_unknown_words, show
 from serving.errors import UsageError
+from serving.files.atomic_write import write_atomically
+from serving.files.new_folder import make_folder_of
 from serving.labelling.detections import LEAST_PROBABILITY, LabelRules
 from serving.labelling.embedded_recordings import read_recordings
 from serving.labelling.kept_embeddings import KeptEmbeddings, take_embeddings
@@ -23,7 +24,6 @@ from serving.labelling.label_options import LabelOptions, check_label_options
 from serving.labelling.label_source import choose_labels, read_label_source
 from serving.labelling.table_files import SUFFIXES, write_one_table, write_tables
 from serving.labelling.table_formats import SEQUENCED, LabelledRecording, open_table
-from serving.new_folder import make_folder_of
 from serving.zeroshot import ZeroShot
 
 

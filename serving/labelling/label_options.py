@@ -8,9 +8,9 @@ import tyro
 
 from serving.bulk.embed_options import EmbedOptions, check_options, parts_of
 from serving.bulk.resumable_job import begun_for
+from serving.bundle.trust_option import Trusted
 from serving.errors import UsageError
-from serving.new_folder import refuse_unwritable
-from serving.trust_option import Trusted
+from serving.files.new_folder import refuse_unwritable
 from serving.zeroshot import LARGEST_OFFSET
 
 SUFFIX_FORMATS = {".csv": "csv", ".parquet": "parquet"}

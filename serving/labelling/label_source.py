@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serving.csv_rows import read_rows
 from serving.embedder import Embedder
 from serving.errors import UsageError
-from serving.label_lists import LABEL_LISTS, list_in_words
-from serving.label_text import check_label_length, check_printable, join_labels, normalise_label, split_labels
+from serving.files.csv_rows import read_rows
 from serving.zeroshot import ZeroShot
+from serving.zeroshot.label_lists import LABEL_LISTS, list_in_words
+from serving.zeroshot.label_text import check_label_length, check_printable, join_labels, normalise_label, split_labels
 
 MOST_BYTES = 2**20  # of a file of labels
 TABLES = (".csv", ".tsv")

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from serving.atomic_write import write_atomically
+from serving.files.atomic_write import write_atomically
+from serving.files.new_folder import new_folder
 from serving.labelling.table_formats import LabelledRecording, TableWriter
-from serving.new_folder import new_folder
 
 # What follows a recording's whole name, so that a.wav and a.flac get two tables.
 SUFFIXES = {"csv": ".csv", "parquet": ".parquet", "raven": ".selections.txt", "audacity": ".labels.txt"}

@@ -14,7 +14,7 @@ import pyarrow
 from pyarrow import parquet
 
 from serving.audio.recorded_at import RecordedAt
-from serving.csv_cells import table_row
+from serving.files.csv_cells import table_row
 from serving.labelling.detections import Detection
 
 FORMATS = ("csv", "parquet", "raven", "audacity")

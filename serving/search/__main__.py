@@ -16,16 +16,16 @@ import tyro
 from rich.table import Table
 from rich.text import Text
 
-from serving.atomic_write import write_atomically
+from serving.bundle.trust_option import Trusted
 from serving.command_line import run_command, say, say_unknown_words, show
-from serving.csv_cells import table_row
 from serving.embedder import Embedder
 from serving.errors import AudioWarning, UsageError
-from serving.new_folder import make_folder_of, refuse_unwritable
+from serving.files.atomic_write import write_atomically
+from serving.files.csv_cells import table_row
+from serving.files.new_folder import make_folder_of, refuse_unwritable
 from serving.search.query import check_phrases
 from serving.search.search_index import Found, SearchIndex
 from serving.search.vector_search import check_top
-from serving.trust_option import Trusted
 
 COLUMNS = ("path", "start_s", "end_s", "score", "start_at", "end_at", "recorded_at")
 

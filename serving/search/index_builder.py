@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from serving.bulk.embedding_file import EmbeddingFile, are_recordings, is_heard
 from serving.bulk.file_facts import is_unchanged, stamp_of
 from serving.bundle import Bundle
-from serving.bundle_files import ZEROSHOT
+from serving.bundle.bundle_files import ZEROSHOT
 from serving.errors import UsageError
-from serving.new_folder import new_folder
+from serving.files.new_folder import new_folder
 from serving.progress import ProgressBars
 from serving.search.grouping import group_rows
 from serving.search.index_folder import (
@@ -31,7 +31,7 @@ from serving.search.index_folder import (
 )
 from serving.search.records import FACTS, Records, numbers_of
 from serving.zeroshot import ZeroShot
-from serving.zeroshot_file import parse_zeroshot
+from serving.zeroshot.zeroshot_file import parse_zeroshot
 
 SAMPLE_ROWS = 1024  # at most
 SEED = 0  # of the cells: the same rows make the same index

@@ -8,7 +8,7 @@
     rows.arrow      the file, the place and the times of each row, in Arrow's IPC format
     sample.npy      embeddings of rows from the whole index, by which scores are standardised
 
-It is written completely or not at all (serving.new_folder). The large files are mapped into memory, and the
+It is written completely or not at all (serving.files.new_folder). The large files are mapped into memory, and the
 numbers in them are followed without a check. So the files are opened only if they are those that were written: by size,
 and by time of change or, where that differs (after a copy), by SHA-256.
 """
@@ -23,7 +23,7 @@ import pyarrow
 
 from serving.bulk.file_facts import FileStamp, is_unchanged, stamp_of
 from serving.errors import UsageError, one_line
-from serving.file_record import open_regular
+from serving.files.file_record import open_regular
 
 MANIFEST = "index.json"
 EMBEDDINGS, CELLS = "embeddings.f32", "cells.f32"

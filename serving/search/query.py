@@ -12,9 +12,9 @@ from serving.audio import warn_in_python
 from serving.audio.level import SILENT_DBFS
 from serving.embedder import Embedder
 from serving.errors import AudioError, LabelError, UsageError
-from serving.label_text import check_label_length, normalise_label
 from serving.search.phrases import Phrases
 from serving.zeroshot import ZeroShot, unit_rows
+from serving.zeroshot.label_text import check_label_length, normalise_label
 
 SOUND = "sound"  # name of the condition that a given sound is
 

@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.protobuf_fields import NotProtobufError, Value, fields, message, read_numbers, write_field, write_varint
+from serving.bundle.protobuf_fields import (
+    NotProtobufError,
+    Value,
+    fields,
+    message,
+    read_numbers,
+    write_field,
+    write_varint,
+)
 from serving.server.tensors import DATATYPE, INPUT, OUTPUT, Inference, ProtocolError, check_inference
 
 MAX_FIELDS = 1000  # of one message

@@ -7,9 +7,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from serving.errors import LabelError
-from serving.label_text import check_label_length, split_labels, unquote
 from serving.pooling import pool_heard
-from serving.ranking import rank_embedding
 from serving.server.app_state import pipeline_of
 from serving.server.pipeline import EmbeddedUpload, Pipeline
 from serving.server.repeated_parameters import no_repeats
@@ -33,6 +31,8 @@ from serving.server.schemas import (
 )
 from serving.server.upload import REQUEST_BODY
 from serving.zeroshot import ZeroShot
+from serving.zeroshot.label_text import check_label_length, split_labels, unquote
+from serving.zeroshot.ranking import rank_embedding
 
 MAX_LABELS = 1000  # in one request
 RAW_CONTENT = {

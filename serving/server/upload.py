@@ -9,10 +9,10 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from serving.label_text import is_printable
 from serving.server.admission import Ticket
 from serving.server.body import read_chunks, read_whole
 from serving.server.limits import Limits
+from serving.zeroshot.label_text import is_printable
 
 FIELD, LIST_FIELD = "file", "files"  # of a multipart form: one file, or any number
 MAX_FILES = 256  # in one form

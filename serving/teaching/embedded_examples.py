@@ -17,12 +17,12 @@ from serving.audio.window import stream_windows
 from serving.bulk.embed_files import embed_each, file_size
 from serving.command_line import say
 from serving.errors import AudioError, DataError, UsageError
-from serving.file_record import record_of
-from serving.label_text import join_labels
+from serving.files.file_record import record_of
 from serving.pooling import pool_heard
 from serving.progress import track
 from serving.teaching.example_keys import key_of, recording_of
 from serving.teaching.examples import Example
+from serving.zeroshot.label_text import join_labels
 
 if TYPE_CHECKING:
     from serving.embedder import Embedder

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import LabelError, UsageError
-from serving.label_text import check_label_length, check_printable, join_labels, normalise_label
+from serving.zeroshot.label_text import check_label_length, check_printable, join_labels, normalise_label
 
 Wave = tuple[NDArray[np.floating], float]  # samples, rate in Hz
 

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import LabelError, UsageError
-from serving.label_text import check_label_length, check_printable, join_labels, normalise_label
 from serving.teaching.embedded_examples import EmbeddedExamples, embed_examples
 from serving.teaching.example_keys import recording_of
 from serving.teaching.examples import Example, check_labels
@@ -16,6 +15,7 @@ from serving.teaching.posterior import PlacedExamples, choose_weight, counts_as_
 from serving.teaching.rivals import find_rivals
 from serving.teaching.taught_record import TaughtClass, read_record
 from serving.zeroshot import ZeroShot, unit_rows
+from serving.zeroshot.label_text import check_label_length, check_printable, join_labels, normalise_label
 
 if TYPE_CHECKING:
     from serving.embedder import Embedder

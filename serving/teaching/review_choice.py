@@ -11,8 +11,8 @@ Uncertainty alone chooses outliers and many sounds of one kind: docs/results/few
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.probabilities import softmax
 from serving.zeroshot import ZeroShot
+from serving.zeroshot.probabilities import softmax
 
 # Of larger libraries the most uncertain rows compete, and rows at even distances count. 32 MB of similarities.
 MOST_CANDIDATES = 2000

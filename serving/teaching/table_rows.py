@@ -14,9 +14,9 @@ from typing import Literal
 import pyarrow
 from pyarrow import parquet, types
 
-from serving.csv_cells import original_text
-from serving.csv_rows import read_rows
 from serving.errors import DataError, one_line
+from serving.files.csv_cells import original_text
+from serving.files.csv_rows import read_rows
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 NOTHING = ("NA", "NaN", "nan", "<NA>")  # what R and pandas write where nothing is

@@ -6,15 +6,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from serving.bundle import Bundle
-from serving.bundle_files import DESCRIPTIONS, MANIFEST, MODEL_CARD, TAUGHT, ZEROSHOT
-from serving.label_text import normalise_label
-from serving.manifest import write_manifest
-from serving.new_folder import new_folder
+from serving.bundle.bundle_files import DESCRIPTIONS, MANIFEST, MODEL_CARD, TAUGHT, ZEROSHOT
+from serving.bundle.manifest import write_manifest
+from serving.files.new_folder import new_folder
 from serving.teaching.lesson import Lesson
 from serving.teaching.rivals import LEAST_SHARE, LEAST_TAKEN
 from serving.teaching.taught_record import TaughtClass, record_text
 from serving.text_model.text_source import read_descriptions
-from serving.zeroshot_file import write_zeroshot
+from serving.zeroshot.label_text import normalise_label
+from serving.zeroshot.zeroshot_file import write_zeroshot
 
 SECTION = "## Taught by examples"
 NEXT = "## Scores"  # of the source's model card

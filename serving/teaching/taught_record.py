@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from serving.bundle import Bundle
-from serving.bundle_files import TAUGHT
+from serving.bundle.bundle_files import TAUGHT
+from serving.bundle.manifest import Manifest
 from serving.errors import BundleError
-from serving.label_text import normalise_label
-from serving.manifest import Manifest
 from serving.teaching.example_keys import recording_of, stretch_of
 from serving.teaching.rivals import Rival
 from serving.zeroshot import ZeroShot
+from serving.zeroshot.label_text import normalise_label
 
 MOST_KEYS = 1_000_000
 

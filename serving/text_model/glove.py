@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.bundle_files import GLOVE_WORDS
+from serving.bundle.bundle_files import GLOVE_WORDS
 from serving.errors import BundleError
-from serving.npz import ArrayForm, read_npz
+from serving.files.npz import ArrayForm, read_npz
 from serving.text_model.rows_on_disk import RowsOnDisk
 
 FORMS = {  # of the file in a bundle

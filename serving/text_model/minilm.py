@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.bundle_files import MINILM_MODEL, MINILM_TOKENIZER
+from serving.bundle.bundle_files import MINILM_MODEL, MINILM_TOKENIZER
+from serving.bundle.onnx_check import check_onnx
+from serving.bundle.onnx_cost import check_cost
 from serving.errors import BundleError, one_line
-from serving.onnx_check import check_onnx
-from serving.onnx_cost import check_cost
 
 if TYPE_CHECKING:  # imported when a text model is opened
     import onnxruntime
     import tokenizers
 
 SIZE = 384
-COST_SCALE = 5  # BATCH_TOKENS in one text of 512 tokens: 77 million numbers, see serving.onnx_cost
+COST_SCALE = 5  # BATCH_TOKENS in one text of 512 tokens: 77 million numbers, see serving.bundle.onnx_cost
 BATCH_TOKENS = 512  # tokens in one batch; attention takes about 10 MB for them
 LETTERS_PER_PIECE = 2  # mean length up to which a word counts as unknown; see `MiniLm.knows`
 

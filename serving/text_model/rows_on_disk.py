@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import BundleError
-from serving.npz import read_npy_header
+from serving.files.npz import read_npy_header
 
 MANY = 1_000  # rows of a table that is stored by columns: whole columns are read for so many, single numbers for fewer
 

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.bundle import Bundle, reopen_bundle
-from serving.bundle_files import GLOVE_WORDS, MINILM_MODEL, MINILM_TOKENIZER
+from serving.bundle.bundle_files import GLOVE_WORDS, MINILM_MODEL, MINILM_TOKENIZER
 from serving.errors import BundleError, LabelError
-from serving.label_text import normalise_label, words_of_label
 from serving.memory import trim_memory
 from serving.text_model.glove import Glove
 from serving.text_model.minilm import MiniLm
@@ -30,6 +29,7 @@ from serving.text_model.text_source import (
     text_source,
 )
 from serving.zeroshot import unit_rows
+from serving.zeroshot.label_text import normalise_label, words_of_label
 
 REMEMBERED_BYTES = 8_000_000  # of texts and their vectors that are kept: 4000 of the default encoder
 REMEMBERED_WORDS = 4096  # of which it is known whether they are words

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from serving.bundle import Bundle
-from serving.bundle_files import (
+from serving.bundle.bundle_files import (
     DESCRIPTIONS,
     GLOVE_WORDS,
     MINILM_MODEL,

@@ -18,10 +18,10 @@ from benchmarks.few_shot.review_curves import RANDOM, REVIEW, review_curves
 from benchmarks.few_shot.sureness import ERROR, KEPT, sureness
 from demo.bundle_choice import FROM_SCRATCH
 from serving.bundle import open_bundle
+from serving.bundle.manifest import write_manifest
 from serving.errors import UsageError
-from serving.manifest import write_manifest
 from serving.zeroshot import ZeroShot, unit_rows
-from serving.zeroshot_file import read_zeroshot, write_zeroshot
+from serving.zeroshot.zeroshot_file import read_zeroshot, write_zeroshot
 from tests.conftest import RATE_HZ, small_sound
 from training.evaluation.controls import log_mel_statistics as controls_statistics
 

@@ -26,8 +26,8 @@ from benchmarks.load import Options, main, read_headers
 from benchmarks.load_report import LoadRow, count_statuses, find_knee, judge_overload, load_row, load_table
 from benchmarks.study import to_csv
 from serving.bundle import open_bundle
+from serving.bundle.manifest import write_manifest
 from serving.errors import UsageError
-from serving.manifest import write_manifest
 from tests.servers import Server, running
 
 EMBEDDING, CHANGED = (

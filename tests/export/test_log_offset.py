@@ -10,7 +10,7 @@ import torch
 from onnx import numpy_helper
 
 from serving.bundle import open_bundle
-from serving.bundle_files import PRECISIONS
+from serving.bundle.bundle_files import PRECISIONS
 from serving.embedder import Embedder
 from serving.probes import probe_windows
 from tests.published_yamnet import published_yamnet, write_keras

@@ -19,9 +19,9 @@ from export.graph import OPSET, write_graph
 from export.onnx import main
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.bundle import open_bundle
-from serving.bundle_files import PRECISIONS
+from serving.bundle.bundle_files import PRECISIONS
+from serving.bundle.onnx_check import OPERATORS
 from serving.errors import UsageError
-from serving.onnx_check import OPERATORS
 from serving.probes import probe_windows
 
 # No complex operators, no batch norm left, and nothing that computes shapes or paddings.
@@ -177,7 +177,7 @@ def test_weights_above_the_limit_are_refused(bundle_folder, tmp_path, monkeypatc
 
 
 def test_a_bundle_that_serving_would_refuse_is_not_written(run_folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("serving.onnx_check.OPERATORS", OPERATORS - {"Relu"})
+    monkeypatch.setattr("serving.bundle.onnx_check.OPERATORS", OPERATORS - {"Relu"})
     assert main([str(run_folder), "--out", str(tmp_path / "out"), "--no-text-model"]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert line.startswith(f"error: serving would refuse the bundle ({tmp_path / 'out' / 'embedder.onnx'}: has the ")

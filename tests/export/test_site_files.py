@@ -12,8 +12,8 @@ from demo.bundle_choice import FROM_SCRATCH, SHIPPED
 from export.web.packing import SUFFIX
 from export.web.site_files import RUNTIMES, write_site_files
 from serving.bundle import open_bundle
+from serving.bundle.manifest import write_manifest
 from serving.errors import UsageError
-from serving.manifest import write_manifest
 from tests.bundle_copies import copy_bundle, open_bundle_unchecked, write_small_glove
 
 RATE_HZ = 16_000

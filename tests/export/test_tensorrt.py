@@ -20,10 +20,10 @@ from export.tensorrt import main
 from serving.backends.engine_profiles import Profile
 from serving.backends.engine_sidecar import EngineTensor, read_sidecar, this_platform
 from serving.bundle import open_bundle
-from serving.bundle_files import PRECISIONS
+from serving.bundle.bundle_files import PRECISIONS
+from serving.bundle.manifest import parse_manifest, write_manifest
 from serving.errors import EngineError
-from serving.file_record import record_of
-from serving.manifest import parse_manifest, write_manifest
+from serving.files.file_record import record_of
 from tests.fake_gpu import FakeCuda, FakeTensorRT
 from tests.gpu import no_gpu
 from tests.small_bundle import WINDOWS, tiny_graph, write_small_bundle, write_untrained_bundle

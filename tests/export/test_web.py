@@ -25,11 +25,11 @@ from export.web.page_build import WEB, build_page
 from export.web.site_files import first_bytes
 from serving import headless_chromium
 from serving.audio.resampling import resample
-from serving.bundle_files import TEXT_CONFIG
+from serving.bundle.bundle_files import TEXT_CONFIG
+from serving.bundle.manifest import write_manifest
 from serving.embedder import Embedder
 from serving.errors import BackendError, UsageError
 from serving.headless_chromium import serve_folder
-from serving.manifest import write_manifest
 from tests.bundle_copies import copy_bundle, open_bundle_unchecked, write_small_glove
 from tests.conftest import make_once
 from tests.demo.browser_visit import ARGUMENTS, CHROMIUM

@@ -18,12 +18,12 @@ from export.web.site_files import zeroshot_arrays, zeroshot_facts
 from serving.audio import Window, level_dbfs
 from serving.audio.resampling import resample
 from serving.errors import LabelError
-from serving.label_text import normalise_label
 from serving.text_model.glove import Glove
 from serving.text_model.text_model import TextModel
 from serving.text_model.text_source import PACKAGES, package_folder
 from serving.zeroshot import ZeroShot, unit_rows
-from serving.zeroshot_file import read_zeroshot
+from serving.zeroshot.label_text import normalise_label
+from serving.zeroshot.zeroshot_file import read_zeroshot
 
 RATES_HZ = (8_000, 11_025, 22_050, 32_000, 44_100, 48_000, 96_000, 44_056)
 WINDOWS = (Window(16_000, 77_040, 76_800), Window(16_000, 15_600, 15_360))

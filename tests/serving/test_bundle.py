@@ -12,7 +12,7 @@ import pytest
 from serving.bundle import open_bundle
 from serving.embedder import Embedder
 from serving.errors import BundleError, UsageError
-from serving.new_folder import new_folder
+from serving.files.new_folder import new_folder
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from demo.bundle_choice import FROM_SCRATCH
 from serving.bundle import open_bundle
+from serving.bundle.manifest import write_manifest
 from serving.embedder import Embedder
 from serving.errors import AudioError, BundleError, UsageError
-from serving.manifest import write_manifest
 from serving.text_model.text_model import TextModel
 from tests.servers import with_network
 from tests.sounds import encoded, harmonics

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from serving.probabilities import expected_calibration_error, softmax
+from serving.zeroshot.probabilities import expected_calibration_error, softmax
 
 
 def test_probabilities_sum_to_one_also_where_the_scores_are_too_large_for_exp():

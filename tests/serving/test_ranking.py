@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from serving.ranking import rank_embedding
 from serving.zeroshot import ZeroShot
-from serving.zeroshot_file import read_zeroshot, write_zeroshot
+from serving.zeroshot.ranking import rank_embedding
+from serving.zeroshot.zeroshot_file import read_zeroshot, write_zeroshot
 
 LOUD = -10.0
 

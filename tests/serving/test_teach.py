@@ -22,11 +22,11 @@ from demo.expected_score import expectation
 from demo.label_kinds import LabelKind, label_kinds
 from export.triton import main as triton_main
 from serving.bundle import open_bundle
+from serving.bundle.manifest import write_manifest
 from serving.doctor.bundle_check import examine_bundle
 from serving.embedder import Embedder
 from serving.errors import BundleError, LabelError, UnheardError, UsageError
 from serving.label import main as label_main
-from serving.manifest import write_manifest
 from serving.server.operation_routes import describe_model
 from serving.teach import main
 from serving.teaching.example_sources import read_examples
@@ -35,7 +35,7 @@ from serving.teaching.posterior import PlacedExamples, choose_weight, held_out_c
 from serving.teaching.rivals import find_rivals
 from serving.teaching.taught_record import read_record
 from serving.zeroshot import ZeroShot, unit_rows
-from serving.zeroshot_file import read_zeroshot
+from serving.zeroshot.zeroshot_file import read_zeroshot
 from tests.bundle_copies import copy_bundle
 from tests.conftest import RATE_HZ, small_sound
 from tests.small_bundle import small_zeroshot

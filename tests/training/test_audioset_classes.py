@@ -9,7 +9,7 @@ import torch
 
 from serving.errors import DataError
 from serving.zeroshot import unit_rows
-from serving.zeroshot_file import read_zeroshot
+from serving.zeroshot.zeroshot_file import read_zeroshot
 from tests.published_yamnet import published_yamnet, write_keras
 from training.evaluation.scoring import zsl
 from training.prototype_map import ClassSide, prototype_map

@@ -12,7 +12,7 @@ import soundfile
 
 from serving.errors import RunError
 from serving.zeroshot import unit_rows
-from serving.zeroshot_file import read_zeroshot
+from serving.zeroshot.zeroshot_file import read_zeroshot
 from training.evaluation.cross_fits import CrossFit, CrossFits
 from training.evaluation.open_labels import apply_calibration, calibrate, gini
 from training.prototype_map import ClassSide, prototype_map

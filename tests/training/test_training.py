@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import training.run
-from serving.zeroshot_file import read_zeroshot
+from serving.zeroshot.zeroshot_file import read_zeroshot
 from tests.conftest import RATE_HZ, small_sound
 from training.data.clips import load_clips
 from training.evaluate import main as evaluate

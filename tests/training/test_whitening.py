@@ -12,7 +12,7 @@ import torch
 from serving.embedder import Embedder
 from serving.errors import UsageError
 from serving.zeroshot import unit_rows
-from serving.zeroshot_file import read_zeroshot, write_zeroshot
+from serving.zeroshot.zeroshot_file import read_zeroshot, write_zeroshot
 from tests.published_yamnet import published_yamnet, write_keras
 from training.evaluation.scoring import zsl
 from training.fit.whitening import HALF_SHRINKAGE, fit_embedding, fit_head, half_whitener, whitening

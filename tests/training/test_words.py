@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from serving.label_lists import ESC50
 from serving.zeroshot import ZeroShot, unit_rows
+from serving.zeroshot.label_lists import ESC50
 from training.data.class_attributes import attribute_rows, choose_attributes
 from training.lexicon import load_lexicon
 from training.networks import TextHead

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import UsageError
-from serving.label_text import join_labels, normalise_label
+from serving.zeroshot.label_text import join_labels, normalise_label
 
 Attributes = dict[str, dict[str, int]]  # class name -> attribute -> tenths
 LARGEST = 10

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from serving.audio.file_names import is_hidden, sound_files
 from serving.errors import DataError
-from serving.label_text import normalise_label
+from serving.zeroshot.label_text import normalise_label
 from training.data.known_classes import CLASS_NAMES
 
 LICENSE = "meta/license.txt"

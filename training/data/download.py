@@ -21,7 +21,7 @@ from rich.table import Table
 
 from serving.command_line import run_command, say, show
 from serving.errors import DataError, UsageError, one_line
-from serving.file_record import record_of
+from serving.files.file_record import record_of
 from training.data.archives import ARCHIVES, Archive, fetch_archive
 from training.data.clips import load_clips
 from training.data.file_lock import folder_lock

@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 
 from serving.errors import DataError
-from serving.file_record import record_of
+from serving.files.file_record import record_of
 from training.data.clips import LabelledClip
 
 

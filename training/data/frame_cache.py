@@ -23,13 +23,13 @@ import soxr
 import torch
 from numpy.typing import NDArray
 
-from serving.atomic_write import write_atomically
 from serving.audio import SILENT_DBFS, Recording, Window, warn_in_python
 from serving.cores import usable_cores
 from serving.errors import AudioError, DataError, UsageError
-from serving.file_record import record_of
+from serving.files.atomic_write import write_atomically
+from serving.files.file_record import record_of
+from serving.files.new_folder import new_folder
 from serving.log_mel import LogMelConfig
-from serving.new_folder import new_folder
 from serving.progress import track
 from training.data.clip_frames import ClipFrames, heard_frames, padded_wave
 from training.data.clips import LabelledClip

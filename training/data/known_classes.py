@@ -8,8 +8,8 @@ import tomllib
 from functools import cache
 from pathlib import Path
 
-from serving.label_lists import ESC50, FSC22
-from serving.label_text import words_of_label
+from serving.zeroshot.label_lists import ESC50, FSC22
+from serving.zeroshot.label_text import words_of_label
 
 CLASS_NAMES: dict[str, dict[int, str]] = {"ESC-50": dict(enumerate(ESC50)), "FSC22": dict(enumerate(FSC22, start=1))}
 

@@ -21,7 +21,7 @@ import tyro
 
 from serving.command_line import run_command, say
 from serving.errors import DataError, UsageError
-from serving.new_folder import new_folder
+from serving.files.new_folder import new_folder
 from training.data.clips import COLUMNS, LICENSE, data_root, read_rows
 
 TABLE = "meta/esc50.csv"

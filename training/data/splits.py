@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from serving.errors import DataError, UsageError
-from serving.label_text import join_labels, normalise_label
+from serving.zeroshot.label_text import join_labels, normalise_label
 from training.data.clips import ClipTable, LabelledClip
 from training.data.known_classes import CLASS_NAMES
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
 from serving.errors import DataError
-from serving.label_text import words_of_label
 from serving.zeroshot import ZeroShot
-from serving.zeroshot_file import read_zeroshot
+from serving.zeroshot.label_text import words_of_label
+from serving.zeroshot.zeroshot_file import read_zeroshot
 from training.data.clips import LabelledClip
 from training.data.splits import ClipSplit
 from training.evaluation.controls import (

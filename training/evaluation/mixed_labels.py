@@ -11,7 +11,7 @@ from math import log
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.probabilities import expected_calibration_error, softmax
+from serving.zeroshot.probabilities import expected_calibration_error, softmax
 from training.evaluation.cross_fits import CrossFit, CrossFits
 from training.evaluation.scoring import class_mean_accuracy
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from sklearn.metrics import roc_auc_score
 
-from serving.probabilities import expected_calibration_error, softmax
 from serving.zeroshot import TextEncoder, ZeroShot
+from serving.zeroshot.probabilities import expected_calibration_error, softmax
 from training.evaluation.cross_fits import CrossFits
 from training.evaluation.mixed_labels import MixedLabels, group_of, held_out_rows
 from training.evaluation.scoring import class_mean_accuracy

@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from serving.atomic_write import write_atomically
 from serving.errors import RunError
+from serving.files.atomic_write import write_atomically
 
 
 def save_whole(path: Path, save: Callable[[Path], object]) -> None:

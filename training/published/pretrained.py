@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from serving.errors import UsageError
-from serving.file_record import record_of
+from serving.files.file_record import record_of
 from serving.log_mel import LogMelConfig
 from training.networks import AUDIOSET_LAYERS, Network
 from training.published.google_yamnet import bias_batch_norm

@@ -27,7 +27,7 @@ from rich.table import Table
 
 from serving.command_line import run_command, show
 from serving.errors import UsageError
-from serving.new_folder import new_folder
+from serving.files.new_folder import new_folder
 from serving.progress import track
 from training.synthesis import house, nature, street
 from training.synthesis.building_blocks import Rng, Wave, record_in_room

@@ -19,8 +19,8 @@ export const NUMBERS = {
   "demo.spectrogram.MINUTES_FROM_S": 60,
   "demo.spectrogram.MIN_SPAN": 2.0,
   "demo.typed_labels.MAX_LABELS": 200,
-  "serving.label_text.MAX_LENGTH": 300,
-  "serving.label_text.MAX_WORDS": 50,
+  "serving.zeroshot.label_text.MAX_LENGTH": 300,
+  "serving.zeroshot.label_text.MAX_WORDS": 50,
 } as const;
 
 export const WORDS = {

@@ -3,7 +3,7 @@
 import { heard, NOTHING, type Heard } from "./heard";
 
 const MAX_LOGGED = 5_000; // stretches; the oldest are dropped
-const FORMULA = /^'*[=+\-@\t\r]/; // spreadsheets run a text that begins so (serving/csv_cells.py)
+const FORMULA = /^'*[=+\-@\t\r]/; // spreadsheets run a text that begins so (serving/files/csv_cells.py)
 
 export class LiveLog {
   readonly stretches: Heard[] = [];

@@ -1,4 +1,4 @@
-/** The zero-shot score of serving/zeroshot.py: embedding x class vectors -> ranked classes. */
+/** The zero-shot score of serving/zeroshot/zeroshot.py: embedding x class vectors -> ranked classes. */
 
 import { joinLabels, LabelError, normaliseLabel } from "./label_text";
 import type { Tensors } from "./tensors";

@@ -366,7 +366,7 @@ def test_a_bundle_without_stored_probes_is_refused(bundle_folder, tmp_path):
     copy = Path(shutil.copytree(bundle_folder, tmp_path / "bundle"))
     from dataclasses import replace
 
-    from serving.manifest import write_manifest
+    from serving.bundle.manifest import write_manifest
 
     manifest = replace(open_bundle(copy).manifest, files={})
     (copy / "probes.npz").unlink()

@@ -17,8 +17,8 @@ from serving.backends.cuda_api import CaptureGate
 from serving.backends.cuda_batches import CudaSettings, FixedBatches, Tensor, plan_parts
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.bundle import open_bundle
+from serving.bundle.onnx_precision import has_half_weights
 from serving.errors import UsageError
-from serving.onnx_precision import has_half_weights
 from tests.fake_gpu import FakeCuda
 from tests.gpu import needs_gpu
 from tests.small_bundle import write_untrained_bundle

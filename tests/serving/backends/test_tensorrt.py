@@ -26,10 +26,10 @@ from serving.backends.engine_sidecar import (
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.backends.tensorrt import TensorRT, find_engine
 from serving.bundle import open_bundle
-from serving.bundle_files import ENGINES
+from serving.bundle.bundle_files import ENGINES
+from serving.bundle.manifest import write_manifest
 from serving.errors import CudaError, EngineError, UsageError
-from serving.file_record import record_of
-from serving.manifest import write_manifest
+from serving.files.file_record import record_of
 from serving.probes import probe_windows
 from tests.fake_gpu import FakeContext, FakeCuda, FakeEngine, FakeTensorRT
 from tests.gpu import has_gpu, needs_gpu, no_gpu

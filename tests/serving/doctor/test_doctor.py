@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from serving.bundle import open_bundle
+from serving.bundle.manifest import write_manifest
 from serving.doctor.__main__ import main
 from serving.doctor.machine import examine_cpu
 from serving.extras import pip_install
-from serving.manifest import write_manifest
 
 ROOT = Path(__file__).parents[3]
 

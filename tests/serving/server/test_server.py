@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 
 from serving.audio import decode_audio, read_audio
 from serving.embedder import Embedder
-from serving.label_space import LabelSpace
+from serving.zeroshot.label_space import LabelSpace
 from tests.servers import client_of, refused, with_network
 from tests.sounds import encoded, flac_that_claims, harmonics
 

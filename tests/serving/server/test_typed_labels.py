@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
-from serving.label_space import LabelSpace
+from serving.zeroshot.label_space import LabelSpace
 from tests.servers import Server, client_of, refused, running
 from tests.serving.server.sockets import connect
 from tests.sounds import encoded, harmonics

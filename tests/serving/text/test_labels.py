@@ -15,11 +15,11 @@ from demo.embedded_recording import embed_recording
 from demo.ranked_labels import rank_labels
 from demo.typed_labels import read_labels, write_labels
 from serving.bundle import open_bundle
+from serving.bundle.manifest import write_manifest
 from serving.embedder import Embedder
 from serving.errors import LabelError
-from serving.label_text import join_labels, normalise_label, split_labels
-from serving.manifest import write_manifest
-from serving.zeroshot_file import read_zeroshot, write_zeroshot
+from serving.zeroshot.label_text import join_labels, normalise_label, split_labels
+from serving.zeroshot.zeroshot_file import read_zeroshot, write_zeroshot
 from tests.servers import client_of, refused
 from tests.sounds import encoded, harmonics
 

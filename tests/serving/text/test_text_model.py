@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from serving.bundle import open_bundle
+from serving.bundle.manifest import write_manifest
 from serving.embedder import Embedder
 from serving.errors import BundleError, LabelError, UsageError
-from serving.manifest import write_manifest
 from serving.text_model.glove import Glove
 from serving.text_model.minilm import MiniLm
 from serving.text_model.text_model import TextModel
-from serving.zeroshot_file import read_zeroshot, write_zeroshot
+from serving.zeroshot.zeroshot_file import read_zeroshot, write_zeroshot
 from tests.absent_packages import environment_without
 
 ENCODERS = ("glove", "minilm", "glove+minilm")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from serving.errors import UsageError
-from serving.label_lists import ESC50, FSC22
-from serving.label_text import normalise_label
+from serving.zeroshot.label_lists import ESC50, FSC22
+from serving.zeroshot.label_text import normalise_label
 from training.data.class_attributes import (
     attribute_columns,
     attribute_matrix,

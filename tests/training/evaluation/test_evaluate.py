@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from export.trained_run import load_scores
 from serving.errors import RunError
 from serving.zeroshot import ZeroShot
-from serving.zeroshot_file import read_zeroshot
+from serving.zeroshot.zeroshot_file import read_zeroshot
 from training.evaluate import main as evaluate
 from training.evaluation.folds import Folds, FoldScore
 from training.evaluation.holdouts import draw_holdouts

@@ -10,7 +10,7 @@ from serving.audio import level_dbfs
 from serving.errors import BundleError
 from serving.log_mel import LogMelConfig
 from serving.zeroshot import ZeroShot
-from serving.zeroshot_file import read_zeroshot, write_zeroshot
+from serving.zeroshot.zeroshot_file import read_zeroshot, write_zeroshot
 from training.evaluation.noise import coloured_noise, with_noise
 from training.networks import NetworkConfig, build_network
 

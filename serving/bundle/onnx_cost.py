@@ -8,8 +8,8 @@ its weights: nothing is computed, and nothing large is allocated.
 from collections.abc import Mapping
 from math import prod
 
+from serving.bundle.onnx_skeleton import Node, Shape, Skeleton, read_skeleton
 from serving.errors import BundleError, one_line
-from serving.onnx_skeleton import Node, Shape, Skeleton, read_skeleton
 
 # For one window. The largest of our networks: 13 million numbers (yamnet-compact and yamnet in INT8), 0.9 billion
 # products (vggish).

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from serving.bundle_files import MANIFEST, SIGNATURE
+from serving.bundle.bundle_files import MANIFEST, SIGNATURE
 from serving.errors import BundleError, UsageError, one_line
 from serving.extras import pip_install
-from serving.file_record import open_regular
+from serving.files.file_record import open_regular
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey

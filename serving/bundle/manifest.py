@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from serving.atomic_write import write_atomically
 from serving.audio import Window
-from serving.bundle_files import MANIFEST, SIGNATURE
-from serving.file_record import FileRecord, record_of
+from serving.bundle.bundle_files import MANIFEST, SIGNATURE
+from serving.files.atomic_write import write_atomically
+from serving.files.file_record import FileRecord, record_of
 
 SCHEMA_VERSION = 2
 
@@ -70,7 +70,7 @@ def parse_manifest(raw: Any) -> Manifest:
         raise OtherSchemaError(f"has schema version {version}, this program reads {SCHEMA_VERSION}")
     if raw.pop("digest", None) != _digest(raw):
         raise ValueError("it has changed since the export: its digest does not match its content")
-    from serving.manifest_check import manifest_of  # it needs this module
+    from serving.bundle.manifest_check import manifest_of  # it needs this module
 
     return manifest_of(raw)
 

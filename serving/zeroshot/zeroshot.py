@@ -36,8 +36,8 @@ from numpy.typing import NDArray
 
 from serving.errors import BundleError, LabelError, UsageError
 from serving.extras import pip_install
-from serving.label_text import check_printable, join_labels, normalise_label
-from serving.probabilities import softmax
+from serving.zeroshot.label_text import check_printable, join_labels, normalise_label
+from serving.zeroshot.probabilities import softmax
 
 LARGEST_OFFSET = 1e6  # scores of two classes differ by 2 * temperature at most, which is far less
 TextEncoder = Callable[[Sequence[str]], NDArray[np.float32]]  # texts -> vectors [n, text_size]

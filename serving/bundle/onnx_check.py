@@ -5,8 +5,8 @@ have only what the export writes. The protobuf messages are walked without copie
 takes memory for a second copy of the weights. Field numbers: onnx.proto of ONNX 1.18.
 """
 
+from serving.bundle.protobuf_fields import NotProtobufError, fields, message
 from serving.errors import BundleError
-from serving.protobuf_fields import NotProtobufError, fields, message
 
 # What the export writes: none has a body that is repeated, or makes a large tensor of a size that is a value.
 _NAMES = """
@@ -79,7 +79,7 @@ def _check_node(node: memoryview) -> None:
     text = operator[:40].decode("ascii", "backslashreplace")
     if domain not in (b"", b"ai.onnx") or text not in OPERATORS:
         of = f" of {domain[:40].decode('ascii', 'backslashreplace')}" if domain else ""
-        raise ValueError(f"has the operator {text!r}{of}, which the export does not write (serving/onnx_check.py)")
+        raise ValueError(f"has the operator {text!r}{of}, which the export does not write ({__name__})")
 
 
 def _check_attribute(attribute: memoryview) -> None:

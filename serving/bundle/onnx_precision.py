@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from serving.onnx_skeleton import DATA_TYPE, GRAPH, INITIALIZER
-from serving.protobuf_fields import NotProtobufError, fields, message
+from serving.bundle.onnx_skeleton import DATA_TYPE, GRAPH, INITIALIZER
+from serving.bundle.protobuf_fields import NotProtobufError, fields, message
 
 FLOAT16 = 10  # of TensorProto.DataType
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from serving.atomic_write import sync_to_disk
 from serving.errors import UsageError
+from serving.files.atomic_write import sync_to_disk
 
 # A disk without room, a quota, a limit on the size of a file, or a file system that became read-only.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)

@@ -9,7 +9,7 @@ from math import prod
 
 import numpy as np
 
-from serving.protobuf_fields import Value, fields, message, read_numbers, write_field, write_number
+from serving.bundle.protobuf_fields import Value, fields, message, read_numbers, write_field, write_number
 
 MAX_INLINE_BYTES = 4096  # a constant up to this size stays in the graph: it may be a shape
 MAX_RANK = 8

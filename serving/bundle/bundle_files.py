@@ -3,7 +3,7 @@
 import re
 
 MANIFEST = "manifest.json"
-SIGNATURE = "signature.json"  # of the manifest, if the bundle is signed (serving.signature)
+SIGNATURE = "signature.json"  # of the manifest, if the bundle is signed (serving.bundle.signature)
 PRECISIONS = {"fp32": "embedder.onnx", "fp16": "embedder.fp16.onnx", "int8": "embedder.int8.onnx"}  # and their files
 BF16 = "bf16"  # a precision without a file: OpenVINO computes the network of the FP32 model in bfloat16
 FRONT_END_MODEL = "frontend.onnx"

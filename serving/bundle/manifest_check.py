@@ -8,9 +8,9 @@ from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from serving.bundle_files import ALLOWED_FILES, PRECISIONS
+from serving.bundle.bundle_files import ALLOWED_FILES, PRECISIONS
+from serving.bundle.manifest import Manifest
 from serving.log_mel import LogMelConfig
-from serving.manifest import Manifest
 
 MAX_TEXT = 1000  # characters of a text
 MAX_ITEMS = 10_000  # classes, files, scores or layers

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from serving.errors import BundleError
-from serving.npz import ArrayForm, read_npz
+from serving.files.npz import ArrayForm, read_npz
 from serving.zeroshot import ZeroShot
 
 LARGEST_NUMBER = 1e9  # in a file

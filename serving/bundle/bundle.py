@@ -1,7 +1,7 @@
 """The bundle: a folder with the exported model, the facts about its making, and the hash of every file.
 
-    manifest.json   see serving.manifest
-    signature.json  of the manifest, if somebody signed the bundle (serving.signature)
+    manifest.json   see serving.bundle.manifest
+    signature.json  of the manifest, if somebody signed the bundle (serving.bundle.signature)
     frontend.onnx   waveform [batch, samples] -> log-mel [batch, frames, 64]
     embedder.onnx   waveform [batch, samples] (or log-mel [batch, frames, 64]) -> embedding [batch, 128]
     embedder.fp16.onnx, embedder.int8.onnx    the same model in other precisions, if they were exported
@@ -12,8 +12,8 @@
     parity.json     the proof that the exported models equal the trained one
     README.md       the model card
 
-A bundle is written completely or not at all (serving.new_folder), and opened only if all hashes match. Nothing in it is
-pickled. The names are constants in serving.bundle_files.
+A bundle is written completely or not at all (serving.files.new_folder), and opened only if all hashes match. Nothing in
+it is pickled. The names are constants in serving.bundle.bundle_files.
 """
 
 import json
@@ -21,13 +21,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from serving.bundle_files import BF16, MANIFEST
+from serving.bundle.bundle_files import BF16, MANIFEST
+from serving.bundle.manifest import Manifest, OtherSchemaError, parse_manifest
+from serving.bundle.onnx_check import check_onnx
+from serving.bundle.onnx_cost import check_cost
+from serving.bundle.signature import check_signature
 from serving.errors import BundleError, one_line
-from serving.file_record import FileRecord, open_regular, record_of, record_of_bytes
-from serving.manifest import Manifest, OtherSchemaError, parse_manifest
-from serving.onnx_check import check_onnx
-from serving.onnx_cost import check_cost
-from serving.signature import check_signature
+from serving.files.file_record import FileRecord, open_regular, record_of, record_of_bytes
 
 EXPORT_COMMAND = "python -m export.onnx RUN --out BUNDLE"
 MAX_MANIFEST_BYTES = 4_000_000

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from serving.bundle import Bundle
 from serving.errors import BundleError, LabelError
-from serving.label_text import join_labels, normalise_label
 from serving.text_model.text_model import TextModel
 from serving.text_model.text_source import text_source
 from serving.zeroshot import TextEncoder, ZeroShot
+from serving.zeroshot.label_text import join_labels, normalise_label
 
 
 class LabelSpace:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from serving.label_text import words_of_label
+from serving.zeroshot.label_text import words_of_label
 
 # ESC-50 (Piczak 2015), in the order of its targets, 0 to 49.
 ESC50 = (
