@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from demo.draw_ranking import as_json
+from demo.drawing.draw_ranking import as_json
 from demo.embedded_recording import EmbeddedRecording
 from demo.heard import Heard, heard
-from demo.ranked_labels import RankedLabels, rank_labels
-from demo.typed_labels import read_descriptions, read_labels
+from demo.labels.ranked_labels import RankedLabels, rank_labels
+from demo.labels.typed_labels import read_descriptions, read_labels
 from serving.embedder import Embedder
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from demo.html_elements import error_card
+from demo.drawing.html_elements import error_card
 from serving.errors import UnheardError
 
 MAX_PARALLEL = 2  # recordings processed at the same time; one inference already uses every core

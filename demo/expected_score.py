@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from demo.label_kinds import LabelKind
+from demo.labels.label_kinds import LabelKind
 
 # The first of these that exists says how well the bundle names sounds of its own classes. A bundle that was trained on
 # all clips has only cross-validated accuracies.

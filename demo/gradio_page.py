@@ -15,8 +15,8 @@ from demo.carried_sound import carry_sounds
 from demo.events import MAX_PARALLEL, add_action, handle_event
 from demo.examples import Example
 from demo.header import draw_header, facts
-from demo.label_box import draw_promise
-from demo.label_presets import OWN, presets
+from demo.labels.label_box import draw_promise
+from demo.labels.label_presets import OWN, presets
 from demo.library import Library, embed_examples
 from demo.tabs.compare_runtimes import add_compare_runtimes
 from demo.tabs.find_similar import add_find_similar

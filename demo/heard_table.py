@@ -6,7 +6,7 @@ from pathlib import Path
 
 from demo.embedded_recording import EmbeddedRecording
 from demo.heard import Heard
-from demo.ranked_labels import RankedLabels
+from demo.labels.ranked_labels import RankedLabels
 from serving.audio.recorded_at import recorded_at
 from serving.embedder import Embedder
 from serving.labelling.detections import Detection

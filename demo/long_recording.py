@@ -5,9 +5,9 @@ from typing import Any
 
 import gradio as gr
 
+from demo.drawing.html_elements import fact_line, hint_card
 from demo.embedded_recording import MAX_SECONDS, EmbeddedRecording
 from demo.heard import clock
-from demo.html_elements import fact_line, hint_card
 
 MAX_STATED_S = 1e6  # a header that states more is wrong
 WAITING = hint_card(f"It is longer than {MAX_SECONDS // 60} minutes, so it is named while it is read.")

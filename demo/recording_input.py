@@ -8,7 +8,7 @@ from gradio.processing_utils import save_file_to_cache
 
 from demo.events import handle_event
 from demo.examples import Example
-from demo.typed_labels import write_labels
+from demo.labels.typed_labels import write_labels
 
 
 def add_recording_input(elem_id: str) -> gr.Audio:

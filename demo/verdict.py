@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from demo.ranked_labels import RankedLabels
+from demo.labels.ranked_labels import RankedLabels
 from serving.audio.level import SHORTEST_S
 from serving.zeroshot.label_text import words_of_label
 

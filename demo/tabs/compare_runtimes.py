@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from demo.bundle_choice import BundleChoice
 from demo.carried_sound import add_offer
+from demo.drawing.html_elements import SPEAK_SCRIPT, escape_name, hint_card
 from demo.embedded_recording import embed_recording
 from demo.events import add_action, handle_event
 from demo.examples import Example
-from demo.html_elements import SPEAK_SCRIPT, escape_name, hint_card
 from demo.recording_input import add_examples, add_recording_input
 from serving.backends.backend_choice import BACKENDS, open_backend
 from serving.backends.runtime import Runtime

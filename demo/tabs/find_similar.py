@@ -8,12 +8,12 @@ import gradio as gr
 
 from demo.bundle_choice import BundleChoice
 from demo.carried_sound import add_offer
+from demo.drawing.html_elements import SPEAK_SCRIPT, error_card, escape_name, fact_line, hint_card, partly_read_card
+from demo.drawing.library_map import MAP_SCRIPT, draw_map
 from demo.embedded_recording import EmbeddedRecording, embed_recording
 from demo.events import add_action, handle_event
 from demo.examples import Example
-from demo.html_elements import SPEAK_SCRIPT, error_card, escape_name, fact_line, hint_card, partly_read_card
 from demo.library import Library
-from demo.library_map import MAP_SCRIPT, draw_map
 from demo.recording_input import add_examples, add_recording_input
 from serving.embedder import Embedder
 from serving.errors import AudioError, UnheardError, UsageError

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from demo.bundle_choice import BundleChoice
-from demo.draw_live import (
+from demo.drawing.draw_live import (
     NOTHING_YET,
     WAITING,
     draw_log,
@@ -17,14 +17,14 @@ from demo.draw_live import (
     draw_warming_up,
     live_facts,
 )
-from demo.draw_ranking import as_json, draw_ranking, label_notes
+from demo.drawing.draw_ranking import as_json, draw_ranking, label_notes
+from demo.drawing.html_elements import SAVE_SCRIPT, SPEAK_SCRIPT
 from demo.ear import Ear, kept_samples
 from demo.events import PRIVATE, add_action, handle_event
 from demo.heard import NOTHING
-from demo.html_elements import SAVE_SCRIPT, SPEAK_SCRIPT
-from demo.label_box import LabelBox, Sounds, add_labels
-from demo.ranked_labels import RankedLabels, rank_labels
-from demo.typed_labels import read_descriptions, read_labels
+from demo.labels.label_box import LabelBox, Sounds, add_labels
+from demo.labels.ranked_labels import RankedLabels, rank_labels
+from demo.labels.typed_labels import read_descriptions, read_labels
 from demo.upload import named_upload
 from demo.verdict import judge
 from serving.audio import Recording, cut_windows, is_silent, level_dbfs

@@ -9,17 +9,17 @@ import gradio as gr
 from demo.answer import as_answer, heard_in, rank_typed
 from demo.bundle_choice import BundleChoice
 from demo.carried_sound import add_offer
-from demo.draw_heard import draw_heard, draw_strip, spoken_list
-from demo.draw_ranking import draw_ranking, ranking_notes
+from demo.drawing.draw_heard import draw_heard, draw_strip, spoken_list
+from demo.drawing.draw_ranking import draw_ranking, ranking_notes
+from demo.drawing.html_elements import SAVE_SCRIPT, SPEAK_SCRIPT, error_card, fact_line, hint_card, partly_read_card
+from demo.drawing.spectrogram import draw_spectrogram
 from demo.embedded_recording import EmbeddedRecording, embed_recording
 from demo.events import PRIVATE, add_action, handle_event
 from demo.examples import Example
 from demo.heard_table import TABLES, write_table
-from demo.html_elements import SAVE_SCRIPT, SPEAK_SCRIPT, error_card, fact_line, hint_card, partly_read_card
-from demo.label_box import LabelBox, Sounds, add_labels
+from demo.labels.label_box import LabelBox, Sounds, add_labels
 from demo.long_recording import WAITING, Visitor, Words, draw_progress, stated_s
 from demo.recording_input import add_examples, add_recording_input
-from demo.spectrogram import draw_spectrogram
 from demo.streamed_recording import embed_any_length, stream_recording
 from demo.verdict import NOTHING_TO_HEAR, Verdict, judge
 from serving.audio import file_seconds

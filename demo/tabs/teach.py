@@ -8,14 +8,14 @@ from typing import Any
 import gradio as gr
 
 from demo.bundle_choice import BundleChoice
-from demo.draw_teach import NOTHING_YET, draw_question
+from demo.drawing.draw_teach import NOTHING_YET, draw_question
+from demo.drawing.html_elements import SAVE_SCRIPT, SPEAK_SCRIPT
 from demo.events import PRIVATE, handle_event
 from demo.examples import Example
-from demo.html_elements import SAVE_SCRIPT, SPEAK_SCRIPT
+from demo.labels.typed_labels import read_labels
 from demo.library import Library
 from demo.tabs.find_similar import NO_LIBRARY, check_space
 from demo.teach_session import TeachSession, begin, library_of_uploads
-from demo.typed_labels import read_labels
 from serving.errors import UsageError
 
 SCRIPT = Path(__file__).parents[1] / "teach.js"

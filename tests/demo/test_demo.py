@@ -20,12 +20,12 @@ from PIL import Image
 
 from demo.__main__ import main
 from demo.bundle_choice import BundleChoice, find_bundles
+from demo.drawing.spectrogram import draw_spectrogram
 from demo.embedded_recording import MAX_SECONDS, embed_recording
 from demo.examples import EXAMPLE_SOUNDS, pick_examples
 from demo.heard import Heard, clock, heard
-from demo.label_presets import PRESETS, presets
-from demo.spectrogram import draw_spectrogram
-from demo.typed_labels import MAX_LABELS, read_labels, write_labels
+from demo.labels.label_presets import PRESETS, presets
+from demo.labels.typed_labels import MAX_LABELS, read_labels, write_labels
 from serving.audio import read_audio
 from serving.embed import main as embed
 from serving.embedder import Embedder

@@ -12,14 +12,14 @@ from demo.bundle_choice import BundleChoice
 from demo.ear import Ear
 from demo.examples import EXAMPLE_SOUNDS, pick_examples
 from demo.expected_score import expectation, mixed_accuracy, out_of_ten, unseen_accuracy
-from demo.favour_new import STEP, largest_favour
 from demo.header import good_and_bad
 from demo.heard import NOTHING, Heard
-from demo.label_kinds import LabelKind
-from demo.ranked_labels import rank_labels
+from demo.labels.favour_new import STEP, largest_favour
+from demo.labels.label_kinds import LabelKind
+from demo.labels.ranked_labels import rank_labels
+from demo.labels.typed_labels import choose_labels, read_descriptions, read_labels, write_descriptions
 from demo.smoothing import smooth_rows, windows_together
 from demo.tabs.live import hear_piece
-from demo.typed_labels import choose_labels, read_descriptions, read_labels, write_descriptions
 from demo.verdict import judge
 from serving.audio import Window, read_audio
 from serving.embedder import Embedder

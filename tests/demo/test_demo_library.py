@@ -13,9 +13,9 @@ import pytest
 import soundfile
 from pyarrow import parquet
 
+from demo.drawing.library_map import MAX_DOTS, draw_map
 from demo.examples import Example
 from demo.library import Library, class_of, embed_examples, read_index, read_library
-from demo.library_map import MAX_DOTS, draw_map
 from demo.tabs.find_similar import ask, check_space
 from serving.embed import main as embed
 from serving.errors import AudioError, UsageError

@@ -11,8 +11,8 @@ import soundfile
 from demo.embedded_recording import MAX_SECONDS, embed_recording
 from demo.heard import Heard, for_drawing, heard
 from demo.heard_table import write_table
+from demo.labels.ranked_labels import rank_labels
 from demo.long_recording import Visitor, Words, draw_progress
-from demo.ranked_labels import rank_labels
 from demo.streamed_recording import embed_any_length, stream_recording
 from serving.audio import file_seconds, read_audio
 from serving.errors import AudioError, DurationError

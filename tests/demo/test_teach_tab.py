@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from demo.bundle_choice import FROM_SCRATCH, BundleChoice
-from demo.draw_teach import draw_question
+from demo.drawing.draw_teach import draw_question
 from demo.examples import Example, pick_examples
 from demo.library import Library, embed_examples, read_library
 from demo.teach_session import begin, library_of_uploads

@@ -9,11 +9,11 @@ import numpy as np
 
 from demo.bundle_choice import FROM_SCRATCH, SHIPPED
 from demo.expected_score import expectation
-from demo.favour_new import largest_favour
 from demo.heard import clock, heard
-from demo.label_kinds import LabelKind
+from demo.labels.favour_new import largest_favour
+from demo.labels.label_kinds import LabelKind
+from demo.labels.typed_labels import read_labels
 from demo.smoothing import smooth_rows, windows_together
-from demo.typed_labels import read_labels
 from export.web.site_files import zeroshot_arrays, zeroshot_facts
 from serving.audio import Window, level_dbfs
 from serving.audio.resampling import resample

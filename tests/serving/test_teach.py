@@ -19,7 +19,7 @@ import soundfile
 from demo.bundle_choice import FROM_SCRATCH, SHIPPED
 from demo.examples import EXAMPLE_SOUNDS
 from demo.expected_score import expectation
-from demo.label_kinds import LabelKind, label_kinds
+from demo.labels.label_kinds import LabelKind, label_kinds
 from export.triton import main as triton_main
 from serving.bundle import open_bundle
 from serving.bundle.manifest import write_manifest

@@ -1,10 +1,10 @@
-/** Draw what is heard when: a list, and a strip on the time axis of the spectrogram (demo/draw_heard.py). */
+/** Draw what is heard when: a list, and a strip on the time axis of the spectrogram (demo/drawing/draw_heard.py). */
 
 import { NUMBERS, say, WORDS } from "./demo_words";
 import { clock, type Heard } from "./heard";
 import { colour, escapeName, percent } from "./html";
 
-const MAX_LISTED = NUMBERS["demo.draw_heard.MAX_LISTED"];
+const MAX_LISTED = NUMBERS["demo.drawing.draw_heard.MAX_LISTED"];
 
 function colours(stretches: readonly Heard[]): Map<string, string> {
   const names = [...new Set(stretches.map(({ label }) => label))].sort();

@@ -1,4 +1,4 @@
-/** Draw ranked labels as bars, and what the page says of a sound as a whole (demo/draw_ranking.py, demo/verdict.py). */
+/** Draw ranked labels as bars, and what the page says of a sound as a whole (demo/drawing/draw_ranking.py, demo/verdict.py). */
 
 import { NUMBERS, say, WORDS } from "./demo_words";
 import { escape, escapeName, percent } from "./html";
@@ -8,7 +8,7 @@ import type { RankedLabels } from "./ranked_labels";
 import type { Site } from "./site";
 import { describe } from "./text_model";
 
-const MAX_BARS = NUMBERS["demo.draw_ranking.MAX_BARS"];
+const MAX_BARS = NUMBERS["demo.drawing.draw_ranking.MAX_BARS"];
 
 export interface Verdict {
   text: string; // "": the most probable label is the answer

@@ -1,4 +1,4 @@
-/** Draw a clip's waveform and log-mel with axes, as demo/spectrogram.py does. */
+/** Draw a clip's waveform and log-mel with axes, as demo/drawing/spectrogram.py does. */
 
 import { NUMBERS, say, WORDS } from "./demo_words";
 import { clock } from "./heard";
@@ -6,8 +6,8 @@ import { percent } from "./html";
 import type { Site } from "./site";
 import { countWindows } from "./windows";
 
-const MAX_COLUMNS = NUMBERS["demo.spectrogram.MAX_COLUMNS"];
-const MAX_NAMED_WINDOWS = NUMBERS["demo.spectrogram.MAX_NAMED_WINDOWS"];
+const MAX_COLUMNS = NUMBERS["demo.drawing.spectrogram.MAX_COLUMNS"];
+const MAX_NAMED_WINDOWS = NUMBERS["demo.drawing.spectrogram.MAX_NAMED_WINDOWS"];
 const TICK_STEPS_S = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120];
 const TICKS_HZ = [250, 500, 1000, 2000, 4000, 7500];
 
@@ -28,7 +28,7 @@ export function drawSpectrogram(site: Site, wave: Float32Array, logMel: Float32A
     '<i class="playhead"></i>';
   const peak = wave.reduce((most, sample) => Math.max(most, Math.abs(sample)), 0);
   const low = Math.log(front_end.log_offset);
-  const high = Math.max(logMel.reduce((most, value) => Math.max(most, value), low), low + NUMBERS["demo.spectrogram.MIN_SPAN"]);
+  const high = Math.max(logMel.reduce((most, value) => Math.max(most, value), low), low + NUMBERS["demo.drawing.spectrogram.MIN_SPAN"]);
   const palette = Uint8Array.from(atob(site.palette), (letter) => letter.charCodeAt(0));
   const amplitudes: [number, string][] = peak ? [[0, signed(-peak)], [0.5, "0"], [1, signed(peak)]] : [[0.5, "0"]];
   const image = drawImage(logMel, bands, low, high, palette);
@@ -112,7 +112,7 @@ function drawHeights(ticks: [number, string][]): string {
 
 function drawTimes(total: number): string {
   const step = TICK_STEPS_S.find((each) => total / each <= 8) ?? 300;
-  const inMinutes = total >= NUMBERS["demo.spectrogram.MINUTES_FROM_S"];
+  const inMinutes = total >= NUMBERS["demo.drawing.spectrogram.MINUTES_FROM_S"];
   const spans = Array.from({ length: Math.floor(total / step + 1e-6) + 1 }, (_, i) => {
     const tick = i * step;
     const name = inMinutes ? clock(tick) : String(Number(tick.toFixed(3)));
@@ -134,7 +134,7 @@ function drawEdges(windows: number, seconds: number, total: number): string {
 }
 
 function drawWindowNames(windows: number, seconds: number, total: number): string {
-  const word = windows <= NUMBERS["demo.spectrogram.MAX_LONG_NAMES"] ? "<em>window </em>" : "";
+  const word = windows <= NUMBERS["demo.drawing.spectrogram.MAX_LONG_NAMES"] ? "<em>window </em>" : "";
   const names = Array.from(
     { length: windows },
     (_, i) =>

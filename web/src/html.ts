@@ -1,4 +1,4 @@
-/** HTML that several parts of the page use, with the demo's classes (demo/html_elements.py). */
+/** HTML that several parts of the page use, with the demo's classes (demo/drawing/html_elements.py). */
 
 import { WORDS } from "./demo_words";
 

@@ -1,4 +1,4 @@
-/** What a sound may be called: labels, lists that fill them, and "favour new sounds" (demo/label_box.py). */
+/** What a sound may be called: labels, lists that fill them, and "favour new sounds" (demo/labels/label_box.py). */
 
 import { NUMBERS, WORDS } from "./demo_words";
 import { expectation } from "./expected_score";
@@ -7,7 +7,7 @@ import { normaliseLabel, readLabels, writeLabels } from "./label_text";
 import type { ChosenLabels, Models } from "./models";
 import type { ZeroShot } from "./zeroshot";
 
-const STEP = NUMBERS["demo.favour_new.STEP"];
+const STEP = NUMBERS["demo.labels.favour_new.STEP"];
 
 export class LabelBox {
   private readonly presets: Map<string, string>;
@@ -136,6 +136,6 @@ function presets({ site, zeroshot, knowsText }: Models): Map<string, string> {
 
 /** The end of the slider, in units of a score: there, hardly any class with recordings still ranks before the others. */
 export function largestFavour(zeroshot: ZeroShot): number {
-  const spread = NUMBERS["demo.favour_new.SHARE_OF_TEMPERATURE"] * zeroshot.temperature;
+  const spread = NUMBERS["demo.labels.favour_new.SHARE_OF_TEMPERATURE"] * zeroshot.temperature;
   return Number((Math.ceil(Math.max(spread - zeroshot.offset, STEP) / STEP) * STEP).toFixed(1));
 }

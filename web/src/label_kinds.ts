@@ -1,4 +1,4 @@
-/** Where the model knows a label from (demo/label_kinds.py). The values are CSS classes. */
+/** Where the model knows a label from (demo/labels/label_kinds.py). The values are CSS classes. */
 
 import { WORDS } from "./demo_words";
 import { normaliseLabel, wordsOfLabel } from "./label_text";

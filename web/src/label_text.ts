@@ -1,8 +1,8 @@
-/** The text form of labels, as serving/zeroshot/label_text.py and demo/typed_labels.py have it. */
+/** The text form of labels, as serving/zeroshot/label_text.py and demo/labels/typed_labels.py have it. */
 
 import { NUMBERS } from "./demo_words";
 
-const MAX_LABELS = NUMBERS["demo.typed_labels.MAX_LABELS"];
+const MAX_LABELS = NUMBERS["demo.labels.typed_labels.MAX_LABELS"];
 const MAX_LENGTH = NUMBERS["serving.zeroshot.label_text.MAX_LENGTH"];
 const MAX_WORDS = NUMBERS["serving.zeroshot.label_text.MAX_WORDS"];
 const SEPARATORS = ",;";

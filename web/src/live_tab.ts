@@ -163,7 +163,7 @@ function drawLevel(level: number): string {
 /** What was heard, the newest first. */
 function drawLog(log: LiveLog): string {
   if (!log.stretches.length) return "";
-  const shown = log.stretches.slice(-NUMBERS["demo.draw_live.MAX_SHOWN"]).reverse();
+  const shown = log.stretches.slice(-NUMBERS["demo.drawing.draw_live.MAX_SHOWN"]).reverse();
   const rows = shown.map(
     ({ label, start, end, probability }) =>
       `<li><time>${clock(start)}-${clock(end)}</time> <b>${escapeName(label)}</b> <span>${percent(probability)}</span></li>`,

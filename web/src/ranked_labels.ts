@@ -1,4 +1,4 @@
-/** Rank labels for the windows of one recording, as demo/ranked_labels.py does. */
+/** Rank labels for the windows of one recording, as demo/labels/ranked_labels.py does. */
 
 import { NOTHING } from "./heard";
 import { poolHeard, smoothRows, windowsTogether, type Window } from "./windows";

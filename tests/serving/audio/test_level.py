@@ -7,7 +7,7 @@ from demo.answer import rank_typed
 from demo.bundle_choice import FROM_SCRATCH
 from demo.embedded_recording import embed_recording
 from demo.heard import NOTHING
-from demo.ranked_labels import rank_labels
+from demo.labels.ranked_labels import rank_labels
 from demo.verdict import NOTHING_TO_HEAR, judge
 from serving.audio import LOWEST_DBFS, SILENT_DBFS, decode_audio, is_silent, level_dbfs, read_audio, to_mono
 from serving.embedder import Embedder

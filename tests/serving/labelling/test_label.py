@@ -16,7 +16,7 @@ import pandas
 import pytest
 import soundfile
 
-from demo.typed_labels import choose_labels as typed_in_the_demo
+from demo.labels.typed_labels import choose_labels as typed_in_the_demo
 from serving.doctor.bundle_check import examine_bundle
 from serving.embed import main as embed
 from serving.embedder import Embedder

@@ -10,10 +10,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from demo.bundle_choice import FROM_SCRATCH
-from demo.draw_ranking import ranking_notes
+from demo.drawing.draw_ranking import ranking_notes
 from demo.embedded_recording import embed_recording
-from demo.ranked_labels import rank_labels
-from demo.typed_labels import read_labels, write_labels
+from demo.labels.ranked_labels import rank_labels
+from demo.labels.typed_labels import read_labels, write_labels
 from serving.bundle import open_bundle
 from serving.bundle.manifest import write_manifest
 from serving.embedder import Embedder

@@ -2,10 +2,10 @@
 
 import html
 
+from demo.drawing.html_elements import escape_name
 from demo.embedded_recording import EmbeddedRecording
-from demo.html_elements import escape_name
-from demo.label_kinds import LabelKind
-from demo.ranked_labels import RankedLabels
+from demo.labels.label_kinds import LabelKind
+from demo.labels.ranked_labels import RankedLabels
 from demo.verdict import LIKE_IT, Verdict
 from serving.audio import SILENT_DBFS
 from serving.embedder import Embedder

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from demo.bundle_choice import BundleChoice
 from demo.events import add_action, handle_event
 from demo.expected_score import expectation
-from demo.favour_new import STEP, largest_favour
-from demo.label_kinds import label_kinds
-from demo.label_presets import OWN, presets
-from demo.typed_labels import choose_labels, read_descriptions, read_labels, write_descriptions
+from demo.labels.favour_new import STEP, largest_favour
+from demo.labels.label_kinds import label_kinds
+from demo.labels.label_presets import OWN, presets
+from demo.labels.typed_labels import choose_labels, read_descriptions, read_labels, write_descriptions
 from serving.embedder import Embedder
 from serving.errors import LabelError, UsageError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.html_elements import colour, escape_name
+from demo.drawing.html_elements import colour, escape_name
 from demo.library import Library
 
 MAP_SCRIPT = Path(__file__).with_name("library_map.js")  # the map's behaviour in the browser

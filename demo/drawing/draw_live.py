@@ -2,9 +2,9 @@
 
 import html
 
+from demo.drawing.html_elements import escape_name, fact_line, hint_card
 from demo.ear import Ear
 from demo.heard import clock
-from demo.html_elements import escape_name, fact_line, hint_card
 from serving.embedder import Embedder
 
 MAX_SHOWN = 30  # the newest stretches of the log

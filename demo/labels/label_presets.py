@@ -1,6 +1,6 @@
 """Lists of labels to start from: a bundle's classes and those of known data sets."""
 
-from demo.typed_labels import read_labels, write_labels
+from demo.labels.typed_labels import read_labels, write_labels
 from serving.embedder import Embedder
 from serving.zeroshot.label_lists import LABEL_LISTS, list_in_words
 from serving.zeroshot.label_text import normalise_label

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demo.heard import NOTHING
-from demo.label_kinds import LabelKind, label_kinds
+from demo.labels.label_kinds import LabelKind, label_kinds
+from demo.labels.typed_labels import choose_labels
 from demo.smoothing import smooth_rows, windows_together
-from demo.typed_labels import choose_labels
 from serving.audio import Window
 from serving.embedder import Embedder
 from serving.pooling import pool, pool_heard

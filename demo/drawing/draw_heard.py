@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from demo.drawing.html_elements import colour, escape_name
 from demo.heard import Heard, clock, for_drawing
-from demo.html_elements import colour, escape_name
 
 MAX_LISTED = 40  # stretches in the list
 MAX_DRAWN = 1000  # stretches in the strip; more are narrower than a pixel

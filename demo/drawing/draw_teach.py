@@ -2,7 +2,7 @@
 
 import html
 
-from demo.html_elements import error_card, escape_name, fact_line, hint_card
+from demo.drawing.html_elements import error_card, escape_name, fact_line, hint_card
 from demo.teach_session import TeachSession
 from serving.errors import AudioError
 

@@ -1,0 +1,1 @@
+"""What the page shows: HTML, and pictures of sounds."""

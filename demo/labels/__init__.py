@@ -1,0 +1,1 @@
+"""The labels that a visitor types or chooses, and their ranking."""
