@@ -38,7 +38,7 @@ MAX_PIECE_S = 60.0
 QUIET_DBFS = -50.0
 MICROPHONES = {"concurrency_limit": LISTENERS, "concurrency_id": "microphones"}
 QUIET = "It is quiet: this ranking describes the noise of the microphone."
-LIVE_SCRIPT = Path(__file__).parent.with_name("live.js")
+LIVE_SCRIPT = Path(__file__).with_name("live.js")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from demo.tabs.find_similar import NO_LIBRARY, check_space
 from demo.teach_session import TeachSession, begin, library_of_uploads
 from serving.errors import UsageError
 
-SCRIPT = Path(__file__).parents[1] / "teach.js"
+SCRIPT = Path(__file__).with_name("teach.js")
 KEPT_S = 3600  # a session without an answer
 ADVICE = (
     "Type two to nine labels. For each sound press y if the guess is right, n if it is none of the labels, or the "
