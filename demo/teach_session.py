@@ -113,8 +113,7 @@ class TeachSession:
         if not len(examples.rows):
             return 0.0
         taught = self.taught
-        scores = taught.temperature * held_out_cosines(self.prior, examples, self._weight)
-        scores -= taught.own_offset * taught.seen  # as `ZeroShot.rank` compares them
+        scores = taught.scores_of(held_out_cosines(self.prior, examples, self._weight))
         return float((scores.argmax(axis=1) == examples.classes).mean())
 
     @cached_property
@@ -131,7 +130,7 @@ class TeachSession:
         taught = with_examples(self.whole, examples, self._weight)
         seen = self.whole.seen | counts_as_seen(taught, counts)
         cosines = held_out_cosines(self.whole, examples, self._weight)[counted]
-        return find_rivals(names, replace(taught, seen=seen).less_offset(cosines), examples.classes[counted])
+        return find_rivals(names, replace(taught, seen=seen).scores_of(cosines), examples.classes[counted])
 
     def table(self) -> str:
         """The answers as a CSV file that `serving.teach` reads. Uploaded recordings are named without a folder."""

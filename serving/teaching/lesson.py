@@ -194,8 +194,9 @@ def _lesson(
     if not counted.any():
         return Lesson(taught, classes, described, {}, skipped, doubts)
     own, cosines = labels[counted], held_out_cosines(prior, placed, weight)[counted]
-    scores, by_class = _judge(taught, np.unique(labels), cosines, own)
-    rivals = find_rivals(names, taught.less_offset(cosines), own)
+    noisy = taught.is_placed_noise(placed.rows[counted])
+    scores, by_class = _judge(taught, np.unique(labels), cosines, own, noisy)
+    rivals = find_rivals(names, taught.scores_of(cosines), own)
     for row, right in by_class.items():
         name = names[row]
         classes[name] = replace(classes[name], held_out=len(right), right=int(right.sum()), rival=rivals.get(name))
@@ -204,23 +205,29 @@ def _lesson(
 
 
 def _judge(
-    taught: ZeroShot, columns: NDArray[np.intp], cosines: NDArray[np.float32], own: NDArray[np.intp]
+    taught: ZeroShot,
+    columns: NDArray[np.intp],
+    cosines: NDArray[np.float32],
+    own: NDArray[np.intp],
+    noisy: NDArray[np.bool_],
 ) -> tuple[dict[str, float], dict[int, NDArray[np.bool_]]]:
     """Scores of the held-out examples, and for each class which of its held-out examples are right among the taught.
 
     columns   indices of the taught classes;  cosines [n >= 1, C] and classes own [n] of the held-out examples
+    noisy     [n]: whether an example counts as noise, see `ZeroShot.is_noise`
     """
-    similarities = taught.less_offset(cosines)
+    best = taught.scores_of(cosines).argmax(axis=1)
     right = columns[cosines[:, columns].argmax(axis=1)] == own
     scores = {}
     if len(columns) > 1:
         scores["taught_accuracy"] = float(right.mean())
     if len(taught.class_names) > len(columns):
-        scores["taught_accuracy_all"] = float((similarities.argmax(axis=1) == own).mean())
+        scores["taught_accuracy_all"] = float((best == own).mean())
         if len(columns) == 1:  # alone, it has no competition
-            right = similarities.argmax(axis=1) == own
+            right = best == own
     if taught.threshold is not None:
-        scores["taught_kept"] = float((similarities[:, columns].max(axis=1) >= taught.threshold).mean())
+        similar = taught.less_offset(cosines)[:, columns].max(axis=1) >= taught.threshold
+        scores["taught_kept"] = float((similar & ~noisy).mean())
     return scores, {int(row): right[own == row] for row in np.unique(own)}
 
 

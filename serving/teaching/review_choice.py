@@ -52,7 +52,7 @@ def choose_rows(
 
 def uncertainties(zeroshot: ZeroShot, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
     """The entropy of the labels' probabilities for each row, in nats: [n]; 1 for each row if there is one label."""
-    scores = zeroshot.scores(embeddings, offset=zeroshot.offset)
+    scores = zeroshot.scores(embeddings, offset=zeroshot.own_offset)  # as the labels are ranked
     if scores.shape[1] == 1:
         return np.ones(len(scores))
     shares = softmax(scores)

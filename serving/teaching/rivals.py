@@ -34,14 +34,14 @@ class Rival:
         )
 
 
-def find_rivals(names: Sequence[str], similarities: NDArray[np.float32], own: NDArray[np.intp]) -> dict[str, Rival]:
+def find_rivals(names: Sequence[str], scores: NDArray[np.float32], own: NDArray[np.intp]) -> dict[str, Rival]:
     """The rivals of classes, by the name of the taught class; a class without a rival is left out.
 
-    names         of all classes, C of them
-    similarities  [n, C] float32 of held-out examples, see `ZeroShot.similarities`
-    own           [n] index of each one's class
+    names   of all classes, C of them
+    scores  [n, C] float32 of held-out examples, see `ZeroShot.scores_of`
+    own     [n] index of each one's class
     """
-    best = similarities.argmax(axis=1)
+    best = scores.argmax(axis=1)
     rivals = {}
     for row in np.unique(own).tolist():
         counts = np.bincount(best[own == row], minlength=len(names))

@@ -117,10 +117,15 @@ class ZeroShot:
         if not -LARGEST_OFFSET <= offset <= LARGEST_OFFSET:
             raise UsageError(f"offset: got {offset}; wanted {-LARGEST_OFFSET:g} to {LARGEST_OFFSET:g}")
         chosen = self if labels is None else self.choose(labels)
-        scores = self.temperature * chosen.cosines(embeddings) - offset * chosen.seen.astype(np.float32)
+        scores = chosen.scores_of(chosen.cosines(embeddings), offset)
         if not np.isfinite(scores).all():
             raise BundleError("the scores are not finite; export the bundle again")
         return np.asarray(scores, np.float32)
+
+    def scores_of(self, cosines: NDArray[np.float32], offset: float | None = None) -> NDArray[np.float32]:
+        """The scores [n, C] of cosines [n, C]. offset: taken off those of seen classes; None: `own_offset`."""
+        offset = self.own_offset if offset is None else offset
+        return self.temperature * cosines - np.float32(offset) * self.seen
 
     def cosines(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """The cosine of each embedding [n, 128] and each class in the space of the comparison: [n, C] float32."""
@@ -160,9 +165,13 @@ class ZeroShot:
 
         Noise resembles rain, waves and machines, so its similarity to them is above the threshold.
         """
+        return self.is_placed_noise(self.place(embeddings))
+
+    def is_placed_noise(self, rows: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """As `is_noise`, for rows in the space of the comparison, see `place`."""
         if self.noise is None or self.noise_thresholds is None:
-            return np.zeros(len(embeddings), bool)
-        near = self.place(embeddings) @ self.noise.T >= self.noise_thresholds  # [n, noises]
+            return np.zeros(len(rows), bool)
+        near = rows @ self.noise.T >= self.noise_thresholds  # [n, noises]
         return np.asarray(near.any(axis=1), np.bool_)
 
     @cached_property

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from serving.embed import main as embed
 from serving.embedder import Embedder
 from serving.review import main
 from serving.teach import main as teach
-from serving.teaching.review_choice import choose_rows
+from serving.teaching.review_choice import choose_rows, uncertainties
 from serving.zeroshot import ZeroShot, unit_rows
 from tests.conftest import RATE_HZ, small_sound
+from tests.small_bundle import small_zeroshot
 
 KINDS = ("tone", "noise", "clicks")
 
@@ -152,6 +154,13 @@ def test_the_chosen_rows_are_spread_over_the_kinds_of_sound():
     assert len(choose_rows(zeroshot, rows, 1000)) == 240
     left = choose_rows(zeroshot, rows[of != 0], 2, rows[of == 0][:3])
     assert sorted(of[of != 0][left]) == [1, 2]
+
+
+def test_the_uncertainty_is_that_of_the_ranking():
+    zeroshot = replace(small_zeroshot(), seen=np.array([True, True, False]), balanced=True, offset=0.5, temperature=2.0)
+    rows = np.random.default_rng(0).standard_normal((5, 128)).astype(np.float32)
+    shares = np.array([[share for _, share in zeroshot.rank(row)] for row in rows])
+    np.testing.assert_allclose(uncertainties(zeroshot, rows), -(shares * np.log(shares)).sum(axis=1), rtol=1e-4)
 
 
 def test_wrong_libraries_and_flags_are_refused_in_one_line(library, tmp_path, capsys):

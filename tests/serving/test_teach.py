@@ -509,6 +509,18 @@ def test_a_class_that_the_bundle_knows_under_another_name_is_told_as_the_rival(l
     assert f"| my tone: {taken} |" in (again / "README.md").read_text()
 
 
+def test_held_out_examples_are_judged_by_the_ranking_that_the_bundle_gives(scratch, lesson_folder):
+    """Among 3 seen and 10 unseen classes a balanced map takes 1.1 + log(3 / 10) off the seen ones, not 1.1."""
+    unheard = np.zeros(len(scratch.zeroshot.class_names), bool)
+    prior = replace(scratch.zeroshot, balanced=True, offset=1.1, temperature=1.0, seen=unheard)
+    embedder = copy.copy(scratch)
+    embedder.labels = scratch.labels.with_zeroshot(prior)
+    taught = embedder.teach(by_kind(lesson_folder))
+    assert taught.zeroshot.own_offset == pytest.approx(-0.104, abs=1e-3)
+    assert taught.lesson.scores["taught_accuracy_all"] == taught.lesson.scores["taught_accuracy"] == 1.0
+    assert not any(each.rival for each in taught.lesson.classes.values())
+
+
 @pytest.mark.parametrize(
     ("named", "rival"),
     [
