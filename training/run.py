@@ -49,7 +49,7 @@ def train(options: Options) -> dict[str, Any] | None:
     """
     check(options)
     compute = choose_compute(options)
-    with join_workers(compute.device) as workers, ExitStack() as held:
+    with join_workers(compute.device) as workers, ExitStack() as held, compute.advice():
         return _train(options, compute, workers, held)
 
 

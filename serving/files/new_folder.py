@@ -38,7 +38,7 @@ def new_folder(out: Path, overwrite: bool, marker: str, flag: str = "folder") ->
             yield temporary
         with _errors_of(out, flag):
             temporary.chmod(0o777 & ~_umask())
-            _flush_tree(temporary)
+            flush_tree(temporary)
             refuse_existing(out, overwrite, marker, "; it appeared while this was written")
             if overwrite:
                 _replace(out, temporary)
@@ -73,7 +73,7 @@ def _errors_of(out: Path, flag: str, temporary: Path | None = None) -> Iterator[
         raise UsageError(f"{names[0]}: cannot be used ({reason}), so {out} was not written; correct it") from error
 
 
-def _flush_tree(folder: Path) -> None:
+def flush_tree(folder: Path) -> None:
     """Flush every file and folder below a folder, and the folder itself."""
     for path in folder.rglob("*"):
         if not path.is_symlink() and (path.is_file() or path.is_dir()):

@@ -21,7 +21,9 @@ from rich.table import Table
 
 from serving.command_line import run_command, say, show
 from serving.errors import DataError, UsageError, one_line
+from serving.files.atomic_write import sync_to_disk, write_atomically
 from serving.files.file_record import record_of
+from serving.files.new_folder import flush_tree
 from training.data.archives import ARCHIVES, Archive, fetch_archive
 from training.data.clips import load_clips
 from training.data.file_lock import folder_lock
@@ -95,10 +97,12 @@ def _fetch_and_unpack(dataset: str, archive: Archive, data_dir: Path) -> None:
         fetch_archive(dataset, archive, _expected_sha256(archive, place), zipped, _by_hand(archive, data_dir))
         _unpack(dataset, archive, zipped, unpacked, data_dir)
         record = {"url": archive.url, "sha256": record_of(zipped).sha256, "bytes": zipped.stat().st_size}
-        _record_path(place).write_text(json.dumps(record) + "\n")
+        write_atomically(_record_path(place), lambda path: path.write_text(json.dumps(record) + "\n"))
+        flush_tree(unpacked)
         if place.exists():
             place.rmdir()  # it is empty: _is_complete refuses anything else
         unpacked.rename(place)
+        sync_to_disk(place.parent)
         zipped.unlink()
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)

@@ -70,21 +70,28 @@ class Workers:
             yield
 
 
+def torchrun_processes() -> tuple[int, int]:
+    """How many processes torchrun started, and the number of this one on its machine; without torchrun (1, 0).
+
+    errors   UsageError: the environment speaks of several processes, but not as torchrun does
+    """
+    names = ("WORLD_SIZE", "RANK", "LOCAL_RANK")
+    given = {name: os.environ.get(name, "") for name in names}
+    if given["WORLD_SIZE"] in ("", "1"):
+        return 1, 0
+    if not all(value.isdecimal() for value in given.values()):
+        got = ", ".join(f"{name}={value}" if value else f"no {name}" for name, value in given.items())
+        raise UsageError(f"environment: got {got}; start the processes with torchrun, or unset WORLD_SIZE")
+    return int(given["WORLD_SIZE"]), int(given["LOCAL_RANK"])
+
+
 @contextmanager
 def join_workers(device: torch.device) -> Iterator[Workers]:
-    """The processes that torchrun started, or this process alone.
-
-    errors   UsageError: more processes than GPUs
-    """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
+    """The processes that torchrun started, or this process alone. device: from `choose_device`."""
+    count, _ = torchrun_processes()
     if count == 1:
         yield Workers()
         return
-    if device.type == "cuda":
-        local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-        if local >= gpus:
-            raise UsageError(f"torchrun: process {local + 1} on a machine with {gpus} GPUs; lower --nproc-per-node")
-        torch.cuda.set_device(local)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=30))
     try:
         yield Workers(dist.get_rank(), count)
