@@ -8,7 +8,6 @@ X.parquet.parts/    exists while the job runs and after an interruption
                                  the list; written atomically
 """
 
-import fcntl
 import json
 import shutil
 import tempfile
@@ -25,6 +24,7 @@ from serving.bulk.job_parts import Part, PartSize, sum_of, write_list
 from serving.bulk.job_settings import differences
 from serving.errors import UsageError
 from serving.files.atomic_write import move_atomically
+from serving.files.held_folder import lock
 from serving.files.new_folder import new_folder
 
 SETTINGS_FILE = "job.json"
@@ -210,11 +210,12 @@ def open_job(
 
 @contextmanager
 def _locked(folder: Path, flag: str) -> Iterator[None]:
-    """Hold the folder's lock. UsageError: another process holds it."""
-    with (folder / "lock").open("w") as lock:
+    """Hold the folder's lock, where the file system has locks. UsageError: another process holds it."""
+    # A file, not the folder: NFS locks only what is open for writing.
+    with (folder / "lock").open("w") as file:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system releases it when the process ends in any way
-        except OSError as error:
+            lock(file.fileno())
+        except BlockingIOError as error:
             raise UsageError(
                 f"{folder}: another process works on this job; wait for it, or give another {flag}"
             ) from error

@@ -1,6 +1,7 @@
 """Bulk: every recording of a folder becomes rows, once each, whatever interrupts the run."""
 
 import csv
+import errno
 import itertools
 import json
 import os
@@ -235,6 +236,20 @@ def test_two_processes_do_not_work_on_one_job(unfinished, bundle_folder, many, c
         for more in ((), ("--overwrite",)):
             assert embed(bundle_folder, many, unfinished, *more) == 2
             assert "another process" in capsys.readouterr().err
+
+
+def test_a_file_system_without_locks_is_no_other_process(unfinished, bundle_folder, many, monkeypatch):
+    parts, numbers = unfinished.with_name("rows.parquet.parts"), [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP]
+
+    def flock(*given: object) -> None:
+        raise OSError(numbers[0], os.strerror(numbers[0]))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    while len(numbers) > 1:
+        with open_job(parts, begun_settings(parts), lambda: [], 4, anew=False) as job:
+            assert job.done_before.files
+        numbers.pop(0)
+    assert embed(bundle_folder, many, unfinished) == 0
 
 
 def test_a_full_disk_is_one_line_and_what_is_done_is_kept(unfinished, bundle_folder, many, monkeypatch, capsys):
