@@ -165,7 +165,7 @@ def _begun(folder: Path) -> dict[str, Any]:
 def open_job(
     folder: Path,
     settings: dict[str, Any],
-    files: Callable[[], Iterable[tuple[str, int]]],
+    files: Callable[[Path], Iterable[tuple[str, int]]],
     files_per_part: int,
     anew: bool,
     flag: str = "--out",
@@ -174,7 +174,7 @@ def open_job(
     """Begin a job, or continue the one in the folder.
 
     settings   everything that the result depends on, as JSON
-    files      lists the files with their sizes in bytes; called for a new job only
+    files      lists the files with their sizes in bytes; called for a new job only, with its folder
     anew       discard the job in the folder
     flag       the option that names the job's file, for messages
     purpose    of a new job: what its file is for, if not for itself; another one may continue it
@@ -187,7 +187,7 @@ def open_job(
     if anew or not folder.exists():
         with new_folder(folder, anew, SETTINGS_FILE, flag) as new:
             begun_ns = time.time_ns()  # before the first file is looked at
-            sizes = write_list(new / LIST_FILE, files(), files_per_part)
+            sizes = write_list(new / LIST_FILE, files(new), files_per_part)
             parts = [[size.files, size.bytes] for size in sizes]
             content = {"begun_with": settings, "begun_ns": begun_ns, "parts": parts, "purpose": purpose}
             (new / SETTINGS_FILE).write_text(json.dumps(content) + "\n")
