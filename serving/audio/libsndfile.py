@@ -72,13 +72,14 @@ def read_before_damage(file: SoundFile, n_samples: int) -> NDArray[np.float32]:
     return block[: missing[0]] if missing.size else block
 
 
-def file_seconds(data: bytes) -> float | None:
-    """The duration in seconds that the header states; None if it does not state it or cannot be read."""
-    try:
-        with SoundFile(_Memory(data)) as file:
-            return None if file.frames == UNKNOWN_LENGTH else file.frames / file.samplerate
-    except SoundFileError:
-        return None
+def opened_data(data: bytes) -> SoundFile:
+    """Open bytes where they are, to read a header. SoundFileError: libsndfile cannot read it."""
+    return SoundFile(_Memory(data))
+
+
+def stated_seconds(file: SoundFile) -> float | None:
+    """The duration in seconds that the header states; None if it does not state it."""
+    return None if file.frames == UNKNOWN_LENGTH else file.frames / file.samplerate
 
 
 def reason_of(error: Exception) -> str:
