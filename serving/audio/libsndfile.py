@@ -1,4 +1,10 @@
-"""Decode with libsndfile: open a stream in memory or in a file, and read it from start to end."""
+"""Decode with libsndfile: open a stream in memory or in a file, and read it from start to end.
+
+Of a damaged MP3 its decoder, libmpg123, writes lines of its own to descriptor 2, such as "[src/libmpg123/layer3.c:...]
+error: dequantization failed!". They stay. Only its flag MPG123_QUIET would stop them, for a handle that libsndfile does
+not give out (libsndfile/libsndfile#958). To turn descriptor 2 aside while a file is decoded would do so for all
+threads, and would lose our own messages, those of other libraries and those of a crash.
+"""
 
 import io
 import os
