@@ -7,7 +7,15 @@ from soundfile import SoundFile, SoundFileError
 
 from serving.audio import mp3, ogg, wav
 from serving.audio.ffmpeg import find_demuxer, opened_container, wanted_formats
-from serving.audio.libsndfile import MOST_COPIED, file_seconds, opened, opened_fd, opened_reader, reason_of
+from serving.audio.libsndfile import (
+    MOST_COPIED,
+    opened,
+    opened_data,
+    opened_fd,
+    opened_reader,
+    reason_of,
+    stated_seconds,
+)
 from serving.audio.sample_blocks import VALUES_PER_SECOND, BlockReader, SampleBlock
 from serving.audio.stream_reader import StreamReader
 from serving.audio.streams import ByteSource, EncodedStream, StreamLayout
@@ -62,13 +70,27 @@ def source_seconds(source: ByteSource) -> float | None:
         layout = _layout_of(source)
         if layout.seconds is not None:
             return layout.seconds
-        data = layout.streams[0].data(source)
-        known = file_seconds(data)
+        known = _stated_seconds(source, layout.streams[0])
         if known is None and find_demuxer(source):
             with opened_container(source, "audio") as container:
                 known = container.seconds
         return known
     except AudioError:
+        return None
+
+
+def _stated_seconds(source: ByteSource, stream: EncodedStream) -> float | None:
+    """The duration in seconds that a stream's header states; None as `stated_seconds`. Of a file only that is read."""
+    try:
+        if source.fd is None:
+            with opened_data(stream.data(source)) as file:
+                return stated_seconds(file)
+        if stream.pieces is None:
+            with opened_fd(source.fd) as file:
+                return stated_seconds(file)
+        with opened_reader(StreamReader(source, stream.pieces)) as file:
+            return stated_seconds(file)
+    except SoundFileError:
         return None
 
 

@@ -1,4 +1,10 @@
-"""Decode with libsndfile: open a stream in memory or in a file, and read it from start to end."""
+"""Decode with libsndfile: open a stream in memory or in a file, and read it from start to end.
+
+Of a damaged MP3 its decoder, libmpg123, writes lines of its own to descriptor 2, such as "[src/libmpg123/layer3.c:...]
+error: dequantization failed!". They stay. Only its flag MPG123_QUIET would stop them, for a handle that libsndfile does
+not give out (libsndfile/libsndfile#958). To turn descriptor 2 aside while a file is decoded would do so for all
+threads, and would lose our own messages, those of other libraries and those of a crash.
+"""
 
 import io
 import os
@@ -72,13 +78,14 @@ def read_before_damage(file: SoundFile, n_samples: int) -> NDArray[np.float32]:
     return block[: missing[0]] if missing.size else block
 
 
-def file_seconds(data: bytes) -> float | None:
-    """The duration in seconds that the header states; None if it does not state it or cannot be read."""
-    try:
-        with SoundFile(_Memory(data)) as file:
-            return None if file.frames == UNKNOWN_LENGTH else file.frames / file.samplerate
-    except SoundFileError:
-        return None
+def opened_data(data: bytes) -> SoundFile:
+    """Open bytes where they are, to read a header. SoundFileError: libsndfile cannot read it."""
+    return SoundFile(_Memory(data))
+
+
+def stated_seconds(file: SoundFile) -> float | None:
+    """The duration in seconds that the header states; None if it does not state it."""
+    return None if file.frames == UNKNOWN_LENGTH else file.frames / file.samplerate
 
 
 def reason_of(error: Exception) -> str:

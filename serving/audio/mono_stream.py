@@ -1,6 +1,8 @@
 """The sound of a recording, mixed to one channel and resampled, block by block: any length in constant memory."""
 
+import math
 import time
+from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -79,19 +81,27 @@ class MonoStream:
         returns    for each [n_samples] float32 at `target_hz`; fewer samples where the recording ends earlier
         """
         parts: list[list[NDArray[np.float32]]] = [[] for _ in places_s]
-        at = 0
+        at, last = 0, 0.0
+        waiting: deque[tuple[int, float, int]] = deque()  # start and end in samples, and the number, in order
+        open_now: list[tuple[int, float, int]] = []  # have begun and not ended
         with closing(self):
             for wave in self:
-                rate_hz = self.target_hz
-                assert rate_hz is not None  # known after the first block
-                ends = [None if end_s is None else round(end_s * rate_hz) for _, end_s in places_s]
-                for part, (start_s, _), end in zip(parts, places_s, ends, strict=True):
-                    own = wave[max(0, round(start_s * rate_hz) - at) : None if end is None else max(0, end - at)]
-                    part.append(own.copy())  # without the rest of the block
-                at += len(wave)
-                if all(end is not None and end <= at for end in ends):
+                if at == 0:
+                    assert self.target_hz is not None  # known after the first block
+                    waiting.extend(_in_samples(places_s, self.target_hz))
+                    last = max((end for _, end, _ in waiting), default=0)
+                stop = at + len(wave)
+                while waiting and waiting[0][0] < stop:
+                    open_now.append(waiting.popleft())
+                for start, end, number in open_now:
+                    own = wave[max(0, start - at) : max(0, int(min(end, stop)) - at)]
+                    if len(own):
+                        parts[number].append(own.copy())  # without the rest of the block
+                open_now = [place for place in open_now if place[1] > stop]
+                at = stop
+                if last <= at:
                     break
-        return [np.concatenate(part) for part in parts]
+        return [np.concatenate(part) if part else np.empty(0, np.float32) for part in parts]
 
     def close(self) -> None:
         """Close the file."""
@@ -135,3 +145,11 @@ class MonoStream:
 
     def __post_init__(self) -> None:
         self._stretches: dict[int, int] = {}  # number of samples at each rate
+
+
+def _in_samples(places_s: Sequence[tuple[float, float | None]], rate_hz: int) -> list[tuple[int, float, int]]:
+    """Start and end of stretches in samples, and their numbers, in the order of the starts; infinity: the end."""
+    return sorted(
+        (round(start_s * rate_hz), math.inf if end_s is None else round(end_s * rate_hz), number)
+        for number, (start_s, end_s) in enumerate(places_s)
+    )

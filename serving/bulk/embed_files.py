@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -61,6 +61,7 @@ def embed_each(
     run: RunNetwork,
     batch: int,
     threads: int,
+    stop: Event | None = None,
 ) -> Generator[Outcome[FileKey]]:
     """Yield each file in order, with its embeddings or with the error why there are none.
 
@@ -70,11 +71,13 @@ def embed_each(
              file has no embeddings
     run      inputs [n, ...] -> embeddings [n, 128]; called with the windows of several files, by one thread at a time
     batch    number of windows that makes a call of `run` efficient
+    stop     is set when no more outcomes are wanted. No file is read on after its current block then; a file that takes
+             long for a block may look at it
     Each thread decodes a group of files and runs the model on them, so threads rarely wait for each other. Which files
     share a call depends only on their order and sizes. Only a few files are in memory at any time, and of a long one
     only a batch of windows, besides its embeddings.
     """
-    lock = Lock()
+    lock, stop = Lock(), stop or Event()
 
     def run_locked(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         with lock:
@@ -84,12 +87,13 @@ def embed_each(
     with ThreadPoolExecutor(threads, "embed") as pool:
         try:
             for group in _groups(files, size, batch):
-                queue.append(pool.submit(_embed_group, group, prepare, run_locked, batch))
+                queue.append(pool.submit(_embed_group, group, prepare, run_locked, batch, stop))
                 if len(queue) == 2 * threads:
                     yield from queue.popleft().result()
             while queue:
                 yield from queue.popleft().result()
         finally:  # also if the consumer stops early
+            stop.set()
             pool.shutdown(cancel_futures=True)
 
 
@@ -126,17 +130,22 @@ class _OpenFile(Generic[FileKey]):
 
 
 def _embed_group(
-    keys: Iterable[FileKey], prepare: Callable[[FileKey], PreparedFile], run: RunNetwork, batch: int
+    keys: Iterable[FileKey], prepare: Callable[[FileKey], PreparedFile], run: RunNetwork, batch: int, stop: Event
 ) -> list[Outcome[FileKey]]:
+    """The outcomes of a group; none after the stop, when nobody takes them."""
     files: list[_OpenFile[FileKey]] = []
     waiting: list[tuple[_OpenFile[FileKey], PreparedWindows]] = []
     n_windows = 0
     for key in keys:
+        if stop.is_set():
+            return []
         file = _OpenFile(key)
         files.append(file)
         try:
             file.prepared = prepare(key)
             for block in file.prepared:
+                if stop.is_set():  # the rest of a night may take minutes
+                    return []
                 waiting.append((file, block))
                 n_windows += len(block)
                 if n_windows >= batch:

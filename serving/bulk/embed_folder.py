@@ -9,9 +9,9 @@ from contextlib import closing
 from itertools import islice
 from typing import Any
 
+from serving.bulk.changed_files import confirmed_stamps, files_to_embed
 from serving.bulk.embed_files import BYTES_A_WINDOW
 from serving.bulk.embed_options import EmbedOptions, check_options
-from serving.bulk.file_facts import is_unchanged
 from serving.bulk.finished_rows import BEGUN, SETTINGS, FinishedRows, by_path, in_path_order
 from serving.bulk.folder_job import embed_in_processes
 from serving.bulk.job_progress import JobProgress, Worked, show_progress
@@ -23,13 +23,14 @@ from serving.bulk.parquet_rows import (
     MadeRows,
     PartReader,
     RowMaker,
+    have_rows,
     write_made_rows,
     write_part,
     write_rows,
 )
 from serving.bulk.processes import choose_processes, group_names
 from serving.bulk.ray_cluster import work_on_ray
-from serving.bulk.recordings_folder import FolderEmbedder, audio_files
+from serving.bulk.recordings_folder import FolderEmbedder
 from serving.bulk.resumable_job import ResumableJob, open_job
 from serving.bulk.update_choice import UPDATES, rows_to_update
 from serving.bundle import Bundle, open_bundle
@@ -95,7 +96,7 @@ def run_job(options: EmbedOptions, bundle: Bundle, source: FolderEmbedder) -> Em
         with open_job(
             options.parts,
             settings | ({UPDATES: finished.begun_ns} if finished else {}),
-            lambda: _files(source, finished, f".{options.parts.name}-"),
+            lambda folder: files_to_embed(source, finished, folder, f".{options.parts.name}-"),
             FILES_PER_PART,
             options.overwrite,
             options.out_flag,
@@ -146,18 +147,6 @@ def settings_of(options: EmbedOptions, bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def _files(source: FolderEmbedder, finished: FinishedRows | None, own: str) -> Iterator[tuple[str, int]]:
-    """The name and the size of each file that has no rows yet, or has changed since it got them.
-
-    own   what the names of the job's own temporary folders begin with
-    """
-    known = finished.stamps() if finished else {}
-    for name in audio_files(source.folder, own):
-        stamp = known.get(name)
-        if not (finished and stamp and is_unchanged(source.folder / name, stamp, finished.begun_ns)):
-            yield name, source.size(name)
-
-
 def _work_here(job: ResumableJob, source: FolderEmbedder, progress: JobProgress) -> None:
     """Finish all parts in this process."""
 
@@ -205,7 +194,10 @@ def _finish(
     finished: FinishedRows | None,
     worked: Worked,
 ) -> Embedded:
-    """Join the parts, and what an update keeps, and write both output files atomically."""
+    """Join the parts, and what an update keeps, and write both output files atomically.
+
+    An update leaves the Parquet file as it is if its rows stay the same: an index of it then stays valid.
+    """
     new_rows, new_errors = job.folder / "rows.new", job.folder / "errors.new"
     schema = source.row_maker.schema.with_metadata(
         {
@@ -216,15 +208,22 @@ def _finish(
     )
     parts = PartReader(job.finished(), new_errors)
     kept: dict[str, str] = {}  # path -> warning
+    is_new = True
     if finished is None:
         n_rows = write_rows(new_rows, parts.batches(), schema)
     else:
-        renewed = set(job.names())
-        old = finished.rows_except(renewed, schema, kept)
-        n_rows = write_rows(new_rows, in_path_order(old, by_path(parts.batches())), schema)
+        renewed, stamps, known = set(job.names()), confirmed_stamps(job.folder), finished.warnings()
+        kept = {path: warning for path, warning in known.items() if path not in renewed}
+        is_new = have_rows(job.finished()) or len(kept) < len(known) or bool(stamps)
+        if is_new:
+            old = finished.rows_except(renewed, schema, stamps)
+            n_rows = write_rows(new_rows, in_path_order(old, by_path(parts.batches())), schema)
+        else:
+            n_rows = finished.n_rows
+            deque(parts.batches(), maxlen=0)  # for the CSV file of errors
     noted = note_kept(source.folder, kept, new_errors)
     move_atomically(new_errors, options.errors)
-    if n_rows:
+    if n_rows and is_new:
         move_atomically(new_rows, options.out)
     before = job.done_before.files
     job.remove()

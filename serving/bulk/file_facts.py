@@ -56,8 +56,9 @@ def stamp_of(path: Path) -> FileStamp:
     return FileStamp(before.st_size, before.st_mtime_ns, before.st_ctime_ns, sha256 if is_still else "")
 
 
-def is_unchanged(path: Path, known: FileStamp, known_ns: int) -> bool:
-    """Whether a file still has the content of its stamp.
+def confirmed(path: Path, known: FileStamp, known_ns: int) -> FileStamp | None:
+    """The stamp of a file that still has the content of a known stamp: that one, or one with the times of a copied or
+    touched file. None: it has another content, or cannot be read.
 
     known_ns   before this time all stamps were taken or confirmed, in nanoseconds since 1970
     The times alone decide only if they are the stamp's and lie well before `known_ns`: a change in the same tick of the
@@ -65,14 +66,20 @@ def is_unchanged(path: Path, known: FileStamp, known_ns: int) -> bool:
     is not embedded again, and one whose time was set back is.
     """
     if not known.sha256:
-        return False
+        return None
     try:
         now = path.stat()
     except (OSError, ValueError):
-        return False
+        return None
     if now.st_size != known.size:
-        return False
+        return None
     times = (now.st_mtime_ns, now.st_ctime_ns)
     if times == (known.mtime_ns, known.ctime_ns) and max(times) < known_ns - SURE_NS:
-        return True
-    return stamp_of(path).sha256 == known.sha256
+        return known
+    stamp = stamp_of(path)
+    return stamp if stamp.sha256 == known.sha256 else None
+
+
+def is_unchanged(path: Path, known: FileStamp, known_ns: int) -> bool:
+    """Whether a file still has the content of its stamp, see `confirmed`."""
+    return confirmed(path, known, known_ns) is not None

@@ -187,6 +187,11 @@ def write_made_rows(sink: Path | BinaryIO, schema: pyarrow.Schema, parts: Iterab
     return seconds
 
 
+def have_rows(parts: Iterable[Path]) -> bool:
+    """Whether any part of a job has rows."""
+    return any(parquet.read_metadata(part).num_rows for part in parts)
+
+
 class PartReader:
     """Reads the parts of a job, in order, and writes the files that were not read or not whole into a CSV file.
 

@@ -8,7 +8,6 @@ X.parquet.parts/    exists while the job runs and after an interruption
                                  the list; written atomically
 """
 
-import fcntl
 import json
 import shutil
 import tempfile
@@ -25,6 +24,7 @@ from serving.bulk.job_parts import Part, PartSize, sum_of, write_list
 from serving.bulk.job_settings import differences
 from serving.errors import UsageError
 from serving.files.atomic_write import move_atomically
+from serving.files.held_folder import lock
 from serving.files.new_folder import new_folder
 
 SETTINGS_FILE = "job.json"
@@ -165,7 +165,7 @@ def _begun(folder: Path) -> dict[str, Any]:
 def open_job(
     folder: Path,
     settings: dict[str, Any],
-    files: Callable[[], Iterable[tuple[str, int]]],
+    files: Callable[[Path], Iterable[tuple[str, int]]],
     files_per_part: int,
     anew: bool,
     flag: str = "--out",
@@ -174,7 +174,7 @@ def open_job(
     """Begin a job, or continue the one in the folder.
 
     settings   everything that the result depends on, as JSON
-    files      lists the files with their sizes in bytes; called for a new job only
+    files      lists the files with their sizes in bytes; called for a new job only, with its folder
     anew       discard the job in the folder
     flag       the option that names the job's file, for messages
     purpose    of a new job: what its file is for, if not for itself; another one may continue it
@@ -187,7 +187,7 @@ def open_job(
     if anew or not folder.exists():
         with new_folder(folder, anew, SETTINGS_FILE, flag) as new:
             begun_ns = time.time_ns()  # before the first file is looked at
-            sizes = write_list(new / LIST_FILE, files(), files_per_part)
+            sizes = write_list(new / LIST_FILE, files(new), files_per_part)
             parts = [[size.files, size.bytes] for size in sizes]
             content = {"begun_with": settings, "begun_ns": begun_ns, "parts": parts, "purpose": purpose}
             (new / SETTINGS_FILE).write_text(json.dumps(content) + "\n")
@@ -210,11 +210,12 @@ def open_job(
 
 @contextmanager
 def _locked(folder: Path, flag: str) -> Iterator[None]:
-    """Hold the folder's lock. UsageError: another process holds it."""
-    with (folder / "lock").open("w") as lock:
+    """Hold the folder's lock, where the file system has locks. UsageError: another process holds it."""
+    # A file, not the folder: NFS locks only what is open for writing.
+    with (folder / "lock").open("w") as file:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system releases it when the process ends in any way
-        except OSError as error:
+            lock(file.fileno())
+        except BlockingIOError as error:
             raise UsageError(
                 f"{folder}: another process works on this job; wait for it, or give another {flag}"
             ) from error

@@ -1,9 +1,14 @@
 """Write files so that readers find the old file or the complete new one, also after a crash or a power cut."""
 
+import errno
 import os
 import secrets
+import stat
 from collections.abc import Callable
 from pathlib import Path
+
+# What some file systems (CIFS, vboxsf) answer that cannot sync a folder.
+NO_SYNC_OF_FOLDERS = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -28,9 +33,12 @@ def move_atomically(source: Path, path: Path) -> None:
 
 
 def sync_to_disk(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    """Wait until a file's content, or a folder's list of names where the file system can do that, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_SYNC_OF_FOLDERS or not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise
     finally:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Hold a folder against other processes. The system lets go of it when its process ends, even if that is killed."""
+"""Hold a folder or a file against other processes. The system lets go of it when the process ends, even if killed."""
 
 import fcntl
 import os
@@ -42,10 +42,21 @@ def _hold(folder: Path, how: int) -> int:
     """Open and lock a folder. Returns the descriptor that holds it. BlockingIOError: another process does."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, how)
+        lock(descriptor, how)
     except BlockingIOError:
         os.close(descriptor)
         raise
-    except OSError:
-        pass  # a file system without locks
     return descriptor
+
+
+def lock(descriptor: int, how: int = fcntl.LOCK_EX | fcntl.LOCK_NB) -> None:
+    """Lock what is open, until it is closed. On a file system without locks nothing happens.
+
+    errors   BlockingIOError: another process holds the lock
+    """
+    try:
+        fcntl.flock(descriptor, how)
+    except BlockingIOError:
+        raise
+    except OSError:
+        pass  # ENOSYS, ENOLCK, EOPNOTSUPP and others: nobody can hold it there, so nobody does

@@ -1,10 +1,11 @@
 """The embeddings of examples: each file is decoded once, and only the stretches that are examples are embedded."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from serving.audio import PreparedWindows, is_silent, level_dbfs
 from serving.audio.mono_stream import MonoStream
 from serving.audio.reading import file_blocks
+from serving.audio.sample_blocks import SampleBlock
 from serving.audio.window import stream_windows
 from serving.bulk.embed_files import embed_each, file_size
 from serving.command_line import say
@@ -85,9 +87,10 @@ def _embed(
     for example in examples:
         if isinstance(example.source, Path):
             of_file.setdefault(example.source, []).append(example)
-    opened = {path: ExampleFile(embedder, path, listed) for path, listed in of_file.items()}
+    stop = Event()
+    opened = {path: ExampleFile(embedder, path, listed, stop) for path, listed in of_file.items()}
     batch, threads = embedder.max_batch, embedder.threads
-    outcomes = embed_each(opened, file_size, opened.__getitem__, embedder.run_prepared, batch, threads)
+    outcomes = embed_each(opened, file_size, opened.__getitem__, embedder.run_prepared, batch, threads, stop)
     with closing(outcomes):
         for path, outcome in track(outcomes, "examples", len(opened), quiet):
             if isinstance(outcome, AudioError):
@@ -121,15 +124,16 @@ def _sounding(rows: NDArray[np.float32], levels_dbfs: NDArray[np.float64]) -> ND
 class ExampleFile:
     """The windows of the examples of one file, one example after the other.
 
+    stop     once it is set, the file is not read to its end
     counts   number of windows of each example, and its keys: known when all windows were read
     """
 
-    def __init__(self, embedder: "Embedder", path: Path, examples: Sequence[Example]):
+    def __init__(self, embedder: "Embedder", path: Path, examples: Sequence[Example], stop: Event):
         self.counts: list[int] = []
         self.keys: list[str] = []
         self.duration_s = 0.0
         self.warnings: tuple[str, ...] = ()
-        self._embedder, self._path, self._examples = embedder, path, examples
+        self._embedder, self._path, self._examples, self._stop = embedder, path, examples, stop
 
     def __iter__(self) -> Iterator[PreparedWindows]:
         cut = [example for example in self._examples if not example.is_whole]
@@ -166,7 +170,7 @@ class ExampleFile:
         """The sound of each stretch: [n_samples] float32 at the window's rate. The file is read once."""
         rate_hz = self._embedder.manifest.window.rate_hz
         warnings: list[str] = []
-        stream = MonoStream(file_blocks(self._path, None, warnings.append), str(self._path), rate_hz, warnings)
+        stream = MonoStream(self._blocks(warnings), str(self._path), rate_hz, warnings)
         waves = stream.stretches([(example.start_s, example.end_s) for example in examples])
         self.duration_s, self.warnings = stream.duration_s, tuple(warnings)
         for example, wave in zip(examples, waves, strict=True):
@@ -177,6 +181,14 @@ class ExampleFile:
                     f"{example.where or self._path}: got {wanted}; the recording ends at {self.duration_s:.3f} s"
                 )
         return waves
+
+    def _blocks(self, warnings: list[str]) -> Generator[SampleBlock]:
+        """The samples of the file. They end at the stop: nobody takes what becomes of them then."""
+        with closing(file_blocks(self._path, None, warnings.append)) as blocks:
+            for block in blocks:
+                if self._stop.is_set():
+                    return
+                yield block
 
 
 def report_skipped(skipped: Sequence[str], most: int = 10) -> None:

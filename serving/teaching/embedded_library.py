@@ -1,6 +1,6 @@
 """A library that `serving.embed` wrote, read to choose from its rows."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,19 +38,27 @@ class EmbeddedLibrary:
 
     def file(self, row: int) -> str:
         """The absolute path of a row's recording."""
-        return str((self.root / self.paths[row]).absolute())
+        return self._absolute(self.paths[row])
 
     def listed(self, stretches: Stretches) -> NDArray[np.bool_]:
         """[n] bool: whether a row lies mostly within these stretches of files, which are named as `file` does it."""
-        return self._within(stretches, [self.file(row) for row in range(len(self))])
+        if not stretches:
+            return np.zeros(len(self), bool)
+        files = {path: self._absolute(path) for path in set(self.paths)}
+        return self._within(stretches, (files[path] for path in self.paths))
 
     def among(self, keys: Iterable[str]) -> NDArray[np.bool_]:
         """[n] bool: whether a row lies mostly within these examples, see `key_of`."""
         return self._within(Stretches(map(stretch_of, keys)), self.sha256)
 
-    def _within(self, stretches: Stretches, recordings: Sequence[str]) -> NDArray[np.bool_]:
+    def _absolute(self, path: str) -> str:
+        return str((self.root / path).absolute())
+
+    def _within(self, stretches: Stretches, recordings: Iterable[str]) -> NDArray[np.bool_]:
+        if not stretches:
+            return np.zeros(len(self), bool)
         places = zip(recordings, self.starts_s.tolist(), self.ends_s.tolist(), strict=True)
-        return np.array([stretches.hold(*place) for place in places], bool)
+        return np.fromiter((stretches.hold(*place) for place in places), bool, len(self))
 
 
 def read_embedded_library(path: Path, space: str, recordings: Path | None = None) -> EmbeddedLibrary:

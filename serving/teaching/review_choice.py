@@ -17,6 +17,7 @@ from serving.zeroshot.probabilities import softmax
 # Of larger libraries the most uncertain rows compete, and rows at even distances count. 32 MB of similarities.
 MOST_CANDIDATES = 2000
 MOST_COUNTED = 4000
+BLOCK_ROWS = 2**11  # rows that are scored or compared at a time
 
 
 def choose_rows(
@@ -31,17 +32,16 @@ def choose_rows(
     embeddings  [n, 128] float32;  labelled  [n_labelled, 128] float32: rows that were answered, also with none of these
     returns     indices of `count` rows, or of all if there are fewer
     """
-    rows = zeroshot.place(embeddings)
     uncertain = uncertainties(zeroshot, embeddings)
     candidates = np.argsort(-uncertain, kind="stable")[: max(MOST_CANDIDATES, count)]
-    counted = np.linspace(0, len(rows) - 1, min(len(rows), MOST_COUNTED)).astype(np.intp)
-    near = np.maximum(rows[counted] @ rows[candidates].T, 0)  # [n_counted, n_candidates]
-    nearest = np.zeros(len(counted), np.float32)
-    if labelled is not None and len(labelled):
-        nearest = np.maximum(nearest, (rows[counted] @ zeroshot.place(labelled).T).max(axis=1))
+    n_rows = len(embeddings)
+    counted = np.linspace(0, n_rows - 1, min(n_rows, MOST_COUNTED)).astype(np.intp)
+    rows = zeroshot.place(embeddings[counted])
+    near = np.maximum(rows @ zeroshot.place(embeddings[candidates]).T, 0)  # [n_counted, n_candidates]
+    nearest = np.zeros(len(counted), np.float32) if labelled is None else _nearest(rows, zeroshot, labelled)
     weights = uncertain[counted]
     chosen: list[int] = []
-    while len(chosen) < min(count, len(rows)):
+    while len(chosen) < min(count, n_rows):
         gains = weights @ np.maximum(near - nearest[:, None], 0)
         gains[chosen] = -1
         best = int(gains.argmax())
@@ -50,10 +50,21 @@ def choose_rows(
     return candidates[chosen].tolist()
 
 
+def _nearest(rows: NDArray[np.float32], zeroshot: ZeroShot, labelled: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The cosine of each placed row [n, size] and the nearest labelled one, at least 0: [n] float32."""
+    nearest = np.zeros(len(rows), np.float32)
+    for first in range(0, len(labelled), BLOCK_ROWS):
+        near = rows @ zeroshot.place(labelled[first : first + BLOCK_ROWS]).T
+        nearest = np.maximum(nearest, near.max(axis=1))
+    return nearest
+
+
 def uncertainties(zeroshot: ZeroShot, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
     """The entropy of the labels' probabilities for each row, in nats: [n]; 1 for each row if there is one label."""
-    scores = zeroshot.scores(embeddings, offset=zeroshot.own_offset)  # as the labels are ranked
-    if scores.shape[1] == 1:
-        return np.ones(len(scores))
-    shares = softmax(scores)
-    return -(shares * np.log(np.maximum(shares, 1e-12))).sum(axis=1)
+    found = np.ones(len(embeddings))
+    if len(zeroshot.class_names) > 1:
+        for first in range(0, len(embeddings), BLOCK_ROWS):
+            block = slice(first, first + BLOCK_ROWS)
+            shares = softmax(zeroshot.scores(embeddings[block], offset=zeroshot.own_offset))
+            found[block] = -(shares * np.log(np.maximum(shares, 1e-12))).sum(axis=1)
+    return found

@@ -307,6 +307,29 @@ def test_whoever_wants_no_more_leaves_no_threads():
     assert set(threading.enumerate()) <= before
 
 
+def test_whoever_wants_no_more_does_not_wait_for_the_end_of_a_long_file():
+    begun, read = threading.Event(), 0
+
+    class Night(PreparedNumber):
+        def __iter__(self) -> Iterator[PreparedWindows]:
+            nonlocal read
+            for _ in range(20_000):
+                read += 1
+                begun.set()
+                time.sleep(0.001)
+                yield from super().__iter__()
+
+    def open_file(number: int) -> PreparedNumber:
+        return Night(1.0, np.zeros((1, 1), np.float32)) if number else decode(number)
+
+    outcomes = embed_each(range(3), lambda _: 2**30, open_file, double, batch=8, threads=2)
+    assert next(outcomes)[0] == 0
+    assert begun.wait(30)
+    before = read
+    outcomes.close()
+    assert read < before + 1000
+
+
 def test_a_bundle_on_a_read_only_disk_opens(bundle_folder, tmp_path):
     copy = Path(shutil.copytree(bundle_folder, tmp_path / "bundle"))
     for path in copy.rglob("*"):

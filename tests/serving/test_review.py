@@ -2,6 +2,8 @@
 
 import csv
 import json
+import time
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,9 @@ from serving.embed import main as embed
 from serving.embedder import Embedder
 from serving.review import main
 from serving.teach import main as teach
+from serving.teaching.embedded_library import EmbeddedLibrary
 from serving.teaching.review_choice import choose_rows, uncertainties
+from serving.teaching.stretches import Stretches
 from serving.zeroshot import ZeroShot, unit_rows
 from tests.conftest import RATE_HZ, small_sound
 from tests.small_bundle import small_zeroshot
@@ -136,6 +140,60 @@ def test_sounds_of_earlier_lists_are_not_asked_about_again(library, tmp_path):
         seen |= rows
         lists.append(str(out))
         out.write_text(out.read_text().replace(",", ";"))  # as a spreadsheet may save it
+
+
+def test_sounds_are_known_by_their_share_in_all_stretches_of_their_recording():
+    rng = np.random.default_rng(2)
+    starts, lengths = rng.uniform(0, 60, 40), rng.uniform(0, 1.5, 40)
+    listed = [("a", start, start + length) for start, length in zip(starts, lengths, strict=True)]
+    stretches = Stretches([*listed, ("a", 7.0, 7.0), ("a", 9.0, 5.0), ("b", 58.0, float("inf"))])
+    at = np.arange(0, 62, 0.01)
+    known = np.any([(start <= at) & (at < end) for _, start, end in listed], axis=0)
+    for start in rng.uniform(0, 60, 500):
+        share = known[(start <= at) & (at < start + 1)].mean()
+        if abs(share - 0.5) > 0.05:
+            assert stretches.hold("a", start, start + 1) == (share > 0.5)
+    assert stretches.hold("b", 60.0, 61.0)
+    assert not stretches.hold("b", 57.0, 58.5)
+    assert not stretches.hold("c", 60.0, 61.0)
+    assert not stretches.hold("a", 1.0, 1.0)
+
+
+def test_a_large_library_with_many_known_sounds_takes_seconds(tmp_path, monkeypatch):
+    n = 20_000
+    starts = np.arange(n, dtype=float)
+    rows = np.zeros((n, 128), np.float32)
+    library = EmbeddedLibrary(tmp_path, ["a.wav", "b.wav"] * (n // 2), starts, starts + 1, rows, ["12"] * n)
+    resolved: list[Path] = []
+    real = Path.absolute
+    monkeypatch.setattr(Path, "absolute", lambda self: resolved.append(self) or real(self))
+    began = time.process_time()
+    known = library.listed(Stretches((str(tmp_path / "a.wav"), at, at + 0.6) for at in starts.tolist()))
+    assert time.process_time() - began < 10  # each row with each stretch: minutes
+    assert known.tolist() == [True, False] * (n // 2)
+    assert len(resolved) == 2
+    assert not library.listed(Stretches([])).any()
+    assert not library.among([]).any()
+    assert len(resolved) == 2
+
+
+def test_rows_scored_in_blocks_are_chosen_as_if_scored_at_once(monkeypatch):
+    shipped = Embedder.load(SHIPPED).zeroshot
+    rows = np.random.default_rng(4).standard_normal((300, 128)).astype(np.float32)
+    at_once = choose_rows(shipped, rows[:250], 20, rows[250:])
+    monkeypatch.setattr("serving.teaching.review_choice.BLOCK_ROWS", 7)
+    assert choose_rows(shipped, rows[:250], 20, rows[250:]) == at_once
+
+
+def test_the_scores_of_many_rows_take_no_more_memory_than_those_of_some():
+    shipped = Embedder.load(SHIPPED).zeroshot
+    rows = np.random.default_rng(4).standard_normal((40_000, 128)).astype(np.float32)
+    tracemalloc.start()
+    try:
+        assert len(uncertainties(shipped, rows)) == len(rows)
+        assert tracemalloc.get_traced_memory()[1] < 15_000_000  # at once: 1 kB a row
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_chosen_rows_are_spread_over_the_kinds_of_sound():

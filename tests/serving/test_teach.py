@@ -5,8 +5,11 @@ import csv
 import json
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +24,8 @@ from demo.examples import EXAMPLE_SOUNDS
 from demo.expected_score import expectation
 from demo.labels.label_kinds import LabelKind, label_kinds
 from export.triton import main as triton_main
+from serving.audio.mono_stream import MonoStream
+from serving.audio.sample_blocks import SampleBlock
 from serving.bundle import open_bundle
 from serving.bundle.manifest import write_manifest
 from serving.doctor.bundle_check import examine_bundle
@@ -334,6 +339,27 @@ def test_an_example_that_is_a_stretch_embeds_as_the_window_there(scratch, tmp_pa
     # The same samples in another batch: a backend rounds otherwise.
     np.testing.assert_allclose(taught.example_sums[-3:], taught.place(blocks[0].rows), atol=1e-3)
     assert window.hop_samples == 4.8 * RATE_HZ
+
+
+def test_an_interrupted_lesson_does_not_read_a_long_recording_to_its_end(tmp_path, monkeypatch):
+    rng, read = np.random.default_rng(3), 0
+    soundfile.write(tmp_path / "night.wav", np.tile(small_sound("tone", rng, 60), 10), RATE_HZ)
+    (tmp_path / "list.csv").write_text("file,start,end,label\nnight.wav,1,2,a\nnight.wav,598,599,a\n")
+    real = MonoStream._next
+
+    def read_block(self: MonoStream) -> SampleBlock | None:
+        nonlocal read
+        read += 1
+        if read == 3:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # Ctrl-C
+        time.sleep(0.02)
+        return real(self)
+
+    monkeypatch.setattr("serving.audio.sample_blocks.BLOCK_VALUES", 2**12)  # 2300 blocks
+    monkeypatch.setattr(MonoStream, "_next", read_block)
+    assert main([str(FROM_SCRATCH), str(tmp_path / "list.csv"), "--out", str(tmp_path / "mine")]) == 130
+    assert read < 1000
+    assert not (tmp_path / "mine").exists()
 
 
 def test_teaching_again_leaves_out_what_was_taught_before(taught_folder, lesson_folder, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import io
 import os
 import socket
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -272,6 +273,22 @@ def test_no_file_stays_open(tmp_path):
         with pytest.raises(FormatError):
             read_audio(bad)
     assert len(list(OPEN_FILES.iterdir())) == before
+
+
+@pytest.mark.parametrize("before", [b"", b"ID3\3\0\0\0\0\0\x0a" + bytes(10)], ids=["plain", "behind a tag"])
+@pytest.mark.parametrize("container", ["WAV", "AIFF", "AU", "W64"])
+def test_the_header_of_a_large_file_is_read_without_the_file(tmp_path, container, before):
+    with soundfile.SoundFile(tmp_path / "one.bin", "w", 8_000, 1, "PCM_16", format=container) as file:
+        file.write(np.zeros(4_000_000, np.int16))
+    path = tmp_path / "large.bin"
+    path.write_bytes(before + (tmp_path / "one.bin").read_bytes())
+    tracemalloc.start()
+    try:
+        stated = file_seconds(path)
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000  # of 8 MB
+    finally:
+        tracemalloc.stop()
+    assert stated == header_seconds(path.read_bytes()) == 500.0
 
 
 def test_an_ogg_tells_its_length_as_libsndfile_finds_it():

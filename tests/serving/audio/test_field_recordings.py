@@ -16,7 +16,7 @@ import pytest
 import soundfile
 from starlette.testclient import TestClient
 
-from serving.audio import decode_audio, header_seconds, read_audio
+from serving.audio import decode_audio, file_seconds, header_seconds, read_audio
 from serving.audio.file_names import sound_files
 from serving.embed import main as embed_main
 from serving.embedder import Embedder
@@ -62,6 +62,15 @@ def test_a_recording_is_read_whole_or_what_is_missing_is_said(name, by, tmp_path
         expected = [field.LOUD_S[0] + i * SECONDS for i in range(round(kind.seconds / SECONDS))]
         # Delay and padding of each stream, and the 10 ms in which the level is taken.
         assert begins == pytest.approx(expected, abs=2 * kind.within + 0.02)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_file_states_the_seconds_that_its_bytes_state(name, tmp_path):
+    needs_av(name)
+    kind = KINDS[name]
+    path = tmp_path / f"sound{kind.suffix}"
+    path.write_bytes(kind.make())
+    assert file_seconds(path) == header_seconds(path.read_bytes())
 
 
 def test_a_vbr_mp3_without_its_xing_frame_gives_the_samples_of_the_same_mp3_with_it():

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +15,10 @@ import soundfile
 
 from benchmarks.looped_recordings import write_mp3
 from serving.audio import Recording, RecordingStream, Window, cut_windows, level_dbfs, read_audio, to_mono
+from serving.audio.mono_stream import MonoStream
 from serving.audio.read_ahead import read_ahead
 from serving.audio.resampling import StreamResampler, resample
+from serving.audio.sample_blocks import SampleBlock
 from serving.audio.window import stream_windows
 from serving.errors import AudioError, DurationError, UsageError
 from tests import field_recordings as field
@@ -276,6 +279,44 @@ def test_twenty_minutes_take_no_more_memory_than_some_blocks(suffix, tmp_path):
     got = json.loads(done.stdout)
     assert (got["short"], got["long"]) == (2, 250)
     assert got["more_mb"] < 60  # blocks decoded and mixed, and windows that wait
+
+
+# Stretches of a recording.
+
+
+def mono_stream(wave: np.ndarray, sizes: list[int], rate_hz: int) -> MonoStream:
+    """A recording whose blocks have these sizes."""
+    blocks = (SampleBlock(block[:, None], rate_hz, True) for block in in_blocks(wave, sizes))
+    return MonoStream(blocks, "a", 16_000)
+
+
+@pytest.mark.parametrize("rate_hz", [16_000, 44_100])
+@pytest.mark.parametrize("sizes", [[100], [7_001, 13], [10**6]])
+def test_stretches_are_cut_from_the_whole_recording_sample_by_sample(rate_hz, sizes):
+    wave = noise(20_000)[:, 0]
+    places = [(0.1, 0.3), (0.0, None), (0.2, 0.25), (0.2, 0.9)]
+    places += [(0.15, 0.15), (0.3, 0.2), (5.0, 6.0), (5.0, None), (0.1, 0.3)]
+    rng = np.random.default_rng(5)
+    places += [(start, start + seconds) for start, seconds in rng.uniform(0, (1.3, 0.2), (40, 2)).tolist()]
+    whole = np.concatenate(list(mono_stream(wave, sizes, rate_hz)))
+    for chosen in (places, places[:1], places[4:7], []):
+        got = mono_stream(wave, sizes, rate_hz).stretches(chosen)
+        assert len(got) == len(chosen)
+        for part, (start_s, end_s) in zip(got, chosen, strict=True):
+            end = None if end_s is None else round(end_s * 16_000)
+            assert part.dtype == np.float32
+            np.testing.assert_array_equal(part, whole[round(start_s * 16_000) : end])
+
+
+def test_what_many_stretches_cost_does_not_grow_with_the_number_of_blocks():
+    wave = noise(600_000)[:, 0]
+    places = [(number / 100, number / 100 + 0.01) for number in range(1000)]
+    tracemalloc.start()
+    try:
+        mono_stream(wave, [1000], 16_000).stretches(places)  # 600 blocks
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
 
 
 # Reading ahead.

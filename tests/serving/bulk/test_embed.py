@@ -1,6 +1,7 @@
 """Bulk: every recording of a folder becomes rows, once each, whatever interrupts the run."""
 
 import csv
+import errno
 import itertools
 import json
 import os
@@ -8,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -231,10 +233,24 @@ def test_files_that_come_or_go_between_two_runs_change_nothing_that_is_done(
 
 def test_two_processes_do_not_work_on_one_job(unfinished, bundle_folder, many, capsys):
     parts = unfinished.with_name("rows.parquet.parts")
-    with open_job(parts, begun_settings(parts), lambda: [], 4, anew=False):
+    with open_job(parts, begun_settings(parts), lambda _: [], 4, anew=False):
         for more in ((), ("--overwrite",)):
             assert embed(bundle_folder, many, unfinished, *more) == 2
             assert "another process" in capsys.readouterr().err
+
+
+def test_a_file_system_without_locks_is_no_other_process(unfinished, bundle_folder, many, monkeypatch):
+    parts, numbers = unfinished.with_name("rows.parquet.parts"), [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP]
+
+    def flock(*given: object) -> None:
+        raise OSError(numbers[0], os.strerror(numbers[0]))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    while len(numbers) > 1:
+        with open_job(parts, begun_settings(parts), lambda _: [], 4, anew=False) as job:
+            assert job.done_before.files
+        numbers.pop(0)
+    assert embed(bundle_folder, many, unfinished) == 0
 
 
 def test_a_full_disk_is_one_line_and_what_is_done_is_kept(unfinished, bundle_folder, many, monkeypatch, capsys):
@@ -441,6 +457,40 @@ def test_pieces_of_worker_processes_give_the_same_rows(bundle_folder, many, by_c
         assert embed(bundle_folder, many, tmp_path / "rows.parquet", "--processes", "2") == 130
     assert embed(bundle_folder, many, tmp_path / "rows.parquet", "--processes", "2") == 0
     assert pyarrow.parquet.read_table(tmp_path / "rows.parquet").equals(pyarrow.parquet.read_table(by_clip))
+
+
+def test_an_interrupted_run_does_not_read_long_recordings_to_their_end(bundle_folder, tmp_path, monkeypatch):
+    (tmp_path / "sounds").mkdir()
+    for name, minutes in (("a", 10), ("b", 60), ("c", 60)):
+        write_quiet(tmp_path / "sounds" / f"{name}.wav", minutes)
+    after: list[int] = []  # numbers of windows, from Ctrl-C on
+    real = Embedder.prepare
+
+    def prepare(self: Embedder, windows: np.ndarray) -> np.ndarray:
+        if after:
+            after.append(len(windows))
+        elif list(tmp_path.glob("rows.parquet.parts/[0-9]*.parquet")):  # the first recording is done
+            after.append(0)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        return real(self, windows)
+
+    monkeypatch.setattr("serving.bulk.embed_folder.FILES_PER_PART", 1)
+    monkeypatch.setattr(Embedder, "prepare", prepare)
+    assert embed(bundle_folder, tmp_path / "sounds", tmp_path / "rows.parquet") == 130
+    assert after
+    assert sum(after) < 300  # of 1500
+    assert len(list(tmp_path.glob("rows.parquet.parts/[0-9]*.parquet"))) == 1
+
+
+def write_quiet(path: Path, minutes: int) -> None:
+    """A WAV of zeros, which take no room on the disk."""
+    soundfile.write(path, np.zeros(RATE_HZ, np.int16), RATE_HZ)
+    n_bytes = 60 * minutes * RATE_HZ * 2
+    with path.open("r+b") as file:
+        for place, size in ((4, 36 + n_bytes), (40, n_bytes)):
+            file.seek(place)
+            file.write(size.to_bytes(4, "little"))
+        file.truncate(44 + n_bytes)
 
 
 def test_a_run_that_is_terminated_before_its_first_part_leaves_nothing(bundle_folder, many, tmp_path):

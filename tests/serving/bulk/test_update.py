@@ -51,6 +51,18 @@ def write_tone(path: Path, seed: int) -> None:
     soundfile.write(path, small_sound("tone", np.random.default_rng(seed)), RATE_HZ)
 
 
+def errors_of(folder: Path) -> list[tuple[str, ...]]:
+    """The lines of the CSV file of errors."""
+    with (folder / "rows.errors.csv").open(newline="") as file:
+        return [tuple(row.values()) for row in csv.DictReader(file)]
+
+
+def identity(path: Path) -> tuple[int, int, int]:
+    """What changes when a file is written."""
+    now = path.stat()
+    return now.st_ino, now.st_mtime_ns, now.st_ctime_ns
+
+
 def rows_of(path: Path) -> dict[str, dict]:
     return {row["path"]: row for row in pyarrow.parquet.read_table(path).to_pylist()}
 
@@ -80,14 +92,72 @@ def test_new_files_are_added_changed_ones_renewed_and_missing_ones_reported(
         np.testing.assert_allclose(row["embedding"], after[path]["embedding"], atol=1e-5)
 
 
-def test_an_update_without_a_change_computes_nothing_and_changes_nothing(out, folder, bundle_folder, opened):
-    before = pyarrow.parquet.read_table(out)
-    for path in folder.rglob("*.wav"):
-        path.touch()
-    assert embed(bundle_folder, folder, out, "--update") == 0
-    assert opened == []
-    assert pyarrow.parquet.read_table(out).equals(before)
+def test_an_update_without_a_change_computes_nothing_and_leaves_the_file(
+    out, folder, bundle_folder, tmp_path, opened, capsys
+):
+    (folder / "cut.wav").write_bytes(b"RIFF")  # is tried each time
+    (folder / "tone" / "7.wav").unlink()
+    before = identity(out)
+    capsys.readouterr()
+    assert embed(bundle_folder, folder, tmp_path / "other" / "rows.parquet") == 0
+    first = json.loads(capsys.readouterr().out.splitlines()[-1])
+    opened.clear()
+    for _ in range(2):
+        assert embed(bundle_folder, folder, out, "--update") == 0
+        result = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert list(result) == list(first)
+        assert (result["rows"], result["kept"], result["missing"], result["errors"]) == (24, 24, 1, 1)
+        assert [row[::2] for row in errors_of(tmp_path)] == [("cut.wav", "no"), ("tone/7.wav", "yes")]
+    assert opened == ["cut.wav"] * 2
+    assert identity(out) == before
     assert not out.with_name("rows.parquet.parts").exists()
+
+
+def test_an_update_that_only_drops_rows_writes_the_file(out, folder, bundle_folder):
+    (folder / "tone" / "0.wav").write_bytes(b"RIFF")  # can no longer be used
+    assert embed(bundle_folder, folder, out, "--update") == 0
+    assert len(rows_of(out)) == 23
+    assert "tone/0.wav" not in rows_of(out)
+
+
+@pytest.fixture
+def hashed(monkeypatch) -> list[str]:
+    """The names of the recordings that are read for their hashes. The times of files that were just written count."""
+    names: list[str] = []
+    real = stamp_of
+    monkeypatch.setattr("serving.bulk.file_facts.SURE_NS", 0)
+    monkeypatch.setattr("serving.bulk.file_facts.stamp_of", lambda path: names.append(path.name) or real(path))
+    return names
+
+
+def test_the_new_times_of_files_that_were_touched_or_copied_are_written_once(
+    bundle_folder, folder, out, opened, hashed
+):
+    before = pyarrow.parquet.read_table(out)
+    (folder / "tone" / "0.wav").touch()
+    shutil.copyfile(folder / "noise" / "1.wav", folder / "copy")
+    (folder / "copy").replace(folder / "noise" / "1.wav")
+    assert embed(bundle_folder, folder, out, "--update") == 0
+    assert (opened, sorted(hashed)) == ([], ["0.wav", "1.wav"])
+    after = rows_of(out)
+    for path in ("tone/0.wav", "noise/1.wav"):
+        now = (folder / path).stat()
+        assert (after[path]["file_mtime_ns"], after[path]["file_ctime_ns"]) == (now.st_mtime_ns, now.st_ctime_ns)
+    times = ["file_mtime_ns", "file_ctime_ns"]
+    assert pyarrow.parquet.read_table(out).drop_columns(times).equals(before.drop_columns(times))
+    hashed.clear()
+    written = identity(out)
+    assert embed(bundle_folder, folder, out, "--update") == 0
+    assert hashed == []
+    assert identity(out) == written
+
+
+def test_an_update_that_goes_on_still_knows_the_new_times(unfinished_update, folder, bundle_folder):
+    """One recording was touched after it was embedded, before the update that was interrupted."""
+    assert embed(bundle_folder, folder, unfinished_update, "--update") == 0
+    row = rows_of(unfinished_update)["tone/0.wav"]
+    now = (folder / "tone" / "0.wav").stat()
+    assert (row["file_mtime_ns"], row["file_ctime_ns"]) == (now.st_mtime_ns, now.st_ctime_ns)
 
 
 def test_a_changed_file_of_the_same_size_and_time_is_renewed(out, folder, bundle_folder, opened):
@@ -141,9 +211,10 @@ def test_an_interrupted_update_goes_on_and_the_old_file_stays_until_then(
 
 @pytest.fixture
 def unfinished_update(out, folder, bundle_folder) -> Path:
-    """The finished file of the folder, and beside it an update with one of two new recordings embedded."""
+    """The finished file of the folder, an old recording touched, and an update with one of two new ones embedded."""
     for i in range(2):
         write_tone(folder / f"new-{i}.wav", 300 + i)
+    (folder / "tone" / "0.wav").touch()
     with interrupted_at(1, files_per_part=1):
         assert embed(bundle_folder, folder, out, "--update") == 130
     return out

@@ -587,6 +587,14 @@ def test_recordings_that_the_taken_embeddings_lack_are_told(kept, bundle_folder,
     assert (result["not_embedded"], result["changed"], result["missing"]) == (1, 1, 1)
 
 
+def test_a_recording_that_was_only_touched_is_told_until_an_update(kept, bundle_folder, tmp_path, capsys):
+    mine, embeddings, _ = kept
+    (mine / "b.flac").touch()
+    for flag, told in (("--overwrite", 1), ("--update", 0), ("--overwrite", 0)):
+        assert label(bundle_folder, mine, tmp_path / "table.csv", "--embeddings", str(embeddings), flag) == 0
+        assert capsys.readouterr().err.count("has another size or time") == told
+
+
 def test_the_folders_of_the_table_are_made_before_the_work(kept, bundle_folder, tmp_path, capsys, monkeypatch):
     mine, embeddings, _ = kept
     for name, flags in (("one", ()), ("two", ("--update",))):
