@@ -22,7 +22,7 @@ from serving.embed import main as embed
 from serving.embedder import Embedder
 from serving.errors import LabelError
 from serving.label import main
-from serving.labelling.label_source import LabelSource, read_label_source
+from serving.labelling.label_source import LabelSource, read_label_file, read_label_source
 from serving.teaching.example_sources import read_examples
 from tests.conftest import RATE_HZ, small_sound
 from tests.interrupted_jobs import interrupted_at
@@ -245,6 +245,35 @@ def test_a_spreadsheets_delimiter_and_order_of_columns_are_read(tmp_path, rows):
     (tmp_path / "mine.csv").write_text(rows, encoding="utf-8-sig")
     source = read_label_source(str(tmp_path / "mine.csv"), [])
     assert source == LabelSource(["Zilpzalp", "Möwe"], {"Zilpzalp": "whistle", "Möwe": "hiss"})
+
+
+@pytest.mark.parametrize(
+    "rows", ["label,description\nZilpzalp,whistle\n", "# mine\nDescription;Label\nwhistle;Zilpzalp\n"]
+)
+@pytest.mark.parametrize("name", ["mine.txt", "mine"])
+def test_the_documented_columns_make_a_table_of_any_file(tmp_path, name, rows):
+    (tmp_path / name).write_text(rows)
+    assert read_label_source(f"@{tmp_path / name}", []) == LabelSource(["Zilpzalp"], {"Zilpzalp": "whistle"})
+    assert read_label_file(tmp_path / name, "--descriptions").descriptions == {"Zilpzalp": "whistle"}
+
+
+def test_a_comma_or_a_quote_in_a_first_line_makes_no_table(tmp_path):
+    (tmp_path / "mine.txt").write_text('"dog" that barks, far away\ncat\n')
+    assert read_label_source(str(tmp_path / "mine.txt"), []).labels == ['"dog" that barks, far away', "cat"]
+    (tmp_path / "mine.txt").write_text(f"{'a' * 200_000}\n")
+    with pytest.raises(LabelError, match="got one of 200000 characters"):
+        read_label_source(str(tmp_path / "mine.txt"), [])
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\x85", "\x0b", "\x0c"])
+def test_only_line_ends_end_a_label(tmp_path, separator):
+    for name, text in (
+        ("mine.csv", f"label,description\ndog,short loud{separator}bursts\n"),
+        ("mine.txt", f"short loud{separator}bursts\n"),
+    ):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        with pytest.raises(LabelError, match=r"got 'short loud.*bursts'; wanted printable text on one line"):
+            read_label_source(str(tmp_path / name), [])
 
 
 def test_two_labels_of_one_description_are_refused_by_their_names(bundle_folder, card, tmp_path, capsys):
