@@ -1,6 +1,7 @@
 """Bulk: every recording of a folder becomes rows, once each, whatever interrupts the run."""
 
 import csv
+import errno
 import itertools
 import json
 import os
@@ -413,6 +414,23 @@ def test_a_folder_of_unreadable_recordings_is_refused_and_the_reasons_stay(bundl
     said = f"error: {folder}: its only recording cannot be used; {out.with_name('rows.errors.csv')} gives the reasons"
     assert capsys.readouterr().err.splitlines()[-1].startswith(said)
     assert [path.name for path in out.parent.iterdir()] == ["rows.errors.csv"]
+
+
+def test_a_folder_that_cannot_be_listed_is_refused_with_the_reason(bundle_folder, tmp_path, monkeypatch, capsys):
+    folder, scandir = tmp_path / "closed", os.scandir
+    folder.mkdir()
+
+    def refuse(path):
+        if str(path) == str(folder):  # root may list every folder, so its mode would say nothing
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert embed(bundle_folder, folder, tmp_path / "out" / "rows.parquet") == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"error: {folder}: its files cannot be listed; mend its permissions, or give another folder"
+    )
+    assert not list((tmp_path / "out").glob("*"))
 
 
 def test_a_slow_part_is_saved_in_pieces_and_continues_after_the_last_one(
