@@ -44,11 +44,16 @@ def read_label_source(text: str | None, class_names: Sequence[str]) -> LabelSour
     for name, classes in LABEL_LISTS.items():
         if _plain(text) == _plain(name):
             return LabelSource(list_in_words(classes))
-    if text.startswith("@"):
-        return read_label_file(Path(text[1:]))
-    if Path(text).suffix.lower() in FILES:
-        return read_label_file(Path(text))
+    if (file := label_file_of(text)) is not None:
+        return read_label_file(file)
     return _checked(LabelSource(split_labels(text, class_names, flag="--labels")))
+
+
+def label_file_of(text: str | None) -> Path | None:
+    """The file that a text for `--labels` names; None: it names none."""
+    if text is not None and text.startswith("@"):
+        return Path(text[1:])
+    return Path(text) if text is not None and Path(text).suffix.lower() in FILES else None
 
 
 def read_label_file(path: Path, flag: str = "--labels") -> LabelSource:
