@@ -14,6 +14,7 @@ from serving.bulk.embed_files import BYTES_A_WINDOW
 from serving.bulk.embed_options import EmbedOptions, check_options
 from serving.bulk.finished_rows import BEGUN, SETTINGS, FinishedRows, by_path, in_path_order
 from serving.bulk.folder_job import embed_in_processes
+from serving.bulk.job_errors import system_errors_told
 from serving.bulk.job_progress import JobProgress, Worked, show_progress
 from serving.bulk.job_report import Embedded, refuse_no_rows, show_result, speed
 from serving.bulk.kept_files import note_kept
@@ -36,7 +37,7 @@ from serving.bulk.update_choice import UPDATES, rows_to_update
 from serving.bundle import Bundle, open_bundle
 from serving.command_line import say
 from serving.cores import usable_cores
-from serving.errors import AudioError, UsageError
+from serving.errors import AudioError
 from serving.files.atomic_write import move_atomically
 
 FILES_PER_PART = 256  # Ray saves this many at a time; else a killed run loses less, see `ResumableJob.save_part`
@@ -92,8 +93,9 @@ def run_job(options: EmbedOptions, bundle: Bundle, source: FolderEmbedder) -> Em
     """
     settings = settings_of(options, bundle)
     finished = rows_to_update(options, settings)
-    try:
-        with open_job(
+    with (
+        system_errors_told(options),
+        open_job(
             options.parts,
             settings | ({UPDATES: finished.begun_ns} if finished else {}),
             lambda folder: files_to_embed(source, finished, folder, f".{options.parts.name}-"),
@@ -101,24 +103,20 @@ def run_job(options: EmbedOptions, bundle: Bundle, source: FolderEmbedder) -> Em
             options.overwrite,
             options.out_flag,
             options.purpose,
-        ) as job:
-            before = job.done_before
-            if before.files:
-                say(f"continuing: {before.files} of {job.all.files} files are done")
-            processes = _processes(options, job, source)
-            with show_progress(job.all, before) as progress:
-                if options.ray is not None:
-                    progress.count(work_on_ray(job, source, options.ray))
-                elif processes == 1:
-                    _work_here(job, source, progress)
-                else:
-                    _work_in_processes(job, source, progress, processes)
-            return _finish(job, source, options, settings, finished, progress.worked)
-    except OSError as error:
-        raise UsageError(
-            f"{options.out}: cannot be written ({error.strerror or error}); finished parts are kept: correct this "
-            "and give the same command again"
-        ) from error
+        ) as job,
+    ):
+        before = job.done_before
+        if before.files:
+            say(f"continuing: {before.files} of {job.all.files} files are done")
+        processes = _processes(options, job, source)
+        with show_progress(job.all, before) as progress:
+            if options.ray is not None:
+                progress.count(work_on_ray(job, source, options.ray))
+            elif processes == 1:
+                _work_here(job, source, progress)
+            else:
+                _work_in_processes(job, source, progress, processes)
+        return _finish(job, source, options, settings, finished, progress.worked)
 
 
 def _processes(options: EmbedOptions, job: ResumableJob, source: FolderEmbedder) -> int:

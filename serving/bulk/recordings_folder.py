@@ -20,11 +20,13 @@ def audio_files(folder: Path, own: str | None = None) -> Iterator[str]:
     """Yield the names of the audio files in a folder at any depth, relative to it, see `walk_recordings`.
 
     own      what the names of the caller's own hidden folders begin with; None: it has none
-    errors   UsageError: there is none
+    errors   UsageError: there is none, or the folder itself cannot be listed
     Says how many hidden files and system folders were skipped, which a card of a recorder often has.
     """
     found, skipped = False, []
     for name in walk_recordings(folder, skipped=skipped):
+        if not name:
+            raise UsageError(f"{folder}: its files cannot be listed; mend its permissions, or give another folder")
         found = True
         yield name
     if own is not None:
@@ -97,6 +99,6 @@ class FolderEmbedder:
             name.encode()
         except UnicodeEncodeError as error:
             raise AudioError(f"{str(path)!r}: its name is not UTF-8, which Parquet requires; rename it") from error
-        if name.endswith("/"):
+        if not name or name.endswith("/"):
             raise AudioError(f"{path}: the files in this folder cannot be listed; mend its permissions")
         return path

@@ -60,9 +60,7 @@ def _errors_of(out: Path, flag: str, temporary: Path | None = None) -> Iterator[
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        names = [
-            Path(os.fsdecode(name)) for name in (error.filename, error.filename2) if not isinstance(name, int | None)
-        ]
+        names = files_named(error)
         is_ours = (
             temporary is None or error.errno in (*NO_ROOM, None) or any(temporary in each.parents for each in names)
         )
@@ -71,6 +69,11 @@ def _errors_of(out: Path, flag: str, temporary: Path | None = None) -> Iterator[
         if not names:
             raise
         raise UsageError(f"{names[0]}: cannot be used ({reason}), so {out} was not written; correct it") from error
+
+
+def files_named(error: OSError) -> list[Path]:
+    """The files that an error of the system names: none, one, or the two of a rename."""
+    return [Path(os.fsdecode(name)) for name in (error.filename, error.filename2) if not isinstance(name, int | None)]
 
 
 def flush_tree(folder: Path) -> None:

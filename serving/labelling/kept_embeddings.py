@@ -36,6 +36,24 @@ class KeptEmbeddings:
 def take_embeddings(options: EmbedOptions, rows: FinishedRows) -> KeptEmbeddings:
     """Compare the finished file with the folder, and say what is taken and what differs."""
     say(f"taking the embeddings of {options.out}")
+    kept = _compared(options, rows)
+    _say_changes(options, kept)
+    return kept
+
+
+def take_unchanged(options: EmbedOptions, rows: FinishedRows) -> KeptEmbeddings | None:
+    """The embeddings of the finished file, if embedding anew would give the same; otherwise None.
+
+    That is not known of recordings that could not be used: their cause may be gone.
+    """
+    kept = _compared(options, rows)
+    if kept.errors != 0 or kept.not_embedded or kept.changed or kept.missing:
+        return None
+    say(f"taking the embeddings of {options.out}: no recording has changed since")
+    return kept
+
+
+def _compared(options: EmbedOptions, rows: FinishedRows) -> KeptEmbeddings:
     embedded = _listed_errors(options.errors)
     known = rows.stamps()
     not_embedded = changed = found = 0
@@ -47,7 +65,7 @@ def take_embeddings(options: EmbedOptions, rows: FinishedRows) -> KeptEmbeddings
             not_embedded += 1
     counts = Counter(embedded.values())
     has_list = options.errors.exists()
-    kept = KeptEmbeddings(
+    return KeptEmbeddings(
         kept=len(known),
         errors=counts["no"] if has_list else None,
         warnings=counts["in part"] if has_list else None,
@@ -55,8 +73,6 @@ def take_embeddings(options: EmbedOptions, rows: FinishedRows) -> KeptEmbeddings
         changed=changed,
         missing=len(known) - found,
     )
-    _say_changes(options, kept)
-    return kept
 
 
 def _listed_errors(path: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from serving.files.atomic_write import write_atomically
 from serving.files.new_folder import make_folder_of
 from serving.labelling.detections import LEAST_PROBABILITY, LabelRules
 from serving.labelling.embedded_recordings import read_recordings
-from serving.labelling.kept_embeddings import KeptEmbeddings, take_embeddings
+from serving.labelling.kept_embeddings import KeptEmbeddings, take_embeddings, take_unchanged
 from serving.labelling.label_options import LabelOptions, check_label_options
 from serving.labelling.label_source import choose_labels, read_label_source
 from serving.labelling.table_files import SUFFIXES, write_one_table, write_tables
@@ -31,6 +32,7 @@ def label_folder(options: LabelOptions) -> dict[str, Any]:
     """Label every recording of the folder, and return the result that is printed as JSON."""
     started = time.perf_counter()
     check_label_options(options)
+    may_replace = options.may_replace
     bundle = open_bundle(options.bundle, options.trust)
     source = folder_embedder(options.windows, bundle)
     asked = read_label_source(options.labels, source.embedder.zeroshot.class_names)
@@ -42,7 +44,7 @@ def label_folder(options: LabelOptions) -> dict[str, Any]:
     rules = rules_of(options, labels)
     make_folder_of(options.out, "--out")
     done = _embed(options.windows, bundle, source)
-    table = CountedTable(options, bundle, labels, rules)
+    table = CountedTable(options, bundle, labels, rules, may_replace)
     try:
         if isinstance(done, Embedded) and not done.rows:
             _move_errors(options)
@@ -62,6 +64,7 @@ def label_folder(options: LabelOptions) -> dict[str, Any]:
         "rows": table.n_rows,
         "recordings": table.n_recordings,
         "labelled": table.n_labelled,
+        "corrected_kept": table.n_corrected,
         "labels": len(labels.class_names),
         "unknown_words": unknown_words,
         "threshold": rules.threshold,
@@ -72,6 +75,11 @@ def label_folder(options: LabelOptions) -> dict[str, Any]:
         "embedding_space": bundle.manifest.embedding_space,
     }
     _show_result(result)
+    if table.n_corrected:
+        say(
+            f"warning: tables in {options.out} that were changed since they were written are kept as they are: "
+            f"{table.n_corrected}; --overwrite replaces them"
+        )
     if result["errors"] and options.form in SEQUENCED and not options.per_recording:
         say(
             f"the times of {options.out} count over the other recordings, one after the other: leave the files that "
@@ -104,8 +112,14 @@ def rules_of(options: LabelOptions, labels: ZeroShot) -> LabelRules:
 
 def _embed(options: EmbedOptions, bundle: Bundle, source: FolderEmbedder) -> Embedded | KeptEmbeddings:
     """Make the file of embeddings, or take the one of an earlier run with the same settings."""
-    if options.out.exists() and not (options.update or options.overwrite or options.parts.exists()):
-        return take_embeddings(options, FinishedRows(options.out, settings_of(options, bundle), options.begin_anew))
+    if options.out.exists() and not (options.update or options.parts.exists()):
+        settings = settings_of(options, bundle)
+        if not options.overwrite:
+            return take_embeddings(options, FinishedRows(options.out, settings, options.begin_anew))
+        # The hidden file of a run that could not write its table: --overwrite may have been in its command too.
+        with suppress(UsageError):  # it is of other settings
+            if kept := take_unchanged(options, FinishedRows(options.out, settings, options.begin_anew)):
+                return kept
     return run_job(options, bundle, source)
 
 
@@ -126,9 +140,9 @@ def _of_job(done: Embedded | KeptEmbeddings) -> dict[str, int | None]:
 class CountedTable:
     """Writes the table, or the tables, and counts what is in them."""
 
-    def __init__(self, options: LabelOptions, bundle: Bundle, labels: ZeroShot, rules: LabelRules):
-        self.n_rows = self.n_recordings = self.n_labelled = 0
-        self._options, self._labels, self._rules = options, labels, rules
+    def __init__(self, options: LabelOptions, bundle: Bundle, labels: ZeroShot, rules: LabelRules, may_replace: bool):
+        self.n_rows = self.n_recordings = self.n_labelled = self.n_corrected = 0
+        self._options, self._labels, self._rules, self._may_replace = options, labels, rules, may_replace
         front_end = bundle.manifest.front_end
         self._range = {"low_hz": front_end["low_hz"], "high_hz": front_end["high_hz"]}
         self._space = bundle.manifest.embedding_space
@@ -147,8 +161,11 @@ class CountedTable:
             "probability": self._rules.probability,
             "top": self._rules.top,
         }
-        may_replace = options.overwrite or options.update
-        write_tables(options.out, settings, self._recordings(), open_one, SUFFIXES[options.form], may_replace)
+        self.n_corrected = write_tables(
+            *(options.out, settings, self._recordings(), open_one, SUFFIXES[options.form]),
+            self._may_replace,
+            keep=not options.overwrite,
+        )
 
     def _recordings(self) -> Iterator[LabelledRecording]:
         windows = self._options.windows

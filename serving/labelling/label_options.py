@@ -6,11 +6,14 @@ from typing import Annotated, Literal
 
 import tyro
 
+from serving.audio.file_names import walk_recordings
 from serving.bulk.embed_options import EmbedOptions, check_options, parts_of
 from serving.bulk.resumable_job import begun_for
 from serving.bundle.trust_option import Trusted
 from serving.errors import UsageError
-from serving.files.new_folder import refuse_unwritable
+from serving.files.new_folder import refuse_existing, refuse_unwritable
+from serving.labelling.label_source import label_file_of
+from serving.labelling.table_files import MARK
 from serving.zeroshot import LARGEST_OFFSET
 
 SUFFIX_FORMATS = {".csv": "csv", ".parquet": "parquet"}
@@ -48,7 +51,8 @@ class LabelOptions:
     embeddings: Path | None = None
     """keep the embeddings of all windows in this Parquet file, or take them from it: other labels then take seconds"""
     update: bool = False
-    """with --embeddings: embed only recordings that are new or changed, and replace the table"""
+    """with --embeddings: embed only recordings that are new or changed, and replace the table; with --per-recording,
+    tables that you changed and other files in the folder are kept"""
     backend: str = "auto"
     """auto, onnxruntime, openvino or tensorrt"""
     precision: str = "fp32"
@@ -102,6 +106,11 @@ class LabelOptions:
         return begun_for(self.windows.parts) == self.windows.purpose  # not if serving.embed began it
 
     @property
+    def may_replace(self) -> bool:
+        """Whether existing tables may be replaced. To be asked before the work: it makes `is_begun` true."""
+        return self.overwrite or self.update or self.is_begun
+
+    @property
     def _discards_job(self) -> bool:
         """Whether --overwrite concerns an unfinished job of --embeddings. Their finished file is otherwise kept."""
         return self.embeddings is not None and not self.update and parts_of(self.embeddings).exists()
@@ -135,10 +144,32 @@ def check_label_options(options: LabelOptions) -> None:
         raise UsageError(f"--embeddings: got {options.embeddings}, which is --out too; give another")
     windows = options.windows
     for path in (options.out, options.errors):
-        if path.exists() and not (options.overwrite or options.update or options.is_begun):
+        if path.exists() and not options.may_replace:
             raise UsageError(f"{path}: exists already; give another --out, or --overwrite to replace it")
     if options.out.is_dir() != options.per_recording and options.out.exists():
         kind = "folder" if options.out.is_dir() else "file"
         raise UsageError(f"--out: {options.out} is a {kind}; give another --out")
+    if options.per_recording:
+        _check_tables_folder(options)
     check_options(windows, may_exist=True)
     refuse_unwritable(options.out.parent, "--out")
+
+
+def _check_tables_folder(options: LabelOptions) -> None:
+    """Raise UsageError if --out is another folder than one of tables, or holds what the command reads.
+
+    The folder is replaced whole, so what lies in it would go. Checked before the work, which may take days.
+    """
+    out = options.out.resolve()
+    for name, path in (
+        ("--embeddings", options.embeddings),
+        ("--labels", label_file_of(options.labels)),
+        ("recordings", options.folder),
+        ("bundle", options.bundle),
+    ):
+        if path is not None and path.resolve().is_relative_to(out):
+            raise UsageError(f"{name}: got {path}, which is in {options.out}, a folder that is replaced; give another")
+    refuse_existing(options.out, True, MARK)
+    inside = next((name for name in walk_recordings(out) if name and not name.endswith("/")), None)
+    if inside is not None:
+        raise UsageError(f"--out: {options.out / inside} is a recording; move it, because the folder is replaced")

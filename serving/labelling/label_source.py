@@ -6,7 +6,7 @@ from pathlib import Path
 
 from serving.embedder import Embedder
 from serving.errors import UsageError
-from serving.files.csv_rows import read_rows
+from serving.files.csv_rows import header_of, lines_of, read_rows
 from serving.zeroshot import ZeroShot
 from serving.zeroshot.label_lists import LABEL_LISTS, list_in_words
 from serving.zeroshot.label_text import check_label_length, check_printable, join_labels, normalise_label, split_labels
@@ -15,6 +15,7 @@ MOST_BYTES = 2**20  # of a file of labels
 TABLES = (".csv", ".tsv")
 FILES = (".txt", *TABLES)
 COMMENT = "#"  # a line that begins so
+_COLUMNS = {"label", "description"}
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,16 @@ def read_label_source(text: str | None, class_names: Sequence[str]) -> LabelSour
     for name, classes in LABEL_LISTS.items():
         if _plain(text) == _plain(name):
             return LabelSource(list_in_words(classes))
-    if text.startswith("@"):
-        return read_label_file(Path(text[1:]))
-    if Path(text).suffix.lower() in FILES:
-        return read_label_file(Path(text))
+    if (file := label_file_of(text)) is not None:
+        return read_label_file(file)
     return _checked(LabelSource(split_labels(text, class_names, flag="--labels")))
+
+
+def label_file_of(text: str | None) -> Path | None:
+    """The file that a text for `--labels` names; None: it names none."""
+    if text is not None and text.startswith("@"):
+        return Path(text[1:])
+    return Path(text) if text is not None and Path(text).suffix.lower() in FILES else None
 
 
 def read_label_file(path: Path, flag: str = "--labels") -> LabelSource:
@@ -78,7 +84,11 @@ def _plain(name: str) -> str:
 
 
 def _read_file(path: Path, flag: str) -> LabelSource:
-    """Labels of a file in UTF-8: .csv and .tsv as `_read_table`, otherwise one label a line. Comments are left out."""
+    """Labels of a file in UTF-8, without its comments.
+
+    A table is .csv, .tsv, or any file whose first line has the columns label and description; others have one label a
+    line.
+    """
     try:
         if path.stat().st_size > MOST_BYTES:
             raise UsageError(f"{flag}: {path}: is larger than 1 MB; give a file with one label a line")
@@ -89,10 +99,12 @@ def _read_file(path: Path, flag: str) -> LabelSource:
             f"{flag}: {path}: cannot be read ({reason}); give a text file with one label a line, or a CSV file with "
             "the columns label and description"
         ) from error
-    if path.suffix.lower() in TABLES:
-        source = _read_table("\n".join(_without_comments(text.splitlines())), f"{flag}: {path}")
+    lines = lines_of(text)
+    table = "\n".join(_without_comments(lines))
+    if path.suffix.lower() in TABLES or {normalise_label(cell) for cell in header_of(table)} >= _COLUMNS:
+        source = _read_table(table, f"{flag}: {path}")
     else:
-        labels = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(COMMENT)]
+        labels = [line.strip() for line in lines if line.strip() and not line.startswith(COMMENT)]
         has_header = bool(labels) and normalise_label(labels[0]) == "label"
         source = LabelSource(labels[has_header:])
     if not source.labels:
@@ -114,7 +126,7 @@ def _read_table(text: str, name: str) -> LabelSource:
     """Rows of one column of labels, or of columns with the names label and description. name: for messages."""
     rows = read_rows(text, name)
     header = [normalise_label(cell) for cell in rows[0][1]] if rows else []
-    if len(header) > 1 and not {"label", "description"} <= set(header):
+    if len(header) > 1 and not set(header) >= _COLUMNS:
         raise UsageError(
             f"{name}: got the columns {join_labels(rows[0][1])}; wanted a first line with the names label and "
             "description, or one label a line, in double quotes if it contains a comma"

@@ -17,7 +17,6 @@ from serving.audio.recorded_at import RecordedAt
 from serving.files.csv_cells import table_row
 from serving.labelling.detections import Detection
 
-FORMATS = ("csv", "parquet", "raven", "audacity")
 SEQUENCED = ("raven", "audacity")  # their times count over all recordings of a table, one after the other
 SCHEMA = pyarrow.schema(
     [
@@ -80,7 +79,7 @@ class TableWriter(Protocol):
 def open_table(form: str, path: Path, low_hz: float, high_hz: float, several: bool) -> TableWriter:
     """Begin a table.
 
-    form             one of FORMATS
+    form             csv, parquet, raven or audacity
     low_hz, high_hz  the frequencies that the network hears
     several          it gets several recordings: Audacity's labels then name the recording
     """

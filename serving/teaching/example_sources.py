@@ -11,7 +11,7 @@ from serving.teaching import table_rows
 from serving.teaching.example_tables import examples_of, lists_examples
 from serving.teaching.examples import Example, check_labels
 from serving.teaching.named_recordings import NamedRecordings
-from serving.teaching.table_rows import TableRows, read_table_rows
+from serving.teaching.table_rows import TableRows, read_table_header, read_table_rows
 
 
 def read_examples(path: Path, recordings: Path | None = None) -> list[Example]:
@@ -51,10 +51,10 @@ def _tables_in(folder: Path) -> dict[Path, TableRows]:
     tables, others = {}, []
     for path in _files(folder):
         try:
-            table = read_table_rows(path)
+            table = read_table_rows(path) if lists_examples(read_table_header(path)) else None
         except DataError:
             table = None
-        if table is not None and lists_examples(table):
+        if table is not None:
             tables[path] = table
         else:
             others.append(path)

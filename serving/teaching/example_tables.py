@@ -8,22 +8,13 @@ from pathlib import Path, PurePath, PureWindowsPath
 from serving.errors import DataError
 from serving.teaching.examples import Example
 from serving.teaching.named_recordings import NamedRecordings, name_of_its_recording
-from serving.teaching.table_rows import WANTED, TableRows
+from serving.teaching.table_rows import COLUMNS, RAVEN_LABELS, WANTED, TableHeader, TableRows
 
-# Names of a column: as `serving.review` writes it, as `serving.label` does, as BirdNET does.
-COLUMNS = {
-    "file": ("file", "path"),
-    "start": ("start", "start_s", "start (s)"),
-    "end": ("end", "end_s", "end (s)"),
-    "label": ("label", "common name"),
-}
-# Raven lets its users name the column of labels. The first of these that is there counts.
-RAVEN_LABELS = ("annotation", "label", "species", "common name", "class", "species code", "tags")
 LIKE_A_TIME = re.compile(r"start|begin|onset|\bend|offset")
 SHIFT_S = 0.01  # by how much Begin Time less File Offset may differ within a recording
 
 
-def lists_examples(table: TableRows) -> bool:
+def lists_examples(table: TableHeader) -> bool:
     """Whether the table can be one of examples: it has the columns of files and of labels, or needs none."""
     return table.form != "list" or all(_columns(table)[key] for key in ("file", "label"))
 
@@ -39,7 +30,7 @@ def examples_of(table: TableRows, path: Path, place: PurePath, recordings: Named
     return read(table, path, place, recordings)
 
 
-def _columns(table: TableRows) -> dict[str, str]:
+def _columns(table: TableHeader) -> dict[str, str]:
     """The table's names of COLUMNS; "" where it has none."""
     return {key: next((name for name in names if name in table.columns), "") for key, names in COLUMNS.items()}
 

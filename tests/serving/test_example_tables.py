@@ -194,6 +194,7 @@ def test_tables_beside_their_recordings_are_read_and_the_folders_are_no_classes(
 def test_a_folder_of_class_folders_may_have_other_texts(recordings):
     write(recordings / "site1" / "readme.txt", "what these are")
     write(recordings / "site1" / "empty.txt")
+    write(recordings / "site1" / "cells.csv", ",,,", ",,,")
     assert {each.label for each in read_examples(recordings)} == {"site1", "site2"}
     with pytest.raises(UsageError, match="goes with tables of examples"):
         read_examples(recordings, recordings)
@@ -238,6 +239,28 @@ def test_a_parquet_table_is_read_as_the_same_csv_table(recordings, tmp_path):
     parquet.write_table(pyarrow.table(rows | {"Label": [["frog"]] * 4}), tmp_path / "list.parquet")
     with pytest.raises(DataError, match="got the columns file, start, end; wanted"):
         read_examples(tmp_path / "list.parquet", recordings)
+
+
+def test_of_a_folder_only_tables_of_examples_are_read_and_only_the_columns_of_examples(recordings, monkeypatch):
+    library = {"path": ["night1.flac"] * 2, "embedding_space": ["x" * 12] * 2, "recording_s": [9.0, 9.0]}
+    parquet.write_table(pyarrow.table(library), recordings / "library.parquet")
+    labelled = library | {"label": ["frog", ""], "start_s": [1.0, 2.0], "end_s": [2.0, 3.0], "warning": ["", ""]}
+    parquet.write_table(pyarrow.table(labelled), recordings / "table.parquet")
+    large = write(recordings / "rows.csv", "name,value", "a,1")
+    read, real = [], parquet.read_table
+
+    def read_table(path, columns):
+        read.append((path.name, columns))
+        return real(path, columns=columns)
+
+    def read_text(path, real=Path.read_text, **how):
+        assert path != large
+        return real(path, **how)
+
+    monkeypatch.setattr("serving.teaching.table_rows.parquet.read_table", read_table)
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert stretches(recordings) == [("frog", "night1.flac", 1.0, 2.0)]
+    assert read == [("table.parquet", ["path", "label", "start_s", "end_s"])]
 
 
 def test_birdnets_tables_are_read(recordings, tmp_path):

@@ -655,6 +655,17 @@ def test_a_list_with_semicolons_is_read(tmp_path):
     assert second.where.endswith("row 4")
 
 
+def test_only_line_ends_end_a_row(tmp_path):
+    (tmp_path / "0.wav").touch()
+    (tmp_path / "list.csv").write_text(
+        "file,label,note\r\n0.wav,a,one\u2028two\r\n1.wav,b,\x0b\x0c\x85\r\n", newline=""
+    )
+    assert [(each.label, each.where[-5:]) for each in read_examples(tmp_path / "list.csv")] == [
+        ("a", "row 2"),
+        ("b", "row 3"),
+    ]
+
+
 def test_an_apostrophe_before_a_formula_in_a_table_belongs_to_no_name(tmp_path):
     (tmp_path / "-dog.wav").touch()
     (tmp_path / "list.csv").write_text("path,label\n'-dog.wav,'=my dog\n'twas.wav,'my owl\n")
@@ -671,6 +682,7 @@ def test_an_apostrophe_before_a_formula_in_a_table_belongs_to_no_name(tmp_path):
             "got the columns file, start, end; wanted the columns file, start, end, label",
         ),
         ([], "no row has a label"),
+        ([",,,", ",,,"], "list.csv: all of its cells are empty; wanted the columns file, start, end, label"),
         (["file,start,end,label", "0.wav,2,1,a"], "row 2: starts at 2 s and ends at 1 s"),
         (["file,start,end,label", "0.wav,0.5,,a"], "row 2: got a start without an end; wanted both, or neither"),
         (["file,start,end,label", "0.wav,,1,a"], "row 2: got an end without a start; wanted both, or neither"),

@@ -431,6 +431,23 @@ def test_a_folder_of_unreadable_recordings_is_refused_and_the_reasons_stay(bundl
     assert [path.name for path in out.parent.iterdir()] == ["rows.errors.csv"]
 
 
+def test_a_folder_that_cannot_be_listed_is_refused_with_the_reason(bundle_folder, tmp_path, monkeypatch, capsys):
+    folder, scandir = tmp_path / "closed", os.scandir
+    folder.mkdir()
+
+    def refuse(path):
+        if str(path) == str(folder):  # root may list every folder, so its mode would say nothing
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert embed(bundle_folder, folder, tmp_path / "out" / "rows.parquet") == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"error: {folder}: its files cannot be listed; mend its permissions, or give another folder"
+    )
+    assert not list((tmp_path / "out").glob("*"))
+
+
 def test_a_slow_part_is_saved_in_pieces_and_continues_after_the_last_one(
     bundle_folder, many, by_clip, tmp_path, monkeypatch, capsys
 ):

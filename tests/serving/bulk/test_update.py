@@ -1,6 +1,7 @@
 """`serving.embed --update`: a finished file is brought up to date, and nothing is computed twice."""
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -191,6 +192,58 @@ def test_what_could_not_be_read_is_tried_again(bundle_folder, folder, tmp_path, 
     assert embed(bundle_folder, folder, out, "--update") == 0
     assert opened == ["late.wav"]
     assert (tmp_path / "rows.errors.csv").read_text().splitlines() == ["path,error,embedded"]
+
+
+def test_recordings_of_a_folder_that_cannot_be_read_keep_their_rows(
+    out, folder, bundle_folder, tmp_path, monkeypatch, capsys
+):
+    """Root may read every folder, so its mode would say nothing."""
+    before = rows_of(out)
+    closed = folder / "tone"
+    scandir, stat = os.scandir, os.stat
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(
+        os, "scandir", lambda path: refuse(path) if str(path).rstrip("/") == str(closed) else scandir(path)
+    )
+    monkeypatch.setattr(
+        Path,
+        "stat",
+        lambda path, **how: refuse(path) if closed in path.parents else stat(path, **how),
+    )
+    assert embed(bundle_folder, folder, out, "--update") == 0
+    printed = capsys.readouterr()
+    result = json.loads(printed.out.splitlines()[-1])
+    assert (result["rows"], result["kept"], result["missing"], result["errors"]) == (24, 24, 0, 1)
+    assert rows_of(out) == before
+    (line,) = [line for line in printed.err.splitlines() if "cannot be reached" in line]
+    assert line == (
+        "warning: recordings that cannot be reached (Permission denied), so their rows were kept as they are: 8, such "
+        f"as {closed / '0.wav'}"
+    )
+    with (tmp_path / "rows.errors.csv").open(newline="") as file:
+        listed = {row["path"]: (row["error"], row["embedded"]) for row in csv.DictReader(file)}
+    assert listed.pop("tone/")[1] == "no"
+    assert listed == {
+        f"tone/{i}.wav": ("cannot be reached (Permission denied); its rows were kept", "yes") for i in range(8)
+    }
+
+
+def test_an_error_of_another_file_names_that_file(out, folder, bundle_folder, monkeypatch, capsys):
+    other = folder / "tone" / "0.wav"
+
+    def note_kept(*_):
+        raise OSError(errno.EIO, "Input/output error", str(other))
+
+    monkeypatch.setattr("serving.bulk.embed_folder.note_kept", note_kept)
+    assert embed(bundle_folder, folder, out, "--update") == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == (
+        f"error: {other}: cannot be used (Input/output error); finished parts are kept: correct this and give the same "
+        "command again"
+    )
 
 
 def test_an_interrupted_update_goes_on_and_the_old_file_stays_until_then(

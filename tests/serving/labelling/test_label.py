@@ -22,7 +22,7 @@ from serving.embed import main as embed
 from serving.embedder import Embedder
 from serving.errors import LabelError
 from serving.label import main
-from serving.labelling.label_source import LabelSource, read_label_source
+from serving.labelling.label_source import LabelSource, read_label_file, read_label_source
 from serving.teaching.example_sources import read_examples
 from tests.conftest import RATE_HZ, small_sound
 from tests.interrupted_jobs import interrupted_at
@@ -245,6 +245,35 @@ def test_a_spreadsheets_delimiter_and_order_of_columns_are_read(tmp_path, rows):
     (tmp_path / "mine.csv").write_text(rows, encoding="utf-8-sig")
     source = read_label_source(str(tmp_path / "mine.csv"), [])
     assert source == LabelSource(["Zilpzalp", "Möwe"], {"Zilpzalp": "whistle", "Möwe": "hiss"})
+
+
+@pytest.mark.parametrize(
+    "rows", ["label,description\nZilpzalp,whistle\n", "# mine\nDescription;Label\nwhistle;Zilpzalp\n"]
+)
+@pytest.mark.parametrize("name", ["mine.txt", "mine"])
+def test_the_documented_columns_make_a_table_of_any_file(tmp_path, name, rows):
+    (tmp_path / name).write_text(rows)
+    assert read_label_source(f"@{tmp_path / name}", []) == LabelSource(["Zilpzalp"], {"Zilpzalp": "whistle"})
+    assert read_label_file(tmp_path / name, "--descriptions").descriptions == {"Zilpzalp": "whistle"}
+
+
+def test_a_comma_or_a_quote_in_a_first_line_makes_no_table(tmp_path):
+    (tmp_path / "mine.txt").write_text('"dog" that barks, far away\ncat\n')
+    assert read_label_source(str(tmp_path / "mine.txt"), []).labels == ['"dog" that barks, far away', "cat"]
+    (tmp_path / "mine.txt").write_text(f"{'a' * 200_000}\n")
+    with pytest.raises(LabelError, match="got one of 200000 characters"):
+        read_label_source(str(tmp_path / "mine.txt"), [])
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\x85", "\x0b", "\x0c"])
+def test_only_line_ends_end_a_label(tmp_path, separator):
+    for name, text in (
+        ("mine.csv", f"label,description\ndog,short loud{separator}bursts\n"),
+        ("mine.txt", f"short loud{separator}bursts\n"),
+    ):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        with pytest.raises(LabelError, match=r"got 'short loud.*bursts'; wanted printable text on one line"):
+            read_label_source(str(tmp_path / name), [])
 
 
 def test_two_labels_of_one_description_are_refused_by_their_names(bundle_folder, card, tmp_path, capsys):
@@ -635,6 +664,128 @@ def test_a_full_disk_is_one_line_and_the_embeddings_are_kept(bundle_folder, card
     assert "taking the embeddings" in capsys.readouterr().err
     pandas.testing.assert_frame_equal(pandas.read_csv(tmp_path / "table.csv"), table)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["table.csv", "table.errors.csv"]
+
+
+@pytest.fixture
+def tables(tmp_path) -> Path:
+    """What a folder of tables looks like."""
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "labels.json").write_text("{}")
+    return tmp_path / "tables"
+
+
+@pytest.mark.parametrize("flag", ["--overwrite", "--update"])
+def test_a_folder_of_tables_that_holds_what_is_read_is_not_replaced(bundle_folder, card, tables, capsys, flag):
+    def refused(folder: Path, *more: str) -> str:
+        before = {path: path.read_bytes() for path in tables.rglob("*") if path.is_file()}
+        assert label(bundle_folder, folder, tables, "--per-recording", flag, *more) == 2
+        assert {path: path.read_bytes() for path in tables.rglob("*") if path.is_file()} == before
+        assert sorted(path.name for path in tables.parent.iterdir()) == ["tables"]
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
+    inside, kept = tables / "windows.parquet", ("--embeddings", str(tables.parent / "kept.parquet"))
+    replaced = f"which is in {tables}, a folder that is replaced; give another"
+    assert refused(card, "--embeddings", str(inside)) == f"error: --embeddings: got {inside}, {replaced}"
+    (tables / "mine.txt").write_text("tone\n")
+    mine = tables / "mine.txt"
+    assert refused(card, *kept, "--labels", f"@{mine}") == f"error: --labels: got {mine}, {replaced}"
+    (tables / "site1").mkdir()
+    shutil.copy(card / "silent.wav", tables / "site1" / "a.wav")
+    line = f"error: recordings: got {tables / 'site1'}, {replaced}"
+    assert refused(tables / "site1", *kept) == line
+    recording = tables / "site1" / "a.wav"
+    assert refused(card, *kept) == f"error: --out: {recording} is a recording; move it, because the folder is replaced"
+
+
+def test_a_folder_of_other_files_is_refused_before_the_work(bundle_folder, card, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Embedder, "open_recording", None)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("mine")
+    assert label(bundle_folder, card, tmp_path / "mine", "--per-recording", "--overwrite") == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.endswith("mine: has no labels.json, so --overwrite will not replace it; give another folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.fixture
+def small_card(card, tmp_path) -> Path:
+    """Two recordings, both of which can be used."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    for name in ("b.flac", "silent.wav"):
+        shutil.copy(card / name, folder / name)
+    return folder
+
+
+def test_a_folder_of_tables_is_replaced_with_the_leave_of_the_interrupted_run(
+    bundle_folder, small_card, tmp_path, monkeypatch
+):
+    out = tmp_path / "tables"
+    assert label(bundle_folder, small_card, out, "--per-recording") == 0
+    table = out / "b.flac.csv"
+    whole = table.read_text()
+    table.write_text(whole + "# by hand\n")
+    with interrupted_at(1, files_per_part=1):
+        assert label(bundle_folder, small_card, out, "--per-recording", "--overwrite") == 130
+    assert label(bundle_folder, small_card, out, "--per-recording") == 0
+    assert table.read_text() == whole + "# by hand\n"  # whoever says --overwrite again wants it replaced
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("serving.labelling.label_folder.write_tables", full)
+        assert label(bundle_folder, small_card, out, "--per-recording", "--overwrite") == 2
+    monkeypatch.setattr(Embedder, "open_recording", None)  # the same command takes what was embedded
+    assert label(bundle_folder, small_card, out, "--per-recording", "--overwrite") == 0
+    assert table.read_text() == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["small", "tables", "tables.errors.csv"]
+
+
+def test_an_update_keeps_tables_that_were_corrected_and_files_of_others(bundle_folder, small_card, tmp_path, capsys):
+    out = tmp_path / "tables"
+    flags = ("--per-recording", "--format", "raven", "--embeddings", str(tmp_path / "kept.parquet"))
+    shutil.copy(small_card / "b.flac", small_card / "a.flac")
+    assert label(bundle_folder, small_card, out, *flags) == 0
+    ours = out / "b.flac.selections.txt"
+    whole = ours.read_text()
+    corrected = whole.replace("noise", "surf")
+    theirs = out / "site" / "a.Table.1.selections.txt"
+    theirs.parent.mkdir()
+    theirs.write_text("Selection\tSpecies\n1\tWren\n")
+    (out / "link").symlink_to("site")
+    ours.write_text(corrected)
+    shutil.copy(small_card / "b.flac", small_card / "new.flac")
+    capsys.readouterr()
+
+    def kept_in_an_update(*more: str) -> int:
+        assert label(bundle_folder, small_card, out, *flags, "--update", *more) == 0
+        printed = capsys.readouterr()
+        n = json.loads(printed.out.splitlines()[-1])["corrected_kept"]
+        warning = (
+            f"warning: tables in {out} that were changed since they were written are kept as they are: {n}; "
+            "--overwrite replaces them"
+        )
+        assert printed.err.splitlines().count(warning) == (n > 0)
+        return n
+
+    for _ in range(2):
+        assert kept_in_an_update() == 1
+        assert ours.read_text() == corrected
+        assert theirs.read_text() == "Selection\tSpecies\n1\tWren\n"
+        assert (out / "link").readlink() == Path("site")
+        assert "noise" in (out / "new.flac.selections.txt").read_text()
+    assert kept_in_an_update("--labels", "tone, clicks") == 1
+    assert "noise" not in (out / "a.flac.selections.txt").read_text()  # not changed, so it is renewed
+    # An earlier version listed no files: what is not as it would be written now counts as changed.
+    settings = json.loads((out / "labels.json").read_text())
+    assert len(settings.pop("files")) == 4
+    (out / "labels.json").write_text(json.dumps(settings))
+    assert kept_in_an_update("--labels", "tone, clicks") == 1
+    assert ours.read_text() == corrected
+    assert kept_in_an_update("--overwrite") == 0
+    assert ours.read_text() == whole
+    assert not theirs.exists()
 
 
 def test_a_folder_of_unreadable_recordings_is_refused_and_the_reasons_stay(bundle_folder, card, tmp_path, capsys):
