@@ -194,9 +194,10 @@ def split_clips(
         n_sources = {table.classes[i]: len(set(sources[labels == i])) for i in sorted(seen)}
         few = [name for name, count in n_sources.items() if count < 2]
         if few:
+            counted = " (the files of one subfolder are one)" if table.dataset == "folder" else ""
             raise DataError(
-                f"{table.dataset}: {', '.join(few)} has fewer than two source recordings to train and validate on; "
-                "add recordings or leave the class out"
+                f"{table.dataset}: {', '.join(few)} has fewer than two source recordings{counted} to train and "
+                "validate on; add recordings or leave the class out"
             )
         parts = min(SHARES, key=lambda parts: abs(SHARES[parts] - validation_share))
         folds = StratifiedGroupKFold(min(parts, max(n_sources.values())), shuffle=True, random_state=seed)
