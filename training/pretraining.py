@@ -26,6 +26,8 @@ from training.run_folder import LAST, WEIGHTS, RunConfig
 from training.synthesis.vocabulary import VERSION, Vocabulary
 from training.zeroshot_maps import centred_unit_rows
 
+STARTED_WEIGHTS = 2  # raised when the same published weights give others
+
 
 @dataclass(frozen=True)
 class Where:
@@ -63,7 +65,8 @@ def pretrain(
             pretrained = build_network(shape)
             if config.init:
                 pretrained.features.load_state_dict(network.features.state_dict())
-                pretrained.embedding.load_state_dict(network.embedding.state_dict())
+                if config.network.name == "vggish":  # no other file has the embedding; a run's random one depends on
+                    pretrained.embedding.load_state_dict(network.embedding.state_dict())  # its number of classes
             crop = round(recipe.crop * config.window_frames)
             objective = VocabularyObjective(vocabulary, centred_unit_rows(encoded, encoded.mean(axis=0)), crop)
             say(f"the acoustic vocabulary first: {config.vocabulary} synthesised sounds, {recipe.epochs} epochs")
@@ -89,6 +92,8 @@ def _key(
     if ":" in config.text:  # the encoder is a file or a folder; its content may change
         depends["vectors"] = hashlib.sha256(encoded.tobytes()).hexdigest()
     depends |= {"init": config.init, "torch": torch.__version__, "compute": str(compute)}
+    if config.init:
+        depends["started_weights"] = STARTED_WEIGHTS
     return fingerprint(depends)
 
 
