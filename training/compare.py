@@ -28,7 +28,6 @@ from serving.zeroshot.probabilities import softmax
 from training.calibrate import CalibrateOptions, open_recipe
 from training.evaluation.cross_fits import cross_fits
 from training.evaluation.open_labels import COUNTS, draw_labels, gini, settled_by_others
-from training.run_folder import evaluation_folder
 from training.text_encoders import text_encoder
 from training.zeroshot_maps import text_vectors
 
@@ -89,7 +88,7 @@ def compare(options: CompareOptions) -> dict[str, Any]:
         )
     bundle_maps = other.choose(names), other.choose(WORDS_WITHOUT_SOUND)
     bar = partial(track, title="fits")
-    fits = settled_by_others(cross_fits(learner, config, evaluation_folder(options.run), bar))
+    fits = settled_by_others(cross_fits(learner, config, recipe.place, bar))
     paths = [clip.path for clip in learner.recordings.table.clips]
     rows_of_other = other.embed_files(paths)
     place = {name: i for i, name in enumerate(names)}

@@ -1,6 +1,7 @@
 """training.calibrate: what held-out clips say of probabilities, of unseen labels and of "none of these"."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from importlib import import_module
@@ -98,6 +99,17 @@ def test_too_few_classes_get_one_line(run_folder, tmp_path, capsys):
     assert not (run_folder / "evaluation" / "calibration.json").exists()
 
 
+def test_a_class_of_one_recording_is_named_before_recordings_are_decoded(calibrated, tmp_path, monkeypatch, capsys):
+    from training.calibrate import main
+
+    data = shutil.copytree(RunConfig.load(Path(calibrated[0])).data_dir, tmp_path / "data")
+    table = data / "meta" / "esc50.csv"
+    table.write_text(re.sub(",3,cow,False,[^,]+,", ",3,cow,False,one,", table.read_text()))
+    monkeypatch.setattr("training.recordings.load_frames", lambda *_: pytest.fail("recordings are decoded"))
+    assert main([*calibrated, "--data-dir", str(data)]) == 2
+    assert "calibration: cow has one source recording only" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["calibrate", "evaluate"])
 def test_a_run_that_cannot_be_written_gets_one_line_before_the_work(run_folder, tmp_path, capsys, command):
     run = Path(shutil.copytree(run_folder, tmp_path / "run", ignore=shutil.ignore_patterns("evaluation")))
@@ -165,10 +177,13 @@ def test_scores_are_not_written_beside_a_map_without_the_calibration(calibrated,
     def fail(path, save):
         raise RunError(f"{path}: cannot be written")
 
+    scores = Path(calibrated[0]) / "evaluation" / "calibration.json"
+    scores.parent.mkdir()
+    scores.write_text("{}")  # of a calibration before: its map may be replaced when the command is killed
     monkeypatch.setattr("training.calibrate.save_whole", fail)
     assert main(calibrated) == 2
     assert "zeroshot.npz: cannot be written" in capsys.readouterr().err
-    assert not (Path(calibrated[0]) / "evaluation" / "calibration.json").exists()
+    assert not scores.exists()
 
 
 def test_the_scores_of_a_calibration_go_into_the_bundle(run_folder, tmp_path):
