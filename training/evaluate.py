@@ -26,6 +26,7 @@ from serving.progress import track
 from training.compute import ComputeOptions, choose_compute
 from training.data.clips import ClipTable
 from training.data.file_lock import folder_lock
+from training.data.fingerprint import fingerprint
 from training.evaluation.assessment import Assessment, assess
 from training.evaluation.folds import Folds
 from training.evaluation.holdouts import Holdouts, check_holdouts, draw_holdouts
@@ -42,7 +43,6 @@ from training.evaluation.score_report import (
 from training.fit.checkpoint import write_text
 from training.learner import Learner
 from training.opened_run import learner_of_run, table_of_run
-from training.pretraining import fingerprint
 from training.published.pretrained import published_weights
 from training.run_folder import (
     CONFUSION,

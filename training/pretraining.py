@@ -1,11 +1,9 @@
 """Pretrain a network on the acoustic vocabulary: once for a seed, because the weights depend on no recording."""
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +14,7 @@ from serving.errors import RunError
 from training.compute import Compute
 from training.data.clip_frames import CROPS
 from training.data.file_lock import folder_lock
+from training.data.fingerprint import fingerprint
 from training.fit.checkpoint import load_tensors
 from training.fit.loop import fit
 from training.fit.objectives import VocabularyObjective
@@ -113,11 +112,6 @@ def _is_readable(path: Path) -> bool:
     except RunError:
         return False
     return True
-
-
-def fingerprint(facts: dict[str, Any]) -> str:
-    """A short hash of a JSON object: 16 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _recipe(config: RunConfig) -> Recipe:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
@@ -176,5 +175,4 @@ def _trained_fit(learner: Learner, config: RunConfig, place: Path) -> Fit:
         zeroshot = fit_map(learner, held_out, network, (embeddings[train], labels[train]))
         return replace(zeroshot, text_mean=learner.texts[~unseen].mean(axis=0)), embeddings
 
-    torch.manual_seed(config.seed)
     return fit

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from serving.zeroshot import TextEncoder, ZeroShot
 from serving.zeroshot.probabilities import expected_calibration_error, softmax
 from training.evaluation.cross_fits import CrossFits
-from training.evaluation.mixed_labels import Group, MixedLabels, group_of, held_out_rows
+from training.evaluation.mixed_labels import Group, MixedLabels, group_of, harmonic_mean, held_out_rows
 from training.evaluation.scoring import class_mean_accuracy
 from training.zeroshot_maps import TEMPERATURES
 
@@ -172,8 +172,7 @@ def _among_all(fits: CrossFits, names: Sequence[str], encode: TextEncoder, score
     by_count[count] = float((of_unseen == all_targets).mean())
     scores["unseen_top5"] = {count: float(np.concatenate(top5).mean())}
     unseen, seen = (class_mean_accuracy(np.concatenate(guesses[k]), np.concatenate(targets[k])) for k in (False, True))
-    scores |= {"gzsl_seen": seen, "gzsl_unseen": unseen}
-    scores["gzsl_harmonic_mean"] = 2 * seen * unseen / (seen + unseen) if seen + unseen else 0.0
+    scores |= {"gzsl_seen": seen, "gzsl_unseen": unseen, "gzsl_harmonic_mean": float(harmonic_mean(seen, unseen))}
     named = np.bincount(of_unseen, minlength=len(names))
     scores["hub_share"] = float(named.max() / named.sum())
     scores["hub_gini"] = gini(named)
