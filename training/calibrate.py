@@ -20,20 +20,20 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from serving.command_line import run_command, say, show
-from serving.errors import DataError, UsageError
+from serving.errors import UsageError
+from serving.files.atomic_write import sync_to_disk
 from serving.progress import track
 from serving.zeroshot.label_text import normalise_label
 from serving.zeroshot.zeroshot_file import read_zeroshot, write_zeroshot
 from training.compute import ComputeOptions, choose_compute
-from training.data.clips import load_clips
 from training.data.known_classes import CLASS_NAMES
-from training.evaluation.cross_fits import cross_fits
+from training.evaluation.cross_fits import cross_fits, recording_folds
 from training.evaluation.noise import with_noise
 from training.evaluation.open_labels import Scores, apply_calibration, calibrate
 from training.fit.checkpoint import save_whole, write_text
 from training.learner import Learner
+from training.opened_run import learner_of_run, table_of_run
 from training.published.pretrained import published_weights
-from training.recordings import load_recordings
 from training.run_folder import (
     CALIBRATION,
     ZEROSHOT,
@@ -63,17 +63,21 @@ class CalibrateOptions(ComputeOptions):
 
 @dataclass(frozen=True)
 class Recipe:
-    """A finished run, opened to repeat it. names: the labels of the question with all labels."""
+    """A finished run, opened to repeat it.
+
+    names  the labels of the question with all labels;  place: folder of the run's evaluations
+    """
 
     config: RunConfig
     learner: Learner
     names: list[str]
+    place: Path
 
 
 def calibrate_run(options: CalibrateOptions) -> dict[str, Any]:
     """Calibrate, write the files, and return the scores."""
-    recipe, place = open_recipe(options), evaluation_folder(options.run)
-    config, names = recipe.config, recipe.names
+    recipe = open_recipe(options)
+    config, names, place = recipe.config, recipe.names, recipe.place
     vectors = text_vectors(names, text_encoder(config.text), config.class_texts)
     stored = dict(zip(names, vectors, strict=True))
     bar = partial(track, title="fits")
@@ -88,7 +92,9 @@ def calibrate_run(options: CalibrateOptions) -> dict[str, Any]:
     calibrated = apply_calibration(read_zeroshot(options.run / ZEROSHOT), chosen)
     calibrated, found = with_noise(calibrated, network, config, learner.embed(network), device)
     chosen.scores["none_found_noise"] = found
-    # The map first: scores never stand beside a map that does not give them.
+    # Scores never stand beside a map that does not give them: the old ones go first, the new ones come last.
+    (place / CALIBRATION).unlink(missing_ok=True)
+    sync_to_disk(place)
     save_whole(options.run / ZEROSHOT, partial(write_zeroshot, calibrated))
     write_text(place / CALIBRATION, json.dumps(asdict(chosen), indent=1) + "\n")
     _show(options.run, chosen.scores)
@@ -98,22 +104,19 @@ def calibrate_run(options: CalibrateOptions) -> dict[str, Any]:
 
 
 def open_recipe(options: CalibrateOptions) -> Recipe:
-    """Load what a run was made from. Errors: the run did not finish, or its data or weights are others."""
-    config = RunConfig.load(options.run)
+    """Load what a run was made from. Whatever can be refused is refused before the recordings are decoded.
+
+    errors   UnheardError: the run did not finish, cannot be written or keeps classes unseen; its data or weights are
+             others; a flag is wrong; or the data set has too few classes or source recordings for `cross_fits`
+    """
+    config, compute = RunConfig.load(options.run), choose_compute(options)
     refuse_unfinished(options.run)
     if len(config.split.seen) < len(config.classes):
         raise UsageError(f"{options.run}: keeps classes unseen; calibrate a run of --split all")
     init = published_weights(options.init, config.init)
-    folder = options.data_dir or Path(config.data_dir)
-    table = load_clips(config.dataset, folder)
-    if list(table.classes) != config.classes:
-        raise DataError(f"{folder}: does not have the classes that the run was trained on; give its --data-dir")
-    table = config.without_skipped(table)
-    texts = text_vectors(table.classes, text_encoder(config.text), config.class_texts)
-    recordings = load_recordings(config, table, options.cache_dir)
-    compute, attributes = choose_compute(options), config.attribute_matrix()
-    learner = Learner(recordings, texts, compute, options.cache_dir, init=init, attributes=attributes)
-    return Recipe(config, learner, _all_labels(config))
+    table, place = table_of_run(config, options.data_dir), evaluation_folder(options.run)
+    recording_folds(table)
+    return Recipe(config, learner_of_run(config, table, compute, options.cache_dir, init), _all_labels(config), place)
 
 
 def _all_labels(config: RunConfig) -> list[str]:

@@ -3,11 +3,13 @@
     python -m training.compare runs/NAME --bundle demo/model-from-scratch --init yamnet.tflite
 
 The recipe is fitted again without each recording fold and each group of classes (training.evaluation.cross_fits), and
-judged on the clips of both. The bundle is used as it is, so its own classes take no part.
+judged on the clips of both, with the offset and the threshold that clips of the other groups choose. What
+training.calibrate chose for the run is not used: it chose on these very clips. The bundle is used as it is, so its own
+classes take no part.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,15 +20,14 @@ from rich.table import Table
 
 from serving.command_line import run_command, show
 from serving.embedder import Embedder
+from serving.errors import DataError, UsageError
 from serving.progress import track
 from serving.zeroshot import ZeroShot
 from serving.zeroshot.label_text import normalise_label
 from serving.zeroshot.probabilities import softmax
-from serving.zeroshot.zeroshot_file import read_zeroshot
 from training.calibrate import CalibrateOptions, open_recipe
 from training.evaluation.cross_fits import cross_fits
-from training.evaluation.open_labels import COUNTS, draw_labels, gini
-from training.run_folder import EVALUATION, ZEROSHOT
+from training.evaluation.open_labels import COUNTS, draw_labels, gini, settled_by_others
 from training.text_encoders import text_encoder
 from training.zeroshot_maps import text_vectors
 
@@ -71,13 +72,23 @@ class _Answers:
 
 
 def compare(options: CompareOptions) -> dict[str, Any]:
-    """Score both systems and return the numbers."""
+    """Score both systems and return the numbers.
+
+    errors   as `open_recipe` and `Embedder.load`; UsageError: the bundle knows all classes, or reads no typed labels
+    """
+    other = Embedder.load(options.bundle)  # whatever can be refused is refused before the fits, which take hours
     recipe = open_recipe(options)
     learner, names, config = recipe.learner, recipe.names, recipe.config
+    heard = {normalise_label(name) for name in other.manifest.seen_classes}
+    unheard = np.array([normalise_label(name) not in heard for name in learner.recordings.table.classes])
+    if not unheard.any():
+        raise UsageError(
+            f"--bundle: {options.bundle} was fitted to all {len(unheard)} classes of {options.run}; wanted one that "
+            "was not fitted to some of them: give another bundle, or another run"
+        )
+    bundle_maps = other.choose(names), other.choose(WORDS_WITHOUT_SOUND)
     bar = partial(track, title="fits")
-    fits = cross_fits(learner, config, options.run / EVALUATION, bar)
-    calibrated = read_zeroshot(options.run / ZEROSHOT)
-    other = Embedder.load(options.bundle)
+    fits = settled_by_others(cross_fits(learner, config, recipe.place, bar))
     paths = [clip.path for clip in learner.recordings.table.clips]
     rows_of_other = other.embed_files(paths)
     place = {name: i for i, name in enumerate(names)}
@@ -90,35 +101,25 @@ def compare(options: CompareOptions) -> dict[str, Any]:
         return np.stack([lookup[label] for label in labels])
 
     of_bundle, of_recipe = (_Answers([], [], [], [], []) for _ in range(2))
-    bundle_maps = other.choose(names), other.choose(WORDS_WITHOUT_SOUND)
-    heard = {normalise_label(name) for name in other.manifest.seen_classes}
-    unheard = np.array([normalise_label(name) not in heard for name in classes])
     for fit in fits.without_classes:
         judged = fit.unseen & unheard
         rows = np.flatnonzero((fits.folds == fit.fold) & judged[fits.labels])
         if not len(rows):
             continue
-        settings = _settings(calibrated, fit.zeroshot)
-        maps = settings.choose(names, encode_stored), settings.choose(WORDS_WITHOUT_SOUND, encode_stored)
+        maps = fit.zeroshot.choose(names, encode_stored), fit.zeroshot.choose(WORDS_WITHOUT_SOUND, encode_stored)
         own, group = column[fits.labels[rows]].tolist(), column[np.flatnonzero(judged)]
         of_recipe.add(*maps, fit.embeddings[rows], own, group)
         of_bundle.add(*bundle_maps, rows_of_other[rows], own, group)
+    if not of_recipe.own:
+        raise DataError(
+            f"{config.data_dir}: no clip that was held out is of a class that the bundle was not fitted to; add clips "
+            "of these classes to the other recording folds"
+        )
     systems = {"bundle": of_bundle, "recipe": of_recipe}
     result = {name: _scores(answers) for name, answers in systems.items()}
     _show(options, result)
     clips, kinds = len(of_recipe.own), len(np.unique(of_recipe.own))
     return {"clips": clips, "classes": kinds, "labels": len(names), **result}
-
-
-def _settings(calibrated: ZeroShot, fitted: ZeroShot) -> ZeroShot:
-    """A fit with the temperature, the offset and the threshold of the calibrated run."""
-    return replace(
-        fitted,
-        temperature=calibrated.temperature,
-        offset=calibrated.offset,
-        balanced=calibrated.balanced,
-        threshold=calibrated.threshold,
-    )
 
 
 def _scores(answers: _Answers) -> dict[str, float]:

@@ -13,7 +13,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from math import comb
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,15 +20,16 @@ import tyro
 from rich.table import Table
 
 from serving.command_line import console, run_command, say
-from serving.errors import DataError, UsageError
+from serving.errors import UsageError
 from serving.files.file_record import record_of
 from serving.progress import track
 from training.compute import ComputeOptions, choose_compute
-from training.data.clips import load_clips
+from training.data.clips import ClipTable
 from training.data.file_lock import folder_lock
+from training.data.fingerprint import fingerprint
 from training.evaluation.assessment import Assessment, assess
 from training.evaluation.folds import Folds
-from training.evaluation.holdouts import Holdouts, draw_holdouts
+from training.evaluation.holdouts import Holdouts, check_holdouts, draw_holdouts
 from training.evaluation.plots import draw_zero_shot, save_figure
 from training.evaluation.score_report import (
     ONE_CLASS,
@@ -42,9 +42,8 @@ from training.evaluation.score_report import (
 )
 from training.fit.checkpoint import write_text
 from training.learner import Learner
-from training.pretraining import fingerprint
+from training.opened_run import learner_of_run, table_of_run
 from training.published.pretrained import published_weights
-from training.recordings import load_recordings
 from training.run_folder import (
     CONFUSION,
     EMBEDDING_MAP,
@@ -58,10 +57,6 @@ from training.run_folder import (
     next_export,
     refuse_unfinished,
 )
-from training.text_encoders import text_encoder
-from training.zeroshot_maps import text_vectors
-
-LEAST_UNSEEN, LEAST_SEEN = 2, 4  # classes in a hold-out; two of the seen ones choose the GZSL offset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +68,9 @@ class EvaluateOptions(ComputeOptions):
     data_dir: Path | None = None
     """folder of the recordings; default: the one that the run used"""
     folds: bool = False
-    """train with the run's recipe once for each recording fold, and test on that fold"""
+    """train with the run's recipe once for each recording fold, and test on it; FSC22 and folder have no folds"""
     holdouts: int = 0
-    """train with the run's recipe once for each of this many sets of unseen classes"""
+    """train with the run's recipe once for each of this many sets of unseen classes; needs recording folds too"""
     unseen_classes: int = 3
     """classes in each of these sets"""
     seeds: str = "0"
@@ -90,7 +85,7 @@ class EvaluateOptions(ComputeOptions):
 
 def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     """Score, write the report, and return its numbers."""
-    config, seeds = RunConfig.load(options.run), _seeds(options.seeds)
+    config, seeds, compute = RunConfig.load(options.run), _seeds(options.seeds), choose_compute(options)
     if options.holdouts < 0:
         raise UsageError(f"holdouts: got {options.holdouts}; wanted a number of sets of unseen classes, or 0")
     if options.holdout_seed < 0:
@@ -99,19 +94,9 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         refuse_unfinished(options.run)
     out = evaluation_folder(options.run)
     init = _published_weights(options, config)
-    folder = options.data_dir or Path(config.data_dir)
-    table = load_clips(config.dataset, folder)
-    if list(table.classes) != config.classes:
-        raise DataError(f"{folder}: does not have the classes that the run was trained on; give its --data-dir")
-    table = config.without_skipped(table)
-    learner = Learner(
-        load_recordings(config, table, options.cache_dir),
-        text_vectors(table.classes, text_encoder(config.text), config.class_texts),
-        choose_compute(options),
-        options.cache_dir,
-        init=init,
-        attributes=config.attribute_matrix(),
-    )
+    table = table_of_run(config, options.data_dir)
+    _check_repeats(options, table)
+    learner = learner_of_run(config, table, compute, options.cache_dir, init)
     folds = _folds(learner, config, seeds, out) if options.folds else None
     holdouts = _holdouts(learner, config, options, seeds, out) if options.holdouts else None
     assessment = None if folds or holdouts else _this_run(learner, config, options.run, out)
@@ -134,6 +119,19 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
 def _published_weights(options: EvaluateOptions, config: RunConfig) -> Path | None:
     """The published weights that the trainings start from. UsageError: the run started from others."""
     return published_weights(options.init, config.init) if options.folds or options.holdouts else None
+
+
+def _check_repeats(options: EvaluateOptions, table: ClipTable) -> None:
+    """UsageError: --folds or --holdouts, which take hours, ask for what the data set does not have."""
+    if not (options.folds or options.holdouts):
+        return
+    if not table.folds:
+        raise UsageError(
+            f"--{'folds' if options.folds else 'holdouts'}: {table.dataset} has no recording folds to hold clips out; "
+            "leave it out, and train with training.run --unseen A,B for scores of unseen classes"
+        )
+    if options.holdouts:
+        check_holdouts(len(table.classes), options.holdouts, options.unseen_classes)
 
 
 def _stored(out: Path) -> dict[str, Any]:
@@ -175,8 +173,6 @@ def _this_run(learner: Learner, config: RunConfig, run: Path, out: Path) -> Asse
 def _folds(learner: Learner, config: RunConfig, seeds: Sequence[int], out: Path) -> Folds:
     """Train for each recording fold and seed."""
     folds = Folds(learner, config, out / f"folds-{_key(learner, config, {})}")
-    if not folds.numbers:
-        raise UsageError(f"folds: {config.dataset} has no recording folds; use --holdouts")
     for job in track([(fold, seed) for seed in seeds for fold in folds.numbers], "folds"):
         folds.run(*job)
     return folds
@@ -193,22 +189,6 @@ def _holdouts(
 ) -> Holdouts:
     """Train for each set of unseen classes and seed."""
     classes = learner.recordings.table.classes
-    most_unseen = len(classes) - LEAST_SEEN
-    if most_unseen < LEAST_UNSEEN:
-        raise UsageError(
-            f"holdouts: got a data set of {len(classes)} classes; wanted {LEAST_UNSEEN + LEAST_SEEN} or more: "
-            f"{LEAST_UNSEEN} that are unseen and {LEAST_SEEN} to learn from"
-        )
-    if not LEAST_UNSEEN <= options.unseen_classes <= most_unseen:
-        raise UsageError(
-            f"unseen classes: got {options.unseen_classes} of {len(classes)}; wanted {LEAST_UNSEEN} to {most_unseen}"
-        )
-    if options.holdouts > (most := comb(len(classes), options.unseen_classes)):
-        raise UsageError(
-            f"holdouts: got {options.holdouts}; {len(classes)} classes have {most} sets of {options.unseen_classes}"
-        )
-    if not learner.recordings.table.folds:
-        raise UsageError(f"holdouts: {config.dataset} has no recording folds to hold seen clips out; use --unseen")
     sets = draw_holdouts(classes, options.holdouts, options.unseen_classes, options.holdout_seed)
     drawn = {"unseen_classes": options.unseen_classes, "holdout_seed": options.holdout_seed}
     holdouts = Holdouts(learner, config, sets, out / f"holdouts-{_key(learner, config, drawn)}")

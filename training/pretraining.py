@@ -1,11 +1,9 @@
 """Pretrain a network on the acoustic vocabulary: once for a seed, because the weights depend on no recording."""
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +14,7 @@ from serving.errors import RunError
 from training.compute import Compute
 from training.data.clip_frames import CROPS
 from training.data.file_lock import folder_lock
+from training.data.fingerprint import fingerprint
 from training.fit.checkpoint import load_tensors
 from training.fit.loop import fit
 from training.fit.objectives import VocabularyObjective
@@ -25,6 +24,8 @@ from training.networks import FRESH_WEIGHTS, Network, NetworkConfig, build_netwo
 from training.run_folder import LAST, WEIGHTS, RunConfig
 from training.synthesis.vocabulary import VERSION, Vocabulary
 from training.zeroshot_maps import centred_unit_rows
+
+STARTED_WEIGHTS = 2  # raised when the same published weights give others
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def pretrain(
             pretrained = build_network(shape)
             if config.init:
                 pretrained.features.load_state_dict(network.features.state_dict())
-                pretrained.embedding.load_state_dict(network.embedding.state_dict())
+                if config.network.name == "vggish":  # no other file has the embedding; a run's random one depends on
+                    pretrained.embedding.load_state_dict(network.embedding.state_dict())  # its number of classes
             crop = round(recipe.crop * config.window_frames)
             objective = VocabularyObjective(vocabulary, centred_unit_rows(encoded, encoded.mean(axis=0)), crop)
             say(f"the acoustic vocabulary first: {config.vocabulary} synthesised sounds, {recipe.epochs} epochs")
@@ -89,6 +91,8 @@ def _key(
     if ":" in config.text:  # the encoder is a file or a folder; its content may change
         depends["vectors"] = hashlib.sha256(encoded.tobytes()).hexdigest()
     depends |= {"init": config.init, "torch": torch.__version__, "compute": str(compute)}
+    if config.init:
+        depends["started_weights"] = STARTED_WEIGHTS
     return fingerprint(depends)
 
 
@@ -108,11 +112,6 @@ def _is_readable(path: Path) -> bool:
     except RunError:
         return False
     return True
-
-
-def fingerprint(facts: dict[str, Any]) -> str:
-    """A short hash of a JSON object: 16 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _recipe(config: RunConfig) -> Recipe:

@@ -36,7 +36,18 @@ from training.map_fit import fit_map
 from training.networks import Network
 from training.option_checks import check
 from training.options import Options
-from training.run_folder import CALIBRATION, CONFIG, CURVES, EVALUATION, LAST, METRICS, SUMMARY, ZEROSHOT, RunConfig
+from training.run_folder import (
+    CALIBRATION,
+    CONFIG,
+    CURVES,
+    EVALUATION,
+    LAST,
+    METRICS,
+    SUMMARY,
+    WEIGHTS,
+    ZEROSHOT,
+    RunConfig,
+)
 from training.run_input import RunInput, load_run_input
 from training.run_progress import TensorBoardLog, epoch_progress, progress_listener
 from training.zeroshot_maps import accuracy
@@ -56,6 +67,8 @@ def train(options: Options) -> dict[str, Any] | None:
 def _train(options: Options, compute: Compute, workers: Workers, held: ExitStack) -> dict[str, Any] | None:
     """As `train`. The run folder is held as long as `held` is open."""
     out = options.out or Path("runs") / f"{options.dataset}-{options.network}-{options.split}"
+    if out.is_symlink():
+        out = out.resolve()  # --overwrite replaces the folder that a link leads to, not the link
     if workers.first and out.is_dir():
         held.enter_context(held_alone(out, "--out"))
     if not options.resume and workers.first:
@@ -69,6 +82,10 @@ def _train(options: Options, compute: Compute, workers: Workers, held: ExitStack
     if workers.first:
         for line in loaded.warnings:
             say(line)
+    finished = _finished(out) if options.resume else None
+    if finished:  # nothing is written: what training.calibrate put there stays
+        return _tell(finished, out, f"{out}: finished already; nothing was trained") if workers.first else None
+    if workers.first:
         say(_describe(config, loaded.clips, compute, workers))
         if not options.resume:
             _make_run_folder(out, options.overwrite)
@@ -85,12 +102,18 @@ def _train(options: Options, compute: Compute, workers: Workers, held: ExitStack
         return None
     summary = _write_results(loaded, learner, network, history, out, board, started)
     board.close()
-    _report(summary)
-    if (out / CURVES).is_file():
-        say(f"curves: {out / CURVES}")
-    say(f"next: python -m training.evaluate {out}    (scores, confusion matrix, map of the embeddings)")
-    say(f"      python -m export.onnx {out} --out bundles/{out.name}    (a bundle to serve, label and show)")
-    return summary
+    return _tell(summary, out)
+
+
+def _finished(out: Path) -> dict[str, Any] | None:
+    """The summary of a run that has ended; None: it has not, or a file that it ends with is missing or damaged."""
+    if not all((out / name).is_file() for name in (WEIGHTS, ZEROSHOT)):
+        return None
+    try:
+        summary = json.loads((out / SUMMARY).read_text())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return summary | {"out": str(out)} if isinstance(summary, dict) else None
 
 
 def _refuse_unfinished(out: Path, overwrite: bool) -> None:
@@ -178,7 +201,7 @@ def _make_run_folder(out: Path, overwrite: bool) -> None:
     except FileExistsError as error:  # since this training began
         raise UsageError(f"{out}: another training has begun there; give another --out") from error
     except OSError as error:
-        raise UsageError(f"{out}: cannot be written ({error.strerror}); give another --out") from error
+        raise UsageError(f"{out}: cannot be written ({error.strerror or error}); give another --out") from error
 
 
 def _describe(config: RunConfig, clips: ClipSplit, compute: Compute, workers: Workers) -> str:
@@ -192,7 +215,10 @@ def _describe(config: RunConfig, clips: ClipSplit, compute: Compute, workers: Wo
     )
 
 
-def _report(summary: dict[str, Any]) -> None:
+def _tell(summary: dict[str, Any], out: Path, first: str | None = None) -> dict[str, Any]:
+    """Print a line if there is one, the summary as a table and the next commands. Returns the summary."""
+    if first:
+        say(first)
     grid = Table()
     grid.add_column("what")
     grid.add_column("value", justify="right")
@@ -200,7 +226,12 @@ def _report(summary: dict[str, Any]) -> None:
         if name != "out" and value is not None:
             shown = f"{value:.1%}" if name.endswith("accuracy") else f"{value:g}"
             grid.add_row(name.replace("_", " "), shown)
-    show(grid, f"run {summary['out']}")
+    show(grid, f"run {out}")
+    if (out / CURVES).is_file():
+        say(f"curves: {out / CURVES}")
+    say(f"next: python -m training.evaluate {out}    (scores, confusion matrix, map of the embeddings)")
+    say(f"      python -m export.onnx {out} --out bundles/{out.name}    (a bundle to serve, label and show)")
+    return summary
 
 
 main = partial(run_command, Options, train, "python -m training.run")

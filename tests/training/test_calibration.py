@@ -1,6 +1,7 @@
 """training.calibrate: what held-out clips say of probabilities, of unseen labels and of "none of these"."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from importlib import import_module
@@ -10,14 +11,18 @@ import numpy as np
 import pytest
 import soundfile
 
+from serving.bundle import open_bundle
+from serving.bundle.manifest import write_manifest
 from serving.errors import RunError
 from serving.zeroshot import unit_rows
-from serving.zeroshot.zeroshot_file import read_zeroshot
+from serving.zeroshot.zeroshot_file import read_zeroshot, write_zeroshot
+from tests.bundle_copies import copy_bundle
 from training.evaluation.cross_fits import CrossFit, CrossFits
 from training.evaluation.open_labels import apply_calibration, calibrate, gini
 from training.prototype_map import ClassSide, prototype_map
 from training.run_folder import RunConfig, load_network
 
+FROM_SCRATCH = Path(__file__).parents[2] / "demo" / "model-from-scratch"
 NAMES = [f"class {i}" for i in range(16)]
 
 
@@ -94,6 +99,17 @@ def test_too_few_classes_get_one_line(run_folder, tmp_path, capsys):
     assert not (run_folder / "evaluation" / "calibration.json").exists()
 
 
+def test_a_class_of_one_recording_is_named_before_recordings_are_decoded(calibrated, tmp_path, monkeypatch, capsys):
+    from training.calibrate import main
+
+    data = shutil.copytree(RunConfig.load(Path(calibrated[0])).data_dir, tmp_path / "data")
+    table = data / "meta" / "esc50.csv"
+    table.write_text(re.sub(",3,cow,False,[^,]+,", ",3,cow,False,one,", table.read_text()))
+    monkeypatch.setattr("training.recordings.load_frames", lambda *_: pytest.fail("recordings are decoded"))
+    assert main([*calibrated, "--data-dir", str(data)]) == 2
+    assert "calibration: cow has one source recording only" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["calibrate", "evaluate"])
 def test_a_run_that_cannot_be_written_gets_one_line_before_the_work(run_folder, tmp_path, capsys, command):
     run = Path(shutil.copytree(run_folder, tmp_path / "run", ignore=shutil.ignore_patterns("evaluation")))
@@ -161,10 +177,13 @@ def test_scores_are_not_written_beside_a_map_without_the_calibration(calibrated,
     def fail(path, save):
         raise RunError(f"{path}: cannot be written")
 
+    scores = Path(calibrated[0]) / "evaluation" / "calibration.json"
+    scores.parent.mkdir()
+    scores.write_text("{}")  # of a calibration before: its map may be replaced when the command is killed
     monkeypatch.setattr("training.calibrate.save_whole", fail)
     assert main(calibrated) == 2
     assert "zeroshot.npz: cannot be written" in capsys.readouterr().err
-    assert not (Path(calibrated[0]) / "evaluation" / "calibration.json").exists()
+    assert not scores.exists()
 
 
 def test_the_scores_of_a_calibration_go_into_the_bundle(run_folder, tmp_path):
@@ -176,3 +195,33 @@ def test_the_scores_of_a_calibration_go_into_the_bundle(run_folder, tmp_path):
     scores = {"seen_accuracy": 0.5, "unseen_top1": {"2": 0.75}}
     (run / "evaluation" / "calibration.json").write_text(json.dumps({"scores": scores}))
     assert load_scores(run).items() >= scores.items()
+
+
+def test_a_comparison_takes_nothing_that_the_run_was_calibrated_with(calibrated, capsys):
+    from training.compare import main
+
+    arguments, run = [*calibrated, "--bundle", str(FROM_SCRATCH)], Path(calibrated[0])
+    assert main(arguments) == 0
+    first = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert first["labels"] == 50
+    assert first["classes"] == 6  # the bundle was fitted to dog and rooster
+    assert 0 < first["recipe"]["words_without_sound_refused"] <= 1  # the fits have thresholds, the run has none
+    fitted = read_zeroshot(run / "zeroshot.npz")
+    assert fitted.threshold is None
+    write_zeroshot(replace(fitted, temperature=1.0, offset=9.0, balanced=True, threshold=2.0), run / "zeroshot.npz")
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == first
+
+
+def test_a_bundle_that_cannot_be_compared_is_refused_before_the_fits(calibrated, tmp_path, monkeypatch, capsys):
+    from training.compare import main
+
+    monkeypatch.setattr("training.compare.cross_fits", lambda *_: pytest.fail("the fits have begun"))
+    fitted = copy_bundle(FROM_SCRATCH, tmp_path / "bundle", models=["fp32"])
+    classes = RunConfig.load(Path(calibrated[0])).classes
+    write_manifest(fitted, replace(open_bundle(fitted).manifest, seen_classes=classes, files={}))
+    mute = copy_bundle(FROM_SCRATCH, tmp_path / "mute", models=["fp32"], text=False)
+    for bundle, told in ((fitted, "was fitted to all 8 classes"), (mute, "no text"), (tmp_path / "none", "none")):
+        assert main([*calibrated, "--bundle", str(bundle)]) == 2
+        (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        assert told in error

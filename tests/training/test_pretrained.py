@@ -15,8 +15,15 @@ from torch import Tensor, nn
 
 from serving.errors import UsageError
 from tests.published_yamnet import PublishedYAMNet, published_yamnet
+from training.compute import Compute
+from training.data.clips import load_clips
+from training.fit.workers import Workers
 from training.networks import Network, NetworkConfig, build_network
+from training.options import Options, configure
+from training.pretraining import Where, pretrain
 from training.published.pretrained import WARNING, PretrainedReport, load_pretrained
+from training.synthesis.vocabulary import VOCABULARY_SEED, load_vocabulary
+from training.text_encoders import text_encoder
 
 DEPTH = {"yamnet": 12, "yamnet-compact": 7}
 # Compared in FP64: the order of a sum depends on the CPU and moves it by 1e-14; another epsilon of BatchNorm moves it
@@ -274,3 +281,29 @@ def test_another_kind_of_file_a_folder_and_no_file_are_one_line_each(tmp_path):
 
 def test_a_name_with_line_breaks_still_gives_one_line(tmp_path):
     refused(write({"a\nb\x1b[31m": torch.zeros(1)}, tmp_path / "w.pt"), "a\\nb\\x1b[31m")
+
+
+def test_the_weights_that_runs_share_do_not_depend_on_the_classes_of_the_first_run(yamnet, recordings, tmp_path):
+    save_file(yamnet.state_dict(), tmp_path / "yamnet.safetensors")
+    vocabulary, shared = None, []
+    for unseen in (None, "clicks"):
+        flags = Options(
+            dataset="folder", data_dir=recordings, network="yamnet", init=tmp_path / "yamnet.safetensors",
+            vocabulary=2, vocabulary_epochs=1, unseen=unseen,
+        )  # fmt: skip
+        config = configure(flags, load_clips("folder", recordings))
+        window = config.front_end.network_window(config.window_frames)
+        vocabulary = vocabulary or load_vocabulary(2, VOCABULARY_SEED, config.front_end, window, tmp_path)
+        torch.manual_seed(config.seed)
+        network = build_network(config.network)
+        load_pretrained(network, tmp_path / "yamnet.safetensors")
+        where = Where(tmp_path / f"cache-{unseen}", Compute(torch.device("cpu"), torch.float32, False), Workers())
+        encoded = text_encoder(config.text)(vocabulary.texts)
+        pretrain(network, config, vocabulary, encoded, where, lambda *_: None, lambda _: None)
+        shared.append(network)
+    (of_three,), (of_two,) = (list((tmp_path / f"cache-{unseen}").glob("pretrained-*")) for unseen in (None, "clicks"))
+    assert of_three.name == of_two.name  # one key, so one result
+    assert shared[0].n_classes != shared[1].n_classes
+    for part in ("features", "embedding"):
+        one, other = (network.get_submodule(part).state_dict() for network in shared)
+        assert all(torch.equal(one[name], other[name]) for name in one)

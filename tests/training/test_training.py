@@ -295,8 +295,32 @@ def test_a_map_that_is_fitted_again_does_not_keep_the_scores_of_a_calibration_be
     assert main(arguments(recordings, run, "--epochs", "1")) == 0
     (run / EVALUATION).mkdir(exist_ok=True)
     (run / EVALUATION / CALIBRATION).write_text("{}")
+    (run / "summary.json").unlink()  # as if it was killed before its end
     assert main(arguments(recordings, run, "--epochs", "1", "--resume")) == 0
     assert not (run / EVALUATION / CALIBRATION).exists()
+
+
+def test_resuming_a_finished_run_changes_no_file_and_repeats_its_last_line(short_run, recordings, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(short_run[0], run)
+    (run / EVALUATION).mkdir(exist_ok=True)
+    (run / EVALUATION / CALIBRATION).write_text("{}")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert main(arguments(recordings, run, "--epochs", "2", "--resume")) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out.splitlines()[-1]) == json.loads((run / "summary.json").read_text()) | {"out": str(run)}
+    assert "finished already" in told.err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_overwriting_a_link_replaces_the_folder_that_it_leads_to(short_run, recordings, tmp_path):
+    shutil.copytree(short_run[0], tmp_path / "disk" / "run")
+    (tmp_path / "disk" / "run" / "old").touch()
+    (tmp_path / "run").symlink_to(tmp_path / "disk" / "run")
+    assert main(arguments(recordings, tmp_path / "run", "--epochs", "1", "--overwrite")) == 0
+    assert (tmp_path / "run").is_symlink()
+    assert not (tmp_path / "run" / "old").exists()
+    assert json.loads((tmp_path / "disk" / "run" / "summary.json").read_text())["epochs"] == 1
 
 
 def test_unseen_classes_are_ranked_by_the_bundle_and_marked_unseen(recordings, tmp_path):

@@ -4,7 +4,7 @@ ESC-50     DIR/audio, DIR/meta/esc50.csv                                        
 ESC-10     the same layout; only the ten classes that esc50.csv flags
 FSC22      the layouts of its GitHub archive and of Kaggle                      (Bandara 2023)
 synthetic  ESC-50's layout, written by training.synthesis.bank
-folder     DIR/<class>/<any audio file>
+folder     DIR/<class>/<recording>.wav, or DIR/<class>/<recording>/<cut>.wav      (any audio files)
 
 Except for `folder`, the layout may also be in a folder inside DIR, such as ESC-50-master from ESC-50's archive. The
 table's classes are those that have clips, so a part of ESC-50 or FSC22 is a data set with fewer classes. A file
@@ -234,7 +234,7 @@ def freesound_source(name: str) -> str:
 def _folder(data_dir: Path) -> ClipTable:
     classes = sorted(entry.name for entry in data_dir.iterdir() if entry.is_dir() and not is_hidden(entry.name))
     clips = [
-        LabelledClip(path, label, path.relative_to(data_dir).with_suffix("").as_posix(), None)
+        LabelledClip(path, label, _recording_of(path.relative_to(data_dir)), None)
         for label, name in enumerate(classes)
         for path in sound_files(data_dir / name)
     ]
@@ -243,6 +243,14 @@ def _folder(data_dir: Path) -> ClipTable:
         name = classes[min(empty)]
         raise DataError(f"{data_dir / name}: holds no audio file; add some or remove the folder")
     return ClipTable("folder", tuple(classes), tuple(clips), "that of the recordings")
+
+
+def _recording_of(path: Path) -> str:
+    """The original recording of a file of a `folder`: its class folder's subfolder, at any depth below; else itself.
+
+    "dog/rec1/a.wav", "dog/rec1/day 2/b.wav" -> "dog/rec1"; "dog/c.wav" -> "dog/c"
+    """
+    return "/".join(path.parts[:2]) if len(path.parts) > 2 else path.with_suffix("").as_posix()
 
 
 def _has_esc50_table(folder: Path) -> bool:

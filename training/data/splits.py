@@ -7,8 +7,6 @@ the one for the final test. Source: the study's code (github.com/ysims/ZeroDiffu
 Partitions are defined by the data sets' own class numbers, so a part of a data set is split like the whole.
 """
 
-import hashlib
-import json
 import warnings
 from dataclasses import dataclass, replace
 
@@ -18,6 +16,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from serving.errors import DataError, UsageError
 from serving.zeroshot.label_text import join_labels, normalise_label
 from training.data.clips import ClipTable, LabelledClip
+from training.data.fingerprint import fingerprint
 from training.data.known_classes import CLASS_NAMES
 
 # ESC-50 targets, by partition.
@@ -80,7 +79,7 @@ class ClipSplit:
             [(clip.path.name, clip.label, clip.source) for clip in part]
             for part in (self.train, self.validation, self.test)
         ]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+        return fingerprint(parts)
 
 
 def split_names(dataset: str) -> list[str]:
@@ -194,9 +193,10 @@ def split_clips(
         n_sources = {table.classes[i]: len(set(sources[labels == i])) for i in sorted(seen)}
         few = [name for name, count in n_sources.items() if count < 2]
         if few:
+            counted = " (the files of one subfolder are one)" if table.dataset == "folder" else ""
             raise DataError(
-                f"{table.dataset}: {', '.join(few)} has fewer than two source recordings to train and validate on; "
-                "add recordings or leave the class out"
+                f"{table.dataset}: {', '.join(few)} has fewer than two source recordings{counted} to train and "
+                "validate on; add recordings or leave the class out"
             )
         parts = min(SHARES, key=lambda parts: abs(SHARES[parts] - validation_share))
         folds = StratifiedGroupKFold(min(parts, max(n_sources.values())), shuffle=True, random_state=seed)

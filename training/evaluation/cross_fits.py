@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from serving.errors import DataError
 from serving.zeroshot import ZeroShot
 from training.data.clip_frames import ClipSet
+from training.data.clips import ClipTable
 from training.data.splits import ClassSplit, ClipSplit
 from training.fit.clip_embeddings import clip_features
 from training.fit.whitening import whitening
@@ -67,14 +67,12 @@ def cross_fits(
     A recipe that trains is fitted without four pairs only, so that each clip and each class is held out once.
     place     folder for the files of the trainings, which do not stay
     track     shows the progress over a list of jobs
-    errors    DataError: fewer than FEWEST_CLASSES classes, or too few source recordings
+    errors    DataError: as `recording_folds`, or no recording fold has clips of several groups of classes
     """
     table = learner.recordings.table
     labels, n_classes = learner.recordings.labels(), len(table.classes)
-    if n_classes < FEWEST_CLASSES:
-        raise DataError(f"calibration: got {n_classes} classes; wanted {FEWEST_CLASSES} or more")
     sources = np.array([clip.source for clip in table.clips])
-    folds = _folds(learner, labels, sources)
+    folds = recording_folds(table)
     group_of = np.random.default_rng(0).permutation(n_classes) % GROUPS
     numbers = np.unique(folds).tolist()
     fit = _whitened_fit(learner, config) if config.objective == "whitening" else _trained_fit(learner, config, place)
@@ -112,14 +110,24 @@ def _placed_by_text(zeroshot: ZeroShot, unseen: NDArray[np.bool_]) -> ZeroShot:
     return replace(zeroshot, given_targets=np.where(unseen[:, None], np.float32(0), zeroshot.given_targets))
 
 
-def _folds(learner: Learner, labels: NDArray[np.int64], sources: NDArray[np.str_]) -> NDArray[np.int64]:
-    """The recording fold of each clip: the data set's own if it has several, or FOLDS drawn, no source in two."""
-    own = [clip.fold for clip in learner.recordings.table.clips]
+def recording_folds(table: ClipTable) -> NDArray[np.int64]:
+    """The recording fold of each clip: the data set's own if it has several, or FOLDS drawn, no source in two.
+
+    errors   DataError: fewer than FEWEST_CLASSES classes, or a class has a single source recording
+    """
+    if len(table.classes) < FEWEST_CLASSES:
+        raise DataError(f"calibration: got {len(table.classes)} classes; wanted {FEWEST_CLASSES} or more")
+    own = [clip.fold for clip in table.clips]
     if None not in own and len(set(own)) > 1:
         return np.array(own, np.int64)
-    fewest = min(len(np.unique(sources[labels == label])) for label in np.unique(labels))
-    if fewest < 2:
-        raise DataError("calibration: a class has one source recording only; wanted two or more")
+    labels, sources = (np.array([getattr(clip, name) for clip in table.clips]) for name in ("label", "source"))
+    counts = {label: len(np.unique(sources[labels == label])) for label in np.unique(labels)}
+    few = min(counts, key=lambda label: counts[label])
+    if (fewest := counts[few]) < 2:
+        counted = " (the files of one subfolder are one)" if table.dataset == "folder" else ""
+        raise DataError(
+            f"calibration: {table.classes[few]} has one source recording only{counted}; wanted two or more: add some"
+        )
     folds = np.zeros(len(labels), np.int64)
     parts = StratifiedGroupKFold(min(FOLDS, fewest), shuffle=True, random_state=0).split(labels, labels, sources)
     for number, (_, rows) in enumerate(parts):
@@ -167,5 +175,4 @@ def _trained_fit(learner: Learner, config: RunConfig, place: Path) -> Fit:
         zeroshot = fit_map(learner, held_out, network, (embeddings[train], labels[train]))
         return replace(zeroshot, text_mean=learner.texts[~unseen].mean(axis=0)), embeddings
 
-    torch.manual_seed(config.seed)
     return fit

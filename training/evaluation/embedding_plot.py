@@ -98,7 +98,7 @@ def _scatter(
     for label, name, anchor, centre in zip(present, shown, anchors, centres, strict=True):
         colour = CLASS_COLOURS[label % len(CLASS_COLOURS)]
         panel.annotate(
-            name, anchor, centre, ha="center", va="center", fontsize=LETTERS, color=INK,
+            name, anchor, centre, ha="center", va="center", fontsize=LETTERS, color=INK, parse_math=False,
             fontweight="normal" if seen[label] else "bold",
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.9, "shrinkA": 0, "shrinkB": 0},
             path_effects=[withStroke(linewidth=2.5, foreground="white")],

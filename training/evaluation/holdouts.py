@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.errors import UsageError
 from training.data.file_lock import folder_lock
 from training.data.splits import ClassSplit, split_clips
 from training.evaluation.controls import (
@@ -30,6 +31,7 @@ from training.learner import Learner
 from training.map_fit import fit_map
 from training.run_folder import RunConfig
 
+LEAST_UNSEEN, LEAST_SEEN = 2, 4  # classes in a hold-out; two of the seen ones choose the GZSL offset
 PSEUDO_SHARE = 0.3  # share of the seen classes that is pseudo-unseen, to choose the offset
 PSEUDO_VALIDATION_SHARE = 0.25  # share of the clips that are scored as seen for this choice
 
@@ -54,6 +56,20 @@ class Holdout:
     gzsl_unseen: float
     harmonic_mean: float
     plain_harmonic_mean: float
+
+
+def check_holdouts(n_classes: int, count: int, unseen: int) -> None:
+    """UsageError: so many classes do not have `count` sets of `unseen` classes, or too few are left to learn from."""
+    most_unseen = n_classes - LEAST_SEEN
+    if most_unseen < LEAST_UNSEEN:
+        raise UsageError(
+            f"holdouts: got a data set of {n_classes} classes; wanted {LEAST_UNSEEN + LEAST_SEEN} or more: "
+            f"{LEAST_UNSEEN} that are unseen and {LEAST_SEEN} to learn from"
+        )
+    if not LEAST_UNSEEN <= unseen <= most_unseen:
+        raise UsageError(f"unseen classes: got {unseen} of {n_classes}; wanted {LEAST_UNSEEN} to {most_unseen}")
+    if count > (most := comb(n_classes, unseen)):
+        raise UsageError(f"holdouts: got {count}; {n_classes} classes have {most} sets of {unseen}")
 
 
 def draw_holdouts(classes: Sequence[str], count: int, unseen: int, seed: int = 0) -> list[tuple[str, ...]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import log
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from serving.zeroshot.probabilities import expected_calibration_error, softmax
 from training.evaluation.cross_fits import CrossFit, CrossFits
@@ -58,6 +58,12 @@ def held_out_rows(fits: CrossFits, fit: CrossFit) -> tuple[NDArray[np.int64], ND
     return rows[~of_unseen], rows[of_unseen]
 
 
+def harmonic_mean(seen: ArrayLike, unseen: ArrayLike) -> NDArray[np.float64]:
+    """2 s u / (s + u) of accuracies, each a number or an array; 0 where both are 0."""
+    seen, unseen = np.asarray(seen, np.float64), np.asarray(unseen, np.float64)
+    return 2 * seen * unseen / np.maximum(seen + unseen, 1e-12)
+
+
 def group_of(fit: CrossFit) -> Group:
     """The classes that were held out of a fit."""
     return tuple(np.flatnonzero(fit.unseen).tolist())
@@ -90,7 +96,7 @@ class MixedLabels:
         means = np.zeros(len(OFFSETS))
         for curves in self._curves.values():
             seen, unseen = np.mean([curves[group] for group in groups], axis=0)  # [n_offsets] each
-            means += 2 * seen * unseen / np.maximum(seen + unseen, 1e-12)
+            means += harmonic_mean(seen, unseen)
         best = np.flatnonzero(means >= means.max() - 1e-9)
         return float(OFFSETS[best[len(best) // 2]])
 
@@ -109,7 +115,7 @@ class MixedLabels:
             answers = [self._answer([(asked[g][kind], offsets[g]) for g in self.groups]) for kind in (0, 1)]
             seen, unseen = (class_mean_accuracy(answer.guesses, answer.classes) for answer in answers)
             result["mixed_seen"][name], result["mixed_unseen"][name] = seen, unseen
-            result["mixed_harmonic_mean"][name] = 2 * seen * unseen / (seen + unseen) if seen + unseen else 0.0
+            result["mixed_harmonic_mean"][name] = float(harmonic_mean(seen, unseen))
             result["calibration_error_mixed"][name] = expected_calibration_error(
                 np.concatenate([answer.probabilities for answer in answers]),
                 np.concatenate([answer.guesses == answer.classes for answer in answers]),

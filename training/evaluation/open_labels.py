@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from serving.zeroshot import TextEncoder, ZeroShot
 from serving.zeroshot.probabilities import expected_calibration_error, softmax
 from training.evaluation.cross_fits import CrossFits
-from training.evaluation.mixed_labels import MixedLabels, group_of, held_out_rows
+from training.evaluation.mixed_labels import Group, MixedLabels, group_of, harmonic_mean, held_out_rows
 from training.evaluation.scoring import class_mean_accuracy
 from training.zeroshot_maps import TEMPERATURES
 
@@ -61,6 +61,21 @@ def calibrate(fits: CrossFits, names: Sequence[str], encode: TextEncoder) -> Cal
     _among_all(fits, names, encode, scores)
     threshold = _none_scores(fits, scores)
     return Calibration(temperature, temperature * mixed.best_offset(mixed.groups), threshold, scores)
+
+
+def settled_by_others(fits: CrossFits) -> CrossFits:
+    """The fits without groups of classes, each with the offset and the threshold that the other groups' clips choose.
+
+    The temperature is that of the fits of all classes, as in `calibrate`; it changes no order of labels of one kind.
+    """
+    fits = _with_offsets(fits, MixedLabels(fits, _seen_scores(fits, {})))
+    groups, together = _known_by_group(fits)
+    thresholds = {
+        judged: _best_threshold(together, [i for i, group in enumerate(groups) if group != judged]) for judged in groups
+    }
+    settled = [replace(fit.zeroshot, threshold=thresholds[group_of(fit)]) for fit in fits.without_classes]
+    pairs = zip(fits.without_classes, settled, strict=True)
+    return replace(fits, without_classes=[replace(fit, zeroshot=zeroshot) for fit, zeroshot in pairs])
 
 
 def _with_offsets(fits: CrossFits, mixed: MixedLabels) -> CrossFits:
@@ -157,8 +172,7 @@ def _among_all(fits: CrossFits, names: Sequence[str], encode: TextEncoder, score
     by_count[count] = float((of_unseen == all_targets).mean())
     scores["unseen_top5"] = {count: float(np.concatenate(top5).mean())}
     unseen, seen = (class_mean_accuracy(np.concatenate(guesses[k]), np.concatenate(targets[k])) for k in (False, True))
-    scores |= {"gzsl_seen": seen, "gzsl_unseen": unseen}
-    scores["gzsl_harmonic_mean"] = 2 * seen * unseen / (seen + unseen) if seen + unseen else 0.0
+    scores |= {"gzsl_seen": seen, "gzsl_unseen": unseen, "gzsl_harmonic_mean": float(harmonic_mean(seen, unseen))}
     named = np.bincount(of_unseen, minlength=len(names))
     scores["hub_share"] = float(named.max() / named.sum())
     scores["hub_gini"] = gini(named)
@@ -171,8 +185,8 @@ def gini(counts: NDArray[np.int64]) -> float:
     return float(((2 * ranks - len(ordered) - 1) * ordered).sum() / (len(ordered) * ordered.sum()))
 
 
-def _none_scores(fits: CrossFits, scores: Scores) -> float:
-    """How well the largest similarity tells whether a clip's class is among the labels. Returns the threshold."""
+def _known_by_group(fits: CrossFits) -> tuple[list[Group], dict[bool, list[_Known]]]:
+    """The groups of classes, and what their fits know of their held-out clips: by whether the clips' class is seen."""
     rng = np.random.default_rng(0)
     groups = sorted({group_of(fit) for fit in fits.without_classes})
     pools: dict[bool, list[list[_Known]]] = {True: [[] for _ in groups], False: [[] for _ in groups]}
@@ -182,7 +196,12 @@ def _none_scores(fits: CrossFits, scores: Scores) -> float:
         for seen, rows in zip((True, False), held_out_rows(fits, fit), strict=True):
             classes = np.flatnonzero(~fit.unseen if seen else fit.unseen)
             pools[seen][group].append(_known(similarities[rows], fits.labels[rows], classes, rng))
-    together = {seen: [_joined(of_group) for of_group in pools[seen]] for seen in (True, False)}
+    return groups, {seen: [_joined(of_group) for of_group in pools[seen]] for seen in (True, False)}
+
+
+def _none_scores(fits: CrossFits, scores: Scores) -> float:
+    """How well the largest similarity tells whether a clip's class is among the labels. Returns the threshold."""
+    groups, together = _known_by_group(fits)
     for name, kinds in (("none_auroc", (True, False)), ("none_auroc_seen", (True,)), ("none_auroc_unseen", (False,))):
         every = _joined([known for seen in kinds for known in together[seen]])
         right = np.r_[np.ones(len(every.with_own)), np.zeros(len(every.without))]

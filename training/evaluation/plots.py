@@ -70,8 +70,9 @@ def draw_confusion(counts: NDArray[np.integer], names: Sequence[str]) -> Figure:
     places = np.arange(len(names))
     shown = [name.replace("_", " ") for name in names]
     turn, side, mode = (90, "center", "default") if many else (45, "right", "anchor")
-    panel.set_xticks(places, shown, rotation=turn, ha=side, rotation_mode=mode)
-    panel.set_yticks(places, shown)
+    # A name is no formula: matplotlib fails on "$x%$" otherwise.
+    panel.set_xticks(places, shown, rotation=turn, ha=side, rotation_mode=mode, parse_math=False)
+    panel.set_yticks(places, shown, parse_math=False)
     panel.tick_params(length=0, labelsize=letters + 1.5)
     panel.set_xticks(places[:-1] + 0.5, minor=True)
     panel.set_yticks(places[:-1] + 0.5, minor=True)

@@ -7,8 +7,6 @@ of acoustic descriptions ("wind" and "engine" among them, which are also names o
 randomisation (Tobin 2017, arXiv:1703.06907).
 """
 
-import hashlib
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 from serving.audio import Window
 from serving.log_mel import LogMelConfig
 from training.data.clip_frames import ClipFrames
+from training.data.fingerprint import fingerprint
 from training.data.frame_cache import cached_frames, frames_depend_on
 from training.synthesis.building_blocks import Rng, Wave, add_at, harmonics, noise, wander
 
@@ -186,9 +185,8 @@ def load_vocabulary(count: int, seed: int, config: LogMelConfig, window: Window,
     """Synthesise `count` sounds, or read their log-mel frames from the cache. The same seed gives the same sounds."""
     depends = {"vocabulary": VERSION, "count": count, "seed": seed, "numpy": np.__version__}
     depends |= frames_depend_on(config, window)
-    key = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
     sounds = [partial(_sound, seed, index) for index in range(count)]
-    frames = cached_frames(cache_dir / f"vocabulary-{key}", sounds, "synthesising", config, window)
+    frames = cached_frames(cache_dir / f"vocabulary-{fingerprint(depends)}", sounds, "synthesising", config, window)
     drawn = _drawn(count, seed)
     return Vocabulary(frames, tuple(texts for _, texts in drawn), tuple(qualities for qualities, _ in drawn))
 

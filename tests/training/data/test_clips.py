@@ -12,6 +12,7 @@ import soundfile
 
 from serving.errors import DataError
 from training.data.clips import FSC22_META, data_root, freesound_source, load_clips
+from training.data.splits import split_classes, split_clips
 
 ESC_COLUMNS = ["filename", "fold", "target", "category", "esc10", "src_file", "take"]
 
@@ -144,6 +145,35 @@ def test_recordings_of_one_name_in_several_folders_of_a_class_are_several_source
     for name, site in product(("frog", "owl"), ("site 1", "site 2", "site 3")):
         touch(tmp_path / name / site / "rec.wav")
     assert len({clip.source for clip in load_clips("folder", tmp_path).clips}) == 6
+
+
+def test_the_files_of_a_subfolder_of_a_class_are_of_one_recording(tmp_path):
+    for recording, cut in product(("rec1", "rec2", "rec3"), range(5)):
+        touch(tmp_path / "dog" / recording / f"cut{cut}.wav")
+        touch(tmp_path / "rain" / recording / "evening" / f"cut{cut}.wav")
+    for number in range(3):
+        touch(tmp_path / "rain" / f"{number}.wav")
+    table = load_clips("folder", tmp_path)
+    sources = {clip.path.relative_to(tmp_path).as_posix(): clip.source for clip in table.clips}
+    assert sources["dog/rec1/cut0.wav"] == sources["dog/rec1/cut4.wav"] != sources["dog/rec2/cut0.wav"]
+    assert sources["rain/rec1/evening/cut0.wav"] != sources["dog/rec1/cut0.wav"]
+    assert len(set(sources.values())) == 3 + 3 + 3
+    for seed in range(5):
+        parts = split_clips(table, split_classes(table, "all"), None, seed)
+        train, validation = (
+            {clip.path.relative_to(tmp_path).parts[:2] for clip in part} for part in (parts.train, parts.validation)
+        )
+        assert validation
+        assert not train & validation
+
+
+def test_a_class_whose_files_are_all_in_one_subfolder_is_named_with_the_reason(tmp_path):
+    for name, recording in (("dog", "rec1"), ("rain", "rec1"), ("rain", "rec2")):
+        touch(tmp_path / name / recording / "a.wav")
+        touch(tmp_path / name / recording / "b.wav")
+    table = load_clips("folder", tmp_path)
+    with pytest.raises(DataError, match=r"dog has fewer than two source recordings \(the files of one subfolder"):
+        split_clips(table, split_classes(table, "all"), None, 0)
 
 
 def test_a_class_folder_whose_name_is_not_utf8_is_named(tmp_path):

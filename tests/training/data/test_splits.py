@@ -245,6 +245,12 @@ def test_a_digest_tells_whether_clips_have_changed_their_part():
     assert parts.digest == again.digest != others.digest
 
 
+def test_the_digest_of_the_same_clips_stays_what_older_runs_have_stored():
+    clips = tuple(LabelledClip(Path(f"é{i}.wav"), i % 2, f"ü{i}", None) for i in range(12))
+    table = ClipTable("folder", ("a dog", "rain"), clips, "none")
+    assert split_clips(table, split_classes(table, "all"), None, 0).digest == "2a4b2dbf8de506e2"
+
+
 def test_a_fold_that_is_not_there_lists_those_that_are():
     with pytest.raises(UsageError, match=r"got 9.*1, 2, 3"):
         split_clips(ESC50, split_classes(ESC50, "all"), 9, 0)

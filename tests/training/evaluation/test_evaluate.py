@@ -16,12 +16,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from export.trained_run import load_scores
-from serving.errors import RunError
+from serving.errors import RunError, UsageError
 from serving.zeroshot import ZeroShot
 from serving.zeroshot.zeroshot_file import read_zeroshot
 from training.evaluate import main as evaluate
 from training.evaluation.folds import Folds, FoldScore
-from training.evaluation.holdouts import draw_holdouts
+from training.evaluation.holdouts import check_holdouts, draw_holdouts
 from training.learner import Learner
 from training.prototype_map import typed_projection
 from training.run import main as train
@@ -344,9 +344,29 @@ def test_wrong_input_gets_one_line(run, flags, parts, capsys):
         assert part in error[0]
 
 
-def test_holdouts_of_too_few_classes_get_one_line(run_folder, capsys):
-    assert evaluate([str(run_folder), *cache(run_folder), "--holdouts", "1"]) == 2
-    assert "holdouts: got a data set of 3 classes; wanted 6 or more" in capsys.readouterr().err
+def test_wrong_flags_are_refused_before_the_recordings_are_decoded(run, monkeypatch, capsys):
+    monkeypatch.setattr("training.recordings.load_frames", lambda *_: pytest.fail("recordings are decoded"))
+    for flags, told in (
+        (["--device", "moon"], "device: got moon"),
+        (["--precision", "fp12"], "precision: got fp12"),
+        (["--folds", "--holdouts", "20", "--unseen-classes", "99"], "unseen classes: got 99 of 6"),
+    ):
+        assert evaluate([str(run), *cache(run), *flags]) == 2
+        (error,) = capsys.readouterr().err.strip().splitlines()
+        assert told in error
+
+
+@pytest.mark.parametrize("flags", [["--folds"], ["--holdouts", "1"]])
+def test_a_data_set_without_recording_folds_is_told_which_scores_it_can_have(run_folder, flags, capsys):
+    assert evaluate([str(run_folder), *cache(run_folder), *flags]) == 2
+    (error,) = capsys.readouterr().err.strip().splitlines()
+    assert f"{flags[0]}: folder has no recording folds" in error
+    assert "training.run --unseen" in error
+
+
+def test_holdouts_of_too_few_classes_are_refused():
+    with pytest.raises(UsageError, match="holdouts: got a data set of 5 classes; wanted 6 or more"):
+        check_holdouts(5, 1, 2)
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,17 @@ def test_a_figure_that_cannot_be_written_is_one_line(tmp_path):
         save_figure(draw_curves([epoch(1)], 1), tmp_path / "missing" / "map.png")
 
 
+def test_dollars_in_class_names_are_no_formulas(tmp_path):
+    embeddings, labels = clusters(4)
+    names = ["$x%$", "$^$", "$aa$", "aa"]
+    figures = draw_confusion(np.eye(4, dtype=int), names), draw_embedding_map(embeddings, labels, names, labels[:4] < 9)
+    for figure in figures:
+        save_figure(figure, tmp_path / "figure.png")
+        assert set(texts(figure)) >= set(names)
+    drawn = [label.get_window_extent().width for label in figures[0].axes[0].get_yticklabels()]
+    assert drawn[2] > 1.3 * drawn[3]  # the dollars are drawn
+
+
 def test_curves_without_validation_show_training_alone():
     panels = draw_curves([epoch(1, False), epoch(2, False)], 2).axes
     assert [line.get_label() for line in panels[0].lines] == ["train, augmented", "best epoch, 2"]
