@@ -5,14 +5,12 @@ import time
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from serving.errors import RunError
 from training.compute import Compute
 from training.data.clip_frames import ClipFrames, ClipSet
 from training.data.splits import ClipSplit
@@ -59,29 +57,29 @@ class Learner:
         self,
         config: RunConfig,
         clips: ClipSplit,
-        run: Path,
+        run: Path | None,
         resume: bool = False,
         listener: Listener = Listener(),  # noqa: B008 (frozen)
     ) -> tuple[Network, list[Epoch]]:
         """Train on `clips.train`. If `clips.validation` is not empty, it chooses the best epoch.
 
-        run      folder for weights.safetensors, last.safetensors and metrics.jsonl
+        run      folder for weights.safetensors, last.safetensors and metrics.jsonl; None: nothing is written
         resume   continue after the last finished epoch, if there is one
         returns  the network and its epochs; its embeddings of the training clips have a mean length of 1
         """
         if config.objective == "whitening":
             return self._whiten(config, clips, run, listener)
-        resume = resume and (run / LAST).is_file()  # without it no epoch was finished
+        resume = resume and run is not None and (run / LAST).is_file()  # without it no epoch was finished
         network, train, validation = self._prepare(config, clips)
         with self.workers.first_alone():  # it writes the cache; the others read it
             vocabulary = self.vocabulary(config) if config.vocabulary else None
         if self.init and not _load_published(network, self.init, listener) and not resume:
-            measured = (train.frames, train.clips)
+            measured, whose = (train.frames, train.clips), "of the training clips"
             if vocabulary:  # weights pretrained on it are shared by runs, so they must not depend on recordings
-                measured = (vocabulary.frames, np.arange(config.vocabulary))
+                measured, whose = (vocabulary.frames, np.arange(config.vocabulary)), "of the vocabulary's sounds"
             listener.say(
                 "these weights have no BatchNorm statistics; they are measured on up to "
-                f"{STATISTICS_WINDOWS} training windows"
+                f"{STATISTICS_WINDOWS} windows {whose}"
             )
             _measure_statistics(network, *measured, config)
         recipe = config.recipe
@@ -104,22 +102,17 @@ class Learner:
             network, objective, validation, config.recipe, config.seed, self.compute, run,
             listener.on_step, listener.on_epoch, resume, self.workers,
         )  # fmt: skip
-        if not load_tensors(run / WEIGHTS)[1].get("unit_length"):  # it has it if a finished run was resumed
+        # The weights have it already if a finished run was resumed.
+        if run is None or not load_tensors(run / WEIGHTS)[1].get("unit_length"):
             self._save_at_unit_length(network, embed_clips(network, train, self.compute.device), run)
         return network, history
 
-    def learn_aside(self, config: RunConfig, clips: ClipSplit, place: Path) -> Network:
-        """Train as `learn`, and keep the network alone: its files are in a temporary folder in `place`.
+    def learn_aside(self, config: RunConfig, clips: ClipSplit) -> Network:
+        """Train as `learn`, and keep the network alone.
 
-        Trainings at the same time, of several processes, do not meet there. RunError: `place` cannot be written.
+        Nothing is written: nobody resumes such a training, and the checkpoints of a hundred of them take terabytes.
         """
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-            run = TemporaryDirectory(prefix=".training-", dir=place)
-        except OSError as error:
-            raise RunError(f"{place}: cannot be written ({error.strerror}); copy the run to another folder") from error
-        with run:
-            return self.learn(config, clips, Path(run.name))[0]
+        return self.learn(config, clips, None)[0]
 
     def _prepare(self, config: RunConfig, clips: ClipSplit) -> tuple[Network, ClipSet, ClipSet | None]:
         """A network with random weights, the training clips, and the validation clips if there are any."""
@@ -131,7 +124,7 @@ class Learner:
         return build_network(config.network), train, validation if clips.validation else None
 
     def _whiten(
-        self, config: RunConfig, clips: ClipSplit, run: Path, listener: Listener
+        self, config: RunConfig, clips: ClipSplit, run: Path | None, listener: Listener
     ) -> tuple[Network, list[Epoch]]:
         """Fit the embedding and the head on the published features, which stay as they are. It counts as one epoch."""
         assert self.init is not None
@@ -159,7 +152,7 @@ class Learner:
         seconds = time.perf_counter() - started
         done = Epoch(1, loss, accuracy, *on_validation, 0.0, seconds, len(train.clips) / seconds)
         self._save_at_unit_length(network, embeddings, run)
-        if self.workers.first:
+        if self.workers.first and run:
             write_text(run / METRICS, json.dumps(asdict(done)) + "\n")
         return network, [done]
 
@@ -180,10 +173,11 @@ class Learner:
         window = config.front_end.network_window(config.window_frames)
         return load_vocabulary(config.vocabulary, VOCABULARY_SEED, config.front_end, window, self.cache_dir)
 
-    def _save_at_unit_length(self, network: Network, embeddings: Tensor, run: Path) -> None:
+    def _save_at_unit_length(self, network: Network, embeddings: Tensor, run: Path | None) -> None:
         """Scale the embedding layer so that embeddings of training clips have a mean length of 1, and save the weights.
 
         embeddings  [n_clips, 128] of the training clips
+        run         None: they are not saved
 
         The class scores stay the same. The embeddings of all networks then have the same scale, so one bound for
         absolute differences fits all of them. Unscaled, mean lengths of about 10 are usual.
@@ -191,7 +185,7 @@ class Learner:
         length = float(embeddings.norm(dim=1).mean())
         network.scale_embedding(1.0 / max(length, 1e-12))
         self.workers.wait()
-        if self.workers.first:
+        if self.workers.first and run:
             save_tensors(run / WEIGHTS, network.state_dict(), {"unit_length": True})
 
 

@@ -95,12 +95,16 @@ class RunConfig:
     def own_clips(self, table: ClipTable) -> ClipSplit:
         """The clips that this run trains, validates and tests on. DataError: its folder has others by now."""
         clips = self.clips(table)
+        self.refuse_others(clips)
+        return clips
+
+    def refuse_others(self, clips: ClipSplit) -> None:
+        """DataError: `clips`, as `clips` splits them today, are not those that this run trained on."""
         if self.clip_digest and clips.digest != self.clip_digest:
             raise DataError(
                 f"{self.data_dir}: recordings were added, removed or renamed since the training, so it cannot be told "
                 "which ones were held back; restore them, or train again"
             )
-        return clips
 
     def without_skipped(self, table: ClipTable) -> ClipTable:
         """The table without the clips that the run left out."""

@@ -32,7 +32,8 @@ class RunInput:
     clips         the recordings' clips by their use
     texts         [n_classes, text_size] float32: vectors of the class descriptions, in the table's order
     warnings      lines to print
-    duplicates    number of recordings that two parts share, or that have two labels, byte for byte
+    duplicates    number of recordings that two parts share, or that have two labels, byte for byte; only the first
+                  process looks for them
     read_in_part  number of recordings that could be read only in part
     """
 
@@ -55,7 +56,8 @@ def load_run_input(options: Options, out: Path, workers: Workers) -> RunInput:
             download(options.dataset, options.recordings)
     table = load_clips(options.dataset, options.recordings)
     config = configure(options, table)
-    config.clips(table)  # raises for a split that is impossible
+    clips = config.clips(table)  # raises for a split that is impossible
+    split_without = config.skipped
     if options.resume:
         stored = RunConfig.load(out)
         # The flags do not choose these: a resumed run keeps its own.
@@ -78,12 +80,14 @@ def load_run_input(options: Options, out: Path, workers: Workers) -> RunInput:
         warnings.append(f"attributes of the classes from {source} help to place unseen classes")
     if options.attributes and (lonely := attributes_of_one(config.attributes)):
         warnings.append(f"attributes that only one class has compare it with no other: {', '.join(lonely)}")
-    if options.resume:
-        clips = config.own_clips(table)
-    else:
+    if config.skipped != split_without:
         clips = config.clips(table)
+    if options.resume:
+        config.refuse_others(clips)
+    else:
         config = replace(config, clip_digest=clips.digest)
-    n_duplicates = _warn_of_duplicates(clips, recordings.table, warnings.append)
+    # The first process alone prints the warnings and writes the number.
+    n_duplicates = _warn_of_duplicates(clips, recordings.table, warnings.append) if workers.first else 0
     return RunInput(config, recordings, clips, texts, warnings, n_duplicates, read_in_part)
 
 

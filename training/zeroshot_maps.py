@@ -198,10 +198,21 @@ def _with_text_side(ridge: ZeroShot, text_side: NDArray[np.float64]) -> ZeroShot
 def _losses(zeroshot: ZeroShot, embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """The mean cross-entropy over the seen classes at each of TEMPERATURES: [n_temperatures]."""
     columns = np.cumsum(zeroshot.seen) - 1
-    cosines = zeroshot.scores(embeddings, zeroshot.seen_names).astype(np.float64)  # [n, n_seen]
-    logits = TEMPERATURES[:, None, None] * cosines
-    picked = logits[:, np.arange(len(labels)), columns[labels]]
-    return (np.asarray(logsumexp(logits, axis=2)) - picked).mean(axis=1)
+    cosines = zeroshot.scores(embeddings, zeroshot.seen_names)  # [n, n_seen]
+    return temperature_losses(cosines, columns[labels])
+
+
+def temperature_losses(cosines: NDArray[np.float32], targets: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The mean cross-entropy at each of TEMPERATURES: [n_temperatures].
+
+    cosines [n, n_classes];  targets [n], columns of the cosines
+    """
+    precise, rows = cosines.astype(np.float64), np.arange(len(targets))
+    losses = []
+    for temperature in TEMPERATURES:  # at once, they would take 60 times the cosines' memory, several times over
+        logits = temperature * precise
+        losses.append((logsumexp(logits, axis=1) - logits[rows, targets]).mean())
+    return np.array(losses)
 
 
 def accuracy(zeroshot: ZeroShot, embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> float:

@@ -87,6 +87,20 @@ def test_fewer_clips_than_a_batch_train(recordings, tmp_path):
     assert main(arguments(recordings, tmp_path / "run", "--epochs", "1", "--batch-size", "512")) == 0
 
 
+def test_clips_are_split_once(recordings, tmp_path, monkeypatch):
+    from training.run_folder import split_clips
+
+    split: list[int] = []
+
+    def split_and_note(table, *given):
+        split.append(len(table.clips))
+        return split_clips(table, *given)
+
+    monkeypatch.setattr("training.run_folder.split_clips", split_and_note)
+    assert main(arguments(recordings, tmp_path / "run", "--epochs", "1")) == 0
+    assert len(split) == 1
+
+
 def test_the_same_seed_gives_the_same_weights(short_run, recordings, tmp_path):
     assert main(arguments(recordings, tmp_path / "again", "--epochs", "2")) == 0
     a, b = (load_file(run / "weights.safetensors") for run in (short_run[0], tmp_path / "again"))

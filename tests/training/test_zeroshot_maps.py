@@ -1,5 +1,6 @@
 """The closed-form maps: what they compute, and what they are for."""
 
+import tracemalloc
 from dataclasses import replace
 from itertools import product
 
@@ -211,3 +212,18 @@ def test_a_text_head_with_attributes_ranks_typed_labels_as_the_head_does(planted
     alone = head_zeroshot(replace(classes, attributes=None), head)
     assert alone.temperature == pytest.approx(head.scale.item())
     np.testing.assert_allclose(alone.targets, classes.vectors)
+
+
+def test_the_choice_of_the_temperature_takes_a_few_times_the_memory_of_the_cosines():
+    rng, n_clips, n_classes = np.random.default_rng(0), 4000, 80
+    vectors = unit_rows(rng.standard_normal((n_classes, 16)).astype(np.float32))
+    labels = np.arange(n_clips) % n_classes
+    clips = vectors[labels] + 0.5 * rng.standard_normal((n_clips, 16)).astype(np.float32), labels
+    classes = ClassSide([f"class {i}" for i in range(n_classes)], np.ones(n_classes, bool), vectors)
+    tracemalloc.start()
+    try:
+        fit_zeroshot(classes, clips, clips)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 20 * 8 * n_clips * n_classes  # each of the 60 temperatures at once: more than 100 times

@@ -8,8 +8,8 @@ from itertools import combinations
 from pathlib import Path
 
 from serving.errors import DataError
-from serving.files.file_record import record_of
 from training.data.clips import LabelledClip
+from training.data.content_hash import content_hash
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def _named(pairs: Sequence[tuple[LabelledClip, LabelledClip]]) -> str:
 def duplicates(clips: Sequence[LabelledClip]) -> list[tuple[LabelledClip, ...]]:
     """Groups of two or more clips whose files are equal byte for byte, in the order of the clips.
 
-    Only files of equal size are read.
+    Only files of equal size are read, and none again that this process has hashed before.
     errors   DataError naming a file that cannot be read
     """
     by_size: defaultdict[int, list[LabelledClip]] = defaultdict(list)
@@ -66,7 +66,7 @@ def duplicates(clips: Sequence[LabelledClip]) -> list[tuple[LabelledClip, ...]]:
             by_size[clip.path.stat().st_size].append(clip)
         for clip in clips:
             if len(by_size[clip.path.stat().st_size]) > 1:
-                by_content[record_of(clip.path).sha256].append(clip)
+                by_content[content_hash(clip.path)].append(clip)
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be read ({error.strerror}); correct its permissions") from error
     return [tuple(group) for group in by_content.values() if len(group) > 1]

@@ -9,7 +9,6 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -20,24 +19,18 @@ from typing import Any
 import numpy as np
 import soundfile
 import soxr
-import torch
 from numpy.typing import NDArray
 
 from serving.audio import SILENT_DBFS, Recording, Window, warn_in_python
-from serving.cores import usable_cores
 from serving.errors import AudioError, DataError, UsageError
 from serving.files.atomic_write import write_atomically
-from serving.files.file_record import record_of
-from serving.files.new_folder import new_folder
 from serving.log_mel import LogMelConfig
-from serving.progress import track
-from training.data.clip_frames import ClipFrames, heard_frames, padded_wave
+from training.data.clip_frames import ClipFrames
 from training.data.clips import LabelledClip
+from training.data.content_hash import content_hashes
 from training.data.file_lock import folder_lock
-from training.log_mel_module import LogMel
+from training.data.frame_file import FRAMES, INDEX, one_thread_each, write_frames
 
-INDEX = "index.npz"
-MOST_FRAMES = 6000  # whose log-mels are computed at a time: a minute
 MOST_NAMED = 50  # recordings that one error lists
 CACHE_VERSION = 4  # raised when the meaning of the cached numbers changes
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # raised for missing or damaged files
@@ -151,21 +144,24 @@ def cached_frames(
     before_saving  called when all waves are made; raises if one of them is None
     """
     frames = window.hop_samples // config.hop_samples
-    try:
-        return _read(folder, frames, config)
-    except UNREADABLE:
-        with folder_lock(folder):
-            try:  # again: another process may have written it while this one waited for the lock
-                return _read(folder, frames, config)
-            except UNREADABLE:
-                shutil.rmtree(folder, ignore_errors=True)
-                _compute(waves, title, config, window, folder, before_saving)
-                return _read(folder, frames, config)
+    # Also where the cache has them: to set its number of threads changes how PyTorch asks MKL for products, so that a
+    # resumed run, which finds the cache, computes as the first one did.
+    with one_thread_each():
+        try:
+            return _read(folder, frames, config)
+        except UNREADABLE:
+            with folder_lock(folder):
+                try:  # again: another process may have written it while this one waited for the lock
+                    return _read(folder, frames, config)
+                except UNREADABLE:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    write_frames(waves, title, config, window, folder, before_saving)
+                    return _read(folder, frames, config)
 
 
 def _read(folder: Path, window_frames: int, config: LogMelConfig) -> ClipFrames:
     with np.load(folder / INDEX, allow_pickle=False) as index:
-        values = np.load(folder / "frames.npy", mmap_mode="r", allow_pickle=False)
+        values = np.load(folder / FRAMES, mmap_mode="r", allow_pickle=False)
         clips = index["starts"], index["counts"], index["windows"]
         return ClipFrames(values, index["heard"], *clips, window_frames, config)
 
@@ -175,7 +171,7 @@ def _key(clips: Sequence[LabelledClip], config: LogMelConfig, window: Window) ->
         "soundfile": soundfile.__libsndfile_version__,
         "soxr": soxr.__version__,
         "ffmpeg": version("av") if find_spec("av") else None,
-        "contents": [_sha256(clip.path) for clip in clips],
+        "contents": content_hashes([clip.path for clip in clips]),  # None: unreadable, which decoding will report
     }
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -184,53 +180,3 @@ def frames_depend_on(config: LogMelConfig, window: Window) -> dict[str, Any]:
     """All but the sounds that the contents of `cached_frames` depend on, for the name of its folder."""
     facts = {"version": CACHE_VERSION, "silent_dbfs": SILENT_DBFS}
     return facts | {"front_end": asdict(config), "window": asdict(window)}
-
-
-def _sha256(path: Path) -> str | None:
-    """The SHA-256 of a file's content; None: it cannot be read, which decoding will report."""
-    try:
-        return record_of(path).sha256
-    except OSError:
-        return None
-
-
-@torch.inference_mode()
-def _log_mel_in_parts(log_mel: LogMel, wave: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The log-mel [n_frames, 64] of a wave [n_samples] of any length: at once, an hour would take gigabytes."""
-    config, samples = log_mel.config, torch.from_numpy(wave)
-    n_frames = config.frames(len(wave))
-    values = np.empty((n_frames, config.mel_bands), np.float32)
-    for first in range(0, n_frames, MOST_FRAMES):
-        last = min(first + MOST_FRAMES, n_frames)
-        start, end = first * config.hop_samples, (last - 1) * config.hop_samples + config.window_samples
-        values[first:last] = log_mel(samples[None, start:end])[0]
-    return values
-
-
-def _compute(
-    waves: Sequence[Callable[[], NDArray[np.float32] | None]],
-    title: str,
-    config: LogMelConfig,
-    window: Window,
-    folder: Path,
-    before_saving: Callable[[], None],
-) -> None:
-    """Compute the frames of all waves, and write frames.npy and index.npz; the folder appears only when complete."""
-    log_mel = LogMel(config)
-
-    def work(make: Callable[[], NDArray[np.float32] | None]) -> tuple[NDArray[np.float32], NDArray[np.bool_], int]:
-        wave = make()
-        if wave is None:
-            return np.empty((0, 0), np.float32), np.empty(0, np.bool_), 0
-        padded = padded_wave(wave, window)
-        return _log_mel_in_parts(log_mel, padded), heard_frames(padded, config), window.count(len(wave))
-
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        done = list(track(pool.map(work, waves), title, total=len(waves)))
-    before_saving()
-    all_values, all_heard, windows = zip(*done, strict=True)
-    counts = np.array([len(values) for values in all_values])
-    with new_folder(folder, overwrite=True, marker=INDEX, flag="--cache-dir") as temporary:
-        np.save(temporary / "frames.npy", np.concatenate(all_values))
-        starts, heard = np.cumsum(counts) - counts, np.concatenate(all_heard)
-        np.savez(temporary / INDEX, heard=heard, starts=starts, counts=counts, windows=np.array(windows))

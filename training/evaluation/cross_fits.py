@@ -65,7 +65,7 @@ def cross_fits(
     """Fit the recipe once for each fold, and once for each pair of a fold and a group of classes.
 
     A recipe that trains is fitted without four pairs only, so that each clip and each class is held out once.
-    place     folder for the files of the trainings, which do not stay
+    place     not used any more: trainings whose network alone is wanted write no files
     track     shows the progress over a list of jobs
     errors    DataError: as `recording_folds`, or no recording fold has clips of several groups of classes
     """
@@ -75,7 +75,7 @@ def cross_fits(
     folds = recording_folds(table)
     group_of = np.random.default_rng(0).permutation(n_classes) % GROUPS
     numbers = np.unique(folds).tolist()
-    fit = _whitened_fit(learner, config) if config.objective == "whitening" else _trained_fit(learner, config, place)
+    fit = _whitened_fit(learner, config) if config.objective == "whitening" else _trained_fit(learner, config)
     pairs = [_pairs(group, group_of[labels], folds, numbers) for group in range(GROUPS)]
     if config.objective != "whitening":
         pairs = [[of_group[group % len(of_group)]] for group, of_group in enumerate(pairs)]
@@ -158,7 +158,7 @@ def _whitened_fit(learner: Learner, config: RunConfig) -> Fit:
     return fit
 
 
-def _trained_fit(learner: Learner, config: RunConfig, place: Path) -> Fit:
+def _trained_fit(learner: Learner, config: RunConfig) -> Fit:
     """Trainings of the network."""
     table, labels = learner.recordings.table, learner.recordings.labels()
 
@@ -170,7 +170,7 @@ def _trained_fit(learner: Learner, config: RunConfig, place: Path) -> Fit:
             validation_share=0.0,
             network=replace(config.network, n_classes=len(named[0])),
         )
-        network = learner.learn_aside(held_out, ClipSplit(tuple(table.clips[i] for i in train), (), ()), place)
+        network = learner.learn_aside(held_out, ClipSplit(tuple(table.clips[i] for i in train), (), ()))
         embeddings = learner.embed(network)
         zeroshot = fit_map(learner, held_out, network, (embeddings[train], labels[train]))
         return replace(zeroshot, text_mean=learner.texts[~unseen].mean(axis=0)), embeddings

@@ -18,6 +18,7 @@ from training.evaluation.plots import DPI, INK, MANY_CLASSES
 CLASS_COLOURS = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
 )  # fmt: skip
+MOST_POINTS = 3000  # more hide each other, and t-SNE takes minutes to place them
 LETTERS = 8.5  # font size of the names, points
 MARGIN = 0.06  # around the points, as a share of the panel
 POINT = np.array([6.0, 6.0])  # size of a marker, points
@@ -29,12 +30,15 @@ def draw_embedding_map(
     """Project embeddings to the plane by t-SNE and by PCA, after normalising them, so that distances follow cosines.
 
     embeddings  [n, size], n >= 3;  labels [n], indices into names;  names, seen [C]
+    Of more than MOST_POINTS clips as many are drawn, evenly spaced in the classes' order, and at least one of a class.
     Seen classes are circles, unseen ones triangles with a dark edge and a name in bold. t-SNE preserves neighbours but
     not distances between groups (van der Maaten 2008, JMLR 9); PCA keeps the two directions of largest variance.
     """
     if len(embeddings) < 3:
         raise ValueError(f"embeddings: got {len(embeddings)}; a map needs 3 or more")
-    unit = np.asarray(normalize(embeddings))
+    drawn = _drawn(labels)
+    of_all = f"; {len(drawn):,} of {len(labels):,} clips" if len(drawn) < len(labels) else ""
+    unit, labels = np.asarray(normalize(embeddings[drawn])), labels[drawn]
     shape, size = ((2, 1), (9, 14)) if len(names) > MANY_CLASSES else ((1, 2), (11, 5.6))
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     panel_size = 72 * 0.95 * np.array([size[0] / shape[1], size[1] / shape[0]])  # points, approximately
@@ -42,11 +46,20 @@ def draw_embedding_map(
     for panel, project in zip(panels, (_t_sne, _pca), strict=True):
         points, title = project(unit)
         _scatter(panel, points, panel_size, labels, names, seen)
-        panel.set_title(title, fontsize=11)
+        panel.set_title(title + of_all, fontsize=11)
     if not seen.all():
         handles, legend = panels[0].get_legend_handles_labels()
         figure.legend(handles, legend, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return figure
+
+
+def _drawn(labels: NDArray[np.integer]) -> NDArray[np.int64]:
+    """The clips that are drawn, ascending."""
+    if len(labels) <= MOST_POINTS:
+        return np.arange(len(labels))
+    by_class = np.argsort(labels, kind="stable")
+    spaced = by_class[np.linspace(0, len(labels) - 1, MOST_POINTS).round().astype(np.int64)]
+    return np.union1d(spaced, np.unique(labels, return_index=True)[1])
 
 
 def _t_sne(unit: NDArray[np.floating]) -> tuple[NDArray[np.floating], str]:

@@ -67,7 +67,7 @@ class Folds:
         recordings = self.learner.recordings
         config = replace(self.base, test_fold=fold, seed=seed)
         clips = config.clips(recordings.table)
-        network = self.learner.learn_aside(config, clips, self.folder)
+        network = self.learner.learn_aside(config, clips)
         embeddings = self.learner.embed(network)
         train, test = (recordings.clip_set(part, config.classes) for part in (clips.train, clips.test))
         zeroshot = fit_map(self.learner, config, network, (embeddings[train.clips], train.labels))

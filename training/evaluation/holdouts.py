@@ -169,7 +169,7 @@ class Holdouts:
         """Train; returns every clip's embedding [n, 128] and its cosines to all classes [n, n_classes]."""
         clips = config.clips(self.learner.recordings.table)
         # The validation clips choose the offset, so they must not choose the epoch: the last epoch is taken.
-        network = self.learner.learn_aside(config, replace(clips, validation=()), self.folder)
+        network = self.learner.learn_aside(config, replace(clips, validation=()))
         embeddings = self.learner.embed(network)
         train = self._split(config).train
         fitted = fit_map(self.learner, config, network, (embeddings[train], self.labels[train]))

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 from sklearn.metrics import roc_auc_score
 
 from serving.zeroshot import TextEncoder, ZeroShot
@@ -16,7 +15,7 @@ from serving.zeroshot.probabilities import expected_calibration_error, softmax
 from training.evaluation.cross_fits import CrossFits
 from training.evaluation.mixed_labels import Group, MixedLabels, group_of, harmonic_mean, held_out_rows
 from training.evaluation.scoring import class_mean_accuracy
-from training.zeroshot_maps import TEMPERATURES
+from training.zeroshot_maps import TEMPERATURES, temperature_losses
 
 COUNTS = (2, 3, 5, 10)  # labels
 NONE_LABELS = 3  # labels in the question "is it one of these?"
@@ -115,12 +114,8 @@ def _seen_scores(fits: CrossFits, scores: Scores) -> float:
 
 def _best_temperature(cosines: Sequence[NDArray[np.float32]], targets: Sequence[NDArray[np.int64]]) -> float:
     """The temperature of the smallest cross-entropy."""
-    together, labels = np.concatenate(cosines).astype(np.float64), np.concatenate(targets)
-    losses = [
-        float((logsumexp(each * together, axis=1) - each * together[np.arange(len(labels)), labels]).mean())
-        for each in TEMPERATURES
-    ]
-    return float(TEMPERATURES[int(np.argmin(losses))])
+    losses = temperature_losses(np.concatenate(cosines), np.concatenate(targets))
+    return float(TEMPERATURES[int(losses.argmin())])
 
 
 def _by_count(fits: CrossFits, temperature: float, scores: Scores) -> None:

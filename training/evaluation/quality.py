@@ -4,9 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import config_context
 from sklearn.metrics import silhouette_score
 
 from serving.errors import DataError
+
+MOST_NEIGHBOURS = 10
+COSINES_AT_A_TIME = 2**20  # 8 MB
+SILHOUETTE_MB = 32  # of cosines at a time
 
 
 @dataclass(frozen=True)
@@ -47,27 +52,54 @@ def embedding_quality(
     """
     unit = _unit_rows(embeddings)
     _check(labels, sources)
-    same_class = labels[:, None] == labels
-    other_source = sources[:, None] != sources
-    cosines = unit @ unit.T  # [n, n]
-    nearest = np.argsort(np.where(other_source, -cosines, np.inf), axis=1, kind="stable")  # same source: last
-    within = same_class & other_source
-    hits = np.take_along_axis(within, nearest, axis=1)  # [n, n], nearest first
+    numbers = np.unique(sources, return_inverse=True)[1]  # integers are compared faster than names
+    n = len(unit)
+    n_within, n_other, n_between = (np.empty(n, np.int64) for _ in range(3))  # of each clip's pairs
+    sum_within, sum_between = np.empty(n), np.empty(n)
+    hits = np.empty((n, min(MOST_NEIGHBOURS, n)), np.bool_)  # nearest first
+    rows = max(1, COSINES_AT_A_TIME // n)
+    for part in (slice(first, first + rows) for first in range(0, n, rows)):
+        same_class = labels[part, None] == labels
+        other_source = numbers[part, None] != numbers
+        within = same_class & other_source
+        cosines = unit[part] @ unit.T  # [rows, n]
+        nearest = _smallest(np.where(other_source, -cosines, np.inf), hits.shape[1])  # same source: last
+        hits[part] = np.take_along_axis(within, nearest, axis=1)
+        n_within[part], n_other[part], n_between[part] = (
+            each.sum(axis=1) for each in (within, other_source, ~same_class)
+        )
+        sum_within[part] = cosines.sum(axis=1, where=within)
+        sum_between[part] = cosines.sum(axis=1, where=~same_class)
 
     def consistency(k: int) -> float:
-        asked = np.minimum(k, within.sum(axis=1))  # [n]
-        counted = hits & (np.arange(len(hits)) < asked[:, None])
+        asked = np.minimum(k, n_within)  # [n]
+        counted = hits & (np.arange(hits.shape[1]) < asked[:, None])
         return float((counted.sum(axis=1) / asked).mean())
 
+    with config_context(working_memory=SILHOUETTE_MB):
+        silhouette = float(silhouette_score(unit, labels, metric="cosine"))
     return Quality(
-        silhouette=float(silhouette_score(unit, labels, metric="cosine")),
+        silhouette=silhouette,
         knn5=consistency(5),
-        knn10=consistency(10),
-        knn_chance=float((within.sum(axis=1) / other_source.sum(axis=1)).mean()),
-        within_cosine=float(cosines[within].mean()),
-        between_cosine=float(cosines[~same_class].mean()),
+        knn10=consistency(MOST_NEIGHBOURS),
+        knn_chance=float((n_within / n_other).mean()),
+        within_cosine=float(sum_within.sum() / n_within.sum()),
+        between_cosine=float(sum_between.sum() / n_between.sum()),
         effective_rank=_effective_rank(embeddings),
     )
+
+
+def _smallest(values: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """The columns of the smallest values of each row, ascending: [rows, count]. Of equal values the first come first.
+
+    They are those of a stable sort, which would take ten times as long.
+    """
+    bound = np.partition(values, count - 1, axis=1)[:, count - 1 : count]
+    below, equal = values < bound, values == bound
+    chosen = below | (equal & (equal.cumsum(axis=1) <= count - below.sum(axis=1, keepdims=True)))
+    columns = np.nonzero(chosen)[1].reshape(len(values), count)
+    order = np.take_along_axis(values, columns, axis=1).argsort(axis=1, kind="stable")
+    return np.take_along_axis(columns, order, axis=1)
 
 
 def _unit_rows(embeddings: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+POINTS_AT_A_TIME = 1024  # of the trade-off curve, each with the accuracy of every class
+
 Scores = NDArray[np.floating]
 Labels = NDArray[np.int64]
 
@@ -58,11 +60,60 @@ def gzsl(scores: Scores, labels: Labels, seen: NDArray[np.bool_], offset: float)
 
 
 def tradeoff(scores: Scores, labels: Labels, seen: NDArray[np.bool_]) -> list[Gzsl]:
-    """The whole seen-unseen curve: one point between each two offsets at which a guess changes, ascending."""
-    gaps = scores[:, seen].max(axis=1) - scores[:, ~seen].max(axis=1)  # above this offset the guess is an unseen class
-    edges = np.unique(gaps)
-    between = np.concatenate([[edges[0] - 1e-3], (edges[1:] + edges[:-1]) / 2, [edges[-1] + 1e-3]])
-    return [gzsl(scores, labels, seen, float(offset)) for offset in between]
+    """The whole seen-unseen curve: one point between each two offsets at which a guess changes, ascending.
+
+    Each point is that of `gzsl`. A clip changes its guess once, from its best seen class to its best unseen one.
+    """
+    rows = np.arange(len(scores))
+    among_seen, among_unseen = (which[scores[:, which].argmax(axis=1)] for which in map(np.flatnonzero, (seen, ~seen)))
+    high, low = scores[rows, among_seen], scores[rows, among_unseen]
+    edges = np.unique(high - low)  # above this offset the guess is an unseen class
+    between = np.concatenate([[edges[0] - 1e-3], (edges[1:] + edges[:-1]) / 2, [edges[-1] + 1e-3]]).astype(np.float64)
+    change = _first_unseen_guess(high, low, among_seen < among_unseen, between)
+    of_seen, ends = seen[labels], np.full(len(labels), len(between))
+    on_seen = _accuracies(labels, among_seen == labels, 0 * ends, change, of_seen, len(between))
+    on_unseen = _accuracies(labels, among_unseen == labels, change, ends, ~of_seen, len(between))
+    return [Gzsl(*map(float, point)) for point in zip(between, on_seen, on_unseen, strict=True)]
+
+
+def _first_unseen_guess(
+    high: Scores, low: Scores, seen_first: NDArray[np.bool_], offsets: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """The first of ascending offsets at which each clip's guess is an unseen class; their number if there is none.
+
+    high, low    [n] scores of the best seen and the best unseen class;  seen_first [n]: which one a tie goes to
+    It is found by bisection with the comparison of `gzsl`, so that both round alike.
+    """
+    first, last = np.zeros(len(high), np.int64), np.full(len(high), len(offsets))
+    while (first < last).any():
+        middle = (first + last) // 2
+        moved = high - offsets[np.minimum(middle, len(offsets) - 1)]
+        still_seen = ((moved > low) | ((moved == low) & seen_first)) & (first < last)
+        first, last = np.where(still_seen, middle + 1, first), np.where(still_seen, last, np.minimum(middle, last))
+    return first
+
+
+def _accuracies(
+    labels: Labels, right: NDArray[np.bool_], first: Labels, last: Labels, rows: NDArray[np.bool_], points: int
+) -> NDArray[np.float64]:
+    """`class_mean_accuracy` over some rows at each point: [points]. ValueError without clips.
+
+    right   [n] whether a clip is guessed right from the point `first` to the one before `last`; elsewhere it is not
+    """
+    if not rows.any():
+        raise ValueError("accuracy: got no clips; wanted one or more")
+    classes, columns, counts = np.unique(labels[rows], return_inverse=True, return_counts=True)
+    right, edges = right[rows], ((first[rows], 1), (last[rows], -1))
+    means, now = np.empty(points), np.zeros(len(classes), np.int64)
+    for start in range(0, points, POINTS_AT_A_TIME):
+        steps = np.zeros((min(POINTS_AT_A_TIME, points - start), len(classes)), np.int64)
+        for at, step in edges:
+            inside = right & (at >= start) & (at < start + len(steps))
+            np.add.at(steps, (at[inside] - start, columns[inside]), step)
+        n_right = now + np.cumsum(steps, axis=0)  # [points, n_classes]
+        means[start : start + len(steps)] = (n_right / counts).mean(axis=1)
+        now = n_right[-1]
+    return means
 
 
 def best_offset(scores: Scores, labels: Labels, seen: NDArray[np.bool_]) -> float:

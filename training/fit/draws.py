@@ -10,6 +10,7 @@ from torch import Tensor
 
 from training.data.clip_frames import ClipFrames
 
+ROWS_A_COPY = 2**15  # frames that are copied to a GPU at a time: 8 MB
 Draws = dict[str, NDArray[Any]]  # small arrays, each with the batch as its first dimension
 TensorDraws = Mapping[str, Tensor]  # the same as tensors: float32, and int64 for indices
 
@@ -54,6 +55,9 @@ class DeviceFrames:
 
     def _of(self, frames: ClipFrames) -> Tensor:
         if id(frames) not in self._values:
-            values = torch.from_numpy(np.array(frames.values)).to(self._device)  # a copy: the array may be read-only
+            values = torch.empty(frames.values.shape, device=self._device)
+            for first in range(0, len(values), ROWS_A_COPY):  # the array may be a file that is larger than the memory
+                part = np.array(frames.values[first : first + ROWS_A_COPY])  # a copy: the array may be read-only
+                values[first : first + ROWS_A_COPY] = torch.from_numpy(part)
             self._values[id(frames)] = frames, values
         return self._values[id(frames)][1]

@@ -36,7 +36,7 @@ def fit(
     recipe: Recipe,
     seed: int,
     compute: Compute,
-    run: Path,
+    run: Path | None,
     on_step: Callable[[int, float], None] = lambda epoch, share: None,
     on_epoch: Callable[[Epoch], None] = lambda done: None,
     resume: bool = False,
@@ -45,6 +45,7 @@ def fit(
     """Train the network and leave the best epoch's weights in it and in run/weights.safetensors.
 
     validation  clips that choose the best epoch; None takes the last epoch
+    run         folder of the checkpoints; None writes nothing: for trainings that nobody will resume
     on_step     called after each step with (epoch, share of it done);  on_epoch with each epoch's numbers
     resume      continue after the last finished epoch; all randomness depends on the seed and the epoch alone,
                 so that an interrupted run ends with the weights of an uninterrupted one
@@ -54,7 +55,7 @@ def fit(
     if compute.device.type == "cpu":
         keep_freed_memory()
     training = _Training(network, objective, recipe, compute, workers)
-    history = training.resume(run) if resume else []
+    history = training.resume(run) if resume and run else []
     while len(history) < recipe.epochs and not should_stop(history, recipe):
         number, started = len(history) + 1, time.perf_counter()
         loss, accuracy = training.run_epoch(number, seed, on_step)
@@ -66,16 +67,22 @@ def fit(
                 network, embeddings, validation.labels, compute.device
             )
         if not (math.isfinite(loss) and math.isfinite(validation_loss or 0.0)):
+            kept = f"; {run} keeps the epochs before it" if run else ""
             raise RunError(
                 f"epoch {number}: the loss is not a finite number; lower --learning-rate (now "
-                f"{recipe.learning_rate:g}); {run} keeps the epochs before it"
+                f"{recipe.learning_rate:g}){kept}"
             )
         rate, speed = training.schedule.rate, len(objective.order) / seconds
         done = Epoch(number, loss, accuracy, validation_loss, validation_accuracy, rate, seconds, speed)
         history.append(done)
-        if workers.first:
+        if workers.first or run is None:
             training.save(history, run)
         on_epoch(done)
+    if run is None:
+        training.load_kept()
+        return history
+    if workers.first:
+        training.save_last_weights(history, run)
     workers.wait()
     network.load_state_dict(load_tensors(run / WEIGHTS)[0])
     return history
@@ -156,6 +163,7 @@ class _Training:
         self.schedule = Schedule(
             self.optimiser, recipe.learning_rate, self.cycle * self.steps, recipe.finishing * self.steps
         )
+        self.kept: dict[str, Tensor] = {}  # the best epoch's weights, where they are not in a file
 
     def run_epoch(self, number: int, seed: int, on_step: Callable[[int, float], None]) -> tuple[float, float]:
         """Take all steps of an epoch (counted from 1); returns the mean loss and the accuracy over its rows."""
@@ -191,15 +199,37 @@ class _Training:
         self.scaler.update()
         self.schedule.step()
 
-    def save(self, history: list[Epoch], run: Path) -> None:
-        """Write the best weights first: a run killed between two writes repeats the epoch and writes them again."""
-        if best_epoch(history, self.recipe) is history[-1]:
-            save_tensors(run / WEIGHTS, self.network.state_dict(), {"epoch": len(history)})
+    def save(self, history: list[Epoch], run: Path | None) -> None:
+        """Write the best weights first: a run killed between two writes repeats the epoch and writes them again.
+
+        Without validation every epoch is the best one so far, so its weights wait for the end: `save_last_weights`.
+        run   None: only the weights that may have to come back are kept, in memory
+        """
+        is_best = history[-1].validation_loss is not None and best_epoch(history, self.recipe) is history[-1]
+        if run is None:
+            if is_best:
+                self.kept = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
+            return
+        if is_best:
+            self._save_weights(history, run)
         network_tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         epochs = [asdict(done) for done in history]
         facts = {"history": epochs, "scaler": self.scaler.state_dict()}
         save_tensors(run / LAST, network_tensors | optimiser_tensors(self.optimiser), facts)
         write_text(run / METRICS, "".join(json.dumps(line) + "\n" for line in epochs))
+
+    def save_last_weights(self, history: list[Epoch], run: Path) -> None:
+        """Without validation, write the last epoch's weights, unless a finished run that was resumed has them."""
+        if history[-1].validation_loss is None and not _is_of_epoch(run / WEIGHTS, len(history)):
+            self._save_weights(history, run)
+
+    def _save_weights(self, history: list[Epoch], run: Path) -> None:
+        save_tensors(run / WEIGHTS, self.network.state_dict(), {"epoch": len(history)})
+
+    def load_kept(self) -> None:
+        """Return to the best epoch. Without validation that is the last one, which the network has."""
+        if self.kept:
+            self.network.load_state_dict(self.kept)
 
     def resume(self, run: Path) -> list[Epoch]:
         """Continue from the last checkpoint; returns the epochs before it."""
@@ -213,3 +243,11 @@ class _Training:
         for _ in range(len(history) * self.steps):
             self.schedule.step()
         return history
+
+
+def _is_of_epoch(weights: Path, epoch: int) -> bool:
+    """Whether a file has an epoch's weights. Those of a finished run are scaled and do not say which one's."""
+    try:
+        return load_tensors(weights)[1].get("epoch", epoch) == epoch
+    except RunError:  # missing or damaged
+        return False

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from serving.errors import DataError
-from training.data import duplicates as module
+from training.data import content_hash
 from training.data.clips import LabelledClip
 from training.data.duplicates import SharedFiles, duplicates, shared_files, with_two_labels
 
@@ -39,13 +39,13 @@ def test_files_of_one_content_are_a_group_whatever_their_names(write):
 def test_only_files_of_equal_size_are_read(write, monkeypatch):
     clips = write(a=b"1", b=b"22", c=b"333", d=b"444")
     read: list[str] = []
-    record_of = module.record_of
+    record_of = content_hash.record_of
 
     def reading(path: Path):
         read.append(path.stem)
         return record_of(path)
 
-    monkeypatch.setattr(module, "record_of", reading)
+    monkeypatch.setattr(content_hash, "record_of", reading)
     assert duplicates(clips) == []
     assert read == ["c", "d"]
 

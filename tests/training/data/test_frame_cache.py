@@ -1,5 +1,7 @@
 """Cached log-mel frames are those that serving's windows give, and are computed once."""
 
+import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,12 @@ from serving.audio import cut_windows, level_dbfs
 from serving.errors import AudioError, UsageError
 from serving.log_mel import LogMelConfig
 from serving.pooling import pool_heard
-from training.data.clip_frames import ClipFrames, ClipSet
+from training.data.clip_frames import ClipFrames, ClipSet, padded_wave
 from training.data.clips import LabelledClip
-from training.data.frame_cache import UnreadableError, load_frames
+from training.data.duplicates import duplicates
+from training.data.frame_cache import UnreadableError, cached_frames, load_frames
 from training.fit.clip_embeddings import embed_clips
+from training.fit.draws import DeviceFrames
 from training.log_mel_module import LogMel
 from training.networks import NetworkConfig, build_network
 
@@ -113,7 +117,7 @@ def test_a_recording_that_may_not_be_read_is_listed_with_those_that_cannot_be(tm
         raise AudioError(f"{path}: may not be read")
 
     clips = write_clips(tmp_path, [20_000])
-    monkeypatch.setattr("training.data.frame_cache.record_of", refuse)
+    monkeypatch.setattr("training.data.content_hash.record_of", refuse)
     monkeypatch.setattr("serving.audio.recording.file_blocks", unreadable)
     with pytest.raises(UnreadableError, match=r"0\.wav: may not be read"):
         load(clips, tmp_path / "cache")
@@ -190,3 +194,72 @@ def test_a_cache_that_cannot_be_written_gets_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("training.data.frame_cache.write_atomically", full)
     with pytest.raises(UsageError, match=r"notes\.json: cannot be written \(No space left on device\).*--cache-dir"):
         load(write_clips(tmp_path, [HALF]), tmp_path / "cache")
+
+
+@pytest.fixture
+def long_frames(tmp_path, monkeypatch) -> tuple[ClipFrames, int]:
+    """The frames of 200 clips of 10 s, 51 MB, and the most memory that was in use while two threads made them."""
+    wave = 0.1 * np.random.default_rng(0).standard_normal(160_000).astype(np.float32)
+    monkeypatch.setattr("training.data.frame_file.usable_cores", lambda: 2)
+    tracemalloc.start()
+    try:
+        frames = cached_frames(
+            tmp_path / "frames", [partial(np.multiply, wave, np.float32(1))] * 200, "", CONFIG, WINDOW
+        )
+        return frames, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_frames_are_written_as_they_are_computed_and_copied_to_a_gpu_in_parts(long_frames):
+    frames, peak = long_frames
+    assert frames.values.nbytes > 50e6
+    assert peak < frames.values.nbytes / 2
+    copies = DeviceFrames(torch.device("cpu"))
+    tracemalloc.start()
+    try:
+        cut = copies(frames, torch.tensor([0, len(frames.values) - 96]), 96)
+        assert tracemalloc.get_traced_memory()[1] < frames.values.nbytes / 2
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(cut.numpy(), [frames.values[:96], frames.values[-96:]])
+
+
+def test_pytorch_computes_in_the_threads_that_decode_and_the_numbers_do_not_depend_on_it(tmp_path):
+    wave, seen = 0.1 * np.random.default_rng(0).standard_normal(160_000).astype(np.float32), set()
+
+    def make() -> np.ndarray:
+        seen.add(torch.get_num_threads())
+        return wave
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        frames = cached_frames(tmp_path / "frames", [make] * 8, "", CONFIG, WINDOW)
+        assert torch.get_num_threads() == 3
+        with torch.inference_mode():
+            alone = LogMel(CONFIG)(torch.from_numpy(padded_wave(wave, WINDOW))[None])[0]
+    finally:
+        torch.set_num_threads(before)
+    assert seen == {1}
+    np.testing.assert_array_equal(frames.values, np.tile(alone.numpy(), (8, 1)))
+
+
+def test_each_recording_is_hashed_once_in_a_process_as_long_as_it_stays_the_same(tmp_path, monkeypatch):
+    from training.data.content_hash import record_of
+
+    read: list[str] = []
+
+    def read_and_note(path: Path):
+        read.append(path.name)
+        return record_of(path)
+
+    monkeypatch.setattr("training.data.content_hash.record_of", read_and_note)
+    clips = write_clips(tmp_path, [20_000, 20_000, 30_000])
+    load(clips, tmp_path / "cache")
+    load(clips, tmp_path / "cache")
+    assert duplicates(clips) == []
+    assert sorted(read) == ["0.wav", "1.wav", "2.wav"]
+    clips[1].path.write_bytes(clips[0].path.read_bytes())
+    assert duplicates(clips) == [(clips[0], clips[1])]
+    assert sorted(read) == ["0.wav", "1.wav", "1.wav", "2.wav"]

@@ -167,3 +167,15 @@ def test_tradeoff_marks_the_best_harmonic_mean_and_the_area():
     area = float(re.findall(r"[\d.]+$", told[0])[0])
     assert area == pytest.approx(0.4 * 0.85 + 0.2 * 0.7 + 0.1 * 0.3, abs=1e-3)
     assert len(draw_tradeoff(CURVE).legends[0].texts) == 2
+
+
+def test_of_many_clips_some_of_every_class_are_drawn_and_the_titles_say_so(monkeypatch):
+    monkeypatch.setattr("training.evaluation.embedding_plot.MOST_POINTS", 40)
+    embeddings, labels = clusters(3, 60)
+    embeddings, labels = np.append(embeddings, embeddings[:1] + 1, axis=0), np.append(labels, 3)  # a class of one clip
+    figure = draw_embedding_map(embeddings, labels, ["a", "b", "c", "rare"], np.ones(4, bool))
+    for panel in figure.axes:
+        (points,) = (each for each in panel.collections if isinstance(each, PathCollection))
+        assert 40 <= len(points.get_offsets()) <= 44
+        assert f"{len(points.get_offsets())} of 181 clips" in panel.get_title()
+    assert {"a", "b", "c", "rare"} <= set(texts(figure))

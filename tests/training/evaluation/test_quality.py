@@ -1,9 +1,12 @@
 """Embedding quality: each number on embeddings whose answer is known."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from serving.errors import DataError
+from training.evaluation import quality as module
 from training.evaluation.quality import embedding_quality
 
 N = 24
@@ -53,6 +56,39 @@ def test_effective_rank_counts_directions_of_equal_spread(rank):
     embeddings = np.tile(signs, (6, 1)).astype(np.float32)
     labels, sources = np.arange(len(embeddings)) % 2, np.arange(len(embeddings)).astype(str)
     assert embedding_quality(embeddings, labels, sources).effective_rank == pytest.approx(rank, rel=1e-4)
+
+
+def nearest_of_its_class(embeddings: np.ndarray, labels: np.ndarray, sources: np.ndarray, k: int) -> float:
+    """knn5 or knn10 by a stable sort of all cosines."""
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    others = sources[:, None] != sources
+    order = np.argsort(np.where(others, -(unit @ unit.T), np.inf), axis=1, kind="stable")
+    within = (labels[:, None] == labels) & others
+    asked = np.minimum(k, within.sum(axis=1))
+    hits = np.take_along_axis(within, order, axis=1) & (np.arange(len(unit)) < asked[:, None])
+    return float((hits.sum(axis=1) / asked).mean())
+
+
+def test_the_nearest_neighbours_are_those_of_a_sort_of_all_also_among_equals(monkeypatch):
+    rng = np.random.default_rng(2)
+    embeddings = np.eye(16, dtype=np.float32)[rng.integers(0, 16, 203)]  # a dozen equal ones each: cosines of 0 and 1
+    labels, sources = np.arange(203) % 3, (np.arange(203) // 2).astype(str)
+    monkeypatch.setattr(module, "COSINES_AT_A_TIME", 50 * 203)  # the last part is smaller
+    quality = embedding_quality(embeddings, labels, sources)
+    assert quality.knn5 == nearest_of_its_class(embeddings, labels, sources, 5)
+    assert quality.knn10 == nearest_of_its_class(embeddings, labels, sources, 10)
+
+
+def test_the_cosines_of_many_clips_are_never_all_in_memory():
+    n = 5000
+    embeddings = np.random.default_rng(3).standard_normal((n, 8)).astype(np.float32)
+    tracemalloc.start()
+    try:
+        embedding_quality(embeddings, np.arange(n) % 5, np.arange(n).astype(str))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * n * n
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from training.evaluation import scoring
 from training.evaluation.scoring import area_under_tradeoff, best_offset, class_mean_accuracy, gzsl, tradeoff, zsl
 
 # Classes 0 and 1 are seen, 2 and 3 unseen.
@@ -57,3 +58,30 @@ def test_the_curve_runs_from_all_seen_to_all_unseen():
 def test_perfect_scores_have_the_whole_area():
     perfect = np.eye(4)
     assert area_under_tradeoff(tradeoff(perfect, LABELS, SEEN)) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64", "ties"])
+def test_every_point_of_the_curve_is_the_score_with_its_offset(kind, monkeypatch):
+    monkeypatch.setattr(scoring, "POINTS_AT_A_TIME", 50)
+    rng = np.random.default_rng(0)
+    for n, n_classes, n_seen in ((200, 4, 2), (331, 17, 12), (75, 30, 5)):
+        seen = rng.permutation(n_classes) < n_seen
+        labels = np.arange(n) % n_classes
+        scores = rng.normal(0, 0.3, (n, n_classes)) + 0.3 * np.eye(n_classes)[labels]
+        scores = np.round(scores, 1) if kind == "ties" else scores
+        scores = scores if kind == "float64" else scores.astype(np.float32)
+        curve = tradeoff(scores, labels, seen)
+        gaps = np.unique(scores[:, seen].max(axis=1) - scores[:, ~seen].max(axis=1))
+        assert len(curve) == len(gaps) + 1
+        assert all(low.offset <= gap <= high.offset for low, gap, high in zip(curve, gaps, curve[1:], strict=False))
+        assert curve == [gzsl(scores, labels, seen, point.offset) for point in curve]
+
+
+def test_a_curve_of_many_clips_scores_them_once(monkeypatch):
+    """A few passes over the scores: to score 20 000 clips with each of their offsets takes minutes."""
+    monkeypatch.setattr(scoring, "gzsl", lambda *_: pytest.fail("scored all clips again"))
+    rng = np.random.default_rng(0)
+    labels, seen = np.arange(20_000) % 20, np.arange(20) < 14
+    curve = tradeoff(rng.normal(0, 0.3, (20_000, 20)) + np.eye(20)[labels], labels, seen)
+    assert 19_000 < len(curve) <= 20_001
+    assert (curve[0].unseen, curve[-1].seen) == (0, 0)
