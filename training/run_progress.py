@@ -1,5 +1,6 @@
 """Show a training's progress: bars on the terminal, and TensorBoard events (`tensorboard --logdir runs`)."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -16,12 +17,16 @@ from training.run_folder import TENSORBOARD, RunConfig
 
 
 class TensorBoardLog:
-    """Writes the events of one run folder. RunError if it cannot be written."""
+    """Writes the events of one run folder. RunError if it cannot be begun.
+
+    If it cannot be written later, a warning says so, and there are no more events: a training is worth more.
+    """
 
     def __init__(self, run: Path, after_epoch: int | None = None):
         """after_epoch: the last finished epoch of a resumed run; events of later epochs are hidden."""
         purge = None if after_epoch is None else after_epoch + 1
         self._path = run / TENSORBOARD
+        self._writer: SummaryWriter | None = None
         try:
             self._writer = SummaryWriter(str(self._path), purge_step=purge)
         except OSError as error:
@@ -29,21 +34,34 @@ class TensorBoardLog:
 
     def epoch(self, done: Epoch) -> None:
         """Write loss and accuracy of training and validation, the learning rate and the speed."""
-        for part in ("train", "validation"):
-            for number in ("loss", "accuracy"):
-                value = getattr(done, f"{part}_{number}")
-                if value is not None:
-                    self._writer.add_scalar(f"{number}/{part}", value, done.epoch)
-        self._writer.add_scalar("learning rate", done.learning_rate, done.epoch)
-        self._writer.add_scalar("samples per second", done.samples_per_second, done.epoch)
+        numbers = {
+            f"{number}/{part}": getattr(done, f"{part}_{number}")
+            for part in ("train", "validation")
+            for number in ("loss", "accuracy")
+        }
+        numbers |= {"learning rate": done.learning_rate, "samples per second": done.samples_per_second}
+        for name, value in numbers.items():
+            if value is not None:
+                self._write(lambda writer, name=name, value=value: writer.add_scalar(name, value, done.epoch))
 
     def figure(self, name: str, figure: Figure, epoch: int) -> None:
         """Write a figure at the epoch whose weights it shows."""
-        self._writer.add_figure(name, figure, epoch)
+        self._write(lambda writer: writer.add_figure(name, figure, epoch))
 
     def close(self) -> None:
         """Flush and close the file."""
-        self._writer.close()
+        self._write(SummaryWriter.close)
+
+    def _write(self, work: Callable[[SummaryWriter], object]) -> None:
+        """Let `work` use the writer. It raises what stopped the writer's own thread, maybe long before."""
+        if self._writer is None:
+            return
+        try:
+            work(self._writer)
+        except OSError as error:
+            self._writer = None
+            reason = error.strerror or error
+            say(f"warning: {self._path}: cannot be written ({reason}); free some space; there are no more events")
 
 
 def epoch_progress(visible: bool) -> ProgressBars:

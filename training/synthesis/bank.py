@@ -13,6 +13,7 @@ the same machine.
 """
 
 import csv
+import io
 import json
 import time
 from collections import Counter
@@ -144,7 +145,8 @@ def write_bank(out: Path, clips_per_class: int = 24, seed: int = 0, overwrite: b
     """Write the whole data set. `out` appears when it is complete. Progress goes to stderr.
 
     returns  out, classes, clips, seconds (run time), audio_seconds (of sound)
-    errors   UsageError: too few or too many clips, a negative seed, or `out` exists and `overwrite` is false
+    errors   UsageError: too few or too many clips, a negative seed, `out` cannot be written, or it exists and
+             `overwrite` is false
     """
     if not FOLDS <= clips_per_class <= 10_000:
         raise UsageError(
@@ -160,7 +162,9 @@ def write_bank(out: Path, clips_per_class: int = 24, seed: int = 0, overwrite: b
         for clip in track(clips, "synthesising"):
             wave = synthesise(clip, seed)
             n_samples += len(wave)
-            soundfile.write(folder / "audio" / clip.filename, wave, RATE_HZ, subtype="PCM_16")
+            content = io.BytesIO()  # libsndfile does not say why a file cannot be written
+            soundfile.write(content, wave, RATE_HZ, format="WAV", subtype="PCM_16")
+            (folder / "audio" / clip.filename).write_bytes(content.getvalue())
         _write_meta(folder / "meta" / "esc50.csv", clips)
         facts = {"clips": len(clips), "classes": len(SOUNDS), "seed": seed}
         (folder / MARKER).write_text(json.dumps(facts) + "\n")

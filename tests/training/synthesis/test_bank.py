@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -221,3 +223,15 @@ def _statistics(waves: list[np.ndarray]) -> np.ndarray:
             log_mel = front_end(torch.from_numpy(wave)[None])[0].numpy()  # [n_frames, 64]
         rows.append(np.concatenate([log_mel.mean(0), log_mel.std(0), np.diff(log_mel, axis=0).std(0)]))
     return np.array(rows)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
+    # No file may grow past 50 kB: to the program it is a disk that is full.
+    limited = ["bash", "-c", 'ulimit -f 50; exec "$@"', "-", sys.executable, "-m", "training.synthesis"]
+    options = ["--out", str(tmp_path / "bank"), "--clips-per-class", "5"]
+    done = subprocess.run([*limited, *options], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert "bank: cannot be written (File too large)" in error
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
