@@ -81,7 +81,7 @@ def calibrate_run(options: CalibrateOptions) -> dict[str, Any]:
     vectors = text_vectors(names, text_encoder(config.text), config.class_texts)
     stored = dict(zip(names, vectors, strict=True))
     bar = partial(track, title="fits")
-    fits = cross_fits(recipe.learner, config, place, bar)
+    fits = cross_fits(recipe.learner, config, bar)
 
     def encode(labels: Sequence[str]) -> NDArray[np.float32]:
         return np.stack([stored[label] for label in labels])

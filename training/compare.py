@@ -88,7 +88,7 @@ def compare(options: CompareOptions) -> dict[str, Any]:
         )
     bundle_maps = other.choose(names), other.choose(WORDS_WITHOUT_SOUND)
     bar = partial(track, title="fits")
-    fits = settled_by_others(cross_fits(learner, config, recipe.place, bar))
+    fits = settled_by_others(cross_fits(learner, config, bar))
     paths = [clip.path for clip in learner.recordings.table.clips]
     rows_of_other = other.embed_files(paths)
     place = {name: i for i, name in enumerate(names)}

@@ -21,10 +21,10 @@ from rich.table import Table
 
 from serving.command_line import console, run_command, say
 from serving.errors import UsageError
-from serving.files.file_record import record_of
 from serving.progress import track
 from training.compute import ComputeOptions, choose_compute
 from training.data.clips import ClipTable
+from training.data.content_hash import content_hash
 from training.data.file_lock import folder_lock
 from training.data.fingerprint import fingerprint
 from training.evaluation.assessment import Assessment, assess
@@ -217,7 +217,7 @@ def _key(learner: Learner, config: RunConfig, drawn: dict[str, int]) -> str:
     facts = asdict(neutral)
     del facts["split"]["missing"], facts["clip_digest"]  # belong to the run's own split
     clips, compute = learner.recordings.table.clips, learner.compute
-    facts["clips"] = [(record_of(clip.path).sha256, clip.label, clip.source, clip.fold) for clip in clips]
+    facts["clips"] = [(content_hash(clip.path), clip.label, clip.source, clip.fold) for clip in clips]
     facts["compute"] = (compute.device.type, str(compute.dtype), compute.compile)
     return fingerprint(facts | drawn)
 

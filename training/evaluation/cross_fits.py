@@ -5,7 +5,6 @@ The scores of clips that a fit did not hear calibrate the fit of all clips, and 
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,13 +58,10 @@ class CrossFits:
     folds: NDArray[np.int64]
 
 
-def cross_fits(
-    learner: Learner, config: RunConfig, place: Path, track: Callable[[Sequence[Job]], Iterable[Job]]
-) -> CrossFits:
+def cross_fits(learner: Learner, config: RunConfig, track: Callable[[Sequence[Job]], Iterable[Job]]) -> CrossFits:
     """Fit the recipe once for each fold, and once for each pair of a fold and a group of classes.
 
     A recipe that trains is fitted without four pairs only, so that each clip and each class is held out once.
-    place     not used any more: trainings whose network alone is wanted write no files
     track     shows the progress over a list of jobs
     errors    DataError: as `recording_folds`, or no recording fold has clips of several groups of classes
     """

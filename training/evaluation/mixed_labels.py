@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from math import log
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from serving.zeroshot.probabilities import expected_calibration_error, softmax
 from training.evaluation.cross_fits import CrossFit, CrossFits
-from training.evaluation.scoring import class_mean_accuracy
+from training.evaluation.scoring import class_mean_accuracy, harmonic_mean
 
 # Numbers of seen and of unseen labels: half of each, one unseen among seen ones, one seen among unseen ones.
 SIZES = ((1, 1), (2, 1), (3, 2), (5, 5), (10, 10), (4, 1), (9, 1), (19, 1), (32, 1), (1, 4), (1, 9))
@@ -56,12 +56,6 @@ def held_out_rows(fits: CrossFits, fit: CrossFit) -> tuple[NDArray[np.int64], ND
     rows = np.flatnonzero(fits.folds == fit.fold)
     of_unseen = fit.unseen[fits.labels[rows]]
     return rows[~of_unseen], rows[of_unseen]
-
-
-def harmonic_mean(seen: ArrayLike, unseen: ArrayLike) -> NDArray[np.float64]:
-    """2 s u / (s + u) of accuracies, each a number or an array; 0 where both are 0."""
-    seen, unseen = np.asarray(seen, np.float64), np.asarray(unseen, np.float64)
-    return 2 * seen * unseen / np.maximum(seen + unseen, 1e-12)
 
 
 def group_of(fit: CrossFit) -> Group:

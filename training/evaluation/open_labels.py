@@ -13,8 +13,8 @@ from sklearn.metrics import roc_auc_score
 from serving.zeroshot import TextEncoder, ZeroShot
 from serving.zeroshot.probabilities import expected_calibration_error, softmax
 from training.evaluation.cross_fits import CrossFits
-from training.evaluation.mixed_labels import Group, MixedLabels, group_of, harmonic_mean, held_out_rows
-from training.evaluation.scoring import class_mean_accuracy
+from training.evaluation.mixed_labels import Group, MixedLabels, group_of, held_out_rows
+from training.evaluation.scoring import class_mean_accuracy, harmonic_mean
 from training.zeroshot_maps import TEMPERATURES, temperature_losses
 
 COUNTS = (2, 3, 5, 10)  # labels

@@ -9,7 +9,7 @@ subtracted from the seen classes' scores is the calibrated stacking of Chao 2016
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 POINTS_AT_A_TIME = 1024  # of the trade-off curve, each with the accuracy of every class
 
@@ -27,8 +27,14 @@ class Gzsl:
 
     @property
     def harmonic_mean(self) -> float:
-        """2 s u / (s + u); 0 where both are 0."""
-        return 2 * self.seen * self.unseen / (self.seen + self.unseen) if self.seen + self.unseen else 0.0
+        """That of both accuracies."""
+        return float(harmonic_mean(self.seen, self.unseen))
+
+
+def harmonic_mean(seen: ArrayLike, unseen: ArrayLike) -> NDArray[np.float64]:
+    """2 s u / (s + u) of accuracies, each a number or an array; 0 where both are 0."""
+    seen, unseen = np.asarray(seen, np.float64), np.asarray(unseen, np.float64)
+    return 2 * seen * unseen / np.maximum(seen + unseen, 1e-12)
 
 
 def class_mean_accuracy(guesses: Labels, labels: Labels) -> float:
