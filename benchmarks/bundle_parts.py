@@ -15,7 +15,7 @@ from onnx.utils import Extractor
 from serving.backends.bundle_runtime import open_openvino, with_front_end
 from serving.backends.onnxruntime import OnnxRuntime, missing_for
 from serving.backends.runtime import Graph, Runtime, Stage
-from serving.bundle import Bundle
+from serving.bundle.bundle import Bundle
 from serving.errors import BundleError
 from serving.extras import pip_install
 

@@ -28,7 +28,7 @@ from benchmarks.bundle_parts import CPU_BACKENDS, count_work, front_end_graph, n
 from benchmarks.inputs import bundle_name, check_range, open_bundles
 from benchmarks.study import ACCENT, BLUE, GREY, Study, TextTable, digits, style_axes
 from benchmarks.turns import TimedJob, time_jobs
-from serving.bundle import Bundle
+from serving.bundle.bundle import Bundle
 from serving.command_line import run_command
 from serving.cores import usable_cores
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from serving.audio import decode_audio
 from serving.audio.file_names import FORMATS, sound_files
-from serving.bundle import Bundle, open_bundle
+from serving.bundle.bundle import Bundle, open_bundle
 from serving.errors import AudioError, DataError, UsageError
 
 RATE_HZ = 44_100  # of the synthesised clips

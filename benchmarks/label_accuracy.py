@@ -33,7 +33,7 @@ from benchmarks.esc50_list import read_esc50_list
 from benchmarks.inputs import check_range, check_values
 from benchmarks.label_scores import Clip, precision_and_recall, precision_by_class
 from serving.audio import Recording
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.bundle.bundle_files import ZEROSHOT
 from serving.command_line import run_command, say, show
 from serving.errors import UsageError

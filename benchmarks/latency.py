@@ -27,7 +27,7 @@ from benchmarks.latency_jobs import Settings, StagedClips, open_embedders, stage
 from benchmarks.latency_report import latency_tables, plot_latency, stage_rows, summarise_rows
 from benchmarks.study import Study
 from benchmarks.turns import time_jobs
-from serving.bundle import Bundle, open_bundle
+from serving.bundle.bundle import Bundle, open_bundle
 from serving.bundle.bundle_files import BF16, PRECISIONS
 from serving.command_line import run_command
 from serving.cores import usable_cores

@@ -12,7 +12,7 @@ from benchmarks.bundle_parts import front_end_of, open_model, why_missing
 from benchmarks.turns import TimedJob
 from serving.audio import Recording, decode_audio
 from serving.backends.runtime import Stage
-from serving.bundle import Bundle
+from serving.bundle.bundle import Bundle
 from serving.bundle.bundle_files import BF16
 from serving.embedder import Embedder
 from serving.errors import BackendError, UnheardError

@@ -38,7 +38,7 @@ from benchmarks.load_report import (
     plot_load,
 )
 from benchmarks.study import Study
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.command_line import progress_console, run_command
 from serving.errors import UsageError
 from serving.server.api_keys import read_key_lines

@@ -24,9 +24,9 @@ import tyro
 from demo.bundle_choice import BundleChoice, find_bundles
 from demo.examples import EXAMPLE_SOUNDS, Example, pick_examples
 from demo.gradio_import import import_page
-from serving.bundle.trust_option import Trusted
 from serving.command_line import console, run_command
 from serving.errors import UsageError
+from serving.trust_option import Trusted
 
 if TYPE_CHECKING:
     from gradio import Blocks

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from serving.bundle import Bundle, open_bundle
+from serving.bundle.bundle import Bundle, open_bundle
 from serving.bundle.manifest import write_manifest
 from serving.errors import UsageError
 from serving.files.atomic_write import move_atomically

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from serving.backends.engine_profiles import Profile
 from serving.backends.engine_sidecar import EngineTensor, Sidecar, this_platform, write_sidecar
 from serving.backends.tensorrt_flavours import load_flavour, make_log, shape_of
-from serving.bundle import Bundle
+from serving.bundle.bundle import Bundle
 from serving.command_line import progress_console, say
 from serving.errors import EngineError
 from serving.files.atomic_write import write_atomically

@@ -29,7 +29,7 @@ from export.precision import Quantised
 from export.precision_flag import parse_precisions
 from export.text_model_writer import name_text_model, refuse_other_encoder, with_text_mean, write_text_model
 from export.trained_run import TrainedRun
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.bundle.bundle_files import ATTRIBUTION, MANIFEST, MODEL_CARD, PARITY, PRECISIONS, PROBES, ZEROSHOT
 from serving.bundle.manifest import Manifest, write_manifest
 from serving.command_line import console, run_command, say

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.bundle.bundle_files import MANIFEST, SIGNATURE
 from serving.bundle.signature import INSTALL, PAYLOAD_TYPE, key_id, signed_bytes
 from serving.command_line import run_command

@@ -21,12 +21,12 @@ from serving.backends.cuda_api import find_gpu
 from serving.backends.engine_profiles import parse_profiles
 from serving.backends.engine_sidecar import Sidecar, engine_name, sidecar_path
 from serving.backends.tensorrt_flavours import FLAVOURS, installed_flavours, load_flavour
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.bundle.bundle_files import ENGINES
-from serving.bundle.trust_option import Trusted
 from serving.command_line import console, run_command
 from serving.errors import CudaError, UsageError
 from serving.extras import pip_install
+from serving.trust_option import Trusted
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ import tyro
 from export.triton_readme import readme
 from serving.backends.engine_profiles import MOST_ROWS
 from serving.backends.engine_sidecar import EngineTensor, Sidecar, check_sidecar, read_sidecar
-from serving.bundle import Bundle, open_bundle
+from serving.bundle.bundle import Bundle, open_bundle
 from serving.bundle.bundle_files import ENGINES
-from serving.bundle.trust_option import Trusted
 from serving.command_line import run_command, say
 from serving.errors import EngineError, UsageError
 from serving.extras import pip_install
 from serving.files.new_folder import new_folder
+from serving.trust_option import Trusted
 
 BACKENDS = ("onnxruntime", "tensorrt")
 DEVICES = {"auto": "KIND_AUTO", "gpu": "KIND_GPU", "cpu": "KIND_CPU"}

@@ -21,7 +21,7 @@ from serving.backends.backend_choice import runs_on_gpu
 from serving.backends.bundle_runtime import open_front_end
 from serving.backends.runtime import Graph, Runtime, Stage
 from serving.bulk.embed_files import list_paths
-from serving.bundle import Bundle, open_bundle, reopen_bundle
+from serving.bundle.bundle import Bundle, open_bundle, reopen_bundle
 from serving.bundle.bundle_files import ZEROSHOT
 from serving.bundle.manifest import Manifest
 from serving.embedding_stream import EmbeddingStream

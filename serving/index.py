@@ -13,10 +13,10 @@ from typing import Annotated, Any
 
 import tyro
 
-from serving.bundle import open_bundle
-from serving.bundle.trust_option import Trusted
+from serving.bundle.bundle import open_bundle
 from serving.command_line import run_command, say
 from serving.search.index_builder import build_index
+from serving.trust_option import Trusted
 
 
 @dataclass(frozen=True)

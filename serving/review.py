@@ -18,7 +18,6 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from serving.bundle.trust_option import Trusted
 from serving.command_line import run_command, say
 from serving.embedder import Embedder
 from serving.errors import DataError, UsageError
@@ -31,6 +30,7 @@ from serving.teaching.embedded_library import EmbeddedLibrary, read_embedded_lib
 from serving.teaching.review_choice import choose_rows
 from serving.teaching.stretches import Stretches
 from serving.teaching.taught_record import read_record
+from serving.trust_option import Trusted
 from serving.zeroshot import ZeroShot
 from serving.zeroshot.label_text import join_labels
 

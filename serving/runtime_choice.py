@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from serving.backends.backend_choice import open_backend
 from serving.backends.runtime import Runtime
-from serving.bundle import Bundle
+from serving.bundle.bundle import Bundle
 from serving.cores import usable_cores
 from serving.errors import UsageError
 

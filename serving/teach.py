@@ -18,7 +18,6 @@ import tyro
 from rich.table import Table
 
 from serving.bundle.bundle_files import MANIFEST
-from serving.bundle.trust_option import Trusted
 from serving.command_line import run_command, say, say_unknown_words, show
 from serving.embedder import Embedder
 from serving.errors import UsageError
@@ -28,6 +27,7 @@ from serving.teaching.embedded_examples import report_skipped
 from serving.teaching.example_sources import read_examples
 from serving.teaching.lesson import Descriptions, Lesson, teach
 from serving.teaching.taught_bundle import SCORE_NAMES, result_of, write_taught_bundle
+from serving.trust_option import Trusted
 from serving.zeroshot.label_text import normalise_label
 
 

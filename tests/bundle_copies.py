@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.bundle.manifest import Manifest, parse_manifest, write_manifest
 
 

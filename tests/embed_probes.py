@@ -16,7 +16,7 @@ from serving.backends.fft_front_end import FftLogMel
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.backends.openvino import OpenVino
 from serving.backends.runtime import Runtime
-from serving.bundle import Bundle, open_bundle
+from serving.bundle.bundle import Bundle, open_bundle
 from serving.log_mel import LogMelConfig
 from serving.probes import probe_windows
 

@@ -27,9 +27,7 @@ class Screen:
 
 
 DESKTOP = Screen("desktop", 1280, 900, "light")
-DARK = Screen("dark", 1280, 900, "dark")
 TABLET = Screen("tablet", 768, 1024, "light")
-PHONE = Screen("phone", 390, 844, "light")
 PHONE_DARK = Screen("phone-dark", 390, 844, "dark")
 
 # Two frames after a change of the screen the page has a new layout; then its transitions run to their end.

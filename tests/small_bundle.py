@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from serving.audio import Window
-from serving.bundle import Bundle, open_bundle
+from serving.bundle.bundle import Bundle, open_bundle
 from serving.bundle.bundle_files import PRECISIONS
 from serving.bundle.manifest import Manifest, write_manifest
 from serving.log_mel import LogMelConfig

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.bundle.manifest import write_manifest
 from serving.zeroshot import unit_rows
 from serving.zeroshot.zeroshot_file import read_zeroshot, write_zeroshot

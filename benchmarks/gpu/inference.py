@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from benchmarks.gpu.piece import Plot, Table, Tables, is_installed, median_ms, number, one_line, parse
 from serving.backends.cuda_batches import CudaSettings
 from serving.backends.onnxruntime import OnnxRuntime
-from serving.bundle import Bundle, open_bundle
+from serving.bundle.bundle import Bundle, open_bundle
 from serving.cosine import worst_cosine
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]

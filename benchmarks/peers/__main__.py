@@ -35,7 +35,7 @@ from benchmarks.peers.peer_rows import (
 )
 from benchmarks.study import Study
 from benchmarks.turns import TimedJob, time_jobs
-from serving.bundle import Bundle
+from serving.bundle.bundle import Bundle
 from serving.command_line import run_command
 from serving.cores import usable_cores
 from serving.cosine import worst_cosine

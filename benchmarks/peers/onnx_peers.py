@@ -21,7 +21,7 @@ from benchmarks.bundle_parts import (
 from benchmarks.peers.peer import Computation, Peer, PeerSetting, two_part_peer
 from serving.audio import cut_windows
 from serving.backends.onnxruntime import OnnxRuntime
-from serving.bundle import Bundle
+from serving.bundle.bundle import Bundle
 from serving.bundle.bundle_files import BF16, ENGINES
 from serving.embedder import Embedder
 from serving.errors import UsageError

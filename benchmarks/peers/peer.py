@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from serving.audio import PreparedWindows
 from serving.bulk.embed_files import embed_each, file_size
-from serving.bundle import Bundle
+from serving.bundle.bundle import Bundle
 from serving.errors import AudioError
 from serving.extras import pip_install
 from serving.pooling import pool

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.peers.onnx_peers import OUR_RESAMPLER
 from benchmarks.peers.peer import Computation, Peer, PeerSetting, two_part_peer
 from serving.audio import Recording, cut_windows
-from serving.bundle import Bundle
+from serving.bundle.bundle import Bundle
 from serving.log_mel import LogMelConfig
 from training.log_mel_module import LogMel
 from training.networks import Network, NetworkConfig, build_network

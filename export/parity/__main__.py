@@ -26,12 +26,12 @@ from serving.backends.bundle_runtime import open_openvino, with_front_end
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.backends.runtime import Runtime
 from serving.backends.tensorrt import TensorRT, find_engine
-from serving.bundle import Bundle, open_bundle
+from serving.bundle.bundle import Bundle, open_bundle
 from serving.bundle.bundle_files import MODEL_CARD, PARITY
-from serving.bundle.trust_option import Trusted
 from serving.command_line import console, run_command
 from serving.cores import usable_cores
 from serving.errors import UnheardError, UsageError
+from serving.trust_option import Trusted
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from export.parity.samples import collect_samples, spread
 from serving.audio.file_names import SUFFIXES, sound_files
 from serving.backends.bundle_runtime import with_front_end
 from serving.backends.onnxruntime import OnnxRuntime
-from serving.bundle import Bundle
+from serving.bundle.bundle import Bundle
 from serving.bundle.bundle_files import PROBES, ZEROSHOT
 from serving.command_line import say
 from serving.cores import usable_cores

@@ -15,13 +15,13 @@ import tyro
 from export.web.page_build import ROOT, build_page
 from export.web.site_files import SITE, first_bytes, write_service_worker, write_site_files
 from export.web.site_parity import prove_site
-from serving.bundle import Bundle, open_bundle
+from serving.bundle.bundle import Bundle, open_bundle
 from serving.bundle.bundle_files import PARITY
-from serving.bundle.trust_option import Trusted
 from serving.command_line import run_command, say
 from serving.errors import UsageError
 from serving.files.new_folder import new_folder, refuse_existing
 from serving.headless_chromium import NoBrowserError
+from serving.trust_option import Trusted
 
 EXAMPLES = ROOT / "demo" / "example_sounds"
 

@@ -31,7 +31,7 @@ from export.web.page_build import STAMP
 from export.web.site_licences import write_licences
 from serving.audio import SILENT_DBFS
 from serving.audio.file_names import sound_files
-from serving.bundle import Bundle
+from serving.bundle.bundle import Bundle
 from serving.bundle.bundle_files import (
     DESCRIPTIONS,
     FRONT_END_MODEL,

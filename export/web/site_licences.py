@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from serving.bundle import Bundle
+from serving.bundle.bundle import Bundle
 from serving.bundle.bundle_files import ATTRIBUTION
 from serving.text_model.text_source import ENCODERS
 

@@ -16,7 +16,7 @@ from export.parity.judge import Judge, ParityError, ParityResult
 from export.parity.parity_report import parity_record, parity_table
 from export.parity.samples import spread
 from export.web.browser import SitePage, open_site
-from serving.bundle import Bundle
+from serving.bundle.bundle import Bundle
 from serving.command_line import console
 from serving.progress import track
 

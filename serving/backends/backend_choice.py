@@ -11,7 +11,7 @@ from pathlib import Path
 from serving.backends.bundle_runtime import open_openvino, with_front_end
 from serving.backends.probe_check import TOLERANCES, probe_difference
 from serving.backends.runtime import Runtime
-from serving.bundle import Bundle
+from serving.bundle.bundle import Bundle
 from serving.bundle.bundle_files import BF16, ENGINES, PROBES
 from serving.command_line import say
 from serving.errors import BackendError, UnheardError, UsageError, one_line

@@ -1,7 +1,7 @@
 """Put the front end and the network of a bundle together to a runtime."""
 
 from serving.backends.runtime import Graph, Runtime, identity
-from serving.bundle import Bundle
+from serving.bundle.bundle import Bundle
 from serving.bundle.bundle_files import BF16, FRONT_END_MODEL
 from serving.log_mel import LogMelConfig
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.backends.engine_profiles import Profile
-from serving.bundle import Bundle
+from serving.bundle.bundle import Bundle
 from serving.errors import EngineError
 from serving.files.atomic_write import write_atomically
 from serving.files.file_record import FileRecord, record_of

@@ -5,7 +5,7 @@ from math import sqrt
 import numpy as np
 
 from serving.backends.runtime import Runtime
-from serving.bundle import Bundle
+from serving.bundle.bundle import Bundle
 from serving.bundle.bundle_files import BF16, PROBES
 from serving.errors import BundleError
 from serving.files.npz import ArrayForm, read_npz

@@ -17,7 +17,7 @@ from serving.backends.engine_profiles import plan_calls
 from serving.backends.engine_sidecar import Sidecar, check_sidecar, read_sidecar, rebuild_command
 from serving.backends.tensorrt_flavours import load_flavour
 from serving.backends.tensorrt_worker import EngineWorker, Size, load_engine
-from serving.bundle import Bundle
+from serving.bundle.bundle import Bundle
 from serving.bundle.bundle_files import ENGINES
 from serving.errors import EngineError, UnheardError
 from serving.files.file_record import open_regular, record_of_bytes

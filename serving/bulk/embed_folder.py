@@ -34,7 +34,7 @@ from serving.bulk.ray_cluster import work_on_ray
 from serving.bulk.recordings_folder import FolderEmbedder
 from serving.bulk.resumable_job import ResumableJob, open_job
 from serving.bulk.update_choice import UPDATES, rows_to_update
-from serving.bundle import Bundle, open_bundle
+from serving.bundle.bundle import Bundle, open_bundle
 from serving.command_line import say
 from serving.cores import usable_cores
 from serving.errors import AudioError

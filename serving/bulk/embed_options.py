@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from serving.bundle.trust_option import Trusted
 from serving.errors import UsageError
 from serving.files.new_folder import refuse_unwritable
+from serving.trust_option import Trusted
 
 
 @dataclass(frozen=True)

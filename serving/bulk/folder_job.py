@@ -10,7 +10,7 @@ from serving.bulk.parquet_rows import FileOutcome, MadeRows, make_rows
 from serving.bulk.processes import open_worker_embedder, serve_network
 from serving.bulk.recordings_folder import FolderEmbedder
 from serving.bulk.worker_pool import work_in_processes
-from serving.bundle import Bundle
+from serving.bundle.bundle import Bundle
 from serving.errors import AudioError
 from serving.runtime_choice import RuntimeChoice
 

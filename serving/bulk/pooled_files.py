@@ -12,7 +12,7 @@ from serving.bulk.embed_files import BYTES_A_WINDOW, embed_each, file_size
 from serving.bulk.network_server import RemoteNetwork
 from serving.bulk.processes import FEWEST_WINDOWS, choose_processes, group_names, open_worker_embedder, serve_network
 from serving.bulk.worker_pool import work_in_processes
-from serving.bundle import Bundle
+from serving.bundle.bundle import Bundle
 from serving.embedder import Embedder
 from serving.errors import AudioError
 from serving.pooling import pool

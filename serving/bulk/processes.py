@@ -9,7 +9,7 @@ import numpy as np
 from serving.backends.backend_choice import runs_on_gpu
 from serving.backends.bundle_runtime import with_front_end
 from serving.bulk.network_server import NetworkServer, RemoteNetwork
-from serving.bundle import Bundle, reopen_bundle
+from serving.bundle.bundle import Bundle, reopen_bundle
 from serving.embedder import Embedder
 from serving.errors import UsageError
 from serving.memory import free_memory

@@ -2,11 +2,9 @@
 
 bundle         a verified bundle;  bundle_files  the names of its files
 manifest       the facts about its making;  manifest_check  whether they are of the wanted form
-signature      who vouches for it;  trust_option  the commands' option for that
+signature      who vouches for it
 onnx_check     whether a graph is one of ours;  onnx_cost, onnx_precision  what it computes, and in which precision
                (onnx_skeleton and protobuf_fields read it without onnx)
+
+Nothing is imported here: the doctor needs the names of the files where packages are broken.
 """
-
-from serving.bundle.bundle import Bundle, open_bundle, reopen_bundle
-
-__all__ = ["Bundle", "open_bundle", "reopen_bundle"]

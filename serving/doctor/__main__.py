@@ -14,11 +14,11 @@ import tyro
 from rich.markup import escape
 from rich.table import Table
 
-from serving.bundle.trust_option import Trusted
 from serving.command_line import console, progress_console, run_command
 from serving.doctor.finding import Finding
 from serving.doctor.machine import examine_machine
 from serving.errors import UsageError
+from serving.trust_option import Trusted
 
 STYLES = {"ok": "", "absent": "dim", "broken": "red"}
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from serving.backends.backend_choice import BACKENDS, open_backend
 from serving.backends.probe_check import probe_difference
-from serving.bundle import Bundle, open_bundle
+from serving.bundle.bundle import Bundle, open_bundle
 from serving.bundle.bundle_files import BF16, ZEROSHOT
 from serving.cores import usable_cores
 from serving.doctor.finding import Finding, reason_of

@@ -13,7 +13,7 @@ from serving.bulk.embed_options import EmbedOptions
 from serving.bulk.finished_rows import FinishedRows
 from serving.bulk.job_report import Embedded, refuse_no_rows, say_missing, speed
 from serving.bulk.recordings_folder import FolderEmbedder
-from serving.bundle import Bundle, open_bundle
+from serving.bundle.bundle import Bundle, open_bundle
 from serving.command_line import say, say_unknown_words, show
 from serving.errors import UsageError
 from serving.files.atomic_write import write_atomically

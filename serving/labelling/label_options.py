@@ -9,11 +9,11 @@ import tyro
 from serving.audio.file_names import walk_recordings
 from serving.bulk.embed_options import EmbedOptions, check_options, parts_of
 from serving.bulk.resumable_job import begun_for
-from serving.bundle.trust_option import Trusted
 from serving.errors import UsageError
 from serving.files.new_folder import refuse_existing, refuse_unwritable
 from serving.labelling.label_source import label_file_of
 from serving.labelling.table_files import MARK
+from serving.trust_option import Trusted
 from serving.zeroshot import LARGEST_OFFSET
 
 SUFFIX_FORMATS = {".csv": "csv", ".parquet": "parquet"}

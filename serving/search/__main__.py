@@ -16,7 +16,6 @@ import tyro
 from rich.table import Table
 from rich.text import Text
 
-from serving.bundle.trust_option import Trusted
 from serving.command_line import run_command, say, say_unknown_words, show
 from serving.embedder import Embedder
 from serving.errors import AudioWarning, UsageError
@@ -26,6 +25,7 @@ from serving.files.new_folder import make_folder_of, refuse_unwritable
 from serving.search.query import check_phrases
 from serving.search.search_index import Found, SearchIndex
 from serving.search.vector_search import check_top
+from serving.trust_option import Trusted
 
 COLUMNS = ("path", "start_s", "end_s", "score", "start_at", "end_at", "recorded_at")
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from serving.bulk.embedding_file import EmbeddingFile, are_recordings, is_heard
 from serving.bulk.file_facts import is_unchanged, stamp_of
-from serving.bundle import Bundle
+from serving.bundle.bundle import Bundle
 from serving.bundle.bundle_files import ZEROSHOT
 from serving.errors import UsageError
 from serving.files.new_folder import new_folder

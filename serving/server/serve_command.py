@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from serving.bundle.trust_option import Trusted
 from serving.embedder import Embedder
 from serving.errors import UsageError
 from serving.memory import give_memory_back
@@ -30,6 +29,7 @@ from serving.server.process import OtherServer, address_of, free_port, listen, r
 from serving.server.reload import Generation, ReloadableApp, Reloader
 from serving.server.thread_priority import lower_thread_priority
 from serving.server.tracing import Tracing
+from serving.trust_option import Trusted
 
 if TYPE_CHECKING:
     from serving.search.search_index import SearchIndex

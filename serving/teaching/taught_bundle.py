@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from serving.bundle import Bundle
+from serving.bundle.bundle import Bundle
 from serving.bundle.bundle_files import DESCRIPTIONS, MANIFEST, MODEL_CARD, TAUGHT, ZEROSHOT
 from serving.bundle.manifest import write_manifest
 from serving.files.new_folder import new_folder

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.bundle import Bundle, reopen_bundle
+from serving.bundle.bundle import Bundle, reopen_bundle
 from serving.bundle.bundle_files import GLOVE_WORDS, MINILM_MODEL, MINILM_TOKENIZER
 from serving.errors import BundleError, LabelError
 from serving.memory import trim_memory

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.bundle import Bundle
+from serving.bundle.bundle import Bundle
 from serving.errors import BundleError, LabelError
 from serving.text_model.text_model import TextModel
 from serving.text_model.text_source import text_source

@@ -17,7 +17,7 @@ from benchmarks.few_shot.problem import Problem, make_problem
 from benchmarks.few_shot.review_curves import RANDOM, REVIEW, review_curves
 from benchmarks.few_shot.sureness import ERROR, KEPT, sureness
 from demo.bundle_choice import FROM_SCRATCH
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.bundle.manifest import write_manifest
 from serving.errors import UsageError
 from serving.zeroshot import ZeroShot, unit_rows

@@ -16,7 +16,7 @@ from benchmarks.latency import main
 from benchmarks.latency_jobs import StageKey, embed_encoded
 from benchmarks.latency_report import stage_rows, summarise_rows
 from serving.audio import decode_audio
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.cores import usable_cores
 from serving.embedder import Embedder
 

@@ -25,7 +25,7 @@ from benchmarks.http_client import Address, HttpConnection, LoadRun, Sample, clo
 from benchmarks.load import Options, main, read_headers
 from benchmarks.load_report import LoadRow, count_statuses, find_knee, judge_overload, load_row, load_table
 from benchmarks.study import to_csv
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.bundle.manifest import write_manifest
 from serving.errors import UsageError
 from tests.servers import Server, running

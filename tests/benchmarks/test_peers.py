@@ -20,7 +20,7 @@ from benchmarks.peers import peer as peer_module
 from benchmarks.peers.__main__ import Options, compare_with_bundle, main, time_peers
 from benchmarks.peers.peer import Computation, two_part_peer
 from benchmarks.peers.peer_rows import PeerRow, best_rows, peer_ratios, peer_row, ratio_table
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.errors import BackendError
 from serving.extras import pip_install
 

@@ -11,7 +11,7 @@ import pytest
 from demo.bundle_choice import FROM_SCRATCH, FROM_SCRATCH_NAME, SHIPPED, SHIPPED_NAME, find_bundles
 from demo.examples import EXAMPLE_SOUNDS
 from serving.backends.probe_check import PROMISED_COSINES
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.cosine import worst_cosine
 from serving.embedder import Embedder
 from serving.probes import probe_windows

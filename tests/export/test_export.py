@@ -17,7 +17,7 @@ from export.parity.comparison import BOUNDS, compare_rows
 from export.parity.samples import collect_samples
 from export.trained_run import TrainedRun
 from serving.audio import read_audio
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.embedder import Embedder
 from training.data.clips import load_clips
 from training.log_mel_module import LogMel

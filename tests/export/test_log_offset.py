@@ -9,7 +9,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.bundle.bundle_files import PRECISIONS
 from serving.embedder import Embedder
 from serving.probes import probe_windows

@@ -6,7 +6,7 @@ from typing import Any
 
 from demo.bundle_choice import FROM_SCRATCH
 from export.model_card import model_card
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 
 
 def card_of(scores: dict[str, Any]) -> str:

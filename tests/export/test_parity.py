@@ -20,7 +20,7 @@ from export.parity.bundle_judge import judge_stored
 from export.parity.samples import collect_samples
 from serving.audio import Window, cut_windows, level_dbfs
 from serving.backends.onnxruntime import OnnxRuntime
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.bundle.bundle_files import PRECISIONS
 from serving.bundle.manifest import write_manifest
 from serving.probes import probe_windows

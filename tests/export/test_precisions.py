@@ -18,7 +18,7 @@ from export.dft_factors import factor_basis
 from export.graph import OPSET, write_graph
 from export.onnx import main
 from serving.backends.onnxruntime import OnnxRuntime
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.bundle.bundle_files import PRECISIONS
 from serving.bundle.onnx_check import OPERATORS
 from serving.errors import UsageError

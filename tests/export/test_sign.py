@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from export.sign import main
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.errors import BundleError, UsageError
 
 

@@ -11,7 +11,7 @@ import soundfile
 from demo.bundle_choice import FROM_SCRATCH, SHIPPED
 from export.web.packing import SUFFIX
 from export.web.site_files import RUNTIMES, write_site_files
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.bundle.manifest import write_manifest
 from serving.errors import UsageError
 from tests.bundle_copies import copy_bundle, open_bundle_unchecked, write_small_glove

@@ -19,7 +19,7 @@ from export import engine as builder
 from export.tensorrt import main
 from serving.backends.engine_profiles import Profile
 from serving.backends.engine_sidecar import EngineTensor, read_sidecar, this_platform
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.bundle.bundle_files import PRECISIONS
 from serving.bundle.manifest import parse_manifest, write_manifest
 from serving.errors import EngineError

@@ -21,7 +21,7 @@ from serving.audio import cut_windows
 from serving.backends.engine_profiles import Profile
 from serving.backends.engine_sidecar import EngineTensor, Sidecar, this_platform, write_sidecar
 from serving.backends.onnxruntime import OnnxRuntime
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.files.file_record import record_of
 from tests.small_bundle import tiny_graph, write_small_bundle
 

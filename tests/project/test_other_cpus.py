@@ -13,7 +13,7 @@ import pytest
 
 from demo.bundle_choice import FROM_SCRATCH
 from export.parity.comparison import BOUNDS
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.bundle.bundle_files import PROBES as STORED
 from serving.cosine import worst_cosine
 from tests.embed_probes import PROBES, embed_probes

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.embedder import Embedder
 from serving.errors import BundleError, UsageError
 from serving.files.new_folder import new_folder

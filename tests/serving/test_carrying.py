@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from demo.bundle_choice import FROM_SCRATCH
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.bundle.manifest import write_manifest
 from serving.embedder import Embedder
 from serving.errors import AudioError, BundleError, UsageError

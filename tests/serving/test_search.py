@@ -18,7 +18,7 @@ from pyarrow import parquet
 
 from demo.bundle_choice import FROM_SCRATCH
 from serving.audio import read_audio
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.embed import main as embed
 from serving.embedder import Embedder
 from serving.errors import AudioError, LabelError, UsageError

@@ -26,7 +26,7 @@ from demo.labels.label_kinds import LabelKind, label_kinds
 from export.triton import main as triton_main
 from serving.audio.mono_stream import MonoStream
 from serving.audio.sample_blocks import SampleBlock
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.bundle.manifest import write_manifest
 from serving.doctor.bundle_check import examine_bundle
 from serving.embedder import Embedder

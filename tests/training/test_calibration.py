@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.bundle.manifest import write_manifest
 from serving.errors import RunError
 from serving.zeroshot import unit_rows

@@ -16,7 +16,7 @@ from serving.backends import backend_choice
 from serving.backends.backend_choice import open_backend
 from serving.backends.openvino import openvino_core
 from serving.backends.probe_check import PROMISED_COSINES, TOLERANCES, probe_difference
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.cosine import row_cosines
 from serving.embedder import Embedder
 from serving.errors import BackendError, BundleError, EngineError, UsageError

@@ -16,7 +16,7 @@ from serving.backends import onnxruntime as backend
 from serving.backends.cuda_api import CaptureGate
 from serving.backends.cuda_batches import CudaSettings, FixedBatches, Tensor, plan_parts
 from serving.backends.onnxruntime import OnnxRuntime
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.bundle.onnx_precision import has_half_weights
 from serving.errors import UsageError
 from tests.fake_gpu import FakeCuda

@@ -25,7 +25,7 @@ from serving.backends.engine_sidecar import (
 )
 from serving.backends.onnxruntime import OnnxRuntime
 from serving.backends.tensorrt import TensorRT, find_engine
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.bundle.bundle_files import ENGINES
 from serving.bundle.manifest import write_manifest
 from serving.errors import CudaError, EngineError, UsageError

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.bundle.manifest import write_manifest
 from serving.doctor.__main__ import main
 from serving.doctor.machine import examine_cpu

@@ -14,7 +14,7 @@ from demo.drawing.draw_ranking import ranking_notes
 from demo.embedded_recording import embed_recording
 from demo.labels.ranked_labels import rank_labels
 from demo.labels.typed_labels import read_labels, write_labels
-from serving.bundle import open_bundle
+from serving.bundle.bundle import open_bundle
 from serving.bundle.manifest import write_manifest
 from serving.embedder import Embedder
 from serving.errors import LabelError
