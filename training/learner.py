@@ -111,8 +111,10 @@ class Learner:
         """Train as `learn`, and keep the network alone.
 
         Nothing is written: nobody resumes such a training, and the checkpoints of a hundred of them take terabytes.
+        errors   UsageError: the device or the compiler lacks something, see `Compute.advice`
         """
-        return self.learn(config, clips, None)[0]
+        with self.compute.advice():
+            return self.learn(config, clips, None)[0]
 
     def _prepare(self, config: RunConfig, clips: ClipSplit) -> tuple[Network, ClipSet, ClipSet | None]:
         """A network with random weights, the training clips, and the validation clips if there are any."""

@@ -84,7 +84,10 @@ def _train(options: Options, compute: Compute, workers: Workers, held: ExitStack
             say(line)
     finished = _finished(out) if options.resume else None
     if finished:  # nothing is written: what training.calibrate put there stays
-        return _tell(finished, out, f"{out}: finished already; nothing was trained") if workers.first else None
+        if not workers.first:
+            return None
+        say(f"{out}: finished already; nothing was trained")
+        return _tell(finished, out)
     if workers.first:
         say(_describe(config, loaded.clips, compute, workers))
         if not options.resume:
@@ -215,10 +218,8 @@ def _describe(config: RunConfig, clips: ClipSplit, compute: Compute, workers: Wo
     )
 
 
-def _tell(summary: dict[str, Any], out: Path, first: str | None = None) -> dict[str, Any]:
-    """Print a line if there is one, the summary as a table and the next commands. Returns the summary."""
-    if first:
-        say(first)
+def _tell(summary: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Print the summary as a table and the next commands. Returns the summary."""
     grid = Table()
     grid.add_column("what")
     grid.add_column("value", justify="right")

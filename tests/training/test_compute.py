@@ -3,8 +3,10 @@
 import platform
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch._inductor.exc import InductorError
@@ -12,6 +14,7 @@ from torch._inductor.exc import InductorError
 from serving.errors import UsageError
 from training.compute import Compute, ComputeOptions, choose_compute, choose_device
 from training.fit.workers import join_workers
+from training.learner import Learner
 
 COUNT_PAGE_FAULTS = """
 import resource
@@ -104,3 +107,13 @@ def test_what_a_device_or_a_compiler_lacks_is_told_with_the_way_out():
         raise InductorError(RuntimeError("no g++"), None)
     with pytest.raises(RuntimeError, match=r"^another$"), compute.advice():
         raise RuntimeError("another")
+
+
+def test_trainings_of_an_evaluation_tell_it_too(monkeypatch):
+    def learn(*_):
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(Learner, "learn", learn)
+    learner = Learner(None, np.zeros((1, 1), np.float32), Compute(torch.device("cpu")), Path())
+    with pytest.raises(UsageError, match=r"^device: cpu has too little memory \(full\); lower --batch-size"):
+        learner.learn_aside(None, None)

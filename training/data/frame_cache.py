@@ -4,7 +4,6 @@ The cache holds frames instead of windows. Windows start at whole frames, so eve
 random crop, is a slice of a clip's frames.
 """
 
-import hashlib
 import json
 import shutil
 import zipfile
@@ -29,6 +28,7 @@ from training.data.clip_frames import ClipFrames
 from training.data.clips import LabelledClip
 from training.data.content_hash import content_hashes
 from training.data.file_lock import folder_lock
+from training.data.fingerprint import fingerprint
 from training.data.frame_file import FRAMES, INDEX, one_thread_each, write_frames
 
 MOST_NAMED = 50  # recordings that one error lists
@@ -173,7 +173,7 @@ def _key(clips: Sequence[LabelledClip], config: LogMelConfig, window: Window) ->
         "ffmpeg": version("av") if find_spec("av") else None,
         "contents": content_hashes([clip.path for clip in clips]),  # None: unreadable, which decoding will report
     }
-    return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
+    return fingerprint(depends)
 
 
 def frames_depend_on(config: LogMelConfig, window: Window) -> dict[str, Any]:
